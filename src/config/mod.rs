@@ -1,0 +1,270 @@
+//! The configuration, valid: what the rest of the program may rely on. `raw.rs` is what was written in the file,
+//! `parse` turns one into the other and reports every error at once; `timing.rs` holds every inequality.
+//!
+//! Not here: reading the file (the CLI does) and any decision.
+
+use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole, valid configuration file, seen from one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub cluster: String,
+    /// This node: a key of `nodes`.
+    pub node: NodeName,
+    pub data_dir: PathBuf,
+    /// This node's run directory: gone after a boot.
+    pub run_dir: PathBuf,
+    pub profile: Profile,
+    /// Where the boot id is read.
+    pub boot_id_file: PathBuf,
+    pub security: Security,
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// The shared disk, where there is one.
+    pub disk: Option<Disk>,
+    pub detector: Detector,
+    pub raft: RaftTiming,
+    pub lease: LeaseTiming,
+    pub watchdog: Option<Watchdog>,
+    pub fencing: Fencing,
+    pub failover: Failover,
+    pub services: BTreeMap<ServiceName, Service>,
+    /// A hash of the file without its `node` line, shown where nodes differ.
+    pub hash: u64,
+}
+
+/// A preset of every timing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Fast,
+    Lan,
+    Wan,
+}
+
+/// How nodes prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// One key, or two during a rotation (the first signs, both are accepted). Files of 32 bytes in hexadecimal.
+    pub heartbeat_keys: Vec<PathBuf>,
+    /// `None` only with `insecure = true`, or where every address is a loopback one.
+    pub tls: Option<Tls>,
+    /// `insecure = true` is written in the file.
+    pub insecure: bool,
+}
+
+/// The files of mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Keeps a database, and votes.
+    Database,
+    /// Votes only.
+    Witness,
+}
+
+/// One host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub role: Role,
+    /// Address on the primary network.
+    pub primary: IpAddr,
+    /// Address on the secondary network.
+    pub secondary: IpAddr,
+    /// TCP port of gRPC, on both networks. Default 7420.
+    pub grpc_port: u16,
+    /// UDP port of heartbeats, on both networks. Default 7421.
+    pub heartbeat_port: u16,
+    /// Higher is preferred as primary. Default 100.
+    pub priority: u32,
+    pub location: Option<String>,
+    /// Uses the shared disk. Default true where `[channels.disk]` exists.
+    pub disk: bool,
+}
+
+/// The shared disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub path: PathBuf,
+}
+
+/// The failure detector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detector {
+    pub interval: Duration,
+    pub phi_threshold: f64,
+    pub acceptable_pause: Duration,
+    /// How many arrival intervals are kept.
+    pub window: usize,
+    /// Floor of the deviation.
+    pub min_deviation: Duration,
+    /// `up` again only after so many heartbeats in a row.
+    pub rise: u32,
+    /// A peer never heard since start counts as lost only after this.
+    pub startup_grace: Duration,
+}
+
+/// Raft's own times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// A leader whose log writes are slower than this hands leadership over.
+    pub slow_write: Duration,
+}
+
+/// The lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseTiming {
+    pub ttl: Duration,
+    pub renew: Duration,
+    /// Allowed error of clock rates, in parts per thousand. Default 10 (1 %).
+    pub drift_permille: u32,
+    /// What a lapsed holder may still need to be heard of.
+    pub grace: Duration,
+    /// The stop ladder at the end of a lease.
+    pub stop_immediate: Duration,
+    pub stop_kill: Duration,
+}
+
+/// The watchdog device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    pub device: PathBuf,
+    pub timeout: Duration,
+}
+
+/// How nodes are fenced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fencing {
+    /// Run beside the first level; neither confirm nor hold up.
+    pub assist: Vec<AgentName>,
+    /// Tried in order; all agents of one must confirm.
+    pub levels: Vec<Vec<AgentName>>,
+    /// Every named agent but the built-in `lease`.
+    pub agents: BTreeMap<AgentName, Agent>,
+    pub on_lapsed: OnLapsed,
+    pub power_on: PowerOn,
+    pub lease_without_watchdog: bool,
+    pub lease_on_virtual_machine: bool,
+    /// First pause between two rounds of levels; doubles up to `retry_max`.
+    pub retry: Duration,
+    pub retry_max: Duration,
+}
+
+/// One fence agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    pub kind: AgentKind,
+    /// A FenceAgentAPI executable: a name looked up in the usual places, or a path.
+    pub command: PathBuf,
+    pub options: BTreeMap<String, String>,
+    /// Options for one target each; a node that is not in the table cannot be a target, unless the table is empty.
+    pub node: BTreeMap<NodeName, BTreeMap<String, String>>,
+    /// `network` or `access` that truly cuts the node off.
+    pub isolates: bool,
+    /// Runs on every surviving voter and is put back by each keeper (firewall, credentials), not on one executor.
+    pub everywhere: bool,
+    /// Deadline of one run, retries included.
+    pub timeout: Duration,
+    pub tries: u32,
+    /// How often `monitor` runs; zero = never.
+    pub monitor: Duration,
+}
+
+/// What happens with a holder that lost its lease and says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLapsed {
+    Alarm,
+    Fence,
+}
+
+/// Whether a fenced node gets its power back by itself, once an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerOn {
+    Auto,
+    Manual,
+}
+
+/// Limits on moving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    pub max_failovers_per_hour: u32,
+    /// First quarantine after a failure; doubles.
+    pub quarantine: Duration,
+    /// A standby further behind than this is not eligible, in bytes of WAL.
+    pub max_lag: u64,
+    /// How long an appointee may take while its replay does not advance.
+    pub install: Duration,
+}
+
+/// One database with one primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub postgresql: Postgresql,
+    pub on_crash: OnCrash,
+    pub max_restarts: u32,
+    /// The stop ladder of a planned stop.
+    pub stop_fast: Duration,
+    pub stop_immediate: Duration,
+    pub stop_kill: Duration,
+    /// The service does not exist yet: make it with initdb on the first database node by priority.
+    pub bootstrap_initdb: bool,
+}
+
+/// What is done when the database dies while its node is fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCrash {
+    Restart,
+    Failover,
+}
+
+/// PostgreSQL, versions 13 to 17.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postgresql {
+    pub data_dir: PathBuf,
+    pub bin_dir: PathBuf,
+    pub port: u16,
+    /// The operating system's user that owns the database.
+    pub os_user: String,
+    pub superuser: String,
+    pub replication_user: String,
+    /// A file whose first line is the replication user's password; without it, replication is trusted by address.
+    pub replication_password_file: Option<PathBuf>,
+    /// The operator's lines of pg_hba.conf; regent writes its own before them.
+    pub hba: Vec<String>,
+    /// The operator's parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Read-write probe: how often, and its deadline.
+    pub probe_interval: Duration,
+    pub probe_timeout: Duration,
+}
+
+impl Config {
+    /// This node's own table.
+    pub fn me(&self) -> &Node {
+        &self.nodes[&self.node]
+    }
+
+    /// The configured channels, in order: `primary`, `secondary`, and `disk` where there is one.
+    pub fn channels(&self) -> Vec<ChannelName> {
+        let mut names = vec!["primary", "secondary"];
+        if self.disk.is_some() {
+            names.push("disk");
+        }
+        names.into_iter().map(|n| n.parse().expect("a constant, valid name")).collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! Fence agents as values: their kinds, one order, one outcome. How an agent is run is `crate::action::fence`.
+
+use super::{AgentName, FenceId, NodeName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a confirmation by an agent of this kind proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentKind {
+    /// The host has no power. Ends an epoch.
+    Power,
+    /// The host cannot reach its storage. Ends an epoch.
+    Storage,
+    /// Lease and watchdog time have surely passed (built in). Ends an epoch where its conditions hold.
+    Lease,
+    /// Traffic is cut. Assists, unless the operator declares `isolates = true`.
+    Network,
+    /// Access is revoked. Assists, likewise.
+    Access,
+}
+
+/// An action of the FenceAgentAPI, as regent uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentAction {
+    Off,
+    On,
+    Status,
+    Monitor,
+    Metadata,
+}
+
+/// One run of one agent against one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentOrder {
+    pub agent: AgentName,
+    pub action: AgentAction,
+    pub target: NodeName,
+    /// The fence that this run belongs to; `None` for `monitor` and `metadata`.
+    pub fence: Option<FenceId>,
+    /// Everything that is handed over, but for `action` and `nodename`.
+    pub options: BTreeMap<String, String>,
+    /// After this the process group is killed: a failure.
+    pub deadline: Duration,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentOutcome {
+    /// Exit status 0. For `status`: on.
+    Succeeded,
+    /// `status` or `monitor`, exit status 2: reachable and off.
+    IsOff,
+    /// Any other exit status.
+    Failed { status: i32 },
+    /// Killed at the deadline.
+    TimedOut,
+    /// It could not be started, or its input could not be written completely.
+    NotRun,
+}
+
+/// A finished run, with what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRun {
+    pub outcome: AgentOutcome,
+    /// How often it was tried within the deadline.
+    pub tries: u32,
+    pub took: Duration,
+    /// The last lines of standard output and standard error, passwords removed.
+    pub output: String,
+}

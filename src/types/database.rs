@@ -1,0 +1,182 @@
+//! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
+
+use super::{Epoch, History, Lsn, NodeName, Position};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// PostgreSQL's system identifier: the same on all copies of one database, different on every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SystemId(pub u64);
+
+impl std::fmt::Display for SystemId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The state of the local database, as the engine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DbState {
+    /// Not looked at yet, or it cannot be told.
+    Unclear,
+    /// The data directory is empty or missing.
+    Absent,
+    /// The directory must not be started: a rewind or clone is unfinished.
+    Unstartable,
+    /// No process of it is left (its cgroup is empty).
+    Stopped,
+    /// The postmaster runs, and recovery has not reached a state in which it answers.
+    Starting,
+    /// It answers and is in recovery.
+    Standby,
+    /// It answers and is out of recovery: it can be writable.
+    Primary,
+    /// It is on its way down: processes are left.
+    Stopping,
+}
+
+impl DbState {
+    /// Whether a process may be left that can commit.
+    pub fn may_write(self) -> bool {
+        matches!(self, DbState::Unclear | DbState::Starting | DbState::Primary | DbState::Stopping)
+    }
+}
+
+/// Local trouble of a running database: its node is fine, it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// The postmaster or its backends do not answer, for this long.
+    NotAnswering { since_ms: u64 },
+    /// The read-write probe fails.
+    ProbeFailed { error: String },
+    /// The data volume is full.
+    VolumeFull,
+    /// The data volume is read-only or its writes stall.
+    VolumeStalled,
+    /// A cause that would travel with the data (transaction wraparound): an alarm, not a move.
+    Travels { cause: String },
+}
+
+/// The local database at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    pub state: DbState,
+    pub system: Option<SystemId>,
+    /// Primary: flushed end of WAL. Standby: received and flushed end. Stopped: from the control file (a lower bound,
+    /// unless `clean`).
+    pub position: Position,
+    /// Standby: replayed so far.
+    pub replayed: Option<Lsn>,
+    /// The timelines that led here.
+    pub history: History,
+    /// Stopped: the control file says that it was shut down in order.
+    pub clean: bool,
+    /// Standby: the upstream from which WAL arrives now.
+    pub streams_from: Option<NodeName>,
+    /// Standby: the upstream for which it is configured.
+    pub follows: Option<NodeName>,
+    /// Primary: it accepted a write within the last probe.
+    pub writable: bool,
+    pub trouble: Option<Trouble>,
+}
+
+impl Observation {
+    /// Before the first look.
+    pub fn unclear() -> Self {
+        Observation {
+            state: DbState::Unclear,
+            system: None,
+            position: Position::default(),
+            replayed: None,
+            history: History::default(),
+            clean: false,
+            streams_from: None,
+            follows: None,
+            writable: false,
+            trouble: None,
+        }
+    }
+}
+
+/// Where a standby gets its WAL: all addresses of the upstream, primary network first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub node: NodeName,
+    pub addresses: Vec<std::net::IpAddr>,
+    pub port: u16,
+}
+
+/// How long each rung of a stop may take. A rung of zero is skipped. After the last: the watchdog or the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopLadder {
+    pub fast: Duration,
+    pub immediate: Duration,
+    /// SIGKILL of the whole cgroup, then wait for it to be empty.
+    pub kill: Duration,
+}
+
+/// One thing to do with the local database. Each may be asked for twice; each ends in a [`DbOutcome`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DbAction {
+    /// Make a new database in the empty directory, with the roles that regent needs. Does not leave it running.
+    Initdb,
+    /// Start it out of recovery: it becomes writable. Only under a lease for `epoch`.
+    StartPrimary { epoch: Epoch },
+    /// Start it in recovery, following `upstream` (or nobody, when `None`).
+    StartStandby { upstream: Option<Upstream> },
+    /// Let a running standby follow another upstream, without a restart where the version allows.
+    Follow { upstream: Upstream },
+    /// Close the WAL receiver for good (until the next `Follow`), read the local WAL to its end, report that end.
+    Seal,
+    /// End recovery. Only under a lease for `epoch`. Done when it accepted a write.
+    Promote { epoch: Epoch },
+    /// Write a checkpoint now, so that a following stop is short.
+    Checkpoint,
+    /// Stop it, rung by rung. Done when its cgroup is empty.
+    Stop { ladder: StopLadder },
+    /// Make the stopped (or absent) directory a standby of `upstream`: nothing to do, rewind, or clone; divergent WAL
+    /// is kept. Does not start it.
+    Rejoin { upstream: Upstream },
+}
+
+/// A sealed report: the local WAL has been read to its end and cannot grow until the next `Follow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    pub system: SystemId,
+    pub history: History,
+    pub end: Position,
+    pub replayed: Lsn,
+}
+
+/// What a finished action found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DbDone {
+    /// Nothing more to say.
+    Plain,
+    /// `Initdb`.
+    Created { system: SystemId },
+    /// `Seal`.
+    Sealed(Seal),
+    /// `StartPrimary` and `Promote`: the timeline and position at which it accepted its first write.
+    Writable { position: Position },
+    /// `Stop`: nothing is left; `clean` when the control file says so, then `position` is the final end of WAL.
+    Stopped { clean: bool, position: Option<Position> },
+    /// `Rejoin`: what was done, and the folder that keeps divergent WAL, if there was any.
+    Rejoined { how: String, kept: Option<String> },
+}
+
+/// How an action ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DbOutcome {
+    Done(DbDone),
+    /// It did not work; `error` says what, where and what to do. The state afterwards is what the next observation says.
+    Failed {
+        error: String,
+    },
+}

@@ -1,0 +1,73 @@
+//! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
+
+use super::{Boot, ClusterId, DbState, Epoch, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One heartbeat. The outer fields never change between versions; an unknown body is still a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub cluster: ClusterId,
+    pub node: NodeName,
+    pub boot: Boot,
+    pub incarnation: Incarnation,
+    /// Grows by one with every heartbeat of an incarnation, over all channels together.
+    pub sequence: u64,
+    /// `None` when the body is of a version that this program does not know.
+    pub body: Option<HeartbeatBody>,
+}
+
+/// What rides along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatBody {
+    /// The sender's view of each of its peers: everybody sees everybody's matrix.
+    pub views: BTreeMap<NodeName, PeerView>,
+    pub health: Health,
+    /// Set in the last heartbeats before a planned restart of the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodbye: Option<Goodbye>,
+}
+
+/// "Back within": a planned silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    pub back_within: Duration,
+}
+
+/// The sender's own state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    pub services: BTreeMap<ServiceName, ServiceHealth>,
+    /// The watchdog is armed.
+    pub watchdog_armed: bool,
+    /// The slowest recent durable write of the Raft log.
+    pub log_write: Duration,
+    /// The sender doubts itself (S10): its loop ran late or its disk stalls.
+    pub self_doubt: bool,
+    /// A hash of the sender's configuration file without its `node` line: differing files are reported.
+    pub config_hash: u64,
+}
+
+/// The sender's database of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    pub state: DbState,
+    /// The epoch under which it may write right now (a lease is held), if any.
+    pub holds: Option<Epoch>,
+    pub timeline: Timeline,
+    /// Primary: end of flushed WAL. Standby: end of received and flushed WAL.
+    pub position: Position,
+    /// The node from which it streams.
+    pub streams_from: Option<NodeName>,
+    /// Said once it is final: this node never writes again under that epoch.
+    pub released: Option<Released>,
+}
+
+/// The holder's final word on an epoch: nothing that could commit is left, and a durable tombstone says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    pub epoch: Epoch,
+    /// End of WAL, when it is known.
+    pub position: Option<Position>,
+}

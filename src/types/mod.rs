@@ -1,0 +1,22 @@
+//! The words of regent as types: names, numbers with a meaning, times, positions, views, and the values that cross
+//! from decision to action and back.
+//!
+//! Not here: any rule about them. Nothing in this folder reads a clock, draws a random number or touches the world.
+
+mod agent;
+mod database;
+mod heartbeat;
+mod id;
+mod name;
+mod position;
+mod time;
+mod view;
+
+pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun};
+pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
+pub use heartbeat::{Goodbye, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
+pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
+pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
+pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
+pub use time::{Instant, WallTime};
+pub use view::{PeerView, Sight};
