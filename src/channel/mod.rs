@@ -13,9 +13,12 @@ pub mod gate;
 mod intake;
 pub mod key;
 pub mod replay;
+mod socket;
+pub mod udp;
 pub mod wire;
 
 pub use gate::{Gate, Refused};
 pub use intake::{Arrival, Intake};
 pub use key::Keys;
 pub use replay::{Freshness, Replay};
+pub use udp::Udp;

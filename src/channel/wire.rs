@@ -135,7 +135,8 @@ pub fn decode(bytes: &[u8], keys: &Keys) -> Result<Heartbeat, WireError> {
 /// Whom a message claims to be from, unproved: for messages about what was refused, and for listing a disk.
 pub fn claim(bytes: &[u8]) -> Option<Claim> {
     let outer = unproved(bytes)?;
-    Some(Claim { cluster: outer.cluster.to_owned(), node: outer.node.parse::<NodeName>().ok()?.into() })
+    // Anybody can have written this: no control characters into logs and terminals.
+    Some(Claim { cluster: outer.cluster.escape_debug().to_string(), node: outer.node.parse::<NodeName>().ok()?.into() })
 }
 
 /// Boot, incarnation and sequence as claimed, unproved: for listing a disk without a key.
