@@ -16,13 +16,15 @@ pub struct Holder {
     until: Option<Instant>,
     /// Until when the lease was held the last time, for `status`.
     asked_last: Option<Instant>,
+    /// The last request got no answer: when to ask again.
+    again_at: Option<Instant>,
     renew: Duration,
 }
 
 impl Holder {
     /// A holder of nothing yet, for `epoch`. `renew` is the pause between requests.
     pub fn new(epoch: Epoch, renew: Duration) -> Self {
-        Holder { epoch, asked: BTreeMap::new(), next_request: 1, until: None, asked_last: None, renew }
+        Holder { epoch, asked: BTreeMap::new(), next_request: 1, until: None, asked_last: None, again_at: None, renew }
     }
 
     /// A lease that an earlier daemon of the same boot kept, valid until `until`.
@@ -46,7 +48,7 @@ impl Holder {
 
     /// When the next request is due: at once without a lease, else one renewal interval after the last.
     pub fn next_request_at(&self) -> Option<Instant> {
-        self.asked_last.map(|asked| asked + self.renew)
+        self.again_at.or(self.asked_last.map(|asked| asked + self.renew))
     }
 
     /// Whether a request is due.
@@ -68,6 +70,7 @@ impl Holder {
             self.asked.pop_first();
         }
         self.asked_last = Some(now);
+        self.again_at = None;
         let (node, boot, incarnation) = me;
         LeaseRequest {
             service: service.clone(),
@@ -79,9 +82,15 @@ impl Holder {
         }
     }
 
-    /// Ask again at once: the last request got no answer.
+    /// Ask again at once: whoever was asked leads no more.
     pub fn ask_again(&mut self) {
         self.asked_last = None;
+        self.again_at = None;
+    }
+
+    /// Ask again then: the last request was not answered.
+    pub fn ask_again_at(&mut self, at: Instant) {
+        self.again_at = Some(at);
     }
 
     /// A grant arrived. It is worth ttl x (1 - drift) from before its own request was sent; an unknown or older number

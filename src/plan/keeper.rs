@@ -6,7 +6,7 @@ use crate::config;
 use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
 use crate::lease;
 use crate::types::{
-    Boot, DbAction, DbState, Epoch, Incarnation, Instant, NodeName, Observation, Position, Released, ServiceName,
+    Boot, DbAction, DbState, Epoch, Incarnation, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
     StopLadder, Timeline, Trouble, Upstream,
 };
 use std::time::Duration;
@@ -43,6 +43,10 @@ pub struct Local {
     pub retry_at: Option<Instant>,
     pub last_error: Option<String>,
     pub install_since: Option<(Epoch, Instant)>,
+    /// What the last `Seal` found, for the epoch that was ending.
+    pub seal_report: Option<(Epoch, Result<Seal, String>)>,
+    /// Where it accepted its first write in the present epoch.
+    pub first_write: Option<Position>,
 }
 
 impl Default for Local {
@@ -65,6 +69,8 @@ impl Default for Local {
             retry_at: None,
             last_error: None,
             install_since: None,
+            seal_report: None,
+            first_write: None,
         }
     }
 }
