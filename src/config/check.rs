@@ -67,7 +67,7 @@ fn roles(config: &Config, file: &raw::File, problems: &mut Problems<'_>) {
                 "remove the key, or the role",
             );
         }
-        if node.disk && config.disk.is_none() {
+        if node.disk && !problems.is_written("channels.disk") {
             problems.add_hint(
                 &format!("{key}.disk"),
                 "there is no shared disk",

@@ -1,10 +1,11 @@
 //! Rules about fencing: agents that are named exist, levels can end an epoch, every database node can be a target,
 //! and no two nodes share a device.
 
+use super::parse::shipped;
 use super::problem::{Problems, suggest};
 use super::{Agent, Config, Role};
 use crate::types::{AgentKind, AgentName, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The agent that no table defines: lease and watchdog time have surely passed.
 pub const LEASE: &str = "lease";
@@ -105,7 +106,8 @@ fn assist(config: &Config, problems: &mut Problems<'_>) {
 fn known(config: &Config, key: &str, names: &[AgentName], lease: bool, problems: &mut Problems<'_>) {
     for (i, name) in names.iter().enumerate() {
         if name.as_str() != LEASE && !config.fencing.agents.contains_key(name) {
-            let there = config.fencing.agents.keys().map(AgentName::as_str).chain(lease.then_some(LEASE));
+            let defined = config.fencing.agents.keys().map(AgentName::as_str);
+            let there: BTreeSet<&str> = defined.chain(shipped()).chain(lease.then_some(LEASE)).collect();
             let hint = suggest(name.as_str(), there);
             problems.add_hint(&format!("{key}[{}]", i + 1), format!("there is no agent \"{name}\""), hint);
         }

@@ -24,6 +24,11 @@ const SHIPPED: [(&str, AgentKind, &str); 3] = [
     ("ipmi", AgentKind::Power, "fence_regent_ipmi"),
 ];
 
+/// The names of the agents that ship with regent.
+pub(super) fn shipped<'a>() -> impl Iterator<Item = &'a str> {
+    SHIPPED.iter().map(|(name, ..)| *name)
+}
+
 impl Config {
     /// Reads a configuration. `origin` is the file's name, for errors. The node is `node_override`, else the file's
     /// `node`, else `hostname` (or its first label). Fails with every problem that was found, in the file's order.

@@ -54,6 +54,12 @@ impl<'a> Problems<'a> {
         self.places.insert(key.to_owned(), offset);
     }
 
+    /// The path of every key that was written.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
     /// Whether `key` is written in the file.
     pub(super) fn is_written(&self, key: &str) -> bool {
         self.places.contains_key(key)
@@ -116,31 +122,36 @@ impl<'a> Problems<'a> {
 /// `did you mean "X"?`, or the list of what there is when nothing is near.
 pub(super) fn suggest<'n>(given: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    match nearest(given, &names) {
-        Some(name) => format!("did you mean \"{name}\"?"),
+    match did_you_mean(given, &names) {
+        Some(question) => question,
         None if names.is_empty() => "there is none to choose from".to_owned(),
         None => format!("expected one of: {}", names.join(", ")),
     }
 }
 
-/// The name that needs the fewest edits, when they are few enough for a slip of the keyboard.
-fn nearest<'n>(given: &str, names: &[&'n str]) -> Option<&'n str> {
+/// `did you mean "X"?` for the name that needs the fewest edits, when they are few enough for a slip of the keyboard.
+pub(super) fn did_you_mean(given: &str, names: &[&str]) -> Option<String> {
     let (distance, name) = names.iter().map(|name| (edits(given, name), *name)).min()?;
-    (distance <= 1 + given.chars().count() / 4).then_some(name)
+    (distance <= 1 + given.chars().count() / 4).then(|| format!("did you mean \"{name}\"?"))
 }
 
-/// Levenshtein's distance: insertions, deletions and replacements of single characters.
+/// How many insertions, deletions, replacements and swaps of neighbours lead from one text to the other (the distance
+/// of Damerau and Levenshtein, in its restricted form).
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = row[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -151,7 +162,9 @@ mod tests {
 
     #[test]
     fn edits_are_counted() {
-        for (a, b, expected) in [("", "", 0), ("abc", "", 3), ("intervall", "interval", 1), ("kitten", "sitting", 3)] {
+        for (a, b, expected) in
+            [("", "", 0), ("abc", "", 3), ("intervall", "interval", 1), ("kitten", "sitting", 3), ("bd1", "db1", 1)]
+        {
             assert_eq!(edits(a, b), expected, "{a} {b}");
             assert_eq!(edits(b, a), expected, "{b} {a}");
         }

@@ -31,6 +31,7 @@ macro_rules! tables {
         )+
 
         /// Every table of the format with its keys: the examples must show them all.
+        #[cfg(test)]
         pub(super) const KEYS: &[(&str, &[&str])] = &[$((stringify!($name), &[$(stringify!($key)),+])),+];
     };
 }
@@ -189,13 +190,77 @@ pub(super) enum Bootstrap {
     Initdb,
 }
 
-words!(Profile, "a profile", "fast" => Profile::Fast, "lan" => Profile::Lan, "wan" => Profile::Wan);
-words!(Role, "a role", "database" => Role::Database, "witness" => Role::Witness);
-words!(Engine, "an engine", "postgresql" => Engine::Postgresql);
-words!(Bootstrap, "a way to make the service", "initdb" => Bootstrap::Initdb);
-words!(OnCrash, "what to do", "restart" => OnCrash::Restart, "failover" => OnCrash::Failover);
-words!(OnLapsed, "what to do", "alarm" => OnLapsed::Alarm, "fence" => OnLapsed::Fence);
-words!(PowerOn, "a policy", "auto" => PowerOn::Auto, "manual" => PowerOn::Manual);
-words!(AgentKind, "a kind that an agent can have",
+words!(Profile, "\"fast\", \"lan\" or \"wan\"",
+    "fast" => Profile::Fast, "lan" => Profile::Lan, "wan" => Profile::Wan);
+words!(Role, "\"database\" or \"witness\"", "database" => Role::Database, "witness" => Role::Witness);
+words!(Engine, "\"postgresql\"", "postgresql" => Engine::Postgresql);
+words!(Bootstrap, "\"initdb\"", "initdb" => Bootstrap::Initdb);
+words!(OnCrash, "\"restart\" or \"failover\"", "restart" => OnCrash::Restart, "failover" => OnCrash::Failover);
+words!(OnLapsed, "\"alarm\" or \"fence\"", "alarm" => OnLapsed::Alarm, "fence" => OnLapsed::Fence);
+words!(PowerOn, "\"auto\" or \"manual\"", "auto" => PowerOn::Auto, "manual" => PowerOn::Manual);
+words!(AgentKind, "\"power\", \"storage\", \"network\" or \"access\"",
     "power" => AgentKind::Power, "storage" => AgentKind::Storage,
     "network" => AgentKind::Network, "access" => AgentKind::Access);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read::read;
+    use std::collections::BTreeSet;
+    use toml::de::DeTable;
+
+    /// Where each table stands; `*` is a name or number of the operator's.
+    const PLACES: [(&str, &str); 15] = [
+        ("File", ""),
+        ("Security", "security."),
+        ("Node", "nodes.*."),
+        ("Channels", "channels."),
+        ("Disk", "channels.disk."),
+        ("Detector", "detector."),
+        ("Raft", "raft."),
+        ("Lease", "lease."),
+        ("Watchdog", "watchdog."),
+        ("Fencing", "fencing."),
+        ("Level", "fencing.level[*]."),
+        ("Agent", "fencing.agents.*."),
+        ("Failover", "failover."),
+        ("Service", "service.*."),
+        ("Postgresql", "service.*.postgresql."),
+    ];
+
+    /// Names and numbers of the operator's as `*`.
+    fn general(path: &str) -> String {
+        let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
+        for i in 0..parts.len() {
+            if parts[i].starts_with("level[") {
+                parts[i] = "level[*]".to_owned();
+            }
+            if i > 0 && matches!(parts[i - 1].as_str(), "nodes" | "agents" | "service") {
+                parts[i] = "*".to_owned();
+            }
+        }
+        parts.join(".")
+    }
+
+    #[test]
+    fn every_key_is_in_an_example() {
+        let mut shown = BTreeSet::new();
+        for text in [
+            include_str!("../../config/three-databases.toml"),
+            include_str!("../../config/two-databases-and-witness.toml"),
+            include_str!("../../config/five-voters.toml"),
+        ] {
+            let document = DeTable::parse(text).expect("an example is TOML");
+            let value = toml::Spanned::new(document.span(), DeValue::Table(document.into_inner()));
+            let mut problems = Problems::new(text, "example");
+            read::<File>(&value, "", &mut problems).expect("a table");
+            shown.extend(problems.written().map(general));
+        }
+        for (table, keys) in KEYS {
+            let (_, place) = PLACES.iter().find(|(name, _)| name == table).expect("every table has a place");
+            for key in *keys {
+                assert!(shown.contains(&format!("{place}{key}")), "no example shows {place}{key}");
+            }
+        }
+    }
+}

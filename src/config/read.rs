@@ -247,14 +247,14 @@ macro_rules! words {
                 key: &str,
                 problems: &mut $crate::config::problem::Problems<'_>,
             ) -> Option<Self> {
-                match value.as_str()? {
-                    $($word => Some($value),)+
-                    other => {
-                        let hint = $crate::config::problem::suggest(other, [$($word),+]);
-                        problems.add_hint(key, format!("expected {}, found {other:?}", $expected), hint);
-                        None
-                    }
+                let given = value.as_str()?;
+                $(if given == $word {
+                    return Some($value);
+                })+
+                if let Some(hint) = $crate::config::problem::did_you_mean(given, &[$($word),+]) {
+                    problems.add_hint(key, format!("expected {}, found {given:?}", $expected), hint);
                 }
+                None
             }
         }
     };
