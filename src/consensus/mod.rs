@@ -1,1 +1,5 @@
-//! To be described.
+//! Raft.
+pub mod event;
+mod machine;
+pub mod raft;
+pub mod store;
