@@ -41,7 +41,8 @@ impl Durable {
     /// Opens or makes the file. A file that is not regent's, or does not hang together, is an error.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let corrupt = |what: String| StoreError::Corrupt { path: path.to_owned(), what };
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| corrupt(e.to_string()))?;
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| corrupt(e.to_string()))?;
         let made = database.begin_write().map_err(|e| corrupt(e.to_string()))?;
         made.open_table(TABLE).map_err(|e| corrupt(e.to_string()))?;
         made.commit().map_err(|e| corrupt(e.to_string()))?;

@@ -2,6 +2,7 @@
 
 use super::image::{self, Image};
 use super::{Backend, StoreError};
+use crate::consensus::leaders::Leaders;
 use crate::consensus::raft::{LedgerTypes, LogEntry, LogId, Snapshot, SnapshotMeta, Vote};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
@@ -10,13 +11,13 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// The stored log, vote and snapshot of one node. Clones share it.
 pub struct Store<C> {
     image: Arc<Mutex<Image>>,
     backend: Arc<dyn Backend>,
-    votes: Option<mpsc::UnboundedSender<Vote>>,
+    leaders: Option<Arc<Leaders>>,
     types: PhantomData<fn() -> C>,
 }
 
@@ -25,7 +26,7 @@ impl<C> Clone for Store<C> {
         Store {
             image: self.image.clone(),
             backend: self.backend.clone(),
-            votes: self.votes.clone(),
+            leaders: self.leaders.clone(),
             types: PhantomData,
         }
     }
@@ -35,18 +36,22 @@ impl<C> Store<C> {
     /// Reads what the backend has.
     pub fn open(backend: Arc<dyn Backend>) -> Result<Self, StoreError> {
         let image = Image::load(backend.as_ref())?;
-        Ok(Store { image: Arc::new(Mutex::new(image)), backend, votes: None, types: PhantomData })
+        Ok(Store { image: Arc::new(Mutex::new(image)), backend, leaders: None, types: PhantomData })
     }
 
-    /// Sends every vote that is saved from now on, in order. Unlike openraft's metrics, which keep only the newest, no
-    /// term is ever skipped.
-    pub fn announce_votes(&mut self, votes: mpsc::UnboundedSender<Vote>) {
-        self.votes = Some(votes);
+    /// Tells `leaders` of every vote that is saved from now on.
+    pub fn announce_votes(&mut self, leaders: Arc<Leaders>) {
+        self.leaders = Some(leaders);
     }
 
     /// A copy of everything that is stored.
     pub fn image(&self) -> Image {
         self.lock().clone()
+    }
+
+    /// Nothing was ever voted or logged here.
+    pub fn image_is_blank(&self) -> bool {
+        self.lock().is_blank()
     }
 
     /// See [`Backend::write_latency`].
@@ -122,9 +127,8 @@ impl<C: LedgerTypes> RaftLogStorage<C> for Store<C> {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.write_now(vec![image::put_vote(vote)]).await?;
         self.lock().vote = Some(*vote);
-        if let Some(votes) = &self.votes {
-            // Nobody listens any more during a shutdown.
-            let _ = votes.send(*vote);
+        if let Some(leaders) = &self.leaders {
+            leaders.voted(vote);
         }
         Ok(())
     }

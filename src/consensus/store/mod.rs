@@ -7,12 +7,12 @@
 pub mod durable;
 mod image;
 mod log;
+#[cfg(test)]
 pub mod memory;
 pub mod stamp;
 #[cfg(test)]
 mod store_test;
 
-pub use image::Image;
 pub use log::Store;
 
 use std::collections::BTreeMap;

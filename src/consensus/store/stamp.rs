@@ -174,7 +174,10 @@ mod tests {
         let me = owner("orders-1", "db1", 1);
         let held = DataDir::open(dir.path(), &me, "a".into()).expect("new");
         let second = DataDir::open(dir.path(), &me, "b".into()).err().expect("refused").to_string();
-        assert!(second.contains("in use by another regent") && second.contains(&std::process::id().to_string()), "{second}");
+        assert!(
+            second.contains("in use by another regent") && second.contains(&std::process::id().to_string()),
+            "{second}"
+        );
         drop(held);
         let again = DataDir::open(dir.path(), &me, "c".into()).expect("free again");
         assert_eq!(again.founder(), "a", "the mark stays with the directory");

@@ -1,8 +1,9 @@
 //! openraft's own storage suite, on both backends; and what only ours must do: survive a restart, refuse what is broken.
 
 use super::durable::Durable;
+use super::image::{self, Image};
 use super::memory::Memory;
-use super::{Backend, Change, Image, Store, StoreError, image};
+use super::{Backend, Change, Store, StoreError};
 use crate::consensus::machine::Machine;
 use crate::consensus::raft::{CommittedLeaderId, LogEntry, LogId, Payload, SnapshotMeta, Types, Vote};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
