@@ -72,18 +72,32 @@ impl Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Response {
     /// Not the end: what is being done, or waited for. One sentence.
-    Progress { message: String },
+    Progress {
+        message: String,
+    },
     /// It is done, and it is in the ledger.
-    Done { message: String, details: Vec<String> },
+    Done {
+        message: String,
+        details: Vec<String>,
+    },
     /// It was not begun, and these are the reasons; nothing has changed.
-    Refused { reasons: Vec<String> },
+    Refused {
+        reasons: Vec<String>,
+    },
     /// It was begun and did not work, or the request could not be read.
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
     /// What a switchover would do, step by step, and every check.
-    Plan { steps: Vec<String>, checks: Vec<Check> },
+    Plan {
+        steps: Vec<String>,
+        checks: Vec<Check>,
+    },
     Status(Box<Status>),
     /// Newest first.
-    History { incidents: Vec<IncidentSummary> },
+    History {
+        incidents: Vec<IncidentSummary>,
+    },
     Incident(Box<IncidentReport>),
 }
 
