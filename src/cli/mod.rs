@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod confirm;
+mod demo;
 mod exit;
 mod explain;
 mod failover;
@@ -68,6 +69,8 @@ enum Command {
     History,
     /// Explain an incident: evidence, votes, agent output, positions, and where the time went
     Explain(explain::Arguments),
+    /// Show a failover and a switchover on this host: three nodes with real PostgreSQL on loopback addresses (root)
+    Demo(demo::Arguments),
 }
 
 /// Runs the command line of this process and returns its exit code.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Unfence(arguments) => fence::unfence(&common, arguments),
         Command::History => history::run(&common),
         Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     match ended {
         Ok(exit) => exit.into(),
