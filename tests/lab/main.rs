@@ -6,12 +6,14 @@
 
 mod bmc;
 mod cgroup;
+mod client;
 mod disk;
 mod harness;
 mod host;
 mod init;
 mod network;
 mod ping;
+mod postgres;
 mod scenarios;
 mod system;
 mod time;
@@ -23,6 +25,8 @@ fn main() {
     let done = match args.first().map(String::as_str) {
         Some("__init") => init::main(rest).map(|()| 0),
         Some("__ping") => ping::main(rest),
+        Some("__writer") => client::writer_process::main(rest).map(|()| 0),
+        Some("__prober") => client::prober_process::main(rest).map(|()| 0),
         Some("__chassis") => bmc::hook(rest).map(|()| 0),
         Some("__scenario") => Ok(harness::run_in_this_process(&scenarios::all(), rest)),
         _ => harness::main(&scenarios::all(), &args),

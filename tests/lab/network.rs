@@ -134,7 +134,7 @@ impl Switch {
     pub fn block_input(&self, host: &str, net: Net) -> Result<()> {
         let table = format!("lab_{}", net.nic());
         let rules = format!(
-            "table netdev {table} {{ chain in {{ type filter hook ingress device {} priority 0; drop; }} }}\n",
+            "table netdev {table} {{\n chain in {{\n type filter hook ingress device {} priority 0; policy drop;\n }}\n}}\n",
             net.nic()
         );
         nft(host, &rules)
