@@ -1,0 +1,275 @@
+//! A host: NICs, processes, a disk that survives, and a power switch. Its first process (`init.rs`) keeps its
+//! namespaces; its cgroup holds everything that was ever started in it, databases in cgroups of their own included.
+//!
+//! Not here: what runs on it (`cluster.rs`, `postgres.rs`) and who may switch it off (`bmc.rs`).
+
+use crate::cgroup::Cgroup;
+use crate::network::{NETS, Net, Switch, namespace};
+use crate::system;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Where a host sees its disk.
+pub const DISK: &str = "/srv";
+/// Where a host sees the shared disk: a file on its own disk over which the shared one is bound.
+pub const SHARED_DISK: &str = "/srv/shared-disk";
+
+const NAMESPACES: libc::c_int =
+    libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
+
+/// What a booting host starts by itself, as systemd would start an enabled unit.
+pub type OnBoot = Arc<dyn Fn(&Host) -> Result<()> + Send + Sync>;
+
+/// Called when the power goes, so that no process is left waiting for a device for ever.
+pub type OnPowerLoss = Arc<dyn Fn() + Send + Sync>;
+
+/// One host of a world.
+pub struct Host {
+    pub name: String,
+    /// The last number of its addresses.
+    pub index: u8,
+    directory: PathBuf,
+    cgroup: Cgroup,
+    switch: Arc<Switch>,
+    running: Mutex<Option<Running>>,
+    shared_disk: Mutex<Option<PathBuf>>,
+    on_boot: Mutex<Option<OnBoot>>,
+    on_power_loss: Mutex<Option<OnPowerLoss>>,
+}
+
+struct Running {
+    init: Child,
+    pidfd: OwnedFd,
+    frozen: bool,
+}
+
+impl Host {
+    /// A host that is off. Its disk is empty.
+    pub fn new(name: &str, index: u8, world: &Path, group: &Cgroup, switch: Arc<Switch>) -> Result<Host> {
+        let directory = world.join(name);
+        fs::create_dir_all(directory.join("disk")).with_context(|| format!("create {}", directory.display()))?;
+        Ok(Host {
+            name: name.to_owned(),
+            index,
+            cgroup: Cgroup::at(group.path().join(name)),
+            directory,
+            switch,
+            running: Mutex::new(None),
+            shared_disk: Mutex::new(None),
+            on_boot: Mutex::new(None),
+            on_power_loss: Mutex::new(None),
+        })
+    }
+
+    /// The host's disk, as the lab sees it; the host itself sees it at [`DISK`].
+    pub fn disk(&self) -> PathBuf {
+        self.directory.join("disk")
+    }
+
+    /// Where the lab keeps what this host's programs print.
+    pub fn log(&self, program: &str) -> PathBuf {
+        self.directory.join(format!("{program}.log"))
+    }
+
+    pub fn address(&self, net: Net) -> String {
+        net.address(self.index)
+    }
+
+    /// From the next boot on, the host sees `file` at [`SHARED_DISK`].
+    pub fn attach_shared_disk(&self, file: PathBuf, on_power_loss: OnPowerLoss) -> Result<()> {
+        fs::write(self.disk().join("shared-disk"), "")?;
+        *self.shared_disk.lock().unwrap() = Some(file);
+        *self.on_power_loss.lock().unwrap() = Some(on_power_loss);
+        Ok(())
+    }
+
+    /// What every later power-on starts.
+    pub fn set_on_boot(&self, on_boot: OnBoot) {
+        *self.on_boot.lock().unwrap() = Some(on_boot);
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.lock().as_ref().is_some_and(|r| r.frozen)
+    }
+
+    /// The boot id of the present or last boot.
+    pub fn boot_id(&self) -> Result<String> {
+        let path = self.directory.join("boot_id");
+        Ok(fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?.trim().to_owned())
+    }
+
+    /// Switches it on: a new boot id, an empty `/run`, a network stack that remembers nothing. Nothing happens when it
+    /// is on already.
+    pub fn power_on(&self) -> Result<()> {
+        {
+            let mut running = self.lock();
+            if running.is_some() {
+                return Ok(());
+            }
+            self.switch.attach(&self.name, self.index)?;
+            fs::write(self.directory.join("boot_id"), format!("{}\n", new_boot_id()))?;
+            *running = Some(self.boot()?);
+        }
+        let on_boot = self.on_boot.lock().unwrap().clone();
+        on_boot.map_or(Ok(()), |start| start(self))
+    }
+
+    /// Starts the host's first process and waits until it has set the host up.
+    fn boot(&self) -> Result<Running> {
+        let group = Cgroup::create(self.cgroup.path().to_owned())?;
+        let (procs, network) = (group.procs()?, namespace(&self.name)?);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("__init").arg(&self.name).arg(&self.directory).arg(self.cgroup.path());
+        if let Some(shared) = self.shared_disk.lock().unwrap().as_ref() {
+            command.arg(shared);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+        unsafe {
+            command.pre_exec(move || {
+                system::join_cgroup(&procs)?;
+                system::enter(&network, libc::CLONE_NEWNET)?;
+                system::leave(libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP)
+            });
+        }
+        let mut init = spawn_with_pids(command, || system::leave(libc::CLONE_NEWPID))?;
+        let pidfd = system::pidfd(init.id())?;
+        let mut line = String::new();
+        BufReader::new(init.stdout.take().expect("it is piped")).read_line(&mut line)?;
+        ensure!(line == "ready\n", "host {} did not come up; its first process said {line:?}", self.name);
+        Ok(Running { init, pidfd, frozen: false })
+    }
+
+    /// Cuts the power: from one moment to the next nothing of it runs and nothing of it is heard. Nothing happens when
+    /// it is off already.
+    pub fn power_cut(&self) -> Result<()> {
+        let mut running = self.lock();
+        let Some(mut was) = running.take() else { return Ok(()) };
+        // The cables first: the kernel closes the connections of a killed process politely, a dead host does not.
+        self.switch.links(&self.name, &NETS, false)?;
+        self.cgroup.kill()?;
+        let on_power_loss = self.on_power_loss.lock().unwrap().clone();
+        if let Some(release) = on_power_loss {
+            release();
+        }
+        self.cgroup.wait_empty(Duration::from_secs(10))?;
+        was.init.wait()?;
+        self.cgroup.remove()?;
+        self.switch.detach(&self.name)
+    }
+
+    /// Stops every process of the host where it stands. It stays on its networks.
+    pub fn freeze(&self) -> Result<()> {
+        let mut running = self.lock();
+        let host = running.as_mut().with_context(|| format!("host {} is off", self.name))?;
+        host.frozen = true;
+        self.cgroup.freeze()
+    }
+
+    /// Lets a frozen host run on. Nothing happens when it was switched off meanwhile.
+    pub fn thaw(&self) -> Result<()> {
+        let mut running = self.lock();
+        let Some(host) = running.as_mut() else { return Ok(()) };
+        host.frozen = false;
+        self.cgroup.thaw()
+    }
+
+    pub fn link_down(&self, net: Net) -> Result<()> {
+        self.switch.links(&self.name, &[net], false)
+    }
+
+    pub fn link_up(&self, net: Net) -> Result<()> {
+        self.switch.links(&self.name, &[net], true)
+    }
+
+    /// Pulls every cable.
+    pub fn isolate(&self) -> Result<()> {
+        self.switch.links(&self.name, &NETS, false)
+    }
+
+    /// What arrives over `net` is lost; what is sent is not.
+    pub fn block_input(&self, net: Net) -> Result<()> {
+        self.switch.block_input(&self.name, net)
+    }
+
+    pub fn unblock_input(&self, net: Net) -> Result<()> {
+        self.switch.unblock_input(&self.name, net)
+    }
+
+    /// Starts a program in the host, in a cgroup `unit` of its own. The host must be on and not frozen.
+    pub fn spawn(&self, mut command: Command, unit: &str) -> Result<Child> {
+        let pidfd = {
+            let running = self.lock();
+            let host = running.as_ref().with_context(|| format!("host {} is off", self.name))?;
+            if host.frozen {
+                bail!("host {} is frozen: nothing can be started in it", self.name);
+            }
+            host.pidfd.try_clone()?
+        };
+        let procs = self.cgroup.child(unit)?.procs()?;
+        let inside = pidfd.try_clone()?;
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+        unsafe {
+            command.pre_exec(move || {
+                system::join_cgroup(&procs)?;
+                system::enter(&inside, NAMESPACES)
+            });
+        }
+        spawn_with_pids(command, move || system::enter(&pidfd, libc::CLONE_NEWPID))
+    }
+
+    /// Runs a program in the host to its end. What it printed comes back, whatever its exit status.
+    pub fn output(&self, program: &str, args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.spawn(command, "shell")?;
+        child.wait_with_output().with_context(|| format!("wait for {program} in host {}", self.name))
+    }
+
+    /// The same; any exit status but 0 is an error.
+    pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
+        let output = self.output(program, args)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{program} {args:?} in host {}: {}: {}", self.name, output.status, said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts a long-running program whose output goes to [`Host::log`]`(unit)`.
+    pub fn start(&self, mut command: Command, unit: &str) -> Result<Child> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log(unit))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.spawn(command, unit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().expect("no holder of this lock goes on after a panic: panics abort")
+    }
+}
+
+/// Spawns from a thread of its own, whose children's process namespace `choose` has set.
+fn spawn_with_pids(mut command: Command, choose: impl FnOnce() -> std::io::Result<()> + Send) -> Result<Child> {
+    let program = format!("{command:?}");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || choose().and_then(|()| command.spawn()));
+        thread.join().expect("panics abort").with_context(|| format!("start {program}"))
+    })
+}
+
+/// A random version 4 UUID, as the kernel makes its boot ids.
+fn new_boot_id() -> String {
+    let hex = format!("{:032x}", rand::random::<u128>());
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}

@@ -1,0 +1,171 @@
+//! The networks of a world: one namespace is the switch, with a bridge for each of three networks; each host has a
+//! namespace with one NIC in each. The machine's own network is not touched.
+//!
+//! Namespaces are named below a private `/run` of the scenario's process, so two worlds never meet.
+
+use anyhow::{Context, Result, bail};
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+/// One of the three networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    Primary,
+    Secondary,
+    /// Where the power devices listen.
+    Management,
+}
+
+pub const NETS: [Net; 3] = [Net::Primary, Net::Secondary, Net::Management];
+
+impl Net {
+    fn number(self) -> u8 {
+        match self {
+            Net::Primary => 1,
+            Net::Secondary => 2,
+            Net::Management => 3,
+        }
+    }
+
+    /// The NIC's name in every host.
+    pub fn nic(self) -> &'static str {
+        match self {
+            Net::Primary => "eth1",
+            Net::Secondary => "eth2",
+            Net::Management => "eth3",
+        }
+    }
+
+    /// The address of the host or device with this number.
+    pub fn address(self, index: u8) -> String {
+        format!("10.77.{}.{index}", self.number())
+    }
+
+    fn bridge(self) -> String {
+        format!("br{}", self.number())
+    }
+
+    fn port(self, host: &str) -> String {
+        format!("{host}-{}", self.number())
+    }
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Runs a program to its end; its error output is part of the error.
+pub fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{program} {args:?} with input {input:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The switch namespace. Everything about cables is done here.
+#[derive(Debug)]
+pub struct Switch;
+
+const SWITCH: &str = "switch";
+
+impl Switch {
+    /// Makes the namespace and its three bridges.
+    pub fn create() -> Result<Switch> {
+        run("ip", &["netns", "add", SWITCH], "")?;
+        let mut batch = String::from("link set lo up\n");
+        for net in NETS {
+            let bridge = net.bridge();
+            batch += &format!("link add {bridge} type bridge\nlink set {bridge} up\n");
+        }
+        // The devices' side of the management network is the bridge itself.
+        batch += &format!("addr add {}/24 dev {}\n", Net::Management.address(1), Net::Management.bridge());
+        ip(SWITCH, &batch)?;
+        Ok(Switch)
+    }
+
+    /// The switch's namespace, for the devices that live in it.
+    pub fn namespace(&self) -> Result<OwnedFd> {
+        namespace(SWITCH)
+    }
+
+    /// Gives a host its namespace with three NICs, cables plugged in.
+    pub fn attach(&self, host: &str, index: u8) -> Result<()> {
+        run("ip", &["netns", "add", host], "")?;
+        let (mut here, mut there) = (String::new(), String::from("link set lo up\n"));
+        for net in NETS {
+            let (port, nic) = (net.port(host), net.nic());
+            here += &format!("link add {port} type veth peer name {nic} netns {host}\n");
+            here += &format!("link set {port} master {} up\n", net.bridge());
+            there += &format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", net.address(index));
+        }
+        ip(SWITCH, &here)?;
+        ip(host, &there)
+    }
+
+    /// Pulls or plugs cables of a host at the switch's side; the host sees its carrier go and come.
+    pub fn links(&self, host: &str, nets: &[Net], up: bool) -> Result<()> {
+        let word = if up { "up" } else { "down" };
+        let batch: String = nets.iter().map(|net| format!("link set {} {word}\n", net.port(host))).collect();
+        ip(SWITCH, &batch)
+    }
+
+    /// Takes the host's namespace away with all that its network stack still knows, as a reboot does.
+    pub fn detach(&self, host: &str) -> Result<()> {
+        let batch: String = NETS.iter().map(|net| format!("link del {}\n", net.port(host))).collect();
+        ip(SWITCH, &batch)?;
+        run("ip", &["netns", "del", host], "").map(drop)
+    }
+
+    /// One direction only: what arrives at the host over `net` is thrown away, what it sends is not.
+    pub fn block_input(&self, host: &str, net: Net) -> Result<()> {
+        let table = format!("lab_{}", net.nic());
+        let rules = format!(
+            "table netdev {table} {{\n chain in {{\n type filter hook ingress device {} priority 0; policy drop;\n }}\n}}\n",
+            net.nic()
+        );
+        nft(host, &rules)
+    }
+
+    /// Ends `block_input`.
+    pub fn unblock_input(&self, host: &str, net: Net) -> Result<()> {
+        nft(host, &format!("delete table netdev lab_{}\n", net.nic()))
+    }
+
+    /// Gives a device an address on the management network.
+    pub fn add_device(&self, index: u8) -> Result<()> {
+        ip(SWITCH, &format!("addr add {}/24 dev {}\n", Net::Management.address(index), Net::Management.bridge()))
+    }
+
+    /// Takes a device's address away: nobody answers there any more.
+    pub fn remove_device(&self, index: u8) -> Result<()> {
+        ip(SWITCH, &format!("addr del {}/24 dev {}\n", Net::Management.address(index), Net::Management.bridge()))
+    }
+}
+
+/// The namespace of that name, open.
+pub fn namespace(name: &str) -> Result<OwnedFd> {
+    let path = format!("/run/netns/{name}");
+    Ok(File::open(&path).with_context(|| format!("open {path}"))?.into())
+}
+
+fn ip(namespace: &str, batch: &str) -> Result<()> {
+    run("ip", &["-n", namespace, "-batch", "-"], batch).map(drop)
+}
+
+fn nft(namespace: &str, rules: &str) -> Result<()> {
+    run("ip", &["netns", "exec", namespace, "nft", "-f", "-"], rules).map(drop)
+}

@@ -1,0 +1,107 @@
+//! PostgreSQL as the lab handles it: where its programs are, statements, signals, and a plain server without regent
+//! for the lab's tests of itself.
+
+use crate::client::TABLES;
+use crate::harness::skip;
+use crate::host::{DISK, Host};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+pub const PORT: u16 = 5432;
+
+/// The data directory, as every host sees it.
+pub fn data_dir() -> String {
+    format!("{DISK}/postgresql/data")
+}
+
+/// The newest installed version's programs.
+pub fn bin_dir() -> Result<PathBuf> {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = installed
+        .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
+        .filter(|(_, bin): &(u32, PathBuf)| bin.join("postgres").exists())
+        .collect();
+    found.sort();
+    match found.pop() {
+        Some((_, bin)) => Ok(bin),
+        None => skip("PostgreSQL is not installed below /usr/lib/postgresql"),
+    }
+}
+
+/// The place of the data directory on the host's disk, owned by the database's user, still empty.
+pub fn prepare_disk(host: &Host) -> Result<()> {
+    let parent = host.disk().join("postgresql");
+    fs::create_dir_all(&parent)?;
+    chown_to_postgres(&parent)
+}
+
+fn chown_to_postgres(path: &Path) -> Result<()> {
+    let user = nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;
+    nix::unistd::chown(path, Some(user.uid), Some(user.gid)).with_context(|| format!("chown {}", path.display()))
+}
+
+/// Makes a database on the host's disk that trusts everybody, and starts it. For worlds without regent.
+pub fn start_plain(host: &Host) -> Result<Child> {
+    let (bin, data) = (bin_dir()?, data_dir());
+    prepare_disk(host)?;
+    let initdb = bin.join("initdb").display().to_string();
+    host.run("runuser", &["-u", "postgres", "--", &initdb, "-D", &data, "-A", "trust", "--no-sync"])?;
+    let hba = host.disk().join("postgresql/data/pg_hba.conf");
+    fs::write(&hba, "local all all trust\nhost all all all trust\n")?;
+    host.run("install", &["-d", "-o", "postgres", "/run/postgresql"])?;
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(bin.join("postgres")).args(["-D", &data]);
+    command.args(["-c", "listen_addresses=*", "-c", "unix_socket_directories=/run/postgresql"]);
+    let server = host.start(command, "postgresql")?;
+    let end = Instant::now() + Duration::from_secs(30);
+    while sql(host, "select 1").is_err() {
+        ensure!(
+            Instant::now() < end,
+            "PostgreSQL in host {} did not start; see {}",
+            host.name,
+            host.log("postgresql").display()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    sql(host, TABLES)?;
+    Ok(server)
+}
+
+/// Statements through the server's own socket, as the superuser. Returns the rows without decoration.
+pub fn sql(host: &Host, statements: &str) -> Result<String> {
+    let directory = postmaster_line(host, 4)?;
+    let port = postmaster_line(host, 3)?;
+    let psql = bin_dir()?.join("psql").display().to_string();
+    let args = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", &directory, "-p", &port, "-U", "postgres", "-d", "postgres"];
+    let args: Vec<&str> = args.iter().copied().chain(["-c", statements]).collect();
+    Ok(host.run(&psql, &args)?.trim_end().to_owned())
+}
+
+/// The ids in the writer's table.
+pub fn written_ids(host: &Host) -> Result<Vec<i64>> {
+    let text = sql(host, "select id from lab_writes order by id")?;
+    text.lines().map(|line| line.parse().with_context(|| format!("{line:?} is no id"))).collect()
+}
+
+/// A line of `postmaster.pid`, counted from 0: process, data directory, start, port, socket directory.
+fn postmaster_line(host: &Host, line: usize) -> Result<String> {
+    let path = host.disk().join("postgresql/data/postmaster.pid");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    match text.lines().nth(line).map(str::trim) {
+        Some(value) if !value.is_empty() => Ok(value.to_owned()),
+        _ => bail!("{} has no line {line} yet", path.display()),
+    }
+}
+
+/// The postmaster's process, as its host numbers it.
+pub fn postmaster(host: &Host) -> Result<String> {
+    postmaster_line(host, 0)
+}
+
+/// Sends a signal (`KILL`, `STOP`, `CONT`) to the postmaster alone.
+pub fn signal_postmaster(host: &Host, signal: &str) -> Result<()> {
+    host.run("kill", &["-s", signal, &postmaster(host)?]).map(drop)
+}
