@@ -9,6 +9,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 # How often `make lab` runs every scenario.
 N ?= 1
+# The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
+LAB_SHORT ?= world
 
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
@@ -33,6 +35,7 @@ check: prepare ## what needs no root and little time: format, lints, unit tests,
 test: prepare ## everything that must pass: the tests, a small simulation, the lab's short half, the demo (root)
 	@scripts/needs-root "make test"
 	$(CARGO) test
+	$(CARGO) test --test lab -- $(LAB_SHORT)
 	target/debug/regent demo
 
 demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, a switchover (root or sudo)
@@ -45,13 +48,11 @@ sim: prepare ## the seeded simulation, many seeds
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"
-	$(CARGO) build --bins
-	$(CARGO) test --test lab -- --all --times $(N)
+	$(CARGO) test --test lab -- --repeat $(N)
 
 bench-failover: prepare ## measure failover and switchover times in the lab (root; minutes)
 	@scripts/needs-root "make bench-failover"
-	$(CARGO) build --bins
-	$(CARGO) test --test lab -- --bench
+	$(CARGO) test --test bench_failover
 
 install: ## install the release build under DESTDIR (run `cargo build --release` first)
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install

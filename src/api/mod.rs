@@ -10,3 +10,6 @@ pub mod client;
 pub mod socket;
 
 pub mod status;
+
+#[cfg(test)]
+mod socket_test;
