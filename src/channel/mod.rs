@@ -9,6 +9,11 @@
 //!                     └─► refusals, counted for `status`
 //! ```
 
+pub mod disk;
+pub mod disk_admin;
+mod disk_file;
+pub mod disk_format;
+mod disk_turn;
 pub mod gate;
 mod intake;
 pub mod key;
@@ -17,6 +22,7 @@ mod socket;
 pub mod udp;
 pub mod wire;
 
+pub use disk::Disk;
 pub use gate::{Gate, Refused};
 pub use intake::{Arrival, Intake};
 pub use key::Keys;
