@@ -33,7 +33,7 @@ struct World {
 
 impl World {
     fn log(&self, line: String) {
-        self.trace.lock().unwrap().push(format!("{:?} {line}", SimInstant::now()));
+        self.trace.lock().unwrap().push(format!("{:?} {line}", <SimInstant as openraft::Instant>::now()));
     }
 
     async fn hop(&self, from: u64, to: u64) -> Result<(), Rpc> {
@@ -144,6 +144,15 @@ async fn start(world: &Arc<World>, id: u64) -> mpsc::UnboundedReceiver<Event> {
     events
 }
 
+async fn write_some(world: &World, node: &Node, first: u64, count: u64) {
+    for number in first..first + count {
+        let entry = Entry { at: WallTime(number), command: Command::Nothing };
+        let write = node.client_write(Proposal(Arc::new(entry)));
+        let written = SimRuntime::timeout(Duration::from_secs(1), write).await;
+        world.log(format!("wrote {}", matches!(written, Ok(Ok(_)))));
+    }
+}
+
 async fn story(world: Arc<World>) -> Vec<Vec<Event>> {
     let mut streams = Vec::new();
     for id in 1..=3 {
@@ -155,17 +164,15 @@ async fn story(world: Arc<World>) -> Vec<Vec<Event>> {
     SimRuntime::sleep(Duration::from_secs(1)).await;
     for round in 0..6 {
         let node = world.nodes.lock().unwrap()[&now].clone();
-        for step in 0..8 {
-            let entry = Entry { at: WallTime(round * 8 + step), command: Command::Nothing };
-            let write = node.client_write(Proposal(Arc::new(entry)));
-            let written = SimRuntime::timeout(Duration::from_secs(1), write).await;
-            world.log(format!("wrote {}", matches!(written, Ok(Ok(_)))));
-        }
+        write_some(&world, &node, round * 100, 8).await;
         world.cut.lock().unwrap().insert(now);
         world.log(format!("CUT {now}"));
         now = leader(&world, now).await;
         world.log(format!("LEADER {now}"));
         SimRuntime::sleep(Duration::from_millis(500)).await;
+        // Enough that the one that is cut off can only catch up by a snapshot.
+        let node = world.nodes.lock().unwrap()[&now].clone();
+        write_some(&world, &node, round * 100 + 50, 30).await;
         world.cut.lock().unwrap().clear();
         SimRuntime::sleep(Duration::from_secs(1)).await;
         now = leader(&world, 0).await;
