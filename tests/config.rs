@@ -127,6 +127,22 @@ fn the_full_example_says_the_defaults() {
     );
 }
 
+#[test]
+fn no_damage_to_a_file_makes_the_parser_panic() {
+    let text = fs::read_to_string(root().join("config/two-databases-and-witness.toml")).expect("readable");
+    let mut refused = 0;
+    for (i, c) in text.char_indices() {
+        let (before, after) = (&text[..i], &text[i + c.len_utf8()..]);
+        for damaged in [before.to_owned(), format!("{before}{after}"), format!("{before}\u{e9}\"{after}")] {
+            for problem in parse(&damaged).err().into_iter().flatten() {
+                assert!(problem.line <= damaged.lines().count() + 1 && problem.column > 0, "{problem}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > text.len(), "hardly any damage was noticed: {refused}");
+}
+
 /// Three database nodes on loopback, where nothing but the profile is set.
 fn bare(profile: &str) -> String {
     let mut text = format!("cluster = \"c\"\nprofile = \"{profile}\"\nchannels.disk.path = \"/d\"\n");

@@ -400,7 +400,10 @@ pub fn show(time: Duration) -> String {
         }
         _ => {
             let s = ms.div_ceil(1_000);
-            if s % 60 == 0 { format!("{} min", s / 60) } else { format!("{} min {} s", s / 60, s % 60) }
+            match s % 60 {
+                0 => format!("{} min", s / 60),
+                rest => format!("{} min {rest} s", s / 60),
+            }
         }
     }
 }
