@@ -1,1 +1,357 @@
-//! To be described.
+//! The daemon: sockets, files, processes and timers around one pure node. One loop, woken by a closed list of reasons.
+//!
+//! Not here: any decision. A panic anywhere aborts the process: the guard and the watchdog are part of the design.
+
+mod host;
+mod operator;
+mod report;
+mod shell;
+mod wakeup;
+
+use crate::action::fence::Runner;
+use crate::api::admin::SOCKET_NAME;
+use crate::api::socket::{AdminSocket, SocketError};
+use crate::channel::key::KeyError;
+use crate::channel::{Arrival, Disk, Gate, Intake, Keys, Udp};
+use crate::clock::{self, BootTimer};
+use crate::config::Config;
+use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
+use crate::engine::Engine;
+use crate::engine::postgresql::{EngineError, PostgreSql};
+use crate::node::{self, Event, Node};
+use crate::types::{AgentAction, AgentName, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
+use operator::Operators;
+use shell::Shell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use wakeup::{Call, CallReply, Wakeup};
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("cannot make the directory {}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Consensus(#[from] StartError),
+    #[error("the database of {service} cannot be managed")]
+    Engine { service: ServiceName, source: EngineError },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("the operating system gave no {what}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// The last `monitor` of each device.
+type Monitors = BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>;
+
+/// The running daemon.
+struct Daemon {
+    config: Arc<Config>,
+    node: Node,
+    shell: Shell,
+    operators: Operators,
+    intake: Intake,
+    consensus: Arc<Consensus>,
+    monitors: Monitors,
+    next_reply: u64,
+    terminating: bool,
+}
+
+/// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
+pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
+    for path in [&config.data_dir, &config.run_dir] {
+        std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
+    }
+    let (wakeups, mut woken) = mpsc::unbounded_channel();
+    let (consensus, Streams { mut events, mut calls }) = Consensus::start(consensus::Options::from_config(&config)).await?;
+    let consensus = Arc::new(consensus);
+    let start = host::look(&config, consensus.cluster().clone())?;
+    let keys = Keys::load(&config.security.heartbeat_keys)?;
+    let (arrivals, mut arrived) = mpsc::channel(1024);
+    let peers = config.nodes.keys().filter(|n| **n != config.node).cloned().collect();
+    let gate = Gate { cluster: start.cluster.clone(), me: config.node.clone(), peers, keys: keys.clone() };
+    let intake = Intake::new(gate, arrivals);
+    let networks = bind_networks(&config, &intake)?;
+    let disk = start_disk(&config, &intake)?;
+    watch_channels(&networks, disk.as_ref(), &wakeups);
+    let engines = start_engines(&config, &wakeups)?;
+    let runner = Arc::new(Runner::new(config.clone()));
+    monitor_devices(&config, &runner, &wakeups);
+    watch_log(&consensus, &wakeups);
+    serve_operators(&config, &wakeups).await?;
+    watch_signals(&wakeups)?;
+    let node = Node::new(config.clone(), start.clone(), clock::now());
+    let shell = Shell {
+        config: config.clone(),
+        boot: start.boot,
+        keys,
+        networks,
+        disk,
+        consensus: consensus.clone(),
+        engines,
+        runner,
+        watchdog: None,
+        replies: BTreeMap::new(),
+        wakeups,
+    };
+    let operators = Operators::default();
+    let monitors = Monitors::new();
+    let mut daemon =
+        Daemon { config, node, shell, operators, intake, consensus, monitors, next_reply: 0, terminating: false };
+    let mut timer = BootTimer::new().map_err(|source| DaemonError::System { what: "timer", source })?;
+    // Not under systemd: there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        match daemon.node.next_wakeup() {
+            Some(at) => timer.set(at),
+            None => timer.unset(),
+        }
+        // The ledger first: a quorum read's answer must find everything applied that was committed before it.
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => daemon.ledger(event),
+            () = timer.fired() => daemon.handle(Event::Wake),
+            Some(wakeup) = woken.recv() => daemon.wake(wakeup),
+            Some(call) = calls.recv() => daemon.call(call),
+            Some(arrival) = arrived.recv() => daemon.arrive(arrival),
+        }
+        if daemon.terminating {
+            break;
+        }
+    }
+    tracing::info!("ending; the database goes on under its lease");
+    Ok(())
+}
+
+impl Daemon {
+    fn handle(&mut self, event: Event) {
+        let effects = self.node.handle(clock::now(), event);
+        for effect in effects {
+            self.shell.perform(effect);
+        }
+        self.operators.follow(&self.node);
+    }
+
+    fn ledger(&mut self, event: consensus::Event) {
+        match event {
+            consensus::Event::Applied(a) => {
+                tracing::debug!(index = %a.index, command = a.entry.command.name(), "applied");
+                self.handle(Event::Applied { entry: a.entry, answer: a.answer, state: a.state });
+            }
+            consensus::Event::Advanced(a) => self.handle(Event::Ledger { state: a.state }),
+            consensus::Event::Leadership(l) => {
+                tracing::info!(term = %l.term, leader = ?l.leader, i_lead = l.i_lead, acked = l.quorum_acked, "leadership");
+                self.handle(Event::Leadership { term: l.term, leader: l.leader, i_lead: l.i_lead && l.quorum_acked });
+            }
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { channel, at, heartbeat, .. } = arrival;
+        self.handle(Event::Heard { channel, at, heartbeat });
+    }
+
+    fn call(&mut self, call: IncomingCall) {
+        let IncomingCall { from, body, reply } = call;
+        match serde_json::from_slice(&body) {
+            Ok(Call::Node(request)) => {
+                let id = self.reply_id(reply);
+                self.handle(Event::Asked { reply: id, from, request });
+            }
+            Ok(Call::Operator { request, who }) => {
+                let relay = operator::relay_reply(reply);
+                self.operate(request, format!("{who} (through {from})"), relay);
+            }
+            // Of a version that this program does not know: not answering says so.
+            Err(error) => tracing::warn!(%from, %error, "a call that this version does not understand"),
+        }
+    }
+
+    fn reply_id(&mut self, reply: CallReply) -> u64 {
+        self.next_reply += 1;
+        self.shell.replies.insert(self.next_reply, reply);
+        self.shell.replies.retain(|_, reply| !reply.is_closed());
+        self.next_reply
+    }
+
+    fn wake(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Node(event) => self.handle(event),
+            Wakeup::Operator(request, reply) => self.operate(request, "the operator".to_owned(), reply),
+            Wakeup::Submitted { result, reply } => {
+                self.operators.submitted(&self.node, result, reply);
+                self.operators.follow(&self.node);
+            }
+            Wakeup::Monitored { agent, target, run } => {
+                self.monitors.insert((agent, target), (clock::wall(), run));
+            }
+            Wakeup::Terminate => self.terminate(),
+        }
+    }
+
+    /// A planned end: the others are told to expect it, and the database stays.
+    fn terminate(&mut self) {
+        let back_within = self.config.lease.ttl / 2;
+        self.handle(Event::Goodbye { back_within });
+        self.handle(Event::Wake);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.terminating = true;
+    }
+}
+
+fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonError> {
+    let me = config.me();
+    let networks = [("primary", true), ("secondary", false)];
+    let bind = |(name, primary): (&str, bool)| {
+        let on = |n: &crate::config::Node| {
+            SocketAddr::new(if primary { n.primary } else { n.secondary }, n.heartbeat_port)
+        };
+        let others = config.nodes.iter().filter(|(n, _)| **n != config.node);
+        let peers = others.map(|(n, node)| (n.clone(), on(node))).collect();
+        let name: ChannelName = name.parse().expect("a constant, valid name");
+        Udp::bind(name, on(me), peers, intake.clone())
+            .map_err(|source| DaemonError::System { what: "socket for heartbeats", source })
+    };
+    networks.into_iter().map(bind).collect()
+}
+
+fn start_disk(config: &Config, intake: &Intake) -> Result<Option<Disk>, DaemonError> {
+    let Some(disk) = config.disk.as_ref().filter(|_| config.me().disk) else { return Ok(None) };
+    let name = "disk".parse().expect("a constant, valid name");
+    Disk::start(name, disk.path.clone(), &config.detector, None, intake.clone())
+        .map(Some)
+        .map_err(|source| DaemonError::System { what: "thread for the shared disk", source })
+}
+
+/// Tells the node whenever a channel becomes usable or unusable.
+fn watch_channels(networks: &[Udp], disk: Option<&Disk>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
+    let all = networks.iter().map(|n| (n.name().clone(), n.state())).chain(disk.map(|d| (d.name().clone(), d.state())));
+    for (channel, mut state) in all {
+        let wakeups = wakeups.clone();
+        tokio::spawn(async move {
+            loop {
+                let usable = state.borrow_and_update().clone();
+                let told = wakeups.send(Wakeup::Node(Event::Channel { channel: channel.clone(), usable }));
+                if told.is_err() || state.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn start_engines(
+    config: &Arc<Config>,
+    wakeups: &mpsc::UnboundedSender<Wakeup>,
+) -> Result<BTreeMap<ServiceName, Arc<PostgreSql>>, DaemonError> {
+    let mut engines = BTreeMap::new();
+    if config.me().role != crate::config::Role::Database {
+        return Ok(engines);
+    }
+    for service in config.services.keys() {
+        let engine = PostgreSql::new(config.clone(), service.clone())
+            .map_err(|source| DaemonError::Engine { service: service.clone(), source })?;
+        let engine = Arc::new(engine);
+        engines.insert(service.clone(), engine.clone());
+        let (service, wakeups) = (service.clone(), wakeups.clone());
+        tokio::spawn(async move {
+            loop {
+                let seen = Box::new(engine.latest());
+                if wakeups.send(Wakeup::Node(Event::Seen { service: service.clone(), seen })).is_err() {
+                    return;
+                }
+                engine.changed().await;
+            }
+        });
+    }
+    Ok(engines)
+}
+
+/// `monitor` of every device, now and then, so that a broken one shows before it is needed.
+fn monitor_devices(config: &Arc<Config>, runner: &Arc<Runner>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
+    for (agent, settings) in config.fencing.agents.iter().filter(|(_, a)| !a.monitor.is_zero()) {
+        let targets: Vec<_> = match settings.node.is_empty() {
+            true => config.nodes.keys().take(1).cloned().collect(),
+            false => settings.node.keys().cloned().collect(),
+        };
+        for target in targets {
+            let Some(order) = node::agent_order(config, agent, AgentAction::Monitor, &target, None) else { continue };
+            let (runner, wakeups, every) = (runner.clone(), wakeups.clone(), settings.monitor);
+            tokio::spawn(async move {
+                let mut turn = tokio::time::interval(every);
+                turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    turn.tick().await;
+                    let run = runner.run(&order, 1).await;
+                    let (agent, target) = (order.agent.clone(), order.target.clone());
+                    if wakeups.send(Wakeup::Monitored { agent, target, run }).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The node hears of slow log writes.
+fn watch_log(consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
+    let (consensus, wakeups) = (consensus.clone(), wakeups.clone());
+    tokio::spawn(async move {
+        let mut turn = tokio::time::interval(Duration::from_secs(1));
+        let mut last = Duration::ZERO;
+        loop {
+            turn.tick().await;
+            let took = consensus.log_write_latency();
+            // Only what differs is news.
+            if took.as_millis() != last.as_millis() && wakeups.send(Wakeup::Node(Event::LogWrite { took })).is_err() {
+                return;
+            }
+            last = took;
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    });
+}
+
+async fn serve_operators(config: &Config, wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonError> {
+    let socket = AdminSocket::bind(&config.run_dir.join(SOCKET_NAME)).await?;
+    let (asked, mut requests) = mpsc::channel(16);
+    tokio::spawn(async move { socket.serve(asked).await });
+    let wakeups = wakeups.clone();
+    tokio::spawn(async move {
+        while let Some((request, reply)) = requests.recv().await {
+            if wakeups.send(Wakeup::Operator(request, reply)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn watch_signals(wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signal = signal(kind).map_err(|source| DaemonError::System { what: "signal handler", source })?;
+        let wakeups = wakeups.clone();
+        tokio::spawn(async move {
+            signal.recv().await;
+            let _ = wakeups.send(Wakeup::Terminate);
+        });
+    }
+    Ok(())
+}
+
+/// Keeps the compiler honest about what is shared between tasks.
+const _: fn() = || {
+    fn sendable<T: Send>() {}
+    sendable::<Wakeup>();
+    sendable::<watch::Receiver<Result<(), String>>>();
+};

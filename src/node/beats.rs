@@ -1,6 +1,7 @@
 //! Heartbeats out and in, and the node's doubt in itself (S10).
 
 use super::{Effect, Node, Watchdog};
+use crate::channel::Freshness;
 use crate::plan::Row;
 use crate::types::{
     ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, Sight, ServiceHealth,
@@ -57,9 +58,11 @@ impl Node {
     }
 
     pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: Heartbeat) {
-        let Heartbeat { node, boot, incarnation, sequence, body, .. } = heartbeat;
-        let newest = self.newest.entry(node.clone()).or_default();
-        *newest = (*newest).max((incarnation, sequence));
+        // Only a counter that moved is a sign of life: not a recording, not what a dead node left in its slot.
+        if self.replay.judge(channel, &heartbeat) != Freshness::Advanced {
+            return;
+        }
+        let Heartbeat { node, boot, incarnation, body, .. } = heartbeat;
         let known = self.state.nodes.get(&node);
         if node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation) {
             self.watch_life(&node, &boot, channel, at, body.as_ref());
@@ -70,6 +73,9 @@ impl Node {
         let Some(body) = body else { return };
         if let Some(goodbye) = body.goodbye {
             self.detector.goodbye(self.now, &node, incarnation, goodbye.back_within);
+        }
+        for (peer, (incarnation, sequence)) in &body.heard {
+            self.replay.told(peer, *incarnation, *sequence);
         }
         let newer = self.rows.get(&node).is_none_or(|r| r.at <= at || r.incarnation < incarnation);
         if newer {
@@ -119,7 +125,7 @@ impl Node {
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
         let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
-        let body = HeartbeatBody { views: row.views.clone(), health: row.health.clone(), heard: self.newest.clone(), goodbye: self.beats.goodbye };
+        let body = HeartbeatBody { views: row.views.clone(), health: row.health.clone(), heard: self.replay.newest(), goodbye: self.beats.goodbye };
         let due = self.now >= self.beats.next;
         let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, &body));
         if !due && !news {

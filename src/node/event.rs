@@ -61,8 +61,9 @@ pub enum Event {
     Leadership { term: Term, leader: Option<NodeName>, i_lead: bool },
     /// The end of `Effect::Propose`. `Err`: not the leader, or unknown.
     Proposed { id: u64, result: Result<Answer, Option<NodeName>> },
-    /// The end of `Effect::QuorumRead`: the ledger applied up to a read that began after it was asked for.
-    QuorumRead { id: u64, state: Option<Arc<State>> },
+    /// The end of `Effect::QuorumRead`. When `confirmed`, everything committed before the read began has come in as
+    /// `Applied` or `Ledger` before this.
+    QuorumRead { id: u64, confirmed: bool },
     Asked { reply: u64, from: NodeName, request: PeerRequest },
     /// The end of `Effect::Ask`.
     Answered { id: u64, response: Result<PeerResponse, String> },

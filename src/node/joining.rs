@@ -108,6 +108,7 @@ impl Node {
     }
 
     pub(super) fn drop_kept(&mut self, name: &ServiceName, epoch: Epoch) {
+        self.kept.remove(name);
         self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
     }
 }

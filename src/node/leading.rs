@@ -43,6 +43,7 @@ impl Node {
         for (name, record) in &state.nodes {
             if before.nodes.get(name).is_none_or(|o| o.incarnation != record.incarnation) {
                 self.detector.known(now, name, &record.boot, record.incarnation);
+                self.replay.told(name, record.incarnation, 0);
             }
         }
         self.state = state;
@@ -77,7 +78,6 @@ impl Node {
             self.asks.retain(|_, a| !matches!(a.what, What::Proposal));
             let now = self.now;
             // What was asked of the last leader is asked of the next at once.
-            self.lease_asks.clear();
             for local in self.databases.values_mut() {
                 if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
                     lease.ask_again();

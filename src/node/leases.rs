@@ -5,9 +5,11 @@ use super::outbox::Route;
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest, PeerResponse, Watchdog};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
-use crate::ledger::{Command, State};
-use crate::types::{Epoch, ServiceName};
-use std::sync::Arc;
+use crate::ledger::Command;
+use crate::types::{Epoch, Instant, ServiceName};
+
+/// Further away than any lease.
+const FAR: Instant = Instant(u64::MAX / 4);
 
 /// A request that waits for its quorum read.
 #[derive(Clone, Debug)]
@@ -91,14 +93,13 @@ impl Node {
         self.effects.push(Effect::QuorumRead { id });
     }
 
-    pub(super) fn quorum_read(&mut self, id: u64, state: Option<Arc<State>>) {
+    pub(super) fn quorum_read(&mut self, id: u64, confirmed: bool) {
         let Some(Read { reply, request }) = self.reads.remove(&id) else { return };
-        let (Some(state), true) = (state, self.lead.is_some()) else {
+        if !confirmed || self.lead.is_none() {
             return self.reply(reply, PeerResponse::NotLeader { leader: None });
-        };
-        // What this node has applied since counts as well: it can only be newer.
-        let newest = if self.state.applied > state.applied { self.state.clone() } else { state };
-        let decision = lease::decide(&newest, &request);
+        }
+        // The ledger here is applied up to the read, or further: it can only be newer.
+        let decision = lease::decide(&self.state, &request);
         if let Ok(grant) = &decision {
             let now = self.now;
             if let Some(lead) = &mut self.lead {
@@ -146,7 +147,6 @@ impl Node {
     }
 
     fn lease_result(&mut self, service: &ServiceName, result: Result<Grant, Denial>) {
-        let now = self.now;
         match result {
             Ok(grant) => {
                 let epoch = grant.epoch;
@@ -154,13 +154,27 @@ impl Node {
                 let Some(local) = self.databases.get_mut(service).filter(|_| held) else { return };
                 let Some(lease) = local.lease.as_mut() else { return };
                 lease.granted(&grant);
-                if let Some(until) = lease.until().filter(|until| *until > now) {
-                    self.effects.push(Effect::KeepLease { service: service.clone(), epoch, until: Some(until) });
-                }
             }
             Err(denial) => {
                 self.say(format!("no lease for {service}: {denial}"));
                 self.retry_lease(service);
+            }
+        }
+    }
+
+    /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the
+    /// database, so the guard is told to wait.
+    pub(super) fn keep_leases(&mut self) {
+        let names: Vec<_> = self.databases.keys().cloned().collect();
+        for name in names {
+            let Some(epoch) = self.keeper_input(&name).and_then(|i| i.held()) else { continue };
+            let paused = self.state.services.get(&name).is_some_and(|s| s.paused);
+            let until = self.databases[&name].lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
+            let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
+            let until = if paused { FAR } else { until };
+            if self.kept.get(&name) != Some(&(epoch, until)) {
+                self.kept.insert(name.clone(), (epoch, until));
+                self.effects.push(Effect::KeepLease { service: name, epoch, until: Some(until) });
             }
         }
     }

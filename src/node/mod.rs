@@ -17,6 +17,7 @@ mod peers;
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
 pub use orders::agent_order;
 
+use crate::channel::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
@@ -62,8 +63,7 @@ pub struct Node {
 
     detector: Detector,
     rows: BTreeMap<NodeName, Row>,
-    /// The newest heartbeat of each peer, on any channel.
-    newest: BTreeMap<NodeName, (Incarnation, u64)>,
+    replay: Replay,
     beats: beats::Beats,
 
     outbox: Outbox,
@@ -73,7 +73,8 @@ pub struct Node {
     reads: BTreeMap<u64, leases::Read>,
 
     databases: BTreeMap<ServiceName, Local>,
-    lease_asks: BTreeMap<ServiceName, u64>,
+    /// What the guard was told last.
+    kept: BTreeMap<ServiceName, (Epoch, Instant)>,
     watches: BTreeMap<(FenceId, u32), fences::Watch>,
     runs: BTreeMap<RunKey, fences::RunState>,
     /// Ended orders that the ledger has not heard of.
@@ -129,7 +130,7 @@ impl Node {
             applied: Applied::default(),
             detector,
             rows: BTreeMap::new(),
-            newest: BTreeMap::new(),
+            replay: Replay::new(),
             beats: beats::Beats::new(now),
             outbox: Outbox::default(),
             next_id: 1,
@@ -137,7 +138,7 @@ impl Node {
             pending: Vec::new(),
             reads: BTreeMap::new(),
             databases,
-            lease_asks: BTreeMap::new(),
+            kept: BTreeMap::new(),
             watches: BTreeMap::new(),
             runs: BTreeMap::new(),
             ended_orders: BTreeMap::new(),
@@ -197,7 +198,7 @@ impl Node {
             Event::Ledger { state } => self.take_state(state),
             Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
             Event::Proposed { id, result } => self.proposal_ended(id, result),
-            Event::QuorumRead { id, state } => self.quorum_read(id, state),
+            Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
             Event::Asked { reply, from, request } => self.asked(peers::ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
@@ -224,6 +225,7 @@ impl Node {
         self.coordinate();
         self.run_fences();
         self.bring_results();
+        self.keep_leases();
         self.keep_databases();
         self.renew_leases();
         self.answer_pending();

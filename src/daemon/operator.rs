@@ -1,0 +1,299 @@
+//! What operators ask for: turned into a proposal on the leader, followed until it has ended, told as it goes. Refused
+//! with every reason before anything is touched.
+
+use super::report;
+use super::shell;
+use super::wakeup::{Call, CallReply, Submitted, Wakeup};
+use super::Daemon;
+use crate::api::admin::{Check, Request, Response};
+use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
+use crate::node::Node;
+use crate::plan::candidate;
+use crate::types::{IncidentId, NodeName, ServiceName, Sight};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long the leader may take to answer a request that was passed on.
+const RELAY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests that were begun and whose end is waited for.
+#[derive(Default)]
+pub struct Operators {
+    followed: Vec<Followed>,
+}
+
+struct Followed {
+    incident: IncidentId,
+    told: usize,
+    reply: mpsc::Sender<Response>,
+}
+
+/// What a request comes to.
+enum Begin {
+    Answer(Response),
+    Propose(Command),
+}
+
+/// Answers go to a peer as one final response.
+pub(super) fn relay_reply(reply: CallReply) -> mpsc::Sender<Response> {
+    let (sender, mut responses) = mpsc::channel::<Response>(64);
+    tokio::spawn(async move {
+        while let Some(response) = responses.recv().await {
+            if response.is_final() {
+                // The asker may be gone: then nobody misses the answer.
+                let _ = reply.send(serde_json::to_vec(&response).expect("plain data"));
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn answer(reply: &mpsc::Sender<Response>, response: Response) {
+    // A client that does not read, or is gone, cancels nothing.
+    let _ = reply.try_send(response);
+}
+
+impl Daemon {
+    pub(super) fn operate(&mut self, request: Request, who: String, reply: mpsc::Sender<Response>) {
+        match &request {
+            Request::Status => {
+                let status = report::status(self);
+                return answer(&reply, Response::Status(Box::new(status)));
+            }
+            Request::History => {
+                let incidents = self.node.state().incidents.values().rev().map(report::summary).collect();
+                return answer(&reply, Response::History { incidents });
+            }
+            Request::Explain { incident } => return answer(&reply, self.explain(*incident)),
+            _ => {}
+        }
+        if self.node.leads().is_none() {
+            return self.pass_on(request, who, reply);
+        }
+        match begin(&self.node, &request, who) {
+            Begin::Answer(response) => answer(&reply, response),
+            Begin::Propose(command) => {
+                let (consensus, wakeups) = (self.consensus.clone(), self.shell.wakeups.clone());
+                tokio::spawn(async move {
+                    let result = shell::propose(&consensus, command).await.map_err(|e| e.to_string());
+                    let _ = wakeups.send(Wakeup::Submitted { result, reply });
+                });
+            }
+        }
+    }
+
+    fn explain(&self, incident: Option<IncidentId>) -> Response {
+        let incidents = &self.node.state().incidents;
+        let found = match incident {
+            Some(id) => incidents.get(&id),
+            None => incidents.values().next_back(),
+        };
+        match (found, incident) {
+            (Some(found), _) => Response::Incident(Box::new(report::incident(self.node.state(), found))),
+            (None, Some(id)) => Response::Refused { reasons: vec![format!("there is no incident {id}; `regent history` lists them")] },
+            (None, None) => Response::Refused { reasons: vec!["nothing has happened yet: no incident is recorded".to_owned()] },
+        }
+    }
+
+    /// Only the leader can check and propose: the request goes there, and its answer comes back.
+    fn pass_on(&self, request: Request, who: String, reply: mpsc::Sender<Response>) {
+        let Some(leader) = self.node.leader().1.filter(|l| **l != self.config.node).cloned() else {
+            let reasons = vec!["no leader is known: without a majority of voters nothing can be decided".to_owned()];
+            return answer(&reply, Response::Refused { reasons });
+        };
+        answer(&reply, Response::Progress { message: format!("asking {leader}, which leads") });
+        let consensus = self.consensus.clone();
+        let patience = if request.changes_something() { Duration::from_secs(600) } else { RELAY_DEADLINE };
+        tokio::spawn(async move {
+            let body = serde_json::to_vec(&Call::Operator { request, who }).expect("plain data");
+            let response = match consensus.call(&leader, body, patience).await {
+                Ok(bytes) => serde_json::from_slice(&bytes)
+                    .unwrap_or_else(|e| Response::Failed { error: format!("{leader} answered in words of another version: {e}") }),
+                Err(error) => Response::Failed { error: format!("{leader} did not answer: {error}; look at `regent status` for what became of it") },
+            };
+            answer(&reply, response);
+        });
+    }
+}
+
+/// The command that a request comes to, or why not.
+fn begin(node: &Node, request: &Request, who: String) -> Begin {
+    let refuse = |why: String| Begin::Answer(Response::Refused { reasons: vec![why] });
+    match request {
+        Request::Switchover { service, to, dry_run } => {
+            let name = match the_service(node, service.as_ref()) {
+                Ok(name) => name,
+                Err(why) => return refuse(why),
+            };
+            switchover(node, &name, to.as_ref(), *dry_run, who)
+        }
+        Request::Failover { service, to } => {
+            if let Some(to) = to {
+                return refuse(format!(
+                    "a forced failover takes the candidate that has most; to move to {to} in order, use `regent switchover --to {to}`"
+                ));
+            }
+            let name = match the_service(node, service.as_ref()) {
+                Ok(name) => name,
+                Err(why) => return refuse(why),
+            };
+            match node.state().services.get(&name).and_then(|s| s.holder.as_ref()) {
+                Some(holder) => open_fence(node, &holder.node, who),
+                None => refuse(format!("{name} has no primary to fail over from")),
+            }
+        }
+        Request::Pause { service } => match the_service(node, service.as_ref()) {
+            Ok(service) => Begin::Propose(Command::Pause { service, who }),
+            Err(why) => refuse(why),
+        },
+        Request::Resume { service } => match the_service(node, service.as_ref()) {
+            Ok(service) => Begin::Propose(Command::Resume { service, who }),
+            Err(why) => refuse(why),
+        },
+        Request::Fence { node: target } => open_fence(node, target, who),
+        Request::FenceConfirm { node: target, incident, force } => confirm(node, target, *incident, *force, who),
+        Request::Unfence { node: target } => unfence(node, target, who),
+        Request::Status | Request::History | Request::Explain { .. } => refuse("not a request for the leader".to_owned()),
+    }
+}
+
+fn the_service(node: &Node, named: Option<&ServiceName>) -> Result<ServiceName, String> {
+    let state = node.state();
+    let all: Vec<_> = state.services.keys().collect();
+    match (named, all.as_slice()) {
+        (Some(name), all) if all.contains(&name) => Ok(name.clone()),
+        (Some(name), _) => Err(format!("there is no service {name} yet")),
+        (None, [only]) => Ok((*only).clone()),
+        (None, []) => Err("there is no service yet".to_owned()),
+        (None, all) => {
+            let names: Vec<_> = all.iter().map(|n| n.as_str()).collect();
+            Err(format!("there are several services, name one with --service: {}", names.join(", ")))
+        }
+    }
+}
+
+fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: bool, who: String) -> Begin {
+    let decided = node.with_input(|input| match to {
+        Some(to) => match candidate::switchover_objections(input, name, to) {
+            why if why.is_empty() => Ok(to.clone()),
+            why => Err(why),
+        },
+        None => candidate::switchover_target(input, name),
+    });
+    let Some(decided) = decided else {
+        return Begin::Answer(Response::Refused { reasons: vec!["this node leads no longer; ask again".to_owned()] });
+    };
+    let service = &node.state().services[name];
+    let from = service.holder.as_ref().map_or("nobody".to_owned(), |h| h.node.to_string());
+    if dry_run {
+        let (steps, checks) = match &decided {
+            Ok(to) => (plan_steps(name, &from, to), vec![Check { passed: true, what: format!("{to} streams from {from}, lags less than max_lag, is healthy and is not fenced") }]),
+            Err(why) => (Vec::new(), why.iter().map(|w| Check { passed: false, what: w.clone() }).collect()),
+        };
+        return Begin::Answer(Response::Plan { steps, checks });
+    }
+    match decided {
+        Ok(to) => Begin::Propose(Command::Switchover { service: name.clone(), epoch: service.epoch, to: Some(to), who }),
+        Err(reasons) => Begin::Answer(Response::Refused { reasons }),
+    }
+}
+
+fn plan_steps(name: &ServiceName, from: &str, to: &NodeName) -> Vec<String> {
+    vec![
+        format!("{from} writes a checkpoint, while it still takes writes"),
+        format!("{from} stops its database in order, so that all WAL reaches {to}"),
+        format!("{from} releases the epoch of {name} with its final position"),
+        format!("{to} is appointed once it has reached that position, takes the lease and promotes"),
+        format!("{from} comes back as a standby of {to}"),
+        format!("should {to} not reach the position in time, {from} is appointed again"),
+    ]
+}
+
+fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {
+    match node.state().nodes.get(target) {
+        Some(record) => Begin::Propose(Command::OpenFence {
+            target: target.clone(),
+            boot: record.boot.clone(),
+            reason: FenceReason::Operator { who },
+        }),
+        None => Begin::Answer(Response::Refused { reasons: vec![format!("{target} has not joined this cluster")] }),
+    }
+}
+
+/// Refused while any sign of life shows, unless forced, which is recorded.
+fn confirm(node: &Node, target: &NodeName, incident: IncidentId, force: bool, who: String) -> Begin {
+    let life = node.rows().iter().filter(|(observer, _)| *observer != target).find_map(|(observer, row)| {
+        let view = row.views.get(target)?;
+        let boot = &node.state().nodes.get(target)?.boot;
+        let (channel, _) = view.channels.iter().find(|(_, s)| **s == Sight::Up).filter(|_| &view.boot == boot)?;
+        Some(format!("{observer} still hears it on {channel}"))
+    });
+    if let (Some(what), false) = (life, force) {
+        let refusal = ledger::Refusal::ShowsLife { node: target.clone(), what };
+        return Begin::Answer(Response::Refused { reasons: vec![refusal.to_string()] });
+    }
+    Begin::Propose(Command::HumanConfirm { incident, target: target.clone(), who, force })
+}
+
+fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
+    let open = node.state().fences.values().rev().find(|f| {
+        &f.target == target && matches!(f.state, FenceState::Open | FenceState::Confirmed | FenceState::Void)
+    });
+    match open {
+        Some(fence) => Begin::Propose(Command::Lift { fence: fence.id, who, power_on: true }),
+        None => Begin::Answer(Response::Refused { reasons: vec![format!("{target} is not fenced")] }),
+    }
+}
+
+impl Operators {
+    /// A proposal ended: answer, or follow the incident that it opened.
+    pub(super) fn submitted(&mut self, _node: &Node, result: Submitted, reply: mpsc::Sender<Response>) {
+        match result {
+            Ok(Answer::Refused(refusal)) => answer(&reply, Response::Refused { reasons: vec![refusal.to_string()] }),
+            Ok(Answer::Done(event)) => match event {
+                ledger::Event::SwitchoverStarted { incident } | ledger::Event::FenceOpened { incident, .. } => {
+                    answer(&reply, Response::Progress { message: format!("incident {incident} is open") });
+                    self.followed.push(Followed { incident, told: 0, reply });
+                }
+                ledger::Event::Confirmed { fence } => answer(
+                    &reply,
+                    Response::Done { message: format!("fence {fence} is confirmed; it is checked before it is used"), details: Vec::new() },
+                ),
+                _ => answer(&reply, Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() }),
+            },
+            Err(error) => answer(&reply, Response::Failed { error }),
+        }
+    }
+
+    /// Tells those who wait what has happened since.
+    pub(super) fn follow(&mut self, node: &Node) {
+        let state = node.state();
+        self.followed.retain_mut(|f| {
+            let Some(incident) = state.incidents.get(&f.incident) else { return !f.reply.is_closed() };
+            for step in incident.steps.iter().skip(f.told) {
+                answer(&f.reply, Response::Progress { message: step.what.to_string() });
+            }
+            f.told = incident.steps.len();
+            let details = Vec::new();
+            let fenced = incident.services.is_empty()
+                && state.fences.values().any(|x| x.incident == incident.id && x.state == FenceState::Confirmed);
+            match &incident.outcome {
+                Outcome::Open if fenced => {
+                    let message = format!("{} is fenced", incident.subject);
+                    answer(&f.reply, Response::Done { message, details });
+                }
+                Outcome::Open => return !f.reply.is_closed(),
+                Outcome::Moved { to, epoch } => {
+                    let message = format!("{to} is primary in epoch {epoch}");
+                    answer(&f.reply, Response::Done { message, details });
+                }
+                Outcome::Stayed { on, .. } => {
+                    answer(&f.reply, Response::Failed { error: format!("{on} remains the primary: no candidate reached its final position in time") });
+                }
+                Outcome::Ended { why } => answer(&f.reply, Response::Failed { error: why.clone() }),
+            }
+            false
+        });
+    }
+}

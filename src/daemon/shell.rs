@@ -1,0 +1,219 @@
+//! The thin shell around the node: carries out each effect, and brings its end back as an event. One match; nothing
+//! here decides.
+
+use super::host;
+use super::wakeup::{Call, CallReply, Wakeup};
+use crate::action::fence::Runner;
+use crate::action::guard::{self, LeaseFile};
+use crate::action::watchdog::Watchdog;
+use crate::channel::{Disk, Keys, Udp, wire};
+use crate::clock;
+use crate::config::Config;
+use crate::consensus::{Consensus, ProposeError};
+use crate::engine::Engine;
+use crate::engine::postgresql::PostgreSql;
+use crate::ledger::{Command, Entry};
+use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey};
+use crate::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, DbAction, Epoch, FenceId, Heartbeat, Instant, NodeName,
+    Released, ServiceName,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a proposal or a quorum read may take before its outcome counts as unknown.
+pub const RAFT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Everything that the effects need.
+pub struct Shell {
+    pub config: Arc<Config>,
+    pub boot: Boot,
+    pub keys: Keys,
+    pub networks: Vec<Udp>,
+    pub disk: Option<Disk>,
+    pub consensus: Arc<Consensus>,
+    pub engines: BTreeMap<ServiceName, Arc<PostgreSql>>,
+    pub runner: Arc<Runner>,
+    pub watchdog: Option<Watchdog>,
+    pub replies: BTreeMap<u64, CallReply>,
+    pub wakeups: mpsc::UnboundedSender<Wakeup>,
+}
+
+impl Shell {
+    /// Carries out one effect, or begins to.
+    pub fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Beat(heartbeat) => self.beat(&heartbeat),
+            Effect::Ask { id, to, request, deadline } => self.ask(id, to, request, deadline),
+            Effect::Reply { reply, response } => {
+                if let Some(sender) = self.replies.remove(&reply) {
+                    // The asker may be gone: then nobody misses the answer.
+                    let _ = sender.send(serde_json::to_vec(&response).expect("plain data"));
+                }
+            }
+            Effect::Propose { id, command } => self.propose(id, *command),
+            Effect::QuorumRead { id } => self.quorum_read(id),
+            Effect::Transfer { to } => self.transfer(to),
+            Effect::RunAgent { key, agent, action, target, fence } => self.run_agent(key, &agent, action, &target, fence),
+            Effect::Db { service, action } => self.database(service, action),
+            // The engine lets a `Stop`, which follows, interrupt what runs.
+            Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
+            Effect::Tombstone { service, released } => self.tombstone(service, released),
+            Effect::KeepLease { service, epoch, until } => self.keep_lease(&service, epoch, until),
+            Effect::ArmWatchdog => self.arm_watchdog(),
+            Effect::FeedWatchdog => self.feed_watchdog(),
+            Effect::DisarmWatchdog => self.disarm_watchdog(),
+            Effect::Say { line } => tracing::info!("{line}"),
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // The loop is gone only when the process ends.
+        let _ = self.wakeups.send(Wakeup::Node(event));
+    }
+
+    fn beat(&self, heartbeat: &Heartbeat) {
+        let bytes = wire::encode(heartbeat, self.keys.signing());
+        for network in &self.networks {
+            network.send(&bytes);
+        }
+        if let Some(disk) = &self.disk {
+            disk.send(&bytes);
+        }
+    }
+
+    fn ask(&self, id: u64, to: NodeName, request: PeerRequest, deadline: Duration) {
+        let (consensus, wakeups) = (self.consensus.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let body = serde_json::to_vec(&Call::Node(request)).expect("plain data");
+            let response = match consensus.call(&to, body, deadline).await {
+                Ok(bytes) => serde_json::from_slice::<PeerResponse>(&bytes).map_err(|e| format!("{to}: {e}")),
+                Err(error) => Err(format!("{to}: {error}")),
+            };
+            let _ = wakeups.send(Wakeup::Node(Event::Answered { id, response }));
+        });
+    }
+
+    fn propose(&self, id: u64, command: Command) {
+        let (consensus, wakeups) = (self.consensus.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let result = match propose(&consensus, command).await {
+                Ok(answer) => Ok(answer),
+                Err(ProposeError::NotLeader { leader }) => Err(leader),
+                Err(ProposeError::Unknown(_)) => Err(None),
+            };
+            let _ = wakeups.send(Wakeup::Node(Event::Proposed { id, result }));
+        });
+    }
+
+    /// Answered without a state: everything that was committed when the read began is in the stream of events before
+    /// the answer, and the loop takes that stream first.
+    fn quorum_read(&self, id: u64) {
+        let (consensus, wakeups) = (self.consensus.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let read = consensus.quorum_read(RAFT_DEADLINE).await;
+            let _ = wakeups.send(Wakeup::Node(Event::QuorumRead { id, confirmed: read.is_ok() }));
+        });
+    }
+
+    fn transfer(&self, to: NodeName) {
+        let consensus = self.consensus.clone();
+        tokio::spawn(async move {
+            if let Err(error) = consensus.transfer_leadership(&to, RAFT_DEADLINE).await {
+                tracing::warn!(%to, %error, "leadership was not handed over");
+            }
+        });
+    }
+
+    fn run_agent(&self, key: RunKey, agent: &AgentName, action: AgentAction, target: &NodeName, fence: FenceId) {
+        let order = node::agent_order(&self.config, agent, action, target, Some(fence));
+        let tries = self.config.fencing.agents.get(agent).map_or(1, |a| a.tries.max(1));
+        let (runner, wakeups) = (self.runner.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let run = match order {
+                Some(order) => runner.run(&order, tries).await,
+                None => AgentRun {
+                    outcome: AgentOutcome::NotRun,
+                    tries: 0,
+                    took: Duration::ZERO,
+                    output: "this node's file does not configure that agent".to_owned(),
+                },
+            };
+            let _ = wakeups.send(Wakeup::Node(Event::AgentEnded { key, run }));
+        });
+    }
+
+    fn database(&self, service: ServiceName, action: DbAction) {
+        let Some(engine) = self.engines.get(&service).cloned() else { return };
+        let wakeups = self.wakeups.clone();
+        tokio::spawn(async move {
+            let outcome = engine.perform(action.clone()).await;
+            // What it did is seen before it is said to be done.
+            let seen = Box::new(engine.latest());
+            let _ = wakeups.send(Wakeup::Node(Event::Seen { service: service.clone(), seen }));
+            let _ = wakeups.send(Wakeup::Node(Event::DbEnded { service, action, outcome }));
+        });
+    }
+
+    fn tombstone(&self, service: ServiceName, released: Released) {
+        let (config, wakeups) = (self.config.clone(), self.wakeups.clone());
+        tokio::task::spawn_blocking(move || {
+            // Without a durable final word nothing may be released; a disk that takes none is for the fence.
+            if let Err(error) = host::write_tombstone(&config, &service, &released) {
+                tracing::error!(%service, %error, "the final word could not be written");
+                return;
+            }
+            let _ = wakeups.send(Wakeup::Node(Event::Tombstoned { service, epoch: released.epoch }));
+        });
+    }
+
+    fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
+        let path = host::lease_path(&self.config, service);
+        let written = match until {
+            None => {
+                guard::stand_down(&path);
+                return;
+            }
+            Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false }),
+        };
+        if let Err(error) = written {
+            tracing::error!(%service, %error, "the lease could not be kept for the guard");
+        }
+    }
+
+    fn arm_watchdog(&mut self) {
+        let Some(settings) = &self.config.watchdog else { return };
+        match Watchdog::arm(&settings.device, settings.timeout) {
+            Ok(watchdog) => {
+                self.watchdog = Some(watchdog);
+                self.tell(Event::Watchdog { armed: true });
+            }
+            Err(error) => {
+                tracing::error!(%error, "the watchdog could not be armed: no lease is asked for");
+                self.tell(Event::Watchdog { armed: false });
+            }
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog
+            && let Err(error) = watchdog.feed()
+        {
+            tracing::error!(%error, "the watchdog could not be fed");
+        }
+    }
+
+    fn disarm_watchdog(&mut self) {
+        if let Some(Err(error)) = self.watchdog.take().map(Watchdog::disarm) {
+            tracing::error!(%error, "the watchdog could not be disarmed");
+        }
+    }
+}
+
+/// Proposes to the local Raft, stamped with the leader's time of day.
+pub async fn propose(consensus: &Consensus, command: Command) -> Result<crate::ledger::Answer, ProposeError> {
+    let entry = Entry { at: clock::wall(), command };
+    consensus.propose(entry, RAFT_DEADLINE).await.map(|proposed| (*proposed.answer).clone())
+}

@@ -1,0 +1,36 @@
+//! Everything that can wake the daemon's loop, in one closed list.
+
+use crate::api::admin::{Request, Response};
+use crate::node;
+use crate::types::{AgentName, AgentRun, NodeName};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+/// One reason to wake up.
+pub enum Wakeup {
+    /// For the node itself.
+    Node(node::Event),
+    /// An operator on this host.
+    Operator(Request, mpsc::Sender<Response>),
+    /// An operator's proposal ended.
+    Submitted { result: Submitted, reply: mpsc::Sender<Response> },
+    /// A device's `monitor` ended.
+    Monitored { agent: AgentName, target: NodeName, run: AgentRun },
+    /// The process is to end; the database goes on.
+    Terminate,
+}
+
+/// What became of an operator's proposal.
+pub type Submitted = Result<crate::ledger::Answer, String>;
+
+/// What travels between daemons besides Raft.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    Node(node::PeerRequest),
+    /// An operator's request, passed on to the leader, with who asked.
+    Operator { request: Request, who: String },
+}
+
+/// Where a peer's call is answered.
+pub type CallReply = oneshot::Sender<Vec<u8>>;
