@@ -16,6 +16,8 @@ pub enum Power {
     Lingers(u32),
     /// Says yes, and does nothing.
     Ignores,
+    /// Says no.
+    Refuses,
 }
 
 pub struct Bmc {
@@ -34,6 +36,7 @@ impl Bmc {
             Power::Obeys => "echo \"$last\" > STATE".to_owned(),
             Power::Lingers(tenths) => format!("(sleep 0.{tenths}; echo \"$last\" > STATE) >/dev/null 2>&1 &"),
             Power::Ignores => ":".to_owned(),
+            Power::Refuses => "exit 1".to_owned(),
         };
         let hook = format!(
             "#!/bin/sh\nfor last; do :; done\ncase \"$*\" in\n*get*power*) echo \"power:$(cat STATE)\";;\n\
@@ -83,6 +86,11 @@ impl Bmc {
     pub fn is_on(&self) -> bool {
         let state = std::fs::read_to_string(self.folder.path().join("state")).expect("the hook's state");
         state.trim() == "1"
+    }
+
+    /// Sets the host's power from outside.
+    pub fn set(&self, on: bool) {
+        std::fs::write(self.folder.path().join("state"), if on { "1\n" } else { "0\n" }).expect("written");
     }
 
     /// The GUID in the form in which ipmitool prints it.

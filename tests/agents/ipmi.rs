@@ -75,6 +75,19 @@ fn a_bmc_that_takes_the_order_and_does_nothing_is_a_failure() {
 }
 
 #[test]
+fn an_order_that_is_refused_counts_only_where_the_host_is_there_already() {
+    if !is_root() {
+        return;
+    }
+    let bmc = Bmc::start(Power::Refuses);
+    let off = ask(&bmc, "off", "");
+    assert!(off.status == 1 && off.text.contains("refuses the order"), "{off:?}");
+    bmc.set(false);
+    let off = ask(&bmc, "off", "");
+    assert!(off.status == 0 && off.text.contains("was off already"), "{off:?}");
+}
+
+#[test]
 fn a_wrong_password_fails_at_once_and_says_so() {
     if !is_root() {
         return;
@@ -151,7 +164,7 @@ fn the_password_is_on_no_command_line_and_in_no_output() {
     assert_eq!(off.status, 0, "{off:?}");
     assert!(seen.iter().any(|line| line.contains("ipmitool")), "no ipmitool was seen: {seen:?}");
     assert!(!seen.iter().any(|line| line.contains(PASSWORD)), "{seen:?}");
-    assert!(off.text.contains("chassis power off") && !off.text.contains(PASSWORD), "{off:?}");
+    assert!(off.text.contains("chassis power off; chassis power status") && !off.text.contains(PASSWORD), "{off:?}");
 }
 
 #[test]
