@@ -79,6 +79,9 @@ fn the_login_returns_only_with_the_last_fence_of_the_node() {
     }
     let hosts = Hosts::start();
     let postgres = Postgres::start(&hosts);
+    // A commit that waits for a standby would wait for ever: the agent must not.
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.sql("SELECT pg_reload_conf()");
     let can_login = || postgres.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'repl_db1'");
     assert_eq!((ask(&postgres, "off", 1).status, ask(&postgres, "off", 2).status), (0, 0));
     let on = ask(&postgres, "on", 1);
