@@ -70,6 +70,10 @@ fn what_worked_before_fails_after_off_and_works_again_after_on() {
     }
     let hosts = Hosts::start();
     let (node, survivor) = (hosts.node.as_str(), hosts.survivor.as_str());
+    // As on most hosts: a stateful firewall that lets established connections through, so that they are tracked.
+    let stateful = "table inet mine {\nchain input {\ntype filter hook input priority 0; policy accept;\n\
+                    ct state established,related accept\n}\n}\n";
+    assert_eq!(hosts.call(survivor, &["nft", "-f", "-"], stateful).status, 0);
     for port in [5432, 7420] {
         listen(&hosts, survivor, port);
         listen(&hosts, node, port);
