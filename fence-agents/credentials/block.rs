@@ -57,7 +57,7 @@ pub fn without(text: &str, fence: u64) -> String {
 }
 
 /// The lines of the fence's block, when there is one.
-fn lines<'a>(text: &'a str, fence: u64) -> Option<Vec<&'a str>> {
+fn lines(text: &str, fence: u64) -> Option<Vec<&str>> {
     let after = text.lines().skip_while(|line| *line != begin(fence)).skip(1);
     let found = text.lines().any(|line| line == begin(fence));
     found.then(|| after.take_while(|line| *line != end(fence)).collect())

@@ -95,9 +95,10 @@ impl Database {
         let work = async {
             server.reload().await?;
             let role = self.replication_role.as_deref();
-            let login = server.set_login(role, false).await?;
+            // The role first, so that what is ended cannot come back; a failure there must not spare connections.
+            let login = server.set_login(role, false).await;
             let ended = server.end_connections(&target.addresses, role).await?;
-            Ok::<_, ServerError>(format!("; {ended} connections ended; {login}"))
+            Ok::<_, ServerError>(format!("; {ended} connections ended; {}", login?))
         };
         said += &within(self.limit, work).await?;
         Ok(said)

@@ -14,6 +14,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// looked for again.
 const LATE_LOGIN: Duration = Duration::from_millis(50);
 
+/// The fenced node may be the very standby that a synchronous commit would wait for; whatever the database's defaults
+/// are, the role must be changed, and nobody's lock may hold up the rest.
+const SETTINGS: &str = "-c synchronous_commit=local -c default_transaction_read_only=off -c lock_timeout=2s \
+                        -c search_path=pg_catalog";
+
 /// Why a server's part failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -35,7 +40,7 @@ pub struct Server {
 pub async fn connect(dir: &Path, port: u16, user: &str, limit: Duration) -> Result<Option<Server>, ServerError> {
     let mut config = tokio_postgres::Config::new();
     config.host_path(dir).port(port).user(user).dbname("postgres").application_name("fence_regent_credentials");
-    config.connect_timeout(limit);
+    config.connect_timeout(limit).options(SETTINGS);
     let error = match tokio::time::timeout(limit, config.connect(NoTls)).await {
         Err(_) => return Err(ServerError::TooSlow { limit }),
         Ok(Ok((client, connection))) => {
@@ -131,8 +136,7 @@ impl Server {
             Some(now) if now == login => Ok(format!("role {role} is {word} already")),
             Some(_) if recovery => Ok(format!("role {role} is unchanged: the server is in recovery")),
             Some(_) => {
-                // The fenced node may be the very standby that a synchronous commit would wait for.
-                let statement = format!("SET synchronous_commit = local; ALTER ROLE {quoted} {word}");
+                let statement = format!("ALTER ROLE {quoted} {word}");
                 self.client.batch_execute(&statement).await.map_err(failed)?;
                 Ok(format!("role {role} is {word} now"))
             }

@@ -96,15 +96,17 @@ impl Bmc {
         })
     }
 
-    async fn call(&self, words: &[&str]) -> Result<Ended, BmcError> {
+    /// One run of ipmitool: one session. `exec` takes several commands from standard input.
+    async fn call(&self, words: &[&str], input: &str) -> Result<Ended, BmcError> {
         let arguments = self.arguments.iter().map(String::as_str).chain(words.iter().copied());
         let mut program = command::program(&self.program, arguments);
         program.env("IPMI_PASSWORD", self.password.as_deref().unwrap_or_default());
         // It looks for its table of vendors there; without a home it says so on every call.
         program.env("HOME", "/");
-        let ended = command::run(program, "", self.limit).await?;
+        let ended = command::run(program, input, self.limit).await?;
         if self.verbose {
-            eprintln!("ipmitool {}: {}: {}", words.join(" "), ended.status, ended.stderr.trim());
+            let commands = format!("{} {}", words.join(" "), input.trim().replace('\n', "; "));
+            eprintln!("ipmitool {commands}: {}: {}", ended.status, ended.stderr.trim());
         }
         if ended.stderr.contains("Unable to establish") {
             return Err(self.no_session(&ended));
@@ -123,30 +125,29 @@ impl Bmc {
         BmcError::NoSession { address, said: said.trim().to_owned() }
     }
 
-    /// Orders the power on or off. The order is taken when this returns, not carried out.
-    pub async fn order(&self, wanted: Power) -> Result<(), BmcError> {
-        let word = if wanted == Power::Off { "off" } else { "on" };
-        let ended = self.call(&["chassis", "power", word]).await?;
-        match ended.success(&self.program) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(BmcError::Refused { address: self.address.clone(), said: error.to_string() }),
+    /// Orders the power on or off, and looks for the first time in the same session: opening one takes longer than
+    /// both. The order is taken when this returns, and perhaps not carried out yet. `None`: that look failed.
+    pub async fn order(&self, wanted: Power) -> Result<Option<Power>, BmcError> {
+        let commands = format!("chassis power {wanted}\nchassis power status\n");
+        let ended = self.call(&["exec", "/dev/stdin"], &commands).await?;
+        if !ended.stdout.contains("Chassis Power Control: ") {
+            let refusal = ended.stderr.lines().find(|line| line.contains("failed")).unwrap_or("it gave no reason");
+            return Err(BmcError::Refused { address: self.address.clone(), said: refusal.trim().to_owned() });
         }
+        Ok(power_in(&ended.stdout))
     }
 
     /// What the BMC says about the power now.
     pub async fn power(&self) -> Result<Power, BmcError> {
-        let said = self.call(&["chassis", "power", "status"]).await?.success(&self.program)?;
-        match said.lines().map(str::trim).find(|line| line.starts_with("Chassis Power is ")) {
-            Some("Chassis Power is on") => Ok(Power::On),
-            Some("Chassis Power is off") => Ok(Power::Off),
-            _ => Err(BmcError::Unclear { address: self.address.clone(), said: said.trim().to_owned() }),
-        }
+        let said = self.call(&["chassis", "power", "status"], "").await?.success(&self.program)?;
+        let unclear = || BmcError::Unclear { address: self.address.clone(), said: said.trim().to_owned() };
+        power_in(&said).ok_or_else(unclear)
     }
 
     /// Compares the GUID of the BMC with the expected one, when one was given.
     pub async fn check_guid(&self) -> Result<(), BmcError> {
         let Some(expected) = &self.guid else { return Ok(()) };
-        let said = self.call(&["mc", "guid"]).await?.success(&self.program)?;
+        let said = self.call(&["mc", "guid"], "").await?.success(&self.program)?;
         let found = said
             .lines()
             .find(|line| line.starts_with("System GUID"))
@@ -160,6 +161,15 @@ impl Bmc {
             expected: expected.clone(),
             found: if found.is_empty() { "none".to_owned() } else { found.to_owned() },
         })
+    }
+}
+
+/// The power that ipmitool's output names; only its exact words count.
+fn power_in(said: &str) -> Option<Power> {
+    match said.lines().map(str::trim).find(|line| line.starts_with("Chassis Power is ")) {
+        Some("Chassis Power is on") => Some(Power::On),
+        Some("Chassis Power is off") => Some(Power::Off),
+        _ => None,
     }
 }
 

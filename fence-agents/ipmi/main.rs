@@ -139,7 +139,8 @@ async fn act(request: &Request) -> Result<Answer, Box<dyn Error>> {
 /// already: some BMCs refuse to switch off what is off.
 async fn reach(bmc: &Bmc, wanted: Power, limit: Duration) -> Result<String, Box<dyn Error>> {
     let refused = match bmc.order(wanted).await {
-        Ok(()) => None,
+        Ok(Some(power)) if power == wanted => return Ok(format!("Success: the host is seen {wanted}")),
+        Ok(_) => None,
         Err(error @ BmcError::Refused { .. }) => Some(error),
         Err(error) => return Err(error.into()),
     };

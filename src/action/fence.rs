@@ -17,7 +17,7 @@
 use super::agent_metadata::{Metadata, NotMetadata};
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
-use crate::config::Config;
+use crate::config::{Agent, Config};
 use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -93,14 +93,20 @@ impl Drop for Urgent<'_> {
 
 /// Runs fence agents. One for a daemon: it knows which devices are busy.
 pub struct Runner {
-    config: Arc<Config>,
+    agents: BTreeMap<AgentName, Agent>,
     devices: Mutex<BTreeMap<String, Arc<Device>>>,
     metadata: Mutex<BTreeMap<AgentName, Arc<Metadata>>>,
 }
 
 impl Runner {
+    /// For the agents of a configuration.
     pub fn new(config: Arc<Config>) -> Runner {
-        Runner { config, devices: Mutex::default(), metadata: Mutex::default() }
+        Runner::with_agents(config.fencing.agents.clone())
+    }
+
+    /// For these agents.
+    pub fn with_agents(agents: BTreeMap<AgentName, Agent>) -> Runner {
+        Runner { agents, devices: Mutex::default(), metadata: Mutex::default() }
     }
 
     /// Runs one order to its end, at most `tries` times (at least once) within its deadline; waiting for the device
@@ -129,7 +135,7 @@ impl Runner {
     /// Asks every agent to describe itself and compares that with the configuration.
     pub async fn check(&self) -> Vec<FenceWarning> {
         let mut warnings = Vec::new();
-        for (name, agent) in &self.config.fencing.agents {
+        for (name, agent) in &self.agents {
             let metadata = match self.metadata(name).await {
                 Ok(metadata) => metadata,
                 Err(error) => {
@@ -179,7 +185,7 @@ impl Runner {
 
     fn program(&self, agent: &AgentName) -> Result<PathBuf, FenceError> {
         let unknown = || FenceError::UnknownAgent { agent: agent.clone() };
-        let command = &self.config.fencing.agents.get(agent).ok_or_else(unknown)?.command;
+        let command = &self.agents.get(agent).ok_or_else(unknown)?.command;
         find_program(command).ok_or_else(|| FenceError::NoProgram { command: command.clone() })
     }
 

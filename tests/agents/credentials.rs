@@ -1,0 +1,183 @@
+//! `fence_regent_credentials` with a real PostgreSQL, and clients on the fenced host.
+
+use crate::hosts::{Hosts, NODE, NODE_V6, SURVIVOR};
+use crate::postgres::Postgres;
+use crate::{CREDENTIALS, Said, call, eventually, is_root};
+use std::os::unix::fs::MetadataExt;
+
+fn options(postgres: &Postgres, fence: u32) -> String {
+    format!(
+        "nodename=db1\nfence_id={fence}\naddresses={NODE},{NODE_V6}\nhba_file={}\nsocket_dir={}\n\
+         replication_role=repl_db1\n",
+        postgres.hba().display(),
+        postgres.socket_dir()
+    )
+}
+
+fn ask(postgres: &Postgres, action: &str, fence: u32) -> Said {
+    call(CREDENTIALS, &[], &format!("action={action}\n{}", options(postgres, fence)))
+}
+
+fn login(hosts: &Hosts) -> Said {
+    let to = format!("host={SURVIVOR} user=app dbname=postgres connect_timeout=3");
+    hosts.call(&hosts.node, &["psql", "-XAtc", "SELECT 1", &to], "")
+}
+
+fn replication(hosts: &Hosts) -> Said {
+    let to = format!("host={SURVIVOR} user=repl_db1 replication=1 connect_timeout=3");
+    hosts.call(&hosts.node, &["psql", "-XAtc", "IDENTIFY_SYSTEM", &to], "")
+}
+
+#[test]
+fn logins_and_replication_that_worked_fail_after_off_and_work_after_on() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let postgres = Postgres::start(&hosts);
+    let before = std::fs::read(postgres.hba()).expect("the file");
+    let about = std::fs::metadata(postgres.hba()).expect("the file");
+    assert_eq!((login(&hosts).status, replication(&hosts).status), (0, 0));
+    assert_eq!(ask(&postgres, "status", 7).status, 0);
+    assert_eq!(ask(&postgres, "monitor", 7).status, 0);
+    let wal = tempfile::tempdir().expect("a folder");
+    let (to, wal) = (format!("host={SURVIVOR} user=repl_db1"), wal.path().display().to_string());
+    let mut receiver =
+        hosts.start_in(&hosts.node, &["/usr/lib/postgresql/15/bin/pg_receivewal", "-n", "-d", &to, "-D", &wal]);
+    let to = format!("host={SURVIVOR} user=app dbname=postgres");
+    let mut session = hosts.start_in(&hosts.node, &["psql", "-Xc", "SELECT pg_sleep(600)", &to]);
+    let count = format!("SELECT count(*) FROM pg_stat_activity WHERE client_addr = '{NODE}'");
+    eventually("both connections are there", || (postgres.sql(&count) == "2").then_some(()));
+    eventually("WAL is sent", || (postgres.sql("SELECT count(*) FROM pg_stat_replication") == "1").then_some(()));
+
+    let off = ask(&postgres, "off", 7);
+    assert_eq!(off.status, 0, "{off:?}");
+    assert!(off.text.contains("2 connections ended") && off.text.contains("repl_db1 is NOLOGIN now"), "{off:?}");
+    assert_eq!(postgres.sql(&count), "0", "no connection is left when off has returned");
+    assert!(!receiver.wait().expect("ended").success() && !session.wait().expect("ended").success());
+    let refused = login(&hosts);
+    assert!(refused.status != 0 && refused.text.contains("pg_hba.conf rejects connection"), "{refused:?}");
+    let refused = replication(&hosts);
+    assert!(refused.status != 0 && refused.text.contains("rejects replication connection"), "{refused:?}");
+    assert_eq!(postgres.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'repl_db1'"), "f");
+    assert_eq!(ask(&postgres, "status", 7).status, 2);
+    let now = std::fs::metadata(postgres.hba()).expect("the file");
+    assert_eq!((now.mode(), now.uid(), now.gid()), (about.mode(), about.uid(), about.gid()));
+    assert_eq!(ask(&postgres, "off", 7).status, 0, "twice is once");
+
+    let on = ask(&postgres, "on", 7);
+    assert_eq!(on.status, 0, "{on:?}");
+    assert_eq!((login(&hosts).status, replication(&hosts).status), (0, 0));
+    assert_eq!(std::fs::read(postgres.hba()).expect("the file"), before, "not a byte differs");
+    assert_eq!((ask(&postgres, "status", 7).status, ask(&postgres, "on", 7).status), (0, 0));
+}
+
+#[test]
+fn the_login_returns_only_with_the_last_fence_of_the_node() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let postgres = Postgres::start(&hosts);
+    // A commit that waits for a standby would wait for ever: the agent must not.
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.sql("SELECT pg_reload_conf()");
+    let can_login = || postgres.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'repl_db1'");
+    assert_eq!((ask(&postgres, "off", 1).status, ask(&postgres, "off", 2).status), (0, 0));
+    let on = ask(&postgres, "on", 1);
+    assert!(on.status == 0 && on.text.contains("fence 2 of this node remains"), "{on:?}");
+    assert_eq!(can_login(), "f");
+    assert_ne!(login(&hosts).status, 0);
+    assert_eq!((ask(&postgres, "on", 2).status, can_login().as_str()), (0, "t"));
+    assert_eq!(replication(&hosts).status, 0);
+}
+
+#[test]
+fn a_standby_rejects_by_its_file_and_leaves_the_role_alone() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let mut postgres = Postgres::start(&hosts);
+    postgres.stop();
+    postgres.becomes_standby();
+    postgres.run();
+    let off = ask(&postgres, "off", 3);
+    assert!(off.status == 0 && off.text.contains("the server is in recovery"), "{off:?}");
+    assert_ne!(login(&hosts).status, 0);
+    assert_eq!((ask(&postgres, "on", 3).status, login(&hosts).status), (0, 0));
+}
+
+#[test]
+fn a_stopped_server_gets_the_lines_before_it_starts() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let mut postgres = Postgres::start(&hosts);
+    postgres.stop();
+    let off = ask(&postgres, "off", 4);
+    assert!(off.status == 0 && off.text.contains("no server runs"), "{off:?}");
+    postgres.run();
+    assert_ne!(login(&hosts).status, 0);
+}
+
+#[test]
+fn a_server_that_cannot_be_used_is_a_failure_and_the_file_is_read_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let postgres = Postgres::start(&hosts);
+    let stranger = format!("action=off\nsuperuser=app\n{}", options(&postgres, 5));
+    let off = call(CREDENTIALS, &[], &stranger);
+    assert!(off.status == 1 && off.text.contains("1 of 1 parts failed"), "{off:?}");
+    eventually("the reject lines are in force", || (login(&hosts).status != 0).then_some(()));
+}
+
+#[test]
+fn without_any_file_only_the_operators_command_applies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display().to_string();
+    let base = format!("nodename=db1\nfence_id=9\naddresses=192.0.2.1\nhba_file={path}/none\nsocket_dir={path}\n");
+    let command = format!("echo $NODE $FENCE_ID $ACTION >> {path}/log");
+    let both = format!("{base}revoke={command}\nrestore={command}\n");
+    for action in ["off", "on"] {
+        let done = call(CREDENTIALS, &[], &format!("action={action}\n{both}"));
+        assert!(done.status == 0 && done.text.contains("there is no such file"), "{done:?}");
+    }
+    assert_eq!(std::fs::read_to_string(format!("{path}/log")).expect("a log"), "db1 9 off\ndb1 9 on\n");
+    let failing = call(CREDENTIALS, &[], &format!("action=off\n{base}revoke=echo not today; exit 4\n"));
+    assert!(failing.status == 1 && failing.text.contains("not today"), "{failing:?}");
+    let slow = call(CREDENTIALS, &[], &format!("action=off\n{base}revoke=sleep 60\ncommand_timeout=0.2\n"));
+    assert!(slow.status == 1 && slow.text.contains("did not end within 200ms"), "{slow:?}");
+    assert_eq!(call(CREDENTIALS, &[], &format!("action=status\n{base}")).status, 0, "nothing is revoked");
+}
+
+#[test]
+fn a_revocation_list_is_exchanged_and_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display().to_string();
+    let list = |name: &str| {
+        let text = format!("-----BEGIN X509 CRL-----\n{name}\n-----END X509 CRL-----\n");
+        std::fs::write(format!("{path}/{name}"), &text).expect("written");
+        text
+    };
+    let (base, one, two) = (list("crl.pem"), list("one"), list("two"));
+    let ask = |action: &str, fence: u32, source: &str| {
+        let input =
+            format!("fence_id={fence}\naddresses=192.0.2.1\ncrl_file={path}/crl.pem\ncrl_source={path}/{source}\n");
+        call(CREDENTIALS, &[], &format!("action={action}\n{input}"))
+    };
+    let now = || std::fs::read_to_string(format!("{path}/crl.pem")).expect("the list");
+    assert_eq!((ask("off", 1, "one").status, now()), (0, one.clone()));
+    assert_eq!((ask("off", 1, "one").status, now()), (0, one.clone()));
+    assert_eq!((ask("off", 2, "two").status, now()), (0, two.clone()));
+    assert_eq!(ask("status", 1, "one").status, 2);
+    assert_eq!((ask("on", 2, "two").status, now()), (0, one));
+    assert_eq!((ask("on", 1, "one").status, now()), (0, base.clone()));
+    assert_eq!(ask("status", 1, "one").status, 0);
+    assert_eq!((ask("on", 1, "one").status, now()), (0, base));
+    std::fs::write(format!("{path}/one"), "rubbish").expect("written");
+    assert!(ask("off", 1, "one").text.contains("no list in PEM form"));
+}
