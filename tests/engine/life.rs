@@ -1,6 +1,7 @@
 //! Start, adoption, and what must never be started.
 
 use crate::cluster::{Cluster, LADDER, possible, timed};
+use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch};
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The primary moves: by force (seal, promote, follow) and in order (the final position), with times.
 
 use crate::cluster::{Cluster, LADDER, possible, timed};
+use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Seal};
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Trouble of a database whose node is fine: seen at once, and ended when asked.
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
+use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch, StopLadder, Trouble};
 use std::time::{Duration, Instant};
 
