@@ -95,6 +95,13 @@ impl Enclosure {
         }
     }
 
+    /// Removes the cgroup; the kernel refuses while a process is in it. The next start makes it again.
+    pub fn tear_down(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            let _ = fs::remove_dir(cgroup);
+        }
+    }
+
     /// Resolves when nothing is left. A process in uninterruptible sleep is left.
     pub async fn emptied(&self) {
         loop {
@@ -128,7 +135,8 @@ impl Enclosure {
 /// Waits for a change of `cgroup.events` (the kernel raises POLLPRI), or a short while.
 async fn event_in(cgroup: &Path) {
     let Ok(file) = File::open(cgroup.join("cgroup.events")) else { return };
-    let Ok(events) = AsyncFd::with_interest(file, Interest::PRIORITY) else { return };
+    // SAFETY: the file owns its descriptor and is not taken out of the wrapper.
+    let Ok(events) = (unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }) else { return };
     let _ = tokio::time::timeout(Duration::from_millis(100), events.ready(Interest::PRIORITY)).await;
 }
 
@@ -192,7 +200,9 @@ impl Pidfd {
         let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: the kernel just made it, and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        Ok(Pidfd { fd: AsyncFd::with_interest(fd, Interest::READABLE)? })
+        // SAFETY: the wrapper owns the descriptor for as long as it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Pidfd { fd })
     }
 
     /// Resolves when the process has ended (its exit may still be unread by its parent).

@@ -16,7 +16,6 @@ use tokio::io::AsyncWriteExt;
 /// The operating system's user that owns the database.
 #[derive(Clone, Debug)]
 pub struct OsUser {
-    name: String,
     uid: u32,
     gid: u32,
     groups: Vec<libc::gid_t>,
@@ -31,17 +30,11 @@ impl OsUser {
         let c_name = CString::new(name).map_err(|_| missing())?;
         let groups = nix::unistd::getgrouplist(&c_name, user.gid).map_err(|_| missing())?;
         Ok(OsUser {
-            name: name.to_owned(),
             uid: user.uid.as_raw(),
             gid: user.gid.as_raw(),
             groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
             home: user.dir,
         })
-    }
-
-    /// The user's name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Gives a path to the user.

@@ -18,6 +18,7 @@ pub async fn stop(core: &Arc<Core>, ladder: StopLadder) -> Result<(bool, Option<
         );
         return Err(EngineError::Refused { action: "call the database stopped", why });
     }
+    core.enclosure.tear_down();
     if core.on_disk(|core| core.layout.is_absent()).await {
         return Ok((false, None));
     }

@@ -1,0 +1,349 @@
+//! A few nodes on one machine: configurations, engines, leases, and SQL as a client would use it.
+
+use regent::action::guard::{LeaseFile, write_lease};
+use regent::clock;
+use regent::config::{
+    Config, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn, Profile,
+    RaftTiming, Role, Security, Service,
+};
+use regent::engine::Engine;
+use regent::engine::enclosure::{Enclosure, own_cgroup};
+use regent::engine::postgresql::PostgreSql;
+use regent::types::{Boot, DbAction, DbDone, DbOutcome, DbState, Epoch, NodeName, Observation, StopLadder, Upstream};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::NoTls;
+
+pub const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub const LADDER: StopLadder =
+    StopLadder { fast: Duration::from_secs(20), immediate: Duration::from_secs(10), kill: Duration::from_secs(10) };
+
+/// Whether this machine can run the tests; says why not. With `CI=true` a skip is a failure.
+pub fn possible() -> bool {
+    // SAFETY: a system call without arguments.
+    let root = unsafe { libc::geteuid() } == 0;
+    let why = match (root, Path::new(BIN).join("postgres").exists()) {
+        (true, true) => return true,
+        (false, _) => "not root",
+        (true, false) => "no PostgreSQL 15 in /usr/lib/postgresql/15/bin",
+    };
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "SKIPPED is a failure under CI=true: {why}");
+    println!("SKIPPED: {why}");
+    false
+}
+
+/// The nodes of one test.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    pub nodes: BTreeMap<&'static str, Database>,
+}
+
+/// One node: its configuration, and its engine while it has one.
+pub struct Database {
+    pub config: Arc<Config>,
+    engine: Option<PostgreSql>,
+}
+
+static NETWORKS: AtomicU8 = AtomicU8::new(0);
+
+impl Cluster {
+    /// Nodes with these names, none of them started; on addresses of their own within 127.0.0.0/8.
+    pub fn new(names: &[&'static str]) -> Self {
+        Self::with(names, |_| {})
+    }
+
+    /// The same, with something changed in the PostgreSQL part of the configuration.
+    pub fn with(names: &[&'static str], change: impl Fn(&mut Postgresql)) -> Self {
+        let directory = tempfile::Builder::new().prefix("regent-engine-").tempdir_in("/var/tmp").expect("a directory");
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
+        let net = 2 * NETWORKS.fetch_add(1, Ordering::Relaxed) + 41;
+        let mut nodes = BTreeMap::new();
+        for (i, name) in (1u8..).zip(names) {
+            let node = Node {
+                role: Role::Database,
+                primary: [127, 0, net, i].into(),
+                secondary: [127, 0, net + 1, i].into(),
+                grpc_port: 7420,
+                heartbeat_port: 7421,
+                priority: 100,
+                location: None,
+                disk: false,
+            };
+            nodes.insert(name.parse::<NodeName>().expect("a name"), node);
+        }
+        let databases = names.iter().map(|name| {
+            let mut config = config(directory.path(), name, nodes.clone());
+            let service = config.services.values_mut().next().expect("one service");
+            change(&mut service.postgresql);
+            (*name, Database { config: Arc::new(config), engine: None })
+        });
+        let nodes = databases.collect();
+        Cluster { directory, nodes }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Makes the engine of a node, anew where it has one.
+    pub fn engine(&mut self, name: &str) -> &PostgreSql {
+        let node = self.nodes.get_mut(name).expect("a node of this cluster");
+        node.engine = None;
+        let guard = PathBuf::from(env!("CARGO_BIN_EXE_regent"));
+        let engine = PostgreSql::with_guard(node.config.clone(), "orders".parse().expect("a name"), guard);
+        node.engine.insert(engine.expect("the engine can be made"))
+    }
+
+    /// A node that has an engine.
+    pub fn node(&self, name: &str) -> &Database {
+        &self.nodes[name]
+    }
+
+    /// A new database on the first node, running as the primary of epoch 1; the other nodes cloned and following.
+    pub async fn running(names: &[&'static str]) -> Self {
+        Self::running_with(names, |_| {}).await
+    }
+
+    pub async fn running_with(names: &[&'static str], change: impl Fn(&mut Postgresql)) -> Self {
+        let mut cluster = Cluster::with(names, change);
+        for name in names {
+            cluster.engine(name);
+        }
+        let first = cluster.node(names[0]);
+        first.done(DbAction::Initdb).await;
+        first.lease(1, Duration::from_secs(3600));
+        first.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        first.sql("create table orders (id bigint primary key)").await;
+        for name in &names[1..] {
+            cluster.follow(name, names[0]).await;
+        }
+        cluster
+    }
+
+    /// Rejoins a stopped node to another and starts it; returns what the rejoin did.
+    pub async fn follow(&self, name: &str, upstream: &str) -> DbDone {
+        let to = self.upstream(upstream);
+        let done = self.node(name).done(DbAction::Rejoin { upstream: to.clone() }).await;
+        self.node(name).done(DbAction::StartStandby { upstream: Some(to) }).await;
+        self.node(name)
+            .until("streaming", |seen| seen.streams_from.as_ref().is_some_and(|n| n.as_str() == upstream))
+            .await;
+        done
+    }
+
+    pub fn upstream(&self, name: &str) -> Upstream {
+        let node = self.node(name).config.me();
+        Upstream {
+            node: name.parse().expect("a name"),
+            addresses: vec![node.primary, node.secondary],
+            port: self.node(name).postgresql().port,
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in self.nodes.values() {
+            let enclosure = node.enclosure();
+            // A guard that is left goes when it finds the database gone.
+            regent::action::guard::stand_down(&node.run().join("lease"));
+            for _ in 0..500 {
+                enclosure.kill();
+                if enclosure.is_empty() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            enclosure.tear_down();
+        }
+    }
+}
+
+impl Database {
+    pub fn engine(&self) -> &PostgreSql {
+        self.engine.as_ref().expect("the engine was made")
+    }
+
+    /// Forgets the engine, as the end of the daemon would.
+    pub fn drop_engine(&mut self) {
+        self.engine = None;
+    }
+
+    pub fn postgresql(&self) -> &Postgresql {
+        &self.config.services.values().next().expect("one service").postgresql
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.config.run_dir.join("orders")
+    }
+
+    /// The database's processes, by the cgroup that the engine noted.
+    pub fn enclosure(&self) -> Enclosure {
+        let noted = std::fs::read_to_string(self.run().join("cgroup")).ok().map(PathBuf::from);
+        let guess = || own_cgroup().map(|own| own.join(format!("regent-orders-{}", self.config.node)));
+        Enclosure::at(noted.or_else(guess), &self.postgresql().data_dir)
+    }
+
+    pub fn postmaster(&self) -> i32 {
+        let lock = std::fs::read_to_string(self.postgresql().data_dir.join("postmaster.pid")).expect("it runs");
+        lock.lines().next().and_then(|line| line.parse().ok()).expect("a pid")
+    }
+
+    /// Grants itself a lease.
+    pub fn lease(&self, epoch: u64, ttl: Duration) {
+        let (boot, end) = (Boot("this".into()), clock::now() + ttl);
+        let lease = LeaseFile { boot, epoch: Epoch(epoch), end, released: false };
+        write_lease(&self.run().join("lease"), &lease).expect("the lease can be written");
+    }
+
+    /// Performs an action that must succeed.
+    pub async fn done(&self, action: DbAction) -> DbDone {
+        let what = format!("{action:?}");
+        match self.engine().perform(action).await {
+            DbOutcome::Done(done) => done,
+            DbOutcome::Failed { error } => panic!("{} on {}: {error}", what, self.config.node),
+        }
+    }
+
+    /// Performs an action that must fail, and says how it did.
+    pub async fn fails(&self, action: DbAction) -> String {
+        match self.engine().perform(action.clone()).await {
+            DbOutcome::Failed { error } => error,
+            DbOutcome::Done(done) => panic!("{action:?} succeeded: {done:?}"),
+        }
+    }
+
+    /// Waits for an observation.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Observation) -> bool) -> Observation {
+        let wait = async {
+            loop {
+                let seen = self.engine().latest();
+                if holds(&seen) {
+                    return seen;
+                }
+                self.engine().changed().await;
+            }
+        };
+        let outcome = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        outcome.unwrap_or_else(|_| panic!("{} is not {what}: {:?}", self.config.node, self.engine().latest()))
+    }
+
+    pub async fn until_state(&self, state: DbState) -> Observation {
+        self.until(&format!("{state:?}"), |seen| seen.state == state).await
+    }
+
+    /// A client's connection, over the socket.
+    pub async fn client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.run()).port(self.postgresql().port).user("postgres").dbname("postgres");
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    pub async fn sql(&self, statement: &str) {
+        let client = self.client().await.expect("the server lets us in");
+        client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    pub async fn ids(&self) -> Vec<i64> {
+        let client = self.client().await.expect("the server lets us in");
+        let rows = client.query("select id from orders order by id", &[]).await.expect("the table is there");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Waits until the table holds exactly these.
+    pub async fn until_ids(&self, ids: &[i64]) {
+        let from = Instant::now();
+        while self.ids().await != ids {
+            assert!(from.elapsed() < Duration::from_secs(20), "{}: {:?}", self.config.node, self.ids().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// How long something took, printed for the record.
+pub async fn timed<T>(what: &str, work: impl Future<Output = T>) -> (T, Duration) {
+    let from = Instant::now();
+    let value = work.await;
+    println!("TIME {what}: {:?}", from.elapsed());
+    (value, from.elapsed())
+}
+
+fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Config {
+    let of_node = directory.join(name);
+    let ms = Duration::from_millis;
+    Config {
+        cluster: "test".into(),
+        node: name.parse().expect("a name"),
+        data_dir: of_node.join("regent"),
+        run_dir: of_node.join("run"),
+        profile: Profile::Lan,
+        boot_id_file: "/proc/sys/kernel/random/boot_id".into(),
+        security: Security { heartbeat_keys: Vec::new(), tls: None, insecure: true },
+        nodes,
+        disk: None,
+        detector: Detector {
+            interval: ms(200),
+            phi_threshold: 8.0,
+            acceptable_pause: ms(1000),
+            window: 100,
+            min_deviation: ms(20),
+            rise: 3,
+            startup_grace: ms(5000),
+        },
+        raft: RaftTiming { heartbeat: ms(50), election_min: ms(150), election_max: ms(300), slow_write: ms(500) },
+        lease: LeaseTiming {
+            ttl: ms(5000),
+            renew: ms(1000),
+            drift_permille: 10,
+            grace: ms(1000),
+            stop_immediate: ms(500),
+            stop_kill: ms(500),
+        },
+        watchdog: None,
+        fencing: Fencing {
+            assist: Vec::new(),
+            levels: Vec::new(),
+            agents: BTreeMap::new(),
+            on_lapsed: OnLapsed::Alarm,
+            power_on: PowerOn::Auto,
+            lease_without_watchdog: false,
+            lease_on_virtual_machine: false,
+            retry: ms(1000),
+            retry_max: ms(60_000),
+        },
+        failover: Failover { max_failovers_per_hour: 4, quarantine: ms(1000), max_lag: 1 << 24, install: ms(20_000) },
+        services: BTreeMap::from([("orders".parse().expect("a name"), service(&of_node))]),
+        hash: 0,
+    }
+}
+
+fn service(of_node: &Path) -> Service {
+    let ms = Duration::from_millis;
+    Service {
+        postgresql: Postgresql {
+            data_dir: of_node.join("main"),
+            bin_dir: BIN.into(),
+            port: 5499,
+            os_user: "postgres".into(),
+            superuser: "postgres".into(),
+            replication_user: "regent".into(),
+            replication_password_file: None,
+            hba: Vec::new(),
+            parameters: BTreeMap::from([("shared_buffers".into(), "16MB".into())]),
+            probe_interval: ms(500),
+            probe_timeout: ms(2000),
+        },
+        on_crash: OnCrash::Restart,
+        max_restarts: 3,
+        stop_fast: ms(20_000),
+        stop_immediate: ms(5000),
+        stop_kill: ms(5000),
+        bootstrap_initdb: true,
+    }
+}

@@ -1,0 +1,117 @@
+//! Start, adoption, and what must never be started.
+
+use crate::cluster::{Cluster, LADDER, possible, timed};
+use regent::engine::Engine;
+use regent::types::{DbAction, DbDone, DbState, Epoch};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_is_opened_only_under_a_lease_for_its_epoch() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1", "db2"]);
+    cluster.engine("db1");
+    let db1 = cluster.node("db1");
+    db1.until_state(DbState::Absent).await;
+    let DbDone::Created { system } = timed("initdb", db1.done(DbAction::Initdb)).await.0 else { panic!("created") };
+    let seen = db1.until_state(DbState::Stopped).await;
+    assert_eq!((seen.system, seen.clean), (Some(system), true));
+    let start = DbAction::StartPrimary { epoch: Epoch(1) };
+    assert!(db1.fails(start.clone()).await.contains("no lease"));
+    db1.lease(2, Duration::from_secs(60));
+    assert!(db1.fails(start.clone()).await.contains("for epoch 2"));
+    db1.lease(1, Duration::ZERO);
+    assert!(db1.fails(start.clone()).await.contains("has ended"));
+    assert_eq!(db1.engine().latest().state, DbState::Stopped);
+    db1.lease(1, Duration::from_secs(60));
+    let DbDone::Writable { position } = db1.done(start.clone()).await else { panic!("writable") };
+    assert_eq!(position.timeline.0, 1);
+    let seen = db1.until("writable", |seen| seen.writable).await;
+    assert_eq!((seen.state, seen.trouble, seen.system), (DbState::Primary, None, Some(system)));
+    db1.done(start).await;
+    assert!(db1.fails(DbAction::Initdb).await.contains("running"));
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    assert!(db1.fails(DbAction::Initdb).await.contains("not empty"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_start_never_opens_a_former_primary_for_writes() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let db1 = cluster.node("db1");
+    db1.enclosure().kill();
+    db1.until_state(DbState::Stopped).await;
+    let signal = db1.postgresql().data_dir.join("standby.signal");
+    assert!(!signal.exists());
+    db1.done(DbAction::StartStandby { upstream: None }).await;
+    assert!(signal.exists());
+    let seen = db1.until_state(DbState::Standby).await;
+    assert!(!seen.writable && seen.follows.is_none());
+    let refused = db1.client().await.expect("it answers").batch_execute("insert into orders values (1)").await;
+    assert_eq!(refused.expect_err("read-only").code().map(|c| c.code()), Some("25006"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_with_the_marker_is_not_started_by_anyone() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    let marker = cluster.path().join("db1/.regent-main.unstartable");
+    std::fs::write(&marker, "a rewind\n").expect("written");
+    db1.until_state(DbState::Unstartable).await;
+    db1.lease(1, Duration::from_secs(60));
+    for action in [DbAction::StartStandby { upstream: None }, DbAction::StartPrimary { epoch: Epoch(1) }] {
+        let error = db1.fails(action).await;
+        assert!(error.contains(".regent-main.unstartable") && error.contains("a rewind"), "{error}");
+    }
+    assert!(db1.engine().processes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_database_is_adopted_by_the_next_engine() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::running(&["db1"]).await;
+    let before = cluster.node("db1").postmaster();
+    cluster.nodes.get_mut("db1").expect("there").drop_engine();
+    cluster.engine("db1");
+    let db1 = cluster.node("db1");
+    let seen = db1.until("writable", |seen| seen.writable).await;
+    assert_eq!((seen.state, db1.postmaster()), (DbState::Primary, before));
+    // Without a cgroup the same processes are found by their directory.
+    let by_directory = regent::engine::enclosure::Enclosure::at(None, &db1.postgresql().data_dir);
+    assert_eq!(by_directory.members(), db1.enclosure().members());
+    assert!(by_directory.members().len() > 4);
+    let DbDone::Stopped { clean, position } = db1.done(DbAction::Stop { ladder: LADDER }).await else {
+        panic!("stopped")
+    };
+    assert!(clean && position.is_some() && db1.enclosure().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fences_in_the_access_file_outlive_a_restart_and_close_the_role() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    let hba = db1.run().join("pg_hba.conf");
+    let block = "# regent fence 7 begin\nhost all,replication \"regent_db2\" all reject\n# regent fence 7 end\n";
+    let text = std::fs::read_to_string(&hba).expect("written by the engine");
+    std::fs::write(&hba, format!("{block}{text}")).expect("written");
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    db1.lease(1, Duration::from_secs(60));
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    assert!(std::fs::read_to_string(&hba).expect("there").starts_with(block));
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    let error = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    assert!(error.contains("rejects connection"), "{error}");
+    db2.until_state(DbState::Stopped).await;
+}

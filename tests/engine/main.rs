@@ -1,0 +1,10 @@
+//! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian, loopback addresses, one temporary
+//! directory a test. Every test stops what it started by its own cgroups, also when it fails.
+
+mod cluster;
+mod coming_back;
+mod guarding;
+mod life;
+mod moving;
+mod trouble;
+mod watchdog;

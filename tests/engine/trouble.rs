@@ -1,0 +1,118 @@
+//! Trouble of a database whose node is fine: seen at once, and ended when asked.
+
+use crate::cluster::{Cluster, Database, LADDER, possible, timed};
+use regent::engine::Engine;
+use regent::types::{DbAction, DbDone, DbState, Epoch, StopLadder, Trouble};
+use std::time::{Duration, Instant};
+
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: a plain system call on a process of this test's own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "process {pid}");
+}
+
+/// A client whose backend does something for long; the backend's id.
+async fn busy_backend(node: &Database) -> (tokio_postgres::Client, i32) {
+    let client = node.client().await.expect("it answers");
+    let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.expect("answered").get(0);
+    (client, pid)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_postmaster_is_seen_at_once_and_started_again() {
+    if !possible() {
+        return;
+    }
+    let slow = |p: &mut regent::config::Postgresql| p.probe_interval = Duration::from_secs(30);
+    let cluster = Cluster::running_with(&["db1"], slow).await;
+    let db1 = cluster.node("db1");
+    db1.until("writable", |seen| seen.writable).await;
+    let from = Instant::now();
+    signal(db1.postmaster(), libc::SIGKILL);
+    db1.until("down", |seen| matches!(seen.state, DbState::Stopping | DbState::Stopped)).await;
+    println!("TIME kill -9 seen: {:?}", from.elapsed());
+    assert!(from.elapsed() < Duration::from_millis(500), "{:?}: by the probe, not by the pidfd", from.elapsed());
+    db1.until_state(DbState::Stopped).await;
+    timed("restart after kill -9", db1.done(DbAction::StartPrimary { epoch: Epoch(1) })).await;
+    println!("TIME kill -9 to writable again: {:?}", from.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_postmaster_is_not_answering_and_can_be_stopped() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.until("writable", |seen| seen.writable).await;
+    signal(db1.postmaster(), libc::SIGSTOP);
+    let from = Instant::now();
+    let seen = db1.until("silent", |seen| matches!(seen.trouble, Some(Trouble::NotAnswering { .. }))).await;
+    println!("TIME SIGSTOP seen: {:?}", from.elapsed());
+    assert_eq!((seen.state, seen.writable), (DbState::Primary, false));
+    let stopped = timed("stop of a frozen postmaster", db1.done(DbAction::Stop { ladder: LADDER })).await;
+    assert!(matches!(stopped.0, DbDone::Stopped { clean: false, .. }) && db1.enclosure().is_empty());
+    assert!(stopped.1 < Duration::from_secs(5), "no rung was waited for that could not work: {:?}", stopped.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_climbs_until_the_last_process_is_gone() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    let (_client, backend) = busy_backend(db1).await;
+    signal(backend, libc::SIGSTOP);
+    let ms = Duration::from_millis;
+    let ladder = StopLadder { fast: ms(400), immediate: ms(400), kill: ms(5000) };
+    let (stopped, took) = timed("stop with a stuck backend", db1.done(DbAction::Stop { ladder })).await;
+    assert!(matches!(stopped, DbDone::Stopped { clean: false, position: None }), "{stopped:?}");
+    assert!(took >= ms(800), "it did not climb: {took:?}");
+    assert!(db1.engine().processes().is_empty() && !std::path::Path::new(&format!("/proc/{backend}/stat")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_database_stops_fast_after_a_checkpoint() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let db1 = cluster.node("db1");
+    for worker in 0..4_i64 {
+        let client = db1.client().await.expect("it answers");
+        tokio::spawn(async move {
+            let mut id = worker << 32;
+            while client.execute("insert into orders values ($1)", &[&id]).await.is_ok() {
+                id += 1;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    timed("checkpoint under load", db1.done(DbAction::Checkpoint)).await;
+    let (stopped, _) = timed("fast stop, loaded", db1.done(DbAction::Stop { ladder: LADDER })).await;
+    let DbDone::Stopped { clean: true, position: Some(end) } = stopped else { panic!("{stopped:?}") };
+    let sealed = cluster.node("db2").done(DbAction::Seal).await;
+    let DbDone::Sealed(seal) = sealed else { panic!("{sealed:?}") };
+    assert_eq!(seal.end, end, "all WAL has reached the standby");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_cannot_write_is_trouble_and_names_its_error() {
+    if !possible() {
+        return;
+    }
+    let quick = |p: &mut regent::config::Postgresql| p.probe_timeout = Duration::from_millis(400);
+    let cluster = Cluster::running_with(&["db1"], quick).await;
+    let db1 = cluster.node("db1");
+    db1.until("writable", |seen| seen.writable).await;
+    // Neither of these stops the probe: they are a session's own to undo.
+    db1.sql("alter role postgres set default_transaction_read_only = on; alter system set synchronous_standby_names = 'nobody'; select pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(db1.engine().latest().writable, "{:?}", db1.engine().latest());
+    let client = db1.client().await.expect("it answers");
+    client.batch_execute("begin read write; lock table regent.probe in access exclusive mode").await.expect("locked");
+    let seen = db1.until("in trouble", |seen| seen.trouble.is_some()).await;
+    assert_eq!((seen.state, seen.writable), (DbState::Primary, false));
+    client.batch_execute("rollback").await.expect("ended");
+    db1.until("writable", |seen| seen.writable && seen.trouble.is_none()).await;
+}
