@@ -148,7 +148,6 @@ async fn a_foreign_zeroed_or_older_header_is_blind_and_named() {
     let cluster = ClusterId("orders".into());
     let names = ["db1".parse().unwrap(), "db2".parse().unwrap()];
     disk_admin::init(&path, &cluster, &names, 0, true).unwrap();
-    one.disk.state().wait_for(|_| one.disk.disk().is_some_and(|(_, generation)| generation == 2)).await.unwrap();
     one.beat(2);
     let mut timer = BootTimer::new().unwrap();
     while one.disk.disk().is_none_or(|(_, generation)| generation < 2) {
