@@ -93,10 +93,9 @@ impl BootTimer {
                     Err(errno) => Err(errno.into()),
                 }
             });
-            match read {
-                Ok(Ok(())) => return,
-                // Interrupted, or set anew meanwhile: wait for the moment that stands now.
-                Ok(Err(_)) | Err(_) => {}
+            // Otherwise interrupted, or set anew meanwhile: wait for the moment that stands now.
+            if let Ok(Ok(())) = read {
+                return;
             }
         }
     }

@@ -66,7 +66,9 @@ impl Node {
     }
 
     async fn usable(&self) {
-        self.disk.state().wait_for(Result::is_ok).await.unwrap();
+        let mut state = self.disk.state();
+        let waited = tokio::time::timeout(Duration::from_secs(20), state.wait_for(Result::is_ok)).await;
+        assert!(waited.is_ok(), "still blind: {:?}", *self.disk.state().borrow());
     }
 
     /// Waits until it is blind for a reason that contains `why`.
@@ -79,7 +81,8 @@ impl Node {
 
     async fn hears(&mut self, node: &str, sequence: u64) {
         loop {
-            let arrival = self.arrivals.recv().await.unwrap();
+            let arrival = tokio::time::timeout(Duration::from_secs(20), self.arrivals.recv()).await;
+            let arrival = arrival.expect("a heartbeat within 20 s").unwrap();
             assert_eq!(arrival.heartbeat.node.as_str(), node);
             assert!(arrival.at <= clock::now() && arrival.from.is_none());
             if arrival.heartbeat.sequence == sequence {
@@ -148,7 +151,6 @@ async fn a_foreign_zeroed_or_older_header_is_blind_and_named() {
     let cluster = ClusterId("orders".into());
     let names = ["db1".parse().unwrap(), "db2".parse().unwrap()];
     disk_admin::init(&path, &cluster, &names, 0, true).unwrap();
-    one.disk.state().wait_for(|_| one.disk.disk().is_some_and(|(_, generation)| generation == 2)).await.unwrap();
     one.beat(2);
     let mut timer = BootTimer::new().unwrap();
     while one.disk.disk().is_none_or(|(_, generation)| generation < 2) {
@@ -194,4 +196,85 @@ async fn a_torn_slot_is_no_heartbeat_and_no_error() {
     one.usable().await;
     assert!(one.intake.refused().is_empty(), "{:?}", one.intake.refused());
     assert!(one.arrivals.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_own_write_that_does_not_read_back_is_blind() {
+    use std::os::unix::fs::FileExt;
+    let (_folder, path) = disk(&["db1", "db2"], 0);
+    let one = start(&path, "db1");
+    one.beat(1);
+    one.usable().await;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"another host", 4096 + 300).unwrap();
+    one.blind("does not read back").await;
+    one.beat(2);
+    one.usable().await;
+}
+
+/// A file system of its own whose writes hang while it is frozen, as those of a lost path do.
+struct Freezer {
+    folder: tempfile::TempDir,
+}
+
+impl Freezer {
+    fn new() -> Self {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let freezer = Freezer { folder };
+        std::fs::create_dir(freezer.mount()).unwrap();
+        let image = freezer.folder.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        freezer.command("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        freezer.command("mount", &["-o", "loop", image.to_str().unwrap(), freezer.mount().to_str().unwrap()]);
+        freezer
+    }
+
+    fn mount(&self) -> PathBuf {
+        self.folder.path().join("mount")
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) {
+        let status = std::process::Command::new(program).args(arguments).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?}: {status}");
+    }
+
+    fn freeze(&self, frozen: bool) {
+        self.command("fsfreeze", &[if frozen { "-f" } else { "-u" }, self.mount().to_str().unwrap()]);
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Thawed, mounted or not: whatever is left is undone, errors of what was not done are expected.
+        for (program, argument) in [("fsfreeze", "-u"), ("umount", "-l")] {
+            let mut command = std::process::Command::new(program);
+            let _ =
+                command.args([argument, self.mount().to_str().unwrap()]).stderr(std::process::Stdio::null()).status();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hung_disk_is_blind_and_holds_nothing_up() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED a_hung_disk_is_blind_and_holds_nothing_up: mounting a file system needs root");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI");
+        return;
+    }
+    let freezer = Freezer::new();
+    let path = freezer.mount().join("disk");
+    disk_admin::init(&path, &ClusterId("orders".into()), &["db1".parse().unwrap()], 0, false).unwrap();
+    let one = start(&path, "db1");
+    one.beat(1);
+    one.usable().await;
+    freezer.freeze(true);
+    let before = clock::now();
+    for sequence in 2..1000 {
+        one.beat(sequence);
+    }
+    assert!(clock::now().since(before) < Duration::from_millis(500), "sending waited for the disk");
+    one.blind("writing a heartbeat hangs").await;
+    assert!(clock::now().since(before) < timing().acceptable_pause + Duration::from_millis(400));
+    freezer.freeze(false);
+    one.usable().await;
 }

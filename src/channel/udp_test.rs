@@ -81,10 +81,29 @@ async fn a_heartbeat_arrives_with_its_sender_and_others_are_refused() {
     assert_eq!(sender.count(), SendCount { sent: 1, failed: 0, last_failure: None });
 }
 
+/// The kernel begins to stamp packets some time after the first socket asks for it, host-wide. Returns a socket that
+/// keeps it doing so, once a message that lay in the kernel for a while shows that it does.
+async fn kernel_stamps(address: &str) -> Bound {
+    let local = SocketAddr::new(address.parse().unwrap(), free_port(&[address]));
+    let socket = Bound::open(local, &Place::Loopback).unwrap();
+    let mut timer = BootTimer::new().unwrap();
+    for _ in 0..100 {
+        socket.send(b"when?", local).unwrap();
+        timer.set(clock::now() + Duration::from_millis(50));
+        timer.fired().await;
+        let message = socket.receive(&mut [0; 16], &mut crate::types::Instant(0)).await.unwrap();
+        if clock::now().since(message.at) >= Duration::from_millis(40) {
+            return socket;
+        }
+    }
+    panic!("the kernel does not stamp packets");
+}
+
 #[tokio::test]
 async fn a_drained_backlog_counts_by_the_time_of_arrival() {
     let (one, two) = ("127.0.72.1", "127.0.72.2");
     let port = free_port(&[one, two]);
+    let _stamping = kernel_stamps("127.0.72.3").await;
     let (intake_one, _arrivals_one) = intake("db1", "db2", 16);
     // Room for one: the second waits in the kernel until the first is taken.
     let (intake_two, mut arrivals) = intake("db2", "db1", 1);

@@ -310,6 +310,24 @@ mod tests {
         assert!(lost.since(at(3920)) <= Detector::worst_detection(&lan()));
     }
 
+    /// The table in `docs/detector.md`.
+    #[test]
+    fn the_detection_times_are_those_in_the_documentation() {
+        let ms = Duration::from_millis;
+        for (interval, pause, floor, usual, worst) in
+            [(50, 200, 10, 302, 516), (200, 1000, 40, 1409, 2264), (1000, 5000, 200, 7045, 11_320)]
+        {
+            let cfg = config::Detector {
+                interval: ms(interval),
+                acceptable_pause: ms(pause),
+                min_deviation: ms(floor),
+                ..lan()
+            };
+            assert_eq!(Detector::usual_detection(&cfg).as_millis(), usual);
+            assert_eq!(Detector::worst_detection(&cfg).as_millis(), worst);
+        }
+    }
+
     #[test]
     fn a_stale_or_strange_heartbeat_is_no_sign_of_life() {
         let mut d = detector();
