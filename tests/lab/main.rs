@@ -7,14 +7,17 @@
 mod bmc;
 mod cgroup;
 mod client;
+mod cluster;
 mod disk;
 mod harness;
 mod host;
 mod init;
 mod network;
 mod ping;
+mod plan;
 mod postgres;
 mod scenarios;
+mod status;
 mod system;
 mod time;
 mod world;
