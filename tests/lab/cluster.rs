@@ -3,7 +3,7 @@
 
 use crate::bmc::Bmc;
 use crate::client::oracle::{self, Tenure};
-use crate::client::writer::{Comparison, Writer, compare};
+use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
 use crate::host::Host;
 use crate::network::Net;
@@ -15,6 +15,8 @@ use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
@@ -109,7 +111,9 @@ impl<'w> Cluster<'w> {
             devices.find(|((a, n), _)| *a == agent && n == node).map(|(_, d)| d.address.clone()).unwrap_or_default()
         };
         fs::write(host.disk().join("regent.toml"), self.plan.toml(name, address, device)?)?;
-        fs::write(host.disk().join("heartbeat.key"), format!("{}\n", "5a".repeat(32)))?;
+        let key = host.disk().join("heartbeat.key");
+        fs::write(&key, format!("{}\n", "5a".repeat(32)))?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         let (units, probers) = (self.units.clone(), self.plan.probers && name.starts_with("db"));
         let tables_are_there = Mutex::new(false);
         host.set_on_boot(Arc::new(move |host| {
@@ -154,6 +158,11 @@ impl<'w> Cluster<'w> {
         self.writer.as_ref().context("the writer does not run")
     }
 
+    /// Ends the writer and returns what was acknowledged.
+    pub fn stop_writer(&mut self) -> Result<Vec<Ack>> {
+        self.writer.take().context("the writer does not run")?.stop()
+    }
+
     /// Cuts the power of a host and of its BMC.
     pub fn power_cut_with_bmc(&self, node: &str) -> Result<()> {
         self.device("ipmi", node)?.power_down()?;
@@ -167,6 +176,23 @@ impl<'w> Cluster<'w> {
 
     pub fn start_daemon(&self, node: &str) -> Result<()> {
         start_daemon(self.host(node)?, &self.units)
+    }
+
+    /// The process of a node's daemon, as the lab numbers it.
+    pub fn daemon_process(&self, node: &str) -> Result<u32> {
+        let units = self.units.lock().unwrap();
+        let daemon = units.get(&(node.to_owned(), "regent")).map(Child::id);
+        daemon.with_context(|| format!("no daemon runs on {node}"))
+    }
+
+    /// A daemon that ended although nobody ended it, and how.
+    fn fallen_daemon(&self) -> Option<String> {
+        let mut units = self.units.lock().unwrap();
+        units.iter_mut().filter(|((_, unit), _)| *unit == "regent").find_map(|((node, _), daemon)| {
+            let status = daemon.try_wait().ok()??;
+            // SIGKILL is the lab's own: a power cut.
+            (status.signal() != Some(libc::SIGKILL)).then(|| format!("the daemon on {node} ended by itself: {status}"))
+        })
     }
 
     /// What a scenario needs to kill and start a daemon from the moment of a fence, on another thread.
@@ -243,6 +269,9 @@ impl<'w> Cluster<'w> {
     pub fn wait(&self, what: &str, within: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let end = Instant::now() + within;
         loop {
+            if let Some(fallen) = self.fallen_daemon() {
+                bail!("waiting for {what}: {fallen}");
+            }
             let status = self.status();
             match status {
                 Ok(status) if wanted(&status) => return Ok(status),
@@ -315,7 +344,7 @@ impl<'w> Cluster<'w> {
     /// Ends the writer, and judges: one writer at every moment, these primaries in this order, no row twice. Returns
     /// what became of the acknowledged rows: an asynchronous failover may lose some, a switchover may not.
     pub fn judge(&mut self, primaries: &[&str]) -> Result<(Comparison, Vec<Tenure>)> {
-        let acks = self.writer.take().context("the writer does not run")?.stop()?;
+        let acks = self.stop_writer()?;
         let table = postgres::written_ids(self.host(&self.reign()?.primary)?)?;
         let seen = compare(&acks, &table);
         println!("{} writes acknowledged, {} of them lost", seen.acknowledged, seen.lost.len());

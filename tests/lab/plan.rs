@@ -28,6 +28,8 @@ pub struct Plan {
     pub on_crash: &'static str,
     /// Whether a fenced node gets its power back by itself.
     pub power_on: &'static str,
+    /// Lines of `[failover]`.
+    pub failover: &'static str,
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
 }
@@ -42,6 +44,7 @@ impl Default for Plan {
             disk: true,
             on_crash: "restart",
             power_on: "auto",
+            failover: "",
             probers: true,
         }
     }
@@ -100,6 +103,9 @@ impl Plan {
             writeln!(text, "\n[channels.disk]\npath = \"{SHARED_DISK}\"")?;
         }
         self.write_fencing(&mut text, device)?;
+        if !self.failover.is_empty() {
+            writeln!(text, "\n[failover]\n{}", self.failover)?;
+        }
         self.write_service(&mut text)?;
         Ok(text)
     }

@@ -109,6 +109,20 @@ impl Service {
     }
 }
 
+impl Durations {
+    /// The parts by name, in the order of a failover; without the total.
+    pub fn parts(&self) -> [(&'static str, Option<u64>); 6] {
+        [
+            ("detect", self.detect_ms),
+            ("verdict", self.verdict_ms),
+            ("fence", self.fence_ms),
+            ("check", self.check_ms),
+            ("choose", self.choose_ms),
+            ("promote", self.promote_ms),
+        ]
+    }
+}
+
 impl Report {
     /// All of its words: for "does the explanation say why".
     pub fn text(&self) -> String {

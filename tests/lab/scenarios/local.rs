@@ -100,8 +100,11 @@ fn restart(world: &mut World) -> Result<()> {
     on_primary(
         world,
         |cluster, node| {
+            let before = cluster.daemon_process(node)?;
             cluster.stop_daemon(node, Duration::from_secs(5))?;
-            cluster.start_daemon(node)
+            cluster.start_daemon(node)?;
+            ensure!(cluster.daemon_process(node)? != before, "the daemon is the old one");
+            Ok(())
         },
         Duration::from_secs(1),
     )
