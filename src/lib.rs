@@ -25,9 +25,9 @@ pub mod channel;
 
 pub mod detector;
 
-pub mod lease;
-
 pub mod ledger;
+
+pub mod lease;
 
 pub mod plan;
 

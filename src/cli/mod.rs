@@ -1,1 +1,98 @@
-//! To be described.
+//! The command line: one file a subcommand. Each asks the local daemon over its admin socket and renders the answer;
+//! none decides anything about the cluster.
+//!
+//! `docs/cli.md` documents the verbs, their JSON and their exit codes.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+mod confirm;
+mod demo;
+mod exit;
+mod explain;
+mod failover;
+mod fence;
+mod health;
+mod history;
+mod locate;
+mod output;
+mod pause;
+mod render;
+mod status;
+mod switchover;
+mod verb;
+
+pub use exit::Exit;
+
+/// Keeps exactly one writable primary per database service.
+#[derive(Parser)]
+#[command(name = "regent", version, about, after_help = exit::HELP, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand understands.
+#[derive(clap::Args, Clone)]
+pub struct Common {
+    /// The configuration file [default: $REGENT_CONFIG, or /etc/regent/regent.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's admin socket [default: admin.sock in the configured run_dir]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    socket: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show who is primary, every node, what each sees of the others, and whether a failover would succeed now
+    Status(status::Arguments),
+    /// Move the primary to another node in order, losing nothing
+    Switchover(switchover::Arguments),
+    /// Move the primary by force: the present one is fenced
+    Failover(failover::Arguments),
+    /// Let regent neither start, stop, fence nor move a service until `resume`
+    Pause(pause::Arguments),
+    /// End a pause
+    Resume(pause::Arguments),
+    /// Fence a node now, or vouch for a fence that no device could confirm
+    Fence(fence::Arguments),
+    /// Undo the fences of a node and let it return
+    Unfence(fence::UnfenceArguments),
+    /// List the incidents: every switchover, failover and fence
+    History,
+    /// Explain an incident: evidence, votes, agent output, positions, and where the time went
+    Explain(explain::Arguments),
+    /// Show a failover and a switchover on this host: three nodes with real PostgreSQL on loopback addresses (root)
+    Demo(demo::Arguments),
+}
+
+/// Runs the command line of this process and returns its exit code.
+pub fn main() -> ExitCode {
+    let Arguments { common, command } = Arguments::parse();
+    let ended = match command {
+        Command::Status(arguments) => status::run(&common, &arguments),
+        Command::Switchover(arguments) => switchover::run(&common, arguments),
+        Command::Failover(arguments) => failover::run(&common, arguments),
+        Command::Pause(arguments) => pause::pause(&common, arguments),
+        Command::Resume(arguments) => pause::resume(&common, arguments),
+        Command::Fence(arguments) => fence::run(&common, arguments),
+        Command::Unfence(arguments) => fence::unfence(&common, arguments),
+        Command::History => history::run(&common),
+        Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            exit::of_error(&error).into()
+        }
+    }
+}

@@ -2,6 +2,27 @@
 //! `parse` turns one into the other and reports every error at once; `timing.rs` holds every inequality.
 //!
 //! Not here: reading the file (the CLI does) and any decision.
+//!
+//! ```text
+//! text ── read ──► raw ── parse, profile ──► Config ── check, check_fencing, timing ──► Config, or every Problem
+//!                                              └── report: timing's bounds, survey's single failures
+//! ```
+
+mod check;
+mod check_fencing;
+mod parse;
+mod problem;
+mod profile;
+mod raw;
+mod read;
+mod report;
+mod survey;
+pub mod timing;
+
+pub use check_fencing::LEASE;
+pub use problem::Problem;
+pub use report::{CheckReport, report};
+pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
 use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName};
 use std::collections::BTreeMap;
@@ -207,6 +228,8 @@ pub struct Failover {
     pub quarantine: Duration,
     /// A standby further behind than this is not eligible, in bytes of WAL.
     pub max_lag: u64,
+    /// How long the candidates have to report sealed positions before the choice is made without the silent ones.
+    pub choose: Duration,
     /// How long an appointee may take while its replay does not advance.
     pub install: Duration,
 }

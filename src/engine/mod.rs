@@ -3,6 +3,7 @@
 //! An engine reports what it sees as [`Observation`]s, at once when something changed (the postmaster died, a probe
 //! failed), and performs one [`DbAction`] at a time. It never opens a database for writes of its own accord.
 
+pub mod enclosure;
 pub mod postgresql;
 
 use crate::types::{DbAction, DbOutcome, Observation};

@@ -1,40 +1,37 @@
-//! The ledger: the state machine that Raft replicates, and the one place where the safety rules are enforced.
-//! `apply` is total and deterministic: no clock, no float, no randomness, ordered maps only.
+//! The ledger: the state machine that Raft replicates, and the one place where the safety rules S2, S3 and S4 are
+//! enforced. A bug anywhere else costs availability, never safety.
+//!
+//! `apply` is total and deterministic: no clock, no float, no randomness, ordered maps only. What cannot apply is a
+//! recorded refusal. Nothing else in the program may grant an appointment.
+//!
+//! Not here: deciding what to propose (`plan`), replicating it (`consensus`).
 
-use crate::types::{LogIndex, NodeId, Term, WallTime};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+mod apply;
+mod appoint;
+mod command;
+mod fence;
+mod incident;
+mod invariant;
+mod join;
+mod quorum;
+mod refusal;
+mod service;
+mod settings;
+mod state;
 
-/// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The leader's time of day when it took the proposal: for people, never decided upon.
-    pub at: WallTime,
-    pub command: Command,
-}
+#[cfg(test)]
+mod ledger_test;
 
-/// A command. (The real list replaces this.)
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Command {
-    Nothing,
-}
-
-/// What an entry did. (The real one replaces this.)
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answer;
-
-/// The whole replicated state. (The real one replaces this.)
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    pub voters: Vec<BTreeSet<NodeId>>,
-}
-
-/// Applies one committed entry.
-pub fn apply(_state: &mut State, _index: LogIndex, _term: Term, _entry: &Entry) -> Answer {
-    Answer
-}
-
-/// A membership entry was committed: one set, or both halves of a joint one.
-pub fn set_voters(state: &mut State, _index: LogIndex, voters: Vec<BTreeSet<NodeId>>) {
-    state.voters = voters;
-}
+pub use apply::{apply, set_voters};
+pub use command::{
+    Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, Machine, NewOrder, Sighting,
+};
+pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
+pub use invariant::violations;
+pub use quorum::is_majority;
+pub use refusal::Refusal;
+pub use settings::{AgentSettings, NodeSettings, Settings};
+pub use state::{
+    Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over, Phase, Refused,
+    Service, State,
+};

@@ -1,1 +1,334 @@
-//! To be described.
+//! One node, as a whole and pure: detector, ledger copy, lease, coordinator and keepers behind one function,
+//! `handle(now, event) -> effects`. The daemon and the simulator both drive exactly this.
+//!
+//! Not here: any socket, file, process, clock or thread; any safety rule (the ledger's) and any choice (the plan's).
+
+mod beats;
+mod databases;
+mod event;
+mod fences;
+mod joining;
+mod leading;
+mod leases;
+mod orders;
+mod outbox;
+mod peers;
+
+pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
+pub use orders::agent_order;
+
+use crate::config::{Config, Role};
+use crate::detector::Detector;
+use crate::ledger::{Command, Machine, State};
+use crate::plan::keeper::{Local, Me};
+use crate::plan::{Applied, Lead, Plan, Row, Timing};
+use crate::types::{
+    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, FenceId, Incarnation, Instant, NodeName, Released, ServiceName, Term,
+};
+use outbox::{Outbox, Route};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a starting daemon found on its host.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub cluster: ClusterId,
+    pub boot: Boot,
+    pub machine: Machine,
+    /// The final words of earlier epochs, durable.
+    pub tombstones: BTreeMap<ServiceName, Released>,
+    /// Leases that an earlier daemon of this boot kept.
+    pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    pub seed: u64,
+}
+
+/// One node.
+pub struct Node {
+    config: Arc<Config>,
+    timing: Timing,
+    start: Start,
+    rng: StdRng,
+    now: Instant,
+
+    incarnation: Option<Incarnation>,
+    state: Arc<State>,
+    leader: Option<NodeName>,
+    term: Term,
+    lead: Option<Lead>,
+    applied: Applied,
+
+    detector: Detector,
+    rows: BTreeMap<NodeName, Row>,
+    /// The newest heartbeat of each peer, on any channel.
+    newest: BTreeMap<NodeName, (Incarnation, u64)>,
+    beats: beats::Beats,
+
+    outbox: Outbox,
+    next_id: u64,
+    asks: BTreeMap<u64, peers::Asking>,
+    pending: Vec<peers::Pending>,
+    reads: BTreeMap<u64, leases::Read>,
+
+    databases: BTreeMap<ServiceName, Local>,
+    lease_asks: BTreeMap<ServiceName, u64>,
+    watches: BTreeMap<(FenceId, u32), fences::Watch>,
+    runs: BTreeMap<RunKey, fences::RunState>,
+    /// Ended orders that the ledger has not heard of.
+    ended_orders: BTreeMap<(FenceId, u32), AgentRun>,
+    assists_to_say: Vec<(RunKey, AgentRun)>,
+    assist_said: BTreeMap<RunKey, AgentOutcome>,
+    /// When each peer was heard last, per channel: evidence for people.
+    beats_heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
+
+    watchdog: Watchdog,
+    log_write: Duration,
+    plan: Plan,
+    keeping: BTreeMap<ServiceName, String>,
+    effects: Vec<Effect>,
+}
+
+/// The watchdog as this node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watchdog {
+    None,
+    Disarmed,
+    Arming,
+    Armed,
+}
+
+impl Node {
+    pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
+        let detection = Detector::worst_detection(&config.detector);
+        let peers = config.nodes.keys().cloned().collect();
+        let channels = config.channels();
+        let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
+        for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
+            if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk") {
+                detector.without(name, disk);
+            }
+        }
+        let keeps_databases = config.me().role == Role::Database;
+        let databases = config
+            .services
+            .keys()
+            .filter(|_| keeps_databases)
+            .map(|name| (name.clone(), joining::local(&config, &start, name)))
+            .collect();
+        Node {
+            timing: Timing::new(&config, detection),
+            rng: StdRng::seed_from_u64(start.seed),
+            now,
+            incarnation: None,
+            state: Arc::new(State::default()),
+            leader: None,
+            term: Term(0),
+            lead: None,
+            applied: Applied::default(),
+            detector,
+            rows: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            beats: beats::Beats::new(now),
+            outbox: Outbox::default(),
+            next_id: 1,
+            asks: BTreeMap::new(),
+            pending: Vec::new(),
+            reads: BTreeMap::new(),
+            databases,
+            lease_asks: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            ended_orders: BTreeMap::new(),
+            assists_to_say: Vec::new(),
+            assist_said: BTreeMap::new(),
+            beats_heard: BTreeMap::new(),
+            watchdog: if config.watchdog.is_some() { Watchdog::Disarmed } else { Watchdog::None },
+            log_write: Duration::ZERO,
+            plan: Plan::default(),
+            keeping: BTreeMap::new(),
+            effects: Vec::new(),
+            config,
+            start,
+        }
+    }
+
+    /// The only way in. `now` never goes back.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        // S10 comes before everything else: who ran late judges nobody by what it finds now.
+        self.notice_lateness();
+        self.take_in(event);
+        self.settle();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When this node wants to be woken, whatever happens.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let leases = self.databases.values().filter_map(|local| {
+            let lease = local.lease.as_ref()?;
+            let stop = lease.until().map(|u| u - self.stop_time());
+            [stop.filter(|at| *at > self.now), lease.next_request_at().filter(|at| *at > self.now)].into_iter().flatten().min()
+        });
+        let retries = self.databases.values().flat_map(|l| {
+            let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));
+            [l.retry_at, stuck].into_iter().flatten()
+        });
+        let all = [
+            self.beats.due(self.incarnation.is_some()),
+            self.detector.next_change(self.now),
+            self.plan.wakeup,
+            self.outbox.next_wakeup(),
+        ];
+        let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs());
+        all.filter(|at| *at > self.now).min()
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Wake => {}
+            Event::Heard { channel, at, heartbeat } => self.hear(&channel, at, heartbeat),
+            Event::Channel { channel, usable } => self.detector.channel_state(self.now, &channel, usable),
+            Event::Applied { entry, answer, state } => {
+                self.take_state(state);
+                self.note_answer(&entry, &answer);
+            }
+            Event::Ledger { state } => self.take_state(state),
+            Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
+            Event::Proposed { id, result } => self.proposal_ended(id, result),
+            Event::QuorumRead { id, state } => self.quorum_read(id, state),
+            Event::Asked { reply, from, request } => self.asked(peers::ReplyTo::Peer(reply), from, request),
+            Event::Answered { id, response } => self.answered(id, response),
+            Event::AgentEnded { key, run } => self.agent_ended(key, run),
+            Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
+            Event::Tombstoned { service, epoch } => self.tombstoned(&service, epoch),
+            Event::LogWrite { took } => {
+                self.log_write = took;
+                if took > self.timing.acceptable_pause {
+                    self.detector.doubt(self.now, took);
+                }
+            }
+            Event::Watchdog { armed } => {
+                self.watchdog = if armed { Watchdog::Armed } else { Watchdog::Disarmed };
+            }
+            Event::Goodbye { back_within } => self.say_goodbye(back_within),
+        }
+    }
+
+    /// After every event: compare what is wanted with what is, everywhere.
+    fn settle(&mut self) {
+        self.join();
+        self.refresh_own_row();
+        self.coordinate();
+        self.run_fences();
+        self.bring_results();
+        self.keep_databases();
+        self.renew_leases();
+        self.answer_pending();
+        self.tend_watchdog();
+        self.beat();
+    }
+
+    fn me(&self) -> NodeName {
+        self.config.node.clone()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn stop_time(&self) -> Duration {
+        self.config.lease.stop_immediate + self.config.lease.stop_kill
+    }
+
+    fn say(&mut self, line: String) {
+        self.effects.push(Effect::Say { line });
+    }
+
+    /// Proposes a command to wherever the leader is.
+    fn propose(&mut self, command: Command) {
+        let route = self.route();
+        let id = self.id();
+        let to = match &route {
+            Some(Route::Leader(to) | Route::Through(to)) => Some(to.clone()),
+            _ => None,
+        };
+        if let Some(effect) = self.outbox.propose(self.now, id, command, route) {
+            if let Some(to) = to {
+                self.asks.insert(id, peers::Asking { to, what: peers::What::Proposal });
+            }
+            self.effects.push(effect);
+        }
+    }
+
+    /// To the leader; every second try after a failure through another voter, which may still reach it.
+    fn route(&self) -> Option<Route> {
+        if self.lead.is_some() {
+            return Some(Route::Local);
+        }
+        let others = || self.config.nodes.keys().filter(|n| **n != self.config.node);
+        let turn = self.outbox.failures as usize;
+        match &self.leader {
+            Some(leader) if *leader == self.config.node => None,
+            Some(leader) if turn.is_multiple_of(2) => Some(Route::Leader(leader.clone())),
+            Some(leader) => {
+                let through: Vec<_> = others().filter(|n| *n != leader).collect();
+                through.get(turn / 2 % through.len().max(1)).map(|n| Route::Through((*n).clone()))
+            }
+            None => {
+                let all: Vec<_> = others().collect();
+                all.get(turn % all.len().max(1)).map(|n| Route::Leader((*n).clone()))
+            }
+        }
+    }
+
+    fn identity(&self) -> Me<'_> {
+        Me { node: &self.config.node, boot: &self.start.boot, incarnation: self.incarnation }
+    }
+}
+
+/// Read-only questions, for `status`.
+impl Node {
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+    pub fn leader(&self) -> (Term, Option<&NodeName>) {
+        (self.term, self.leader.as_ref())
+    }
+    pub fn leads(&self) -> Option<&Lead> {
+        self.lead.as_ref()
+    }
+    pub fn rows(&self) -> &BTreeMap<NodeName, Row> {
+        &self.rows
+    }
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+    pub fn databases(&self) -> &BTreeMap<ServiceName, Local> {
+        &self.databases
+    }
+    /// What the coordinator does and waits for (on the leader), in words.
+    pub fn report(&self) -> &[String] {
+        &self.plan.report
+    }
+    /// What the keeper of each service does and waits for, in words.
+    pub fn keeping(&self) -> &BTreeMap<ServiceName, String> {
+        &self.keeping
+    }
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+    /// The coordinator's own inputs, for checks that an operator asks for; `None` where this node does not lead.
+    pub fn with_input<T>(&self, f: impl FnOnce(&crate::plan::Input) -> T) -> Option<T> {
+        self.lead.as_ref().map(|lead| f(&self.input(lead)))
+    }
+}

@@ -1,1 +1,19 @@
-//! To be described.
+//! The plan: what to do next, and why. Pure functions of (ledger, what is seen, now).
+//!
+//! The coordinator runs on the Raft leader and decides for the cluster; the keeper runs on each database node and
+//! decides for its local database. Both are level-triggered: they compare what is wanted with what is, and name the next
+//! step; they may be asked again at any moment. Neither can do harm: the ledger refuses what is unsafe, and a keeper
+//! opens nothing without a lease.
+//!
+//! Not here: doing anything (`node` hands the steps out, `daemon` and `action` do them).
+
+pub mod candidate;
+pub mod coordinator;
+pub mod fencing;
+pub mod keeper;
+pub mod lead;
+pub mod service;
+
+pub use coordinator::coordinate;
+pub use keeper::keep;
+pub use lead::{Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};

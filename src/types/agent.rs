@@ -32,6 +32,19 @@ pub enum AgentAction {
     Metadata,
 }
 
+impl AgentAction {
+    /// The word of the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            AgentAction::Off => "off",
+            AgentAction::On => "on",
+            AgentAction::Status => "status",
+            AgentAction::Monitor => "monitor",
+            AgentAction::Metadata => "metadata",
+        }
+    }
+}
+
 /// One run of one agent against one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentOrder {
@@ -40,7 +53,8 @@ pub struct AgentOrder {
     pub target: NodeName,
     /// The fence that this run belongs to; `None` for `monitor` and `metadata`.
     pub fence: Option<FenceId>,
-    /// Everything that is handed over, but for `action` and `nodename`.
+    /// Everything that is handed over, but for `action` and `nodename`. A name that begins with
+    /// `crate::action::fence::OFFER` is handed over only to an agent that declares it.
     pub options: BTreeMap<String, String>,
     /// After this the process group is killed: a failure.
     pub deadline: Duration,

@@ -74,6 +74,8 @@ pub struct Observation {
     pub history: History,
     /// Stopped: the control file says that it was shut down in order.
     pub clean: bool,
+    /// Stopped: the directory is a standby's (it has a verified standby signal), so that it starts in recovery.
+    pub starts_in_recovery: bool,
     /// Standby: the upstream from which WAL arrives now.
     pub streams_from: Option<NodeName>,
     /// Standby: the upstream for which it is configured.
@@ -93,6 +95,7 @@ impl Observation {
             replayed: None,
             history: History::default(),
             clean: false,
+            starts_in_recovery: false,
             streams_from: None,
             follows: None,
             writable: false,

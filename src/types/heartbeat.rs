@@ -24,6 +24,10 @@ pub struct HeartbeatBody {
     /// The sender's view of each of its peers: everybody sees everybody's matrix.
     pub views: BTreeMap<NodeName, PeerView>,
     pub health: Health,
+    /// The newest heartbeat that the sender had from each peer, on any channel: a receiver that has just started learns
+    /// from it which recordings are old.
+    #[serde(default)]
+    pub heard: BTreeMap<NodeName, (Incarnation, u64)>,
     /// Set in the last heartbeats before a planned restart of the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodbye: Option<Goodbye>,

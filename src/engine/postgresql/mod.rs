@@ -1,1 +1,161 @@
-//! The PostgreSQL engine.
+//! The PostgreSQL engine: one service's database on this node, versions 13 to 17.
+//!
+//! ```text
+//!  perform(DbAction) ─► initdb · start · seal · promote · stop · rejoin ─► the postmaster, in a cgroup of its own
+//!                                                                                  │ socket, pidfd, control file
+//!  latest(), changed() ◄── observer (doorway, prober) ◄────────────────────────────┘
+//! ```
+//!
+//! What runs here is started by regent alone: the access file and the socket are in the run directory, which is gone
+//! after a boot, so a server that anything else starts on the same directory serves no client of theirs by regent's
+//! rules, and is seen as running all the same (its processes work in the data directory). It is then observed, and
+//! stopped like any other. The server outlives the daemon: a new engine finds it by its lock file.
+//!
+//! Not here: when to do what. It never opens a database for writes but for `StartPrimary` and `Promote`, and then only
+//! while the lease file in the run directory names that epoch and has not ended.
+
+mod access;
+mod clone;
+mod control;
+mod core;
+mod doorway;
+mod error;
+mod initdb;
+mod keep;
+mod layout;
+mod observer;
+mod postmaster;
+mod prober;
+mod program;
+mod promote;
+mod rejoin;
+mod seal;
+mod session;
+mod settings;
+mod start;
+mod stop;
+mod timeline;
+
+pub use access::replication_role;
+pub use error::EngineError;
+
+use self::core::Core;
+use super::Engine;
+use crate::action::guard;
+use crate::config::Config;
+use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Mutex, watch};
+
+/// One service's database on this node. Dropping it leaves the database as it is.
+#[derive(Debug)]
+pub struct PostgreSql {
+    core: Arc<Core>,
+    observer: tokio::task::JoinHandle<()>,
+    /// One action at a time.
+    turn: Mutex<()>,
+    /// Counts the stops that were asked for: each interrupts what is under way.
+    stops: watch::Sender<u64>,
+    /// The version of the observation that `latest` last handed out.
+    handed_out: AtomicU64,
+}
+
+impl PostgreSql {
+    /// The engine of one service of this node; must be called within a tokio runtime. A database that runs already is
+    /// adopted as it is. Errors: the service or its user does not exist, or a parameter belongs to regent.
+    pub fn new(config: Arc<Config>, service: ServiceName) -> Result<Self, EngineError> {
+        Self::with_guard(config, service, PathBuf::from("/proc/self/exe"))
+    }
+
+    /// The same, with another program as the guard: `PROGRAM guard ...`.
+    pub fn with_guard(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self, EngineError> {
+        let core = Arc::new(Core::new(config, service, guard)?);
+        let observer = tokio::spawn(observer::run(core.clone()));
+        let (stops, _) = watch::channel(0);
+        Ok(PostgreSql { core, observer, turn: Mutex::new(()), stops, handed_out: AtomicU64::new(0) })
+    }
+
+    /// The ids of all processes of the database that are left.
+    pub fn processes(&self) -> Vec<i32> {
+        self.core.enclosure.members()
+    }
+
+    async fn act(&self, action: DbAction) -> Result<DbDone, EngineError> {
+        let core = &self.core;
+        match action {
+            DbAction::Initdb => Ok(DbDone::Created { system: initdb::initdb(core).await? }),
+            DbAction::StartPrimary { epoch } => {
+                Ok(DbDone::Writable { position: start::start_primary(core, epoch).await? })
+            }
+            DbAction::StartStandby { upstream } => {
+                start::start_standby(core, upstream.as_ref()).await.map(|()| DbDone::Plain)
+            }
+            DbAction::Follow { upstream } => seal::follow(core, &upstream).await.map(|()| DbDone::Plain),
+            DbAction::Seal => Ok(DbDone::Sealed(seal::seal(core).await?)),
+            DbAction::Promote { epoch } => Ok(DbDone::Writable { position: promote::promote(core, epoch).await? }),
+            DbAction::Checkpoint => {
+                core.session().await?.execute("write a checkpoint", "checkpoint").await.map(|()| DbDone::Plain)
+            }
+            DbAction::Stop { ladder } => self.stop(ladder).await,
+            DbAction::Rejoin { upstream } => {
+                let (how, kept) = rejoin::rejoin(core, &upstream).await?;
+                Ok(DbDone::Rejoined { how, kept })
+            }
+        }
+    }
+
+    async fn stop(&self, ladder: StopLadder) -> Result<DbDone, EngineError> {
+        let (clean, position) = stop::stop(&self.core, ladder).await?;
+        // Nothing is left that a guard could have to kill; the next start posts a new one.
+        guard::stand_down(&self.core.layout.lease());
+        Ok(DbDone::Stopped { clean, position })
+    }
+}
+
+impl Engine for PostgreSql {
+    /// A `Stop` interrupts whatever else is under way; everything else waits for its turn.
+    async fn perform(&self, action: DbAction) -> DbOutcome {
+        let is_stop = matches!(action, DbAction::Stop { .. });
+        if is_stop {
+            self.stops.send_modify(|count| *count += 1);
+        }
+        let mut stops = self.stops.subscribe();
+        let _turn = self.turn.lock().await;
+        let outcome = if is_stop {
+            self.act(action).await
+        } else {
+            tokio::select! {
+                _ = stops.changed() => Err(EngineError::Interrupted),
+                outcome = self.act(action) => outcome,
+            }
+        };
+        self.core.looked_again().await;
+        match outcome {
+            Ok(done) => DbOutcome::Done(done),
+            Err(error) => DbOutcome::Failed { error: error.to_string() },
+        }
+    }
+
+    fn latest(&self) -> Observation {
+        let seen = self.core.seen.borrow();
+        self.handed_out.store(seen.version, Ordering::Relaxed);
+        seen.observation.clone()
+    }
+
+    async fn changed(&self) {
+        let mut seen = self.core.seen.subscribe();
+        while seen.borrow_and_update().version <= self.handed_out.load(Ordering::Relaxed) {
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for PostgreSql {
+    fn drop(&mut self) {
+        self.observer.abort();
+    }
+}

@@ -1,0 +1,61 @@
+# The commands of this repository. `make` alone lists them.
+#
+# Everything is built in one profile and one feature set (dev), so that nothing is built twice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+PREFIX ?= /usr
+DESTDIR ?=
+# How often `make lab` runs every scenario.
+N ?= 1
+# The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
+LAB_SHORT ?= world
+
+.DEFAULT_GOAL := help
+# Targets share one cargo and one machine's addresses: never side by side.
+.NOTPARALLEL:
+.PHONY: help prepare build check test demo sim lab bench-failover install clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+prepare: ## install what is missing on Debian 12 (root or sudo; does nothing when nothing is missing)
+	@scripts/prepare
+
+build: prepare ## build regent and its fence agents
+	$(CARGO) build --bins
+
+check: prepare ## what needs no root and little time: format, lints, unit tests, golden texts, tidy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) test --lib --bins
+	$(CARGO) test --test tidy
+
+test: prepare ## everything that must pass: the tests, a small simulation, the lab's short half, the demo (root)
+	@scripts/needs-root "make test"
+	$(CARGO) test
+	$(CARGO) test --test lab -- $(LAB_SHORT)
+	target/debug/regent demo
+
+demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, a switchover (root or sudo)
+	@scripts/needs-root "make demo"
+	$(CARGO) build --bins
+	target/debug/regent demo
+
+sim: prepare ## the seeded simulation, many seeds
+	REGENT_SIM=many $(CARGO) test --test sim -- --nocapture
+
+lab: prepare ## every lab scenario N times (N=5), without retries (root)
+	@scripts/needs-root "make lab"
+	$(CARGO) test --test lab -- --repeat $(N)
+
+bench-failover: prepare ## measure failover and switchover times in the lab (root; minutes)
+	@scripts/needs-root "make bench-failover"
+	$(CARGO) test --test bench_failover
+
+install: ## install the release build under DESTDIR (run `cargo build --release` first)
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install
+
+clean: ## remove everything that was built
+	$(CARGO) clean

@@ -1,0 +1,148 @@
+//! One database of this host: its pg_hba.conf, and the server behind it, when it answers.
+//!
+//! The server is spoken to over its Unix socket, as root of the operating system, which its pg_ident.conf maps to the
+//! superuser. A server that does not run needs nothing: it reads the file when it starts.
+
+use crate::block;
+use crate::contract::Request;
+use crate::hba::{self, HbaError};
+use crate::server::{self, ServerError};
+use crate::target::Target;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a database's part failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error(transparent)]
+    Hba(#[from] HbaError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("option {name} has {found} items, hba_file has {expected}: expected as many, or one for all")]
+    Lists { name: &'static str, found: usize, expected: usize },
+    #[error("option port is {given:?}: expected port numbers, with commas between them")]
+    Port { given: String },
+    #[error("option replication_role is {role:?}, the superuser: it would be locked out of its own database")]
+    Superuser { role: String },
+}
+
+/// One database of this host.
+#[derive(Debug)]
+pub struct Database {
+    hba_file: PathBuf,
+    /// Without it, only the file is changed.
+    socket_dir: Option<PathBuf>,
+    port: u16,
+    superuser: String,
+    replication_role: Option<String>,
+    limit: Duration,
+}
+
+/// The databases of this host: one for each item of `hba_file`.
+pub fn from_request(request: &Request) -> Result<Vec<Database>, DatabaseError> {
+    let files = request.list("hba_file");
+    let column = |name: &'static str| -> Result<Vec<Option<String>>, DatabaseError> {
+        let items: Vec<String> = request.list(name).into_iter().map(str::to_owned).collect();
+        match items.len() {
+            0 => Ok(vec![None; files.len()]),
+            1 => Ok(vec![Some(items[0].clone()); files.len()]),
+            found if found == files.len() => Ok(items.into_iter().map(Some).collect()),
+            found => Err(DatabaseError::Lists { name, found, expected: files.len() }),
+        }
+    };
+    let (sockets, ports, roles) = (column("socket_dir")?, column("port")?, column("replication_role")?);
+    let superusers = column("superuser")?;
+    let mut databases = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        let port = ports[i].clone().unwrap_or_default();
+        let superuser = superusers[i].clone().unwrap_or_default();
+        if let Some(role) = roles[i].clone().filter(|role| *role == superuser) {
+            return Err(DatabaseError::Superuser { role });
+        }
+        databases.push(Database {
+            hba_file: file.into(),
+            socket_dir: sockets[i].clone().map(PathBuf::from),
+            port: port.parse().map_err(|_| DatabaseError::Port { given: port })?,
+            superuser,
+            replication_role: roles[i].clone(),
+            limit: request.seconds("database_timeout"),
+        });
+    }
+    Ok(databases)
+}
+
+impl Database {
+    /// How it is called in reports.
+    pub fn name(&self) -> String {
+        self.hba_file.display().to_string()
+    }
+
+    /// Opens the connection, unless no server is there.
+    async fn server(&self) -> Result<Option<server::Server>, ServerError> {
+        match &self.socket_dir {
+            Some(dir) => server::connect(dir, self.port, &self.superuser, self.limit).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Puts the reject lines in, ends the node's connections, and takes the login from its role on the primary.
+    pub async fn revoke(&self, target: &Target) -> Result<String, DatabaseError> {
+        let mut said = match hba::edit(&self.hba_file, |text| block::with(text, target)).await? {
+            Some(_) => "reject lines are in".to_owned(),
+            None => "there is no such file yet, so no lines".to_owned(),
+        };
+        let Some(server) = self.server().await? else { return Ok(said + "; no server runs") };
+        let work = async {
+            server.reload().await?;
+            let role = self.replication_role.as_deref();
+            let login = server.set_login(role, false).await?;
+            let ended = server.end_connections(&target.addresses, role).await?;
+            Ok::<_, ServerError>(format!("; {ended} connections ended; {login}"))
+        };
+        said += &within(self.limit, work).await?;
+        Ok(said)
+    }
+
+    /// Takes the reject lines of exactly this fence out, and gives the role its login back if no other fence of this
+    /// node is left in the file.
+    pub async fn restore(&self, target: &Target) -> Result<String, DatabaseError> {
+        let text = hba::edit(&self.hba_file, |text| block::without(text, target.fence)).await?;
+        let mut said = match &text {
+            Some(_) => "the reject lines are out".to_owned(),
+            None => "there is no such file".to_owned(),
+        };
+        let Some(server) = self.server().await? else { return Ok(said + "; no server runs") };
+        let others = block::fences_of(text.as_deref().unwrap_or_default(), &target.node);
+        let work = async {
+            server.reload().await?;
+            if let Some(other) = others.first() {
+                return Ok(format!("; the role stays without login: fence {other} of this node remains"));
+            }
+            Ok::<_, ServerError>(format!("; {}", server.set_login(self.replication_role.as_deref(), true).await?))
+        };
+        said += &within(self.limit, work).await?;
+        Ok(said)
+    }
+
+    /// Whether the file rejects the node under this fence; `None` when there is no file.
+    pub fn is_revoked(&self, target: &Target) -> Result<Option<bool>, DatabaseError> {
+        Ok(hba::read(&self.hba_file)?.map(|text| block::rejects(&text, target)))
+    }
+
+    /// Whether file and server could be used.
+    pub async fn look(&self) -> Result<String, DatabaseError> {
+        let file = match hba::read(&self.hba_file)? {
+            Some(_) => "readable",
+            None => "there is no such file yet",
+        };
+        let server = match self.server().await? {
+            Some(_) => "the server answers",
+            None => "no server runs",
+        };
+        Ok(format!("{file}; {server}"))
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, ServerError>>) -> Result<T, ServerError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| ServerError::TooSlow { limit })?
+}

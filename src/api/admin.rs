@@ -1,0 +1,141 @@
+//! What an operator may ask a daemon, and what it answers, as plain data: one JSON value a line over the admin socket.
+//!
+//! A connection carries one [`Request`]; then [`Response::Progress`] any number of times, then one final response.
+//! Not here: the socket itself (`super::socket` serves, `super::client` asks) and any decision.
+
+use super::status::{IncidentReport, IncidentSummary, Status};
+use crate::types::{IncidentId, NodeName, ServiceName};
+use serde::{Deserialize, Serialize};
+
+/// The file name of the admin socket within `run_dir`.
+pub const SOCKET_NAME: &str = "admin.sock";
+
+/// The group whose members may use the admin socket, where it exists.
+pub const GROUP: &str = "regent";
+
+/// What an operator asks. Where `service` is absent, the cluster's only service is meant; with several, the daemon
+/// refuses and names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    Status,
+    /// Move the primary in order. `to` absent: the best candidate. `dry_run`: answer with [`Response::Plan`] only.
+    Switchover {
+        service: Option<ServiceName>,
+        to: Option<NodeName>,
+        dry_run: bool,
+    },
+    /// Move the primary by force: the present one is fenced, whatever it looks like.
+    Failover {
+        service: Option<ServiceName>,
+        to: Option<NodeName>,
+    },
+    Pause {
+        service: Option<ServiceName>,
+    },
+    Resume {
+        service: Option<ServiceName>,
+    },
+    /// Fence the present boot of a node.
+    Fence {
+        node: NodeName,
+    },
+    /// A person vouches that the node's fenced boot cannot write any more. `force`: although a sign of life shows;
+    /// recorded.
+    FenceConfirm {
+        node: NodeName,
+        incident: IncidentId,
+        force: bool,
+    },
+    Unfence {
+        node: NodeName,
+    },
+    History,
+    /// `None`: the latest incident.
+    Explain {
+        incident: Option<IncidentId>,
+    },
+}
+
+impl Request {
+    /// Whether the cluster may be another one afterwards: an unknown outcome then matters.
+    pub fn changes_something(&self) -> bool {
+        !matches!(
+            self,
+            Request::Status | Request::History | Request::Explain { .. } | Request::Switchover { dry_run: true, .. }
+        )
+    }
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Response {
+    /// Not the end: what is being done, or waited for. One sentence.
+    Progress {
+        message: String,
+    },
+    /// It is done, and it is in the ledger.
+    Done {
+        message: String,
+        details: Vec<String>,
+    },
+    /// It was not begun, and these are the reasons; nothing has changed.
+    Refused {
+        reasons: Vec<String>,
+    },
+    /// It was begun and did not work, or the request could not be read.
+    Failed {
+        error: String,
+    },
+    /// What a switchover would do, step by step, and every check.
+    Plan {
+        steps: Vec<String>,
+        checks: Vec<Check>,
+    },
+    Status(Box<Status>),
+    /// Newest first.
+    History {
+        incidents: Vec<IncidentSummary>,
+    },
+    Incident(Box<IncidentReport>),
+}
+
+impl Response {
+    /// Whether nothing follows it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Response::Progress { .. })
+    }
+}
+
+/// One check of a dry run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub passed: bool,
+    /// One sentence, with the values that were compared.
+    pub what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_line_with_its_verb_and_no_unknown_key() {
+        let request = Request::Switchover { service: None, to: Some("db2".parse().expect("valid")), dry_run: true };
+        let line = serde_json::to_string(&request).expect("serializable");
+        assert_eq!(line, r#"{"verb":"switchover","service":null,"to":"db2","dry_run":true}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).expect("its own output"), request);
+        let wrong = r#"{"verb":"fence","node":"db1","nodes":"db2"}"#;
+        assert!(serde_json::from_str::<Request>(wrong).is_err(), "an unknown key was accepted");
+    }
+
+    #[test]
+    fn only_questions_change_nothing() {
+        let service = None;
+        assert!(!Request::Switchover { service: None, to: None, dry_run: true }.changes_something());
+        assert!(Request::Switchover { service: None, to: None, dry_run: false }.changes_something());
+        assert!(Request::Pause { service }.changes_something());
+        assert!(!Request::Explain { incident: None }.changes_something());
+    }
+}

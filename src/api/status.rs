@@ -1,0 +1,326 @@
+//! The schema of everything that the command line shows, as plain data: `status --json` prints [`Status`],
+//! `explain --json` prints [`IncidentReport`], `history --json` a list of [`IncidentSummary`].
+//!
+//! The schema is stable within one [`SCHEMA`] number: fields are added, never renamed, removed or given another
+//! meaning. Durations are integers in milliseconds (`_ms`), times of day milliseconds since 1970-01-01 UTC (`_at_ms`).
+//! An absent value is `null` and means "not known" or "none", as the field says; it never means "fine".
+//!
+//! Not here: any judgement. Whoever fills a value has judged; whoever renders it judges nothing.
+
+use crate::types::{
+    AgentKind, AgentName, Boot, ChannelName, ClusterId, DbState, Epoch, FenceId, Incarnation, IncidentId, Lsn,
+    NodeName, ServiceName, Sight, Term, Timeline, WallTime,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The number of this schema.
+pub const SCHEMA: u32 = 1;
+
+/// The cluster as one node knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The cluster's name, as the configuration has it.
+    pub cluster: String,
+    /// Which cluster; `None` until this node knows.
+    pub cluster_id: Option<ClusterId>,
+    /// The node that answered.
+    pub answered_by: NodeName,
+    /// The program's version.
+    pub version: String,
+    pub answered_at_ms: WallTime,
+    pub quorum: Quorum,
+    /// Every configured node, and every other one that the ledger knows, by name.
+    pub nodes: BTreeMap<NodeName, NodeStatus>,
+    /// The configured channels, in order.
+    pub channels: Vec<ChannelName>,
+    /// Observer → peer → what that observer sees of that peer. An observer of whom nothing is known is absent.
+    pub matrix: BTreeMap<NodeName, BTreeMap<NodeName, Seen>>,
+    pub services: BTreeMap<ServiceName, ServiceStatus>,
+    /// Fences that are not closed, oldest first.
+    pub fences: Vec<FenceStatus>,
+    /// Every pair of fence device and target, by agent, then target.
+    pub devices: Vec<DeviceStatus>,
+    /// The latest incidents, newest first (a few; `history` has all).
+    pub incidents: Vec<IncidentSummary>,
+    /// What an operator should know although nothing is broken: `insecure = true`, switches that accept less, a node
+    /// that was refused. One sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Raft, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// `None`: no leader is known.
+    pub leader: Option<NodeName>,
+    pub term: Term,
+    pub voters: u32,
+    /// Voters that the answering node knows to be connected, itself included.
+    pub connected: u32,
+    /// How many more voters may be lost before nothing can be decided. Negative: so many are missing now.
+    pub margin: i32,
+}
+
+/// What the cluster thinks of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Heard on a majority of channels.
+    Up,
+    /// The answering node sees a majority of channels lost: not yet a verdict.
+    Suspect,
+    /// A verdict stands in the ledger.
+    Dead,
+    /// No incarnation of it is in the ledger.
+    NotJoined,
+}
+
+/// What a node is for. The same words as in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    Database,
+    Witness,
+}
+
+/// The watchdog of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogState {
+    /// None is configured.
+    Absent,
+    Armed,
+    /// Configured and not armed.
+    Disarmed,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub role: NodeRole,
+    /// Addresses, primary network first.
+    pub addresses: Vec<String>,
+    pub state: NodeState,
+    pub leader: bool,
+    pub boot: Option<Boot>,
+    pub incarnation: Option<Incarnation>,
+    /// It says of itself that its evidence is worth nothing at present (S10).
+    pub self_doubt: bool,
+    /// Its configuration file differs from the answering node's.
+    pub config_differs: bool,
+    /// `None`: not known (never heard).
+    pub watchdog: Option<WatchdogState>,
+    /// The slowest recent durable write of its Raft log.
+    pub log_write_ms: Option<u64>,
+    /// Why it, or something that claims to be it, was refused. One sentence each.
+    pub refusals: Vec<String>,
+}
+
+/// What one observer sees of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// A majority of channels is lost.
+    pub suspects: bool,
+    pub channels: BTreeMap<ChannelName, SeenOn>,
+}
+
+/// The same on one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenOn {
+    pub sight: Sight,
+    /// The suspicion level; only for the answering node's own observations. Capped at a finite number by the filler
+    /// (JSON has no infinity).
+    pub phi: Option<f64>,
+}
+
+/// Where a service stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No epoch was ever begun: regent stops nothing and appoints nobody.
+    Unmanaged,
+    /// A primary is named and has not begun to promote.
+    Appointed,
+    /// The appointee promotes.
+    Promoting,
+    /// A primary takes writes.
+    Installed,
+    /// The holder's lease is not renewed: it stops by itself, and nobody may be appointed yet.
+    Lapsed,
+    /// The holder is being fenced.
+    Fencing,
+    /// The epoch is over, and nobody was appointed yet.
+    Vacant,
+    /// An operator paused the service: nothing is started, stopped or moved.
+    Paused,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub phase: Phase,
+    /// The holder or appointee of the current epoch.
+    pub primary: Option<NodeName>,
+    pub epoch: Epoch,
+    pub lease: Option<LeaseStatus>,
+    /// By database node.
+    pub databases: BTreeMap<NodeName, DatabaseStatus>,
+    pub readiness: Readiness,
+    /// What the coordinator is doing now, and what it is waiting for. One sentence each; empty when nothing is due.
+    pub what_now: Vec<String>,
+}
+
+/// The lease of the current epoch, as far as the answering node knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    pub holder: NodeName,
+    /// `None`: only the leader and the holder know.
+    pub remaining_ms: Option<u64>,
+}
+
+/// One copy of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    pub state: DbState,
+    pub timeline: Timeline,
+    /// Primary: end of flushed WAL. Standby: end of received and flushed WAL.
+    pub position: Option<Lsn>,
+    /// Bytes of WAL behind the primary; `None` for the primary itself, and where it cannot be told.
+    pub lag_bytes: Option<u64>,
+    pub streams_from: Option<NodeName>,
+    /// One sentence.
+    pub trouble: Option<String>,
+    /// Why and for how long it is ranked last.
+    pub quarantine: Option<String>,
+}
+
+/// The standing answer: what if it died now? (Design, section 4.12.)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// A failover of this service would succeed now.
+    pub failover_ready: bool,
+    /// The cluster would survive one more failure.
+    pub survives_one_more: bool,
+    /// Why not. One sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// A fence that is not closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceStatus {
+    pub id: FenceId,
+    pub node: NodeName,
+    pub boot: Boot,
+    /// The incident that it belongs to: what `regent fence confirm` wants to be told.
+    pub incident: Option<IncidentId>,
+    /// `trying`, `confirmed`, `checked`, `refuted`, `unfencing`, or a later word.
+    pub stage: String,
+    /// How it was confirmed, if it was: the agents of the level, or the person.
+    pub confirmed_by: Option<String>,
+    /// What was tried and how it ended. One sentence each.
+    pub attempts: Vec<String>,
+}
+
+/// One fence device and one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    pub agent: AgentName,
+    pub kind: AgentKind,
+    pub target: NodeName,
+    /// `None`: it was not monitored yet, or its monitor is switched off.
+    pub monitor: Option<MonitorStatus>,
+}
+
+/// The last monitor of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorStatus {
+    pub ok: bool,
+    pub at_ms: WallTime,
+    /// What the agent said, when it failed.
+    pub error: Option<String>,
+}
+
+/// What an incident was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentKind {
+    /// The first primary of a service.
+    Bootstrap,
+    /// Unplanned, after a fence or a holder's own release.
+    Failover,
+    /// Planned, with a release.
+    Switchover,
+    /// A node was fenced without being a primary.
+    Fence,
+}
+
+/// How an incident ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentOutcome {
+    /// Not ended.
+    Open,
+    Succeeded,
+    /// It ended without what it was for; the old state stands or was restored.
+    Failed,
+    /// An operator or another incident took its place.
+    Abandoned,
+}
+
+/// One line of `history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentSummary {
+    pub id: IncidentId,
+    pub kind: IncidentKind,
+    pub services: Vec<ServiceName>,
+    /// The node that it is about: the old primary, the fenced node.
+    pub subject: Option<NodeName>,
+    pub opened_at_ms: WallTime,
+    pub closed_at_ms: Option<WallTime>,
+    pub outcome: IncidentOutcome,
+    /// One sentence.
+    pub headline: String,
+}
+
+/// One incident, explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    pub summary: IncidentSummary,
+    /// In the order of the ledger.
+    pub steps: Vec<IncidentStep>,
+    pub durations: Durations,
+}
+
+/// One step: an entry of the ledger, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentStep {
+    pub at_ms: WallTime,
+    /// Since the incident was opened, by the clock of the leader that wrote the entry. Negative for what came before.
+    pub since_open_ms: i64,
+    /// One sentence.
+    pub what: String,
+    /// Evidence: votes and their channels, agent output, positions. One line each.
+    pub details: Vec<String>,
+}
+
+/// Where the time went. `None`: that part did not happen, or its ends are not in the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// From the last sign of life to the first suspicion of a majority.
+    pub detect_ms: Option<u64>,
+    /// The round of looking again.
+    pub verdict_ms: Option<u64>,
+    /// From the first order to a confirmation.
+    pub fence_ms: Option<u64>,
+    /// Watching that the fence holds.
+    pub check_ms: Option<u64>,
+    /// Sealed reports and the choice.
+    pub choose_ms: Option<u64>,
+    /// From the appointment to the first accepted write.
+    pub promote_ms: Option<u64>,
+    pub total_ms: Option<u64>,
+}

@@ -1,0 +1,67 @@
+//! `regent failover`: the primary moves by force. Asks first.
+
+use super::exit::UsageError;
+use super::verb::{Waiting, ask_status, perform};
+use super::{Common, Exit, confirm};
+use crate::api::admin::Request;
+use crate::api::status::Status;
+use crate::types::{NodeName, ServiceName};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The new primary [default: the best candidate]
+    #[arg(long, value_name = "NODE")]
+    to: Option<NodeName>,
+    /// Which service, where there are several
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<ServiceName>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+pub fn run(common: &Common, arguments: Arguments) -> anyhow::Result<Exit> {
+    let Arguments { to, service, yes, waiting } = arguments;
+    let service = which(&ask_status(common)?, service)?;
+    if !confirm::by_typing(service.name.as_str(), &service.warning(to.as_ref()), yes)? {
+        return Ok(Exit::Failed);
+    }
+    perform(common, &waiting, &Request::Failover { service: Some(service.name), to })
+}
+
+/// The service that was meant, and what a person should know before its primary is shot.
+struct Meant {
+    name: ServiceName,
+    primary: Option<NodeName>,
+}
+
+/// The named service, or the only one. The daemon is told by name in any case, so that what was confirmed is what is
+/// done.
+fn which(status: &Status, named: Option<ServiceName>) -> Result<Meant, UsageError> {
+    let names: Vec<&str> = status.services.keys().map(|name| name.as_str()).collect();
+    let name = match (named, &names[..]) {
+        (Some(name), _) => name,
+        (None, [_]) => status.services.keys().next().expect("there is one").clone(),
+        (None, _) => return Err(UsageError(format!("which service? --service is one of: {}", names.join(", ")))),
+    };
+    let Some(service) = status.services.get(&name) else {
+        return Err(UsageError(format!("there is no service {name}; the services are: {}", names.join(", "))));
+    };
+    Ok(Meant { primary: service.primary.clone(), name })
+}
+
+impl Meant {
+    fn warning(&self, to: Option<&NodeName>) -> String {
+        let to = to.map_or("the best candidate".to_owned(), |to| to.to_string());
+        let first = match &self.primary {
+            Some(primary) => format!("{primary} is the primary of {} and will be fenced; {to} takes over.", self.name),
+            None => format!("{} has no primary; {to} takes over.", self.name),
+        };
+        format!(
+            "{first}\nA forced failover may lose transactions that have not reached the new primary \
+             (unless the service is synchronous).\nTo move a healthy primary use `regent switchover`: it loses nothing."
+        )
+    }
+}

@@ -1,0 +1,144 @@
+//! The words and units in which values are written for people.
+
+use crate::api::status::{IncidentKind, IncidentOutcome, NodeRole, NodeState, Phase, WatchdogState};
+use crate::types::{AgentKind, DbState, Sight, WallTime};
+
+/// `2026-11-20 12:18:14.123Z`: always UTC, so that hosts can be compared.
+pub fn time_of_day(at: WallTime) -> String {
+    let timestamp = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(|| format!("{at:?}"), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
+}
+
+/// `350 ms`, `1.52 s`, `3 min 20 s`.
+pub fn milliseconds(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{:02} s", ms / 1_000, ms % 1_000 / 10),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
+        _ => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// `16 B`, `3.4 KiB`, `1.0 GiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let (mut tenths, mut unit) = (n / 1024 * 10 + n % 1024 * 10 / 1024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// What is shown for "none" and "not known".
+pub fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Unmanaged => "unmanaged",
+        Phase::Appointed => "appointed",
+        Phase::Promoting => "promoting",
+        Phase::Installed => "installed",
+        Phase::Lapsed => "lapsed",
+        Phase::Fencing => "fencing",
+        Phase::Vacant => "vacant",
+        Phase::Paused => "paused",
+    }
+}
+
+pub fn node_state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Suspect => "SUSPECT",
+        NodeState::Dead => "DEAD",
+        NodeState::NotJoined => "not joined",
+    }
+}
+
+pub fn node_role(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Database => "database",
+        NodeRole::Witness => "witness",
+    }
+}
+
+pub fn watchdog(state: WatchdogState) -> &'static str {
+    match state {
+        WatchdogState::Absent => "none",
+        WatchdogState::Armed => "armed",
+        WatchdogState::Disarmed => "not armed",
+    }
+}
+
+pub fn database_state(state: DbState) -> &'static str {
+    match state {
+        DbState::Unclear => "unclear",
+        DbState::Absent => "absent",
+        DbState::Unstartable => "unstartable",
+        DbState::Stopped => "stopped",
+        DbState::Starting => "starting",
+        DbState::Standby => "standby",
+        DbState::Primary => "primary",
+        DbState::Stopping => "stopping",
+    }
+}
+
+pub fn sight(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Up => "up",
+        Sight::Lost => "LOST",
+        Sight::Blind => "blind",
+    }
+}
+
+pub fn agent_kind(kind: AgentKind) -> &'static str {
+    match kind {
+        AgentKind::Power => "power",
+        AgentKind::Storage => "storage",
+        AgentKind::Lease => "lease",
+        AgentKind::Network => "network",
+        AgentKind::Access => "access",
+    }
+}
+
+pub fn incident_kind(kind: IncidentKind) -> &'static str {
+    match kind {
+        IncidentKind::Bootstrap => "bootstrap",
+        IncidentKind::Failover => "failover",
+        IncidentKind::Switchover => "switchover",
+        IncidentKind::Fence => "fence",
+    }
+}
+
+pub fn incident_outcome(outcome: IncidentOutcome) -> &'static str {
+    match outcome {
+        IncidentOutcome::Open => "OPEN",
+        IncidentOutcome::Succeeded => "succeeded",
+        IncidentOutcome::Failed => "FAILED",
+        IncidentOutcome::Abandoned => "abandoned",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_change_where_people_expect_it() {
+        let times = [0, 999, 1_000, 1_529, 59_999, 200_000, 3_720_000].map(milliseconds);
+        assert_eq!(times, ["0 ms", "999 ms", "1.00 s", "1.52 s", "59.99 s", "3 min 20 s", "1 h 2 min"]);
+        let sizes = [0, 1023, 1024, 3_500, 16 << 20, 1 << 40].map(bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "3.4 KiB", "16.0 MiB", "1.0 TiB"]);
+    }
+
+    #[test]
+    fn times_of_day_are_utc_and_never_panic() {
+        assert_eq!(time_of_day(WallTime(1_795_176_894_123)), "2026-11-20 12:14:54.123Z");
+        assert_eq!(time_of_day(WallTime(u64::MAX)), "18446744073709551615ms");
+    }
+}

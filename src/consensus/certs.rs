@@ -1,0 +1,190 @@
+//! Making a cluster's certificates: one CA, one heartbeat key, and one certificate a node whose URI name
+//! `regent://<cluster id>/<node>` is what peers check. Not here: using them (`transport/`).
+
+use crate::types::{ClusterId, NodeName, WallTime};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a CA made by `init` is valid.
+const CA_DAYS: u64 = 3650;
+/// Clocks of hosts may differ: a certificate is valid from a little before it was made.
+const BACKDATE: Duration = Duration::from_secs(3600);
+
+/// Why no certificate was made.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// Nothing is overwritten, ever. Move the file away first, if it is really to be replaced.
+    #[error("{path} exists already and is not overwritten")]
+    Exists { path: PathBuf },
+    /// A file cannot be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The directory was not made by `regent cert init`.
+    #[error("{path} is not a CA made by `regent cert init`: {what}")]
+    NotOurCa { path: PathBuf, what: String },
+    /// The certificate library failed.
+    #[error("cannot make a certificate")]
+    Make(#[from] rcgen::Error),
+    /// No randomness.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// The URI that names a node in its certificate.
+pub fn node_uri(cluster: &ClusterId, node: &NodeName) -> String {
+    format!("regent://{cluster}/{node}")
+}
+
+/// Makes a cluster: `ca.crt`, `ca.key` and `heartbeat.key` (32 bytes in hexadecimal) in `dir`, which is made when it is
+/// missing. The cluster id is the name and 8 random hexadecimal digits.
+pub fn init(dir: &Path, cluster: &str, now: WallTime) -> Result<ClusterId, CertError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("make", dir))?;
+    let files = ["ca.crt", "ca.key", "heartbeat.key"].map(|name| dir.join(name));
+    refuse_existing(&files)?;
+    let id = ClusterId(format!("{cluster}-{}", hex(&random::<4>()?)));
+    let key = KeyPair::generate()?;
+    let mut params = params(&format!("regent CA of {id}"), &format!("regent://{id}"), now, CA_DAYS)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key)?;
+    write(&files[1], key.serialize_pem().as_bytes(), 0o600)?;
+    write(&files[2], format!("{}\n", hex(&random::<32>()?)).as_bytes(), 0o600)?;
+    write(&files[0], certificate.pem().as_bytes(), 0o644)?;
+    Ok(id)
+}
+
+/// Issues `NODE.crt` and `NODE.key` in `dir`, valid for `days`, by the CA that `init` made there.
+pub fn issue(dir: &Path, node: &NodeName, days: u64, now: WallTime) -> Result<[PathBuf; 2], CertError> {
+    let cluster = cluster_of(dir)?;
+    issue_for(dir, node, &cluster, days, now)
+}
+
+fn issue_for(
+    dir: &Path,
+    node: &NodeName,
+    cluster: &ClusterId,
+    days: u64,
+    now: WallTime,
+) -> Result<[PathBuf; 2], CertError> {
+    let files = [dir.join(format!("{node}.crt")), dir.join(format!("{node}.key"))];
+    refuse_existing(&files)?;
+    let read = |name: &str| {
+        let path = dir.join(name);
+        std::fs::read_to_string(&path).map_err(io("read", &path))
+    };
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
+    let key = KeyPair::generate()?;
+    let mut params = params(&format!("{node} of {cluster}"), &node_uri(cluster, node), now, days)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, &issuer)?;
+    write(&files[1], key.serialize_pem().as_bytes(), 0o600)?;
+    write(&files[0], certificate.pem().as_bytes(), 0o644)?;
+    Ok(files)
+}
+
+/// The cluster id that the CA in `dir` carries.
+pub fn cluster_of(dir: &Path) -> Result<ClusterId, CertError> {
+    let path = dir.join("ca.crt");
+    let bytes = std::fs::read(&path).map_err(io("read", &path))?;
+    let found = super::transport::identity::uris_of_pem(&bytes);
+    let found = found.map_err(|what| CertError::NotOurCa { path: path.clone(), what })?;
+    let id = found.iter().find_map(|uri| uri.strip_prefix("regent://"));
+    match id {
+        Some(id) if !id.contains('/') => Ok(ClusterId(id.to_owned())),
+        _ => Err(CertError::NotOurCa { path, what: "it carries no regent:// name".into() }),
+    }
+}
+
+fn params(name: &str, uri: &str, now: WallTime, days: u64) -> Result<CertificateParams, CertError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    let from = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(now.0);
+    params.not_before = from - BACKDATE;
+    params.not_after = from + Duration::from_secs(days.saturating_mul(86_400));
+    Ok(params)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], CertError> {
+    let random = ring::rand::generate::<[u8; N]>(&ring::rand::SystemRandom::new()).map_err(|_| CertError::Random)?;
+    Ok(random.expose())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn refuse_existing(files: &[PathBuf]) -> Result<(), CertError> {
+    match files.iter().find(|path| path.exists()) {
+        Some(path) => Err(CertError::Exists { path: path.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
+    let written = || -> std::io::Result<()> {
+        let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    written().map_err(io("write", path))
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CertError {
+    move |source| CertError::Io { action, path: path.to_owned(), source }
+}
+
+/// A certificate of the same CA that names another cluster: for the test that such a one is refused.
+#[cfg(test)]
+pub(super) fn issue_foreign(dir: &Path, node: &NodeName, cluster: &str, now: WallTime) -> [PathBuf; 2] {
+    issue_for(dir, node, &ClusterId(cluster.into()), 1, now).expect("issued")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const NOW: WallTime = WallTime(1_790_000_000_000);
+
+    #[test]
+    fn nothing_is_overwritten_and_keys_are_private() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let id = init(dir.path(), "orders", NOW).expect("made");
+        assert_eq!(id.0.len(), "orders-".len() + 8);
+        assert_eq!(cluster_of(dir.path()).expect("read"), id);
+        let node = "db1".parse().expect("valid");
+        issue(dir.path(), &node, 30, NOW).expect("issued");
+        for name in ["ca.key", "heartbeat.key", "db1.key"] {
+            let mode = std::fs::metadata(dir.path().join(name)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let key = std::fs::read_to_string(dir.path().join("heartbeat.key")).expect("read");
+        assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()));
+        assert!(matches!(init(dir.path(), "orders", NOW), Err(CertError::Exists { .. })));
+        assert!(matches!(issue(dir.path(), &node, 30, NOW), Err(CertError::Exists { .. })));
+    }
+
+    #[test]
+    fn issuing_needs_a_ca_of_ours() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let node = "db1".parse().expect("valid");
+        let text = issue(dir.path(), &node, 30, NOW).expect_err("no CA").to_string();
+        assert!(text.contains("ca.crt"), "{text}");
+    }
+}

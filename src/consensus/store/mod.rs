@@ -1,0 +1,84 @@
+//! The log, the vote and the snapshot: one code path over a thin key/value backend, which is either a file
+//! (`durable.rs`) or memory without threads (`memory.rs`).
+//!
+//! Everything is kept in memory too (the log is short: it is cut after each snapshot), so that reads never wait for the
+//! disk. Not here: the ledger itself (`machine.rs`) and whose data directory it is (`stamp.rs`).
+
+pub mod durable;
+mod image;
+mod log;
+#[cfg(test)]
+pub mod memory;
+pub mod stamp;
+#[cfg(test)]
+mod store_test;
+
+pub use log::Store;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open. Stop that one first.
+    #[error("{path} is in use by another regent (process {holder}): stop it, or give this node a data_dir of its own")]
+    InUse { path: PathBuf, holder: String },
+    /// It was made for another node or cluster. Use the right directory; never rename a stamp.
+    #[error(
+        "{path} belongs to node {theirs_node} (number {theirs_id}) of cluster {theirs_cluster}, but this is node \
+         {ours_node} (number {ours_id}) of cluster {ours_cluster}: correct data_dir or node, or use an empty directory"
+    )]
+    Foreign {
+        path: PathBuf,
+        theirs_node: String,
+        theirs_id: u64,
+        theirs_cluster: String,
+        ours_node: String,
+        ours_id: u64,
+        ours_cluster: String,
+    },
+    /// Written by a newer regent, or not by regent.
+    #[error("{path} has format {found}, this program reads format {known}: run the version that wrote it")]
+    Format { path: PathBuf, found: u32, known: u32 },
+    /// What is stored does not read back. Never repaired by guessing: a voter whose log went backwards can elect two
+    /// leaders. Remove the node from the cluster and add it again.
+    #[error("{path} is corrupt ({what}): do not delete it while it is a voter; remove the node and add it again")]
+    Corrupt { path: PathBuf, what: String },
+    /// The operating system said no.
+    #[error("cannot {action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// One change of the stored keys.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+/// Called once the changes are on disk. There is no failure to report: a failed write ends the process.
+pub type Done = Box<dyn FnOnce() + Send>;
+
+/// Where keys and values are kept. Writes take effect in the order of the calls, vote and log alike: a vote that is
+/// overtaken by an append could be granted twice.
+pub trait Backend: Send + Sync + 'static {
+    /// Everything stored, read once at the start.
+    fn load(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError>;
+
+    /// Changes the keys. With `done`, they are made durable now and it is called then; without, they ride along with
+    /// the next write that is (or are written when none comes for a while).
+    fn write(&self, changes: Vec<Change>, done: Option<Done>);
+
+    /// The slowest durable write of the last seconds, one that is still under way included.
+    fn write_latency(&self) -> Duration;
+
+    /// Where it is, for messages.
+    fn path(&self) -> PathBuf;
+}

@@ -1,0 +1,210 @@
+//! Whose data directory it is: a lock that one process at a time can hold, and a stamp that names cluster, node, node
+//! number, and the directory itself.
+//!
+//! The directory's own mark (`founder`) is what tells a voter that lost its disk from one that never had any state: a
+//! wiped voter comes back with another mark, and must not vote again (two quorums could stand).
+
+use super::StoreError;
+use crate::types::{ClusterId, NodeId, NodeName};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The format that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub cluster: ClusterId,
+    pub node: NodeName,
+    pub id: NodeId,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stamp {
+    format: u32,
+    cluster: ClusterId,
+    node: NodeName,
+    id: NodeId,
+    /// Drawn when this directory was made.
+    founder: String,
+    /// The marks of all voters' directories, once every voter was seen blank: the cluster's founding.
+    #[serde(default)]
+    founders: BTreeMap<NodeName, String>,
+}
+
+/// A locked, stamped data directory.
+pub struct DataDir {
+    path: PathBuf,
+    stamp: Stamp,
+    _lock: Flock<File>,
+}
+
+impl DataDir {
+    /// Locks the directory and checks its stamp; makes both when there are none. `founder` is the mark for a new one.
+    pub fn open(path: &Path, owner: &Owner, founder: String) -> Result<Self, StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))?;
+        let lock = lock(path)?;
+        let file = path.join("stamp.json");
+        let stamp = match std::fs::read(&file) {
+            Ok(bytes) => check(&file, &bytes, owner)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if path.join("raft.redb").exists() {
+                    let what = "raft.redb is there, but stamp.json is not".to_owned();
+                    return Err(StoreError::Corrupt { path: path.to_owned(), what });
+                }
+                let stamp = Stamp {
+                    format: FORMAT,
+                    cluster: owner.cluster.clone(),
+                    node: owner.node.clone(),
+                    id: owner.id,
+                    founder,
+                    founders: BTreeMap::new(),
+                };
+                write(path, &stamp)?;
+                stamp
+            }
+            Err(source) => return Err(StoreError::Io { action: "read", path: file, source }),
+        };
+        Ok(DataDir { path: path.to_owned(), stamp, _lock: lock })
+    }
+
+    /// Where the log is kept.
+    pub fn log_file(&self) -> PathBuf {
+        self.path.join("raft.redb")
+    }
+
+    /// This directory's own mark.
+    pub fn founder(&self) -> &str {
+        &self.stamp.founder
+    }
+
+    /// The marks of all voters at the founding; empty when it was not seen here.
+    pub fn founders(&self) -> &BTreeMap<NodeName, String> {
+        &self.stamp.founders
+    }
+
+    /// Keeps the founding, durably.
+    pub fn record_founders(&mut self, founders: BTreeMap<NodeName, String>) -> Result<(), StoreError> {
+        let stamp = Stamp { founders, ..self.stamp.clone() };
+        write(&self.path, &stamp)?;
+        self.stamp = stamp;
+        Ok(())
+    }
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { action, path: path.to_owned(), source }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, StoreError> {
+    let name = path.join("lock");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(io("open", &name))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            // For people only: who holds it.
+            let written = lock.set_len(0).and_then(|()| write!(*lock, "{}", std::process::id()));
+            written.map_err(io("write", &name))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::Error::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(io("read", &name))?;
+            let holder = if holder.is_empty() { "unknown".into() } else { holder };
+            Err(StoreError::InUse { path: path.to_owned(), holder })
+        }
+        Err((_, errno)) => Err(io("lock", &name)(errno.into())),
+    }
+}
+
+fn check(file: &Path, bytes: &[u8], owner: &Owner) -> Result<Stamp, StoreError> {
+    let corrupt = |e: serde_json::Error| StoreError::Corrupt { path: file.to_owned(), what: e.to_string() };
+    let any: serde_json::Value = serde_json::from_slice(bytes).map_err(corrupt)?;
+    let found = any.get("format").and_then(serde_json::Value::as_u64).and_then(|f| u32::try_from(f).ok()).unwrap_or(0);
+    if found != FORMAT {
+        return Err(StoreError::Format { path: file.to_owned(), found, known: FORMAT });
+    }
+    let stamp: Stamp = serde_json::from_value(any).map_err(corrupt)?;
+    if (&stamp.cluster, &stamp.node, stamp.id) != (&owner.cluster, &owner.node, owner.id) {
+        return Err(StoreError::Foreign {
+            path: file.parent().unwrap_or(file).to_owned(),
+            theirs_node: stamp.node.to_string(),
+            theirs_id: stamp.id.0,
+            theirs_cluster: stamp.cluster.to_string(),
+            ours_node: owner.node.to_string(),
+            ours_id: owner.id.0,
+            ours_cluster: owner.cluster.to_string(),
+        });
+    }
+    Ok(stamp)
+}
+
+/// Beside the old one, flushed, then renamed over it, and the directory flushed: one or the other is there after a crash.
+fn write(dir: &Path, stamp: &Stamp) -> Result<(), StoreError> {
+    let (new, file) = (dir.join("stamp.json.new"), dir.join("stamp.json"));
+    let text = serde_json::to_vec_pretty(stamp).expect("a stamp has text keys");
+    let written = || -> std::io::Result<()> {
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        out.write_all(&text)?;
+        out.sync_all()?;
+        std::fs::rename(&new, &file)?;
+        File::open(dir)?.sync_all()
+    };
+    written().map_err(io("write", &file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(cluster: &str, node: &str, id: u64) -> Owner {
+        Owner { cluster: ClusterId(cluster.into()), node: node.parse().expect("valid"), id: NodeId(id) }
+    }
+
+    #[test]
+    fn a_directory_is_used_by_one_process_at_a_time() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let me = owner("orders-1", "db1", 1);
+        let held = DataDir::open(dir.path(), &me, "a".into()).expect("new");
+        let second = DataDir::open(dir.path(), &me, "b".into()).err().expect("refused").to_string();
+        assert!(
+            second.contains("in use by another regent") && second.contains(&std::process::id().to_string()),
+            "{second}"
+        );
+        drop(held);
+        let again = DataDir::open(dir.path(), &me, "c".into()).expect("free again");
+        assert_eq!(again.founder(), "a", "the mark stays with the directory");
+    }
+
+    #[test]
+    fn a_directory_of_another_node_number_or_cluster_is_refused_naming_both() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        drop(DataDir::open(dir.path(), &owner("orders-1", "db1", 1), "a".into()).expect("new"));
+        for other in [owner("orders-1", "db2", 1), owner("billing-2", "db1", 1), owner("orders-1", "db1", 2)] {
+            let text = DataDir::open(dir.path(), &other, "b".into()).err().expect("refused").to_string();
+            for part in ["db1 (number 1) of cluster orders-1", &format!("{} (number {})", other.node, other.id)] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_or_broken_stamp_and_a_newer_format_are_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let me = owner("orders-1", "db1", 1);
+        let open = || DataDir::open(dir.path(), &me, "a".into()).err().expect("refused").to_string();
+        std::fs::write(dir.path().join("raft.redb"), b"").expect("written");
+        assert!(open().contains("stamp.json is not"));
+        std::fs::write(dir.path().join("stamp.json"), b"{").expect("written");
+        assert!(open().contains("corrupt"));
+        std::fs::write(dir.path().join("stamp.json"), br#"{"format":2}"#).expect("written");
+        assert!(open().contains("format 2"));
+    }
+}

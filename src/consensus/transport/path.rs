@@ -1,0 +1,180 @@
+//! One path to one peer: keeps a connection over one network, says whether it works, and dials again when it does not.
+
+use super::dial::{Dial, DialError};
+use super::proto::peer_client::PeerClient;
+use super::proto::{HelloReply, HelloRequest};
+use super::refusals::Refusals;
+use super::{HEADER_CLUSTER, HEADER_FOUNDER, HEADER_NODE, Identity, Network};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tonic::transport::Channel;
+
+/// How a path stands, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PathStatus {
+    pub network: Network,
+    pub connected: bool,
+    /// Why not, or why it is not trusted right now.
+    pub error: Option<String>,
+}
+
+/// First pause before dialling again; doubles up to [`REDIAL_MAX`].
+const REDIAL: Duration = Duration::from_millis(50);
+const REDIAL_MAX: Duration = Duration::from_millis(500);
+/// A quiet path is tried this often.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// One path.
+pub struct Path {
+    pub network: Network,
+    dial: Dial,
+    me: Identity,
+    state: Mutex<State>,
+    /// Something is to be looked at now: a request failed here, or the peer has just come by.
+    wake: Notify,
+    refusals: Arc<Refusals>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<PeerClient<Channel>>,
+    /// A request got no answer here while the other path answered. Cleared by a probe that succeeds.
+    suspect: bool,
+    error: Option<String>,
+}
+
+impl Path {
+    pub fn new(network: Network, dial: Dial, me: Identity, refusals: Arc<Refusals>) -> Arc<Self> {
+        let state = State { error: Some("not connected yet".into()), ..State::default() };
+        Arc::new(Path { network, dial, me, state: Mutex::new(state), wake: Notify::new(), refusals })
+    }
+
+    /// The client, where there is a connection; and whether it may be trusted to answer.
+    pub fn client(&self) -> Option<(PeerClient<Channel>, bool)> {
+        let state = self.lock();
+        state.client.clone().map(|client| (client, !state.suspect))
+    }
+
+    pub fn status(&self) -> PathStatus {
+        let state = self.lock();
+        PathStatus { network: self.network, connected: state.client.is_some(), error: state.error.clone() }
+    }
+
+    /// A request found no answer here: used last until a probe succeeds.
+    pub fn suspect(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.client.is_some() {
+            state.suspect = true;
+            state.error = Some(reason.to_owned());
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The peer is up: dial at once, if there is no connection.
+    pub fn wake(&self) {
+        if self.lock().client.is_none() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A request with this node's name on it.
+    pub fn sign<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let headers = [
+            (HEADER_CLUSTER, self.me.cluster.0.as_str()),
+            (HEADER_NODE, self.me.node.as_str()),
+            (HEADER_FOUNDER, self.me.founder.as_str()),
+        ];
+        for (name, value) in headers {
+            if let Ok(value) = value.parse() {
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        request
+    }
+
+    /// Keeps the path, until it is aborted.
+    pub async fn keep(self: Arc<Self>) {
+        let mut pause = REDIAL;
+        loop {
+            match self.dial.connect().await {
+                Ok((client, gone)) => {
+                    if self.use_connection(client, gone).await {
+                        pause = REDIAL;
+                    }
+                }
+                Err(error) => self.failed(&error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(REDIAL_MAX),
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Probes until it fails. Answers whether it ever worked.
+    async fn use_connection(
+        &self,
+        mut client: PeerClient<Channel>,
+        mut gone: tokio::sync::oneshot::Receiver<()>,
+    ) -> bool {
+        let mut worked = false;
+        loop {
+            match tokio::time::timeout(self.dial.silence, client.hello(self.sign(HelloRequest {}))).await {
+                Ok(Ok(reply)) if self.is_expected(reply.get_ref()) => {
+                    worked = true;
+                    let mut state = self.lock();
+                    *state = State { client: Some(client.clone()), suspect: false, error: None };
+                }
+                Ok(Ok(_)) => break,
+                Ok(Err(status)) => {
+                    self.lost(status.message());
+                    break;
+                }
+                Err(_) => {
+                    self.lost(&format!("no answer within {:?}", self.dial.silence));
+                    break;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PROBE) => {}
+                () = self.wake.notified() => {}
+                _ = &mut gone => {
+                    self.lost("the connection ended");
+                    break;
+                }
+            }
+        }
+        worked
+    }
+
+    fn is_expected(&self, reply: &HelloReply) -> bool {
+        if reply.cluster == self.me.cluster.0 && reply.node == self.dial.peer.as_str() {
+            return true;
+        }
+        let reason = format!(
+            "expected {} of cluster {}, found {} of cluster {}",
+            self.dial.peer, self.me.cluster, reply.node, reply.cluster
+        );
+        self.refusals.note(self.dial.peer.as_str(), self.dial.remote.ip(), &reason);
+        self.lost(&reason);
+        false
+    }
+
+    fn failed(&self, error: &DialError) {
+        if let DialError::Refused(reason) = error {
+            self.refusals.note(self.dial.peer.as_str(), self.dial.remote.ip(), reason);
+        }
+        self.lost(&error.to_string());
+    }
+
+    fn lost(&self, reason: &str) {
+        *self.lock() = State { client: None, suspect: false, error: Some(reason.to_owned()) };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("a panic aborts the process")
+    }
+}

@@ -1,0 +1,185 @@
+//! One peer on one channel: its window of arrivals, when its silence becomes suspicious, and the hysteresis of coming
+//! back. Whether the channel itself can be trusted is `fusion.rs`.
+
+use super::phi;
+use super::window::{GAP_MAX, Window};
+use crate::config;
+use crate::types::Instant;
+use std::time::Duration;
+
+/// The detector's settings, with what follows from them.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    pub interval: Duration,
+    pub pause: Duration,
+    pub rise: u32,
+    pub grace: Duration,
+    /// How long a channel must have been watched again before it is evidence (S10).
+    pub settle: Duration,
+    window: usize,
+    deviation_min: f64,
+    /// The threshold of φ, in deviations.
+    deviations: f64,
+}
+
+impl Tuning {
+    pub fn new(cfg: &config::Detector) -> Self {
+        Tuning {
+            interval: cfg.interval,
+            pause: cfg.acceptable_pause,
+            rise: cfg.rise.max(1),
+            grace: cfg.startup_grace,
+            settle: cfg.acceptable_pause + cfg.interval * 3,
+            window: cfg.window.max(1),
+            deviation_min: nanos(cfg.min_deviation),
+            deviations: phi::deviations(cfg.phi_threshold),
+        }
+    }
+
+    /// From the last heartbeat to `lost` while heartbeats arrive as regularly as they are sent.
+    pub fn usual_detection(&self) -> Duration {
+        self.silence(nanos(self.interval), 0.0)
+    }
+
+    /// From the last heartbeat to `lost` with the most irregular arrivals that a window can hold. For samples between
+    /// 0 and g, `mean + k·deviation` is at most `g·(1 + √(1 + k²)) / 2`; with the floor in force, `g + k·floor`.
+    pub fn worst_detection(&self) -> Duration {
+        let gap = nanos(self.interval) * f64::from(GAP_MAX);
+        let spread = gap * (1.0 + (1.0 + self.deviations * self.deviations).sqrt()) / 2.0;
+        let floor = gap + self.deviations * self.deviation_min;
+        self.pause + Duration::from_nanos(spread.max(floor).ceil() as u64)
+    }
+
+    fn silence(&self, mean: f64, deviation: f64) -> Duration {
+        let beyond = mean + self.deviations * deviation.max(self.deviation_min);
+        self.pause + Duration::from_nanos(beyond.ceil() as u64)
+    }
+}
+
+fn nanos(d: Duration) -> f64 {
+    d.as_nanos() as f64
+}
+
+/// Where a link stands, its clock left aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Of this incarnation, fewer than `rise` heartbeats were heard here yet.
+    New,
+    Up,
+    /// It was lost, and has not been heard `rise` times in a row since.
+    Fallen,
+}
+
+/// What a link says at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Not watched for long enough to say anything.
+    New,
+    Up,
+    /// Lost: the silence has lasted too long.
+    Silent,
+    /// Lost before; heartbeats may arrive again, too few so far.
+    Fallen,
+}
+
+/// One peer's incarnation on one channel.
+#[derive(Clone, Debug)]
+pub struct Link {
+    window: Window,
+    standing: Standing,
+    /// Heartbeats in a row.
+    streak: u32,
+    last: Option<Instant>,
+    /// When this incarnation came to be known.
+    since: Instant,
+    /// Silence counts from here at the earliest: before, nobody was listening.
+    watched_since: Instant,
+    /// From the last heartbeat to suspicion, as the window is now.
+    patience: Duration,
+}
+
+impl Link {
+    pub fn new(tuning: &Tuning, since: Instant) -> Self {
+        let window = Window::new(tuning.interval, tuning.window);
+        let patience = tuning.silence(window.mean(), window.deviation());
+        Link { window, standing: Standing::New, streak: 0, last: None, since, watched_since: since, patience }
+    }
+
+    /// A heartbeat arrived at `at`. One that is out of order says nothing new and is ignored.
+    pub fn heard(&mut self, tuning: &Tuning, at: Instant) {
+        if self.last.is_some_and(|last| at <= last) {
+            return;
+        }
+        self.latch(tuning, at);
+        if let Some(last) = self.last {
+            self.window.sample(at.since(last));
+            self.patience = tuning.silence(self.window.mean(), self.window.deviation());
+        }
+        self.last = Some(at);
+        self.streak = self.streak.saturating_add(1);
+        if self.streak >= tuning.rise {
+            self.standing = Standing::Up;
+        }
+    }
+
+    /// Listening begins anew at `now`; until `until` it was listened well. What was lost by then stays lost until it
+    /// has risen again.
+    pub fn watch_again(&mut self, tuning: &Tuning, until: Instant, now: Instant) {
+        self.latch(tuning, until);
+        self.watched_since = self.watched_since.max(now);
+    }
+
+    /// Keeps a suspicion that stands at `at` beyond the next heartbeat.
+    fn latch(&mut self, tuning: &Tuning, at: Instant) {
+        if at >= self.overdue_at(tuning) {
+            self.standing = Standing::Fallen;
+            self.streak = 0;
+        }
+    }
+
+    /// The moment from which the silence is too long, if it lasts.
+    pub fn overdue_at(&self, tuning: &Tuning) -> Instant {
+        match self.last {
+            Some(last) => last.max(self.watched_since) + self.patience,
+            None => self.since + tuning.grace,
+        }
+    }
+
+    pub fn word(&self, tuning: &Tuning, now: Instant) -> Word {
+        if now >= self.overdue_at(tuning) {
+            return Word::Silent;
+        }
+        match self.standing {
+            Standing::New => Word::New,
+            Standing::Up => Word::Up,
+            Standing::Fallen => Word::Fallen,
+        }
+    }
+
+    /// Heartbeats of it arrive here, and did not stop before: proof that the path to this host works.
+    pub fn is_heard(&self, tuning: &Tuning, now: Instant) -> bool {
+        self.last.is_some() && matches!(self.word(tuning, now), Word::New | Word::Up)
+    }
+
+    /// It was heard here once, and is lost.
+    pub fn was_heard(&self, tuning: &Tuning, now: Instant) -> bool {
+        self.last.is_some() && matches!(self.word(tuning, now), Word::Silent | Word::Fallen)
+    }
+
+    pub fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
+    /// Whoever is to prove that this silence is the peer's must have been heard after this moment: half of the way
+    /// from the last heartbeat to suspicion. Where the receiver's own path was cut, nobody was.
+    pub fn proof_after(&self) -> Option<Instant> {
+        self.last.map(|last| last.max(self.watched_since) + self.patience / 2)
+    }
+
+    /// φ now; `None` when it was never heard.
+    pub fn phi(&self, tuning: &Tuning, now: Instant) -> Option<f64> {
+        let silence = nanos(now.since(self.last?.max(self.watched_since)));
+        let expected = nanos(tuning.pause) + self.window.mean();
+        Some(phi::phi((silence - expected) / self.window.deviation().max(tuning.deviation_min)))
+    }
+}

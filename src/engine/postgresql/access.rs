@@ -1,0 +1,150 @@
+//! Who may connect: the access file that regent hands PostgreSQL from its run directory, and the replication roles,
+//! one for each database node.
+//!
+//! The credentials agent puts reject lines at the top of the same file, between `# regent fence ID begin` and
+//! `# regent fence ID end`, under a lock on `pg_hba.conf.lock`. Those blocks stay when the file is written anew.
+
+use super::error::{EngineError, Result};
+use super::layout::{self, Layout};
+use super::program::OsUser;
+use crate::config::{Config, Postgresql, Role};
+use crate::types::NodeName;
+use nix::fcntl::{Flock, FlockArg};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::net::IpAddr;
+
+/// The name of the identity map for local connections.
+const MAP: &str = "regent";
+
+/// The replication role of one node. Roles are one for each node, so that one node's can be revoked.
+pub fn replication_role(postgresql: &Postgresql, node: &NodeName) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    format!("{}_{}", postgresql.replication_user, node.as_str().chars().map(plain).collect::<String>())
+}
+
+/// The replication roles of all database nodes.
+pub fn replication_roles(config: &Config, postgresql: &Postgresql) -> Vec<String> {
+    database_nodes(config).map(|(name, _)| replication_role(postgresql, name)).collect()
+}
+
+fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, [IpAddr; 2])> {
+    let nodes = config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
+    nodes.map(|(name, node)| (name, [node.primary, node.secondary]))
+}
+
+/// The password of the replication roles, where the configuration has one.
+pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
+    let Some(path) = &postgresql.replication_password_file else { return Ok(None) };
+    let text = fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+    let first = text.lines().next().unwrap_or_default().trim().to_owned();
+    if first.is_empty() {
+        let detail = "the first line must be the replication password, and is empty".to_owned();
+        return Err(EngineError::Malformed { path: path.clone(), detail });
+    }
+    Ok(Some(first))
+}
+
+/// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the
+/// present access file are kept.
+pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout, user: &OsUser) -> Result<()> {
+    layout.make_directories(user)?;
+    let password = password(postgresql)?;
+    if let Some(password) = &password {
+        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+        let role = replication_role(postgresql, &config.node);
+        layout::write_quickly(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), user)?;
+    }
+    layout::write_quickly(&layout.ident(), &ident_lines(postgresql), user)?;
+    let lock_path = layout.run.join("pg_hba.conf.lock");
+    let lock = File::create(&lock_path).map_err(EngineError::file("create", &lock_path))?;
+    let _held = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, error)| EngineError::file("lock", &lock_path)(error.into()))?;
+    let present = fs::read_to_string(layout.hba()).unwrap_or_default();
+    let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
+    layout::write_quickly(&layout.hba(), &text, user)
+}
+
+fn ident_lines(postgresql: &Postgresql) -> String {
+    format!("{MAP} root {0}\n{MAP} {1} {0}\n", quoted(&postgresql.superuser), quoted(&postgresql.os_user))
+}
+
+fn hba_lines(config: &Config, postgresql: &Postgresql, with_password: bool) -> String {
+    let mut text = String::from(
+        "# Written by regent; changes are lost. The operator's lines come from the configuration.\n\
+         # Local superuser connections: regent's own, and the database's operating system user.\n",
+    );
+    let superuser = quoted(&postgresql.superuser);
+    let _ = writeln!(text, "local all {superuser} peer map={MAP}");
+    let method = if with_password { "scram-sha-256" } else { "trust" };
+    text.push_str(
+        "# Replication and rewind: each node by its own role and from its own addresses, and no other way.\n",
+    );
+    for (name, addresses) in database_nodes(config) {
+        let role = quoted(&replication_role(postgresql, name));
+        for source in addresses.map(source_of) {
+            let _ = writeln!(text, "host replication,postgres {role} {source} {method}");
+        }
+    }
+    for role in replication_roles(config, postgresql) {
+        let role = quoted(&role);
+        let _ = writeln!(text, "host all,replication {role} all reject");
+        let _ = writeln!(text, "local all,replication {role} reject");
+    }
+    text.push_str("# The operator's lines.\n");
+    for line in &postgresql.hba {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// From where a node's connections come. Between loopback addresses the kernel chooses the source by itself.
+fn source_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) if v4.is_loopback() => "127.0.0.0/8".to_owned(),
+        IpAddr::V4(v4) => format!("{v4}/32"),
+        IpAddr::V6(v6) => format!("{v6}/128"),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The blocks of the credentials agent, as they stand. A block without its end goes up to the next begin or the end
+/// of the run of its lines: a revocation must not be lost for want of a line.
+fn fence_blocks(text: &str) -> String {
+    let mut blocks = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        let mark = line.strip_prefix("# regent fence ");
+        inside |= mark.is_some_and(|rest| rest.ends_with(" begin"));
+        if line.starts_with("# Written by regent") {
+            inside = false;
+        }
+        if inside {
+            blocks.push_str(line);
+            blocks.push('\n');
+        }
+        inside &= !mark.is_some_and(|rest| rest.ends_with(" end"));
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fence_blocks_are_kept_and_nothing_else() {
+        let text = "# regent fence 7 begin\nhost all \"regent_db1\" all reject\n# regent fence 7 end\n\
+                    # Written by regent; changes are lost.\nlocal all all peer\n";
+        let kept = fence_blocks(text);
+        assert_eq!(kept, "# regent fence 7 begin\nhost all \"regent_db1\" all reject\n# regent fence 7 end\n");
+        assert_eq!(fence_blocks(&format!("{kept}# Written by regent\nx\n")), kept);
+        let torn =
+            "# regent fence 7 begin\nhost all \"regent_db1\" all reject\n# Written by regent\nlocal all all peer\n";
+        assert_eq!(fence_blocks(torn), "# regent fence 7 begin\nhost all \"regent_db1\" all reject\n");
+    }
+}

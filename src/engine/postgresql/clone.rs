@@ -1,0 +1,85 @@
+//! A fresh copy of the upstream's database: made beside the old directory and swapped in when it is whole; the old one
+//! is kept aside (the latest one only).
+
+use super::control::Control;
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::initdb::make_data_dir;
+use super::layout::{sync_parent, write_durably};
+use super::program::Run;
+use super::{keep, start};
+use crate::types::{SystemId, Upstream};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CLONING: &str = "a clone\n";
+const DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// Clones. Brings the folder that keeps the old directory, if there was one.
+pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: SystemId) -> Result<Option<String>> {
+    let new = core.layout.beside(".regent-", ".clone");
+    let prepared = new.clone();
+    core.on_disk(move |core| {
+        if let Some(parent) = core.layout.data_dir.parent() {
+            fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
+        }
+        write_durably(&core.layout.marker(), CLONING, &core.user)?;
+        if prepared.exists() {
+            fs::remove_dir_all(&prepared).map_err(EngineError::file("remove the unfinished", &prepared))?;
+        }
+        make_data_dir(core, &prepared)?;
+        super::access::write(&core.config, core.postgresql(), &core.layout, &core.user)
+    })
+    .await?;
+    let source = format!("--dbname={conninfo}");
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("pg_basebackup"),
+        arguments: vec![
+            "-D".as_ref(),
+            new.as_os_str(),
+            source.as_ref(),
+            "--wal-method=stream".as_ref(),
+            "--checkpoint=fast".as_ref(),
+            "--no-password".as_ref(),
+        ],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: DEADLINE,
+    };
+    run.finish().await?;
+    let layout = super::layout::Layout { data_dir: new.clone(), ..core.layout.clone() };
+    let control = Control::read(&layout, &core.user).await?;
+    if control.system != expected {
+        let detail = format!("the clone of {} has system identifier {}, not {expected}", from.node, control.system);
+        return Err(EngineError::Malformed { path: new, detail });
+    }
+    let conninfo = conninfo.to_owned();
+    core.on_disk(move |core| {
+        // A standby before it is in its place: there is no moment at which it could start as a primary.
+        start::make_standby_in(core, &layout, &conninfo)?;
+        swap(core, &new)
+    })
+    .await
+}
+
+/// Puts the new directory in the place of the old one.
+fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
+    let place = &core.layout.data_dir;
+    let kept = if core.layout.is_absent() {
+        None
+    } else {
+        for older in keep::folders(&core.layout, ".replaced-") {
+            fs::remove_dir_all(&older).map_err(EngineError::file("remove the older", &older))?;
+        }
+        let aside = core.layout.beside("", &format!(".replaced-{}", keep::stamp()));
+        fs::rename(place, &aside)
+            .map_err(EngineError::file("move aside (is it a mount point? use a directory in it)", place))?;
+        Some(aside.display().to_string())
+    };
+    fs::rename(new, place)
+        .map_err(EngineError::file("put the clone at (is it a mount point? use a directory in it)", place))?;
+    sync_parent(place)?;
+    Ok(kept)
+}

@@ -1,0 +1,136 @@
+//! What the observer and the actions share: the configuration of one service, its paths, its processes, and the one
+//! SQL connection.
+
+use super::error::{EngineError, Result};
+use super::layout::Layout;
+use super::postmaster::Postmaster;
+use super::program::OsUser;
+use super::session::Session;
+use crate::config::{Config, Postgresql};
+use crate::engine::enclosure::Enclosure;
+use crate::types::{NodeName, Observation, ServiceName};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Mutex, Notify, watch};
+
+/// Shared by everything that belongs to one service's database.
+#[derive(Debug)]
+pub struct Core {
+    pub config: Arc<Config>,
+    pub service: ServiceName,
+    pub layout: Layout,
+    pub user: OsUser,
+    pub enclosure: Enclosure,
+    /// The program that is the guard (`PROGRAM guard ...`).
+    pub guard: PathBuf,
+    session: Mutex<Option<Arc<Session>>>,
+    /// Asks the observer to look at once.
+    pub look: Notify,
+    /// The latest observation, and how many looks there were.
+    pub seen: watch::Sender<Seen>,
+}
+
+/// What the observer publishes.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Grows with each look.
+    pub looks: u64,
+    /// Grows with each look that brought something else than the one before.
+    pub version: u64,
+    pub observation: Observation,
+}
+
+impl Core {
+    pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
+        let layout = Layout::new(&config, &service)?;
+        let postgresql = &config.services[&service].postgresql;
+        super::settings::check_parameters(postgresql, &service)?;
+        let user = OsUser::find(&postgresql.os_user, &service)?;
+        layout.make_directories(&user)?;
+        let name = format!("regent-{service}-{}", config.node);
+        let enclosure = Enclosure::locate(&name, &layout.cgroup_record(), &layout.data_dir);
+        let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
+        let (session, look) = (Mutex::new(None), Notify::new());
+        Ok(Core { config, service, layout, user, enclosure, guard, session, look, seen })
+    }
+
+    pub fn postgresql(&self) -> &Postgresql {
+        &self.config.services[&self.service].postgresql
+    }
+
+    /// The open connection to the local server; opened anew where it is gone.
+    pub async fn session(&self) -> Result<Arc<Session>> {
+        let mut kept = self.session.lock().await;
+        if let Some(session) = kept.as_ref().filter(|session| !session.is_closed()) {
+            return Ok(session.clone());
+        }
+        let postgresql = self.postgresql();
+        let session = Arc::new(Session::open(&self.layout, postgresql, postgresql.probe_timeout).await?);
+        *kept = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Does file work on a thread that may hang with its disk.
+    pub async fn on_disk<T, F>(self: &Arc<Self>, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&Core) -> T + Send + 'static,
+    {
+        let core = self.clone();
+        tokio::task::spawn_blocking(move || work(&core)).await.expect("a panic there has aborted the program")
+    }
+
+    /// The running postmaster, if there is one.
+    pub async fn postmaster(self: &Arc<Self>) -> Option<Postmaster> {
+        self.on_disk(|core| Postmaster::find(&core.layout)).await
+    }
+
+    /// The postmaster, or the error that the database does not run.
+    pub async fn running(self: &Arc<Self>, action: &'static str) -> Result<Postmaster> {
+        let state = "not running".to_owned();
+        self.postmaster().await.ok_or(EngineError::WrongState { action, state, remedy: "start it as a standby first" })
+    }
+
+    /// Refuses while any process is left.
+    pub async fn must_be_stopped(self: &Arc<Self>, action: &'static str) -> Result<()> {
+        if self.on_disk(|core| core.enclosure.is_empty()).await && self.postmaster().await.is_none() {
+            return Ok(());
+        }
+        Err(EngineError::WrongState { action, state: "running".to_owned(), remedy: "stop it first" })
+    }
+
+    /// The node that has this address.
+    pub fn node_at(&self, address: IpAddr) -> Option<NodeName> {
+        let mut nodes = self.config.nodes.iter();
+        nodes.find(|(_, node)| node.primary == address || node.secondary == address).map(|(name, _)| name.clone())
+    }
+
+    /// Publishes a look.
+    pub fn publish(&self, observation: Observation) {
+        self.seen.send_modify(|seen| {
+            seen.looks += 1;
+            if seen.observation != observation {
+                seen.version += 1;
+                seen.observation = observation;
+            }
+        });
+    }
+
+    /// Waits, briefly, until the observer has looked once more from beginning to end: what is asked for next is then
+    /// decided on what the last action left behind.
+    pub async fn looked_again(&self) {
+        let mut seen = self.seen.subscribe();
+        // One look may be under way already, so the second one is the first that began after this.
+        let enough = seen.borrow().looks + 2;
+        let looks = async {
+            loop {
+                self.look.notify_one();
+                if seen.changed().await.is_err() || seen.borrow().looks >= enough {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(100), looks).await;
+    }
+}

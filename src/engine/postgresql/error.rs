@@ -1,0 +1,83 @@
+//! What can go wrong in the PostgreSQL engine, each with the thing, the place and what to do.
+
+use crate::types::{NodeName, ServiceName, SystemId};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A failure of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("cannot {doing} {path}: {source}")]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot start {program}: {source}; check bin_dir and that the daemon runs as root")]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("{program} failed ({status}): {output}")]
+    Program { program: PathBuf, status: String, output: String },
+    #[error("{program} was killed after {after:?} without an end")]
+    ProgramDeadline { program: PathBuf, after: Duration },
+    #[error("cannot {doing}: {detail}")]
+    Sql { doing: &'static str, detail: String, code: Option<String> },
+    #[error("{what} did not answer within {after:?}")]
+    NoAnswer { what: &'static str, after: Duration },
+    #[error("service {service} is not in the configuration; add [service.{service}]")]
+    NoSuchService { service: ServiceName },
+    #[error("os_user = {user:?} of service {service} does not exist on this host; create it, or correct os_user")]
+    NoSuchUser { service: ServiceName, user: String },
+    #[error(
+        "parameter {name:?} of service {service} belongs to regent; remove it from [service.{service}.postgresql.parameters]"
+    )]
+    OwnedParameter { service: ServiceName, name: String },
+    #[error("cannot {action} while the database is {state}: {remedy}")]
+    WrongState { action: &'static str, state: String, remedy: &'static str },
+    #[error("refused to {action}: {why}")]
+    Refused { action: &'static str, why: String },
+    #[error("{path} does not hold what was expected: {detail}")]
+    Malformed { path: PathBuf, detail: String },
+    #[error(
+        "system identifier is {here}, but {node} has {there}: these are not copies of one database; \
+             move {data_dir} away to have it cloned"
+    )]
+    OtherDatabase { here: SystemId, there: SystemId, node: NodeName, data_dir: PathBuf },
+    #[error("the server ended while it was starting: {log}")]
+    StartFailed { log: String },
+    #[error("interrupted by a stop")]
+    Interrupted,
+}
+
+impl EngineError {
+    /// Wraps an I/O error on a path; for `map_err`.
+    pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| EngineError::File { doing, path, source }
+    }
+
+    /// Wraps an error of the SQL connection, with the server's own words where it said any.
+    pub(super) fn sql(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |error| EngineError::Sql {
+            doing,
+            detail: error.as_db_error().map_or_else(|| chain(&error), ToString::to_string),
+            code: error.code().map(|code| code.code().to_owned()),
+        }
+    }
+
+    /// The SQLSTATE, where the server sent one.
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            EngineError::Sql { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+pub(super) type Result<T> = std::result::Result<T, EngineError>;

@@ -1,0 +1,117 @@
+//! Makes a new database, with the roles that regent needs. Nothing of it is ever open to a client: the roles are made
+//! by a single-user server.
+
+use super::access;
+use super::control::Control;
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::layout::{remove_durably, write_durably};
+use super::program::Run;
+use super::session::PROBE_TABLE;
+use crate::types::SystemId;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the marker says while a new database is being made.
+const MARK: &str = "initdb\n";
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew.
+pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
+    core.must_be_stopped("make a new database").await?;
+    core.on_disk(prepare).await?;
+    let password = access::password(core.postgresql())?;
+    let postgresql = core.postgresql();
+    let username = format!("--username={}", postgresql.superuser);
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("initdb"),
+        arguments: vec![
+            "-D".as_ref(),
+            core.layout.data_dir.as_os_str(),
+            "--data-checksums".as_ref(),
+            "--auth-local=peer".as_ref(),
+            "--auth-host=scram-sha-256".as_ref(),
+            "--encoding=UTF8".as_ref(),
+            "--locale=C.UTF-8".as_ref(),
+            username.as_ref(),
+        ],
+        environment: Vec::new(),
+        input: String::new(),
+        deadline: DEADLINE,
+    };
+    run.finish().await?;
+    let mut statements = vec![PROBE_TABLE.to_owned()];
+    for role in access::replication_roles(&core.config, postgresql) {
+        statements.extend(role_statements(&role, password.as_deref()));
+    }
+    single_user(core, &statements).await?;
+    let control = Control::read(&core.layout, &core.user).await?;
+    core.on_disk(|core| remove_durably(&core.layout.marker())).await?;
+    Ok(control.system)
+}
+
+fn prepare(core: &Core) -> Result<()> {
+    let data_dir = &core.layout.data_dir;
+    let unfinished = fs::read_to_string(core.layout.marker()).is_ok_and(|mark| mark == MARK);
+    if !unfinished && !core.layout.is_absent() {
+        let why = format!("{} is not empty; move it away to have a new database made", data_dir.display());
+        return Err(EngineError::Refused { action: "make a new database", why });
+    }
+    if let Some(parent) = data_dir.parent() {
+        fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
+    }
+    write_durably(&core.layout.marker(), MARK, &core.user)?;
+    if unfinished && data_dir.exists() {
+        fs::remove_dir_all(data_dir).map_err(EngineError::file("empty", data_dir))?;
+    }
+    make_data_dir(core, data_dir)
+}
+
+/// Makes an empty directory that PostgreSQL accepts as its own.
+pub fn make_data_dir(core: &Core, directory: &std::path::Path) -> Result<()> {
+    fs::create_dir_all(directory).map_err(EngineError::file("create", directory))?;
+    core.user.own(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+        .map_err(EngineError::file("set the mode of", directory))
+}
+
+/// What makes a replication role: replication, and what pg_rewind reads with.
+pub fn role_statements(role: &str, password: Option<&str>) -> Vec<String> {
+    let secret = password.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
+    let mut statements = vec![format!("create role \"{role}\" login replication{secret}")];
+    let functions = [
+        "pg_ls_dir(text, boolean, boolean)",
+        "pg_stat_file(text, boolean)",
+        "pg_read_binary_file(text)",
+        "pg_read_binary_file(text, bigint, bigint, boolean)",
+    ];
+    statements.extend(functions.map(|f| format!("grant execute on function pg_catalog.{f} to \"{role}\"")));
+    statements
+}
+
+/// Runs statements in a single-user server, one a line.
+async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
+    let mut input = String::from("set password_encryption = 'scram-sha-256'\n");
+    for statement in statements {
+        input.push_str(statement);
+        input.push('\n');
+    }
+    let program = core.layout.program("postgres");
+    let run = Run {
+        user: &core.user,
+        program: program.clone(),
+        arguments: vec!["--single".as_ref(), "-D".as_ref(), core.layout.data_dir.as_os_str(), "postgres".as_ref()],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input,
+        deadline: DEADLINE,
+    };
+    let said = run.finish().await?;
+    // A failed statement does not show in the exit status.
+    match said.lines().find(|line| line.contains("ERROR:") || line.contains("FATAL:")) {
+        Some(line) => Err(EngineError::Program { program, status: "an error".to_owned(), output: line.to_owned() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,82 @@
+//! Keeps what only this node has: the WAL after the fork, in a dated folder beside the data directory, before a
+//! rewind overwrites it. What an asynchronous failover lost is never silent.
+
+use super::control::{Control, segment_name};
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::layout::{Layout, sync_parent, write_durably};
+use crate::types::{Lsn, Position};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Copies every segment from the fork's on, of the local timeline. `None` where nothing lies beyond the fork, or the
+/// volume is full: a node that cannot keep its losers must still be able to come back, and says so in the log.
+pub async fn divergent_wal(core: &Arc<Core>, control: &Control, fork: Lsn, end: Position) -> Result<Option<String>> {
+    let segment_size = control.segment_size;
+    if end.lsn <= fork {
+        return Ok(None);
+    }
+    let copied = core.on_disk(move |core| copy(core, segment_size, fork, end)).await;
+    match copied {
+        Ok(folder) => Ok(Some(folder.display().to_string())),
+        Err(EngineError::File { source, path, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+            tracing::error!(service = %core.service, path = %path.display(), %fork, %end,
+                "no room to keep the divergent WAL: it will be lost");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn copy(core: &Core, segment_size: u64, fork: Lsn, end: Position) -> Result<PathBuf> {
+    let folder = core.layout.beside("", &format!(".diverged-{}-{}", stamp(), end.timeline));
+    fs::create_dir(&folder).map_err(EngineError::file("create", &folder))?;
+    let outcome = fill(core, &folder, segment_size, fork, end);
+    if outcome.is_err() {
+        let _ = fs::remove_dir_all(&folder);
+    }
+    outcome.map(|()| folder)
+}
+
+fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position) -> Result<()> {
+    core.user.own(folder)?;
+    let wal = core.layout.data_dir.join("pg_wal");
+    let mut at = Lsn(fork.0 - fork.0 % segment_size);
+    while at < end.lsn {
+        let name = segment_name(end.timeline, at, segment_size);
+        let (from, to) = (wal.join(&name), folder.join(&name));
+        // A segment from before the local timeline began has the parent's number; what is not there was archived.
+        if from.exists() {
+            fs::copy(&from, &to).map_err(EngineError::file("copy WAL to", &to))?;
+            core.user.own(&to)?;
+            fs::File::open(&to).and_then(|f| f.sync_all()).map_err(EngineError::file("sync", &to))?;
+        }
+        at = Lsn(at.0 + segment_size);
+    }
+    let note = format!(
+        "WAL of timeline {} from {fork} to {} that no other node had when this node rejoined.\n\
+         Read it with: pg_waldump -p {} -t {} -s {fork}\n",
+        end.timeline,
+        end.lsn,
+        folder.display(),
+        end.timeline,
+    );
+    write_durably(&folder.join("README"), &note, &core.user)?;
+    sync_parent(folder)
+}
+
+/// The folders beside the data directory whose names go on like this.
+pub fn folders(layout: &Layout, suffix: &str) -> Vec<PathBuf> {
+    let prefix = layout.beside("", suffix);
+    let (Some(parent), Some(name)) = (prefix.parent(), prefix.file_name().and_then(|n| n.to_str())) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(name))).map(|e| e.path()).collect()
+}
+
+/// The time of day for a folder's name.
+pub fn stamp() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string()
+}

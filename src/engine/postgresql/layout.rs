@@ -1,0 +1,145 @@
+//! Where the files of one service's database are, on this node, and how such a file is written so that it lasts.
+
+use super::error::{EngineError, Result};
+use super::program::OsUser;
+use crate::config::Config;
+use crate::types::ServiceName;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Every path that the engine uses. See each field for its life time: `run` is gone after a boot.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The database's own directory.
+    pub data_dir: PathBuf,
+    pub bin_dir: PathBuf,
+    /// `<run_dir>/<service>`: socket, pg_hba.conf, lease. Gone after a boot, so that what anything else starts then
+    /// finds no access file.
+    pub run: PathBuf,
+    /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
+    pub keep: PathBuf,
+}
+
+impl Layout {
+    pub fn new(config: &Config, service: &ServiceName) -> Result<Self> {
+        let known = config.services.get(service);
+        let known = known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?;
+        Ok(Layout {
+            data_dir: known.postgresql.data_dir.clone(),
+            bin_dir: known.postgresql.bin_dir.clone(),
+            run: config.run_dir.join(service.as_str()),
+            keep: config.data_dir.join(service.as_str()),
+        })
+    }
+
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin_dir.join(name)
+    }
+
+    pub fn hba(&self) -> PathBuf {
+        self.run.join("pg_hba.conf")
+    }
+
+    pub fn ident(&self) -> PathBuf {
+        self.run.join("pg_ident.conf")
+    }
+
+    pub fn passfile(&self) -> PathBuf {
+        self.run.join("pgpass")
+    }
+
+    pub fn cgroup_record(&self) -> PathBuf {
+        self.run.join("cgroup")
+    }
+
+    pub fn lease(&self) -> PathBuf {
+        self.run.join("lease")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.keep.join("postgresql.log")
+    }
+
+    pub fn standby_signal(&self) -> PathBuf {
+        self.data_dir.join("standby.signal")
+    }
+
+    pub fn auto_conf(&self) -> PathBuf {
+        self.data_dir.join("postgresql.auto.conf")
+    }
+
+    /// The marker that forbids a start: beside the data directory, on its volume, so that neither pg_rewind nor a
+    /// replaced directory takes it along.
+    pub fn marker(&self) -> PathBuf {
+        self.beside(".regent-", ".unstartable")
+    }
+
+    /// A sibling of the data directory: `<prefix><its name><suffix>`.
+    pub fn beside(&self, prefix: &str, suffix: &str) -> PathBuf {
+        let name = self.data_dir.file_name().unwrap_or_default().to_string_lossy();
+        self.data_dir.with_file_name(format!("{prefix}{name}{suffix}"))
+    }
+
+    /// Whether the data directory is missing or has nothing in it.
+    pub fn is_absent(&self) -> bool {
+        fs::read_dir(&self.data_dir).map_or(true, |mut entries| entries.next().is_none())
+    }
+
+    /// Makes the run and keep directories: the run directory can be entered by the database's group, not by others.
+    pub fn make_directories(&self, user: &OsUser) -> Result<()> {
+        for directory in [&self.run, &self.keep] {
+            fs::create_dir_all(directory).map_err(EngineError::file("create", directory))?;
+        }
+        // The server puts its socket here: its user owns the directory, and clients on this host may reach it.
+        user.own(&self.run)?;
+        fs::set_permissions(&self.run, fs::Permissions::from_mode(0o755))
+            .map_err(EngineError::file("set the mode of", &self.run))
+    }
+}
+
+/// Writes a file so that it is there whole, or not at all, also after a crash. Owned by the database's user.
+pub fn write_durably(path: &Path, text: &str, user: &OsUser) -> Result<()> {
+    replace(path, text, user, true)
+}
+
+/// Writes a file whole or not at all. For files that need not outlive a crash: no wait for the disk.
+pub fn write_quickly(path: &Path, text: &str, user: &OsUser) -> Result<()> {
+    replace(path, text, user, false)
+}
+
+fn replace(path: &Path, text: &str, user: &OsUser, durable: bool) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".regent-new");
+    let new = path.with_file_name(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(EngineError::file("create", &new))?;
+    file.write_all(text.as_bytes()).map_err(EngineError::file("write", &new))?;
+    user.own(&new)?;
+    if durable {
+        file.sync_all().map_err(EngineError::file("sync", &new))?;
+    }
+    fs::rename(&new, path).map_err(EngineError::file("rename to", path))?;
+    if durable { sync_parent(path) } else { Ok(()) }
+}
+
+/// Removes a file, durably; it may be gone already.
+pub fn remove_durably(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(EngineError::file("remove", path)(error)),
+    }
+}
+
+/// Makes a rename, creation or removal in the directory of `path` last.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(EngineError::file("sync", parent))
+}

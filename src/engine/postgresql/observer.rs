@@ -1,0 +1,246 @@
+//! Sees: turns the database at one moment into an [`Observation`], every probe interval and at once when the
+//! postmaster ends. One cheap query a look while the server runs; next to nothing while it does not.
+
+use super::control::Control;
+use super::core::Core;
+use super::error::EngineError;
+use super::postmaster::{Phase, Postmaster, phase};
+use super::prober::Prober;
+use super::session::Place;
+use super::timeline::{history_of, timeline_on_disk};
+use super::{doorway, settings};
+use crate::types::{DbState, History, Observation, Position, SystemId, Timeline, Trouble};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// How many looks pass between two tries of a new connection.
+const DOORWAY_EVERY: u32 = 5;
+
+/// Looks for as long as the engine lives.
+pub async fn run(core: Arc<Core>) {
+    let mut memory = Memory::default();
+    loop {
+        let observation = memory.look(&core).await;
+        let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
+        core.publish(observation);
+        let interval = core.postgresql().probe_interval;
+        let pause = if moving { interval.min(Duration::from_millis(50)) } else { interval };
+        let end = async {
+            match &memory.postmaster {
+                Some(postmaster) => postmaster.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = core.look.notified() => {}
+            () = end => {}
+        }
+    }
+}
+
+/// What one look leaves for the next.
+#[derive(Default)]
+struct Memory {
+    postmaster: Option<Postmaster>,
+    /// What the running postmaster's server said last.
+    last: Option<Observation>,
+    identity: Option<(SystemId, u64)>,
+    history: Option<(Timeline, History)>,
+    /// The control file at rest, by its time of change.
+    control: Option<(SystemTime, Control)>,
+    /// Nothing was left at the last look, processes of others included.
+    was_empty: bool,
+    silent_since: Option<Instant>,
+    looks_since_doorway: u32,
+    prober: Option<Prober>,
+}
+
+impl Memory {
+    async fn look(&mut self, core: &Arc<Core>) -> Observation {
+        if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.lives()) {
+            *self = Memory { control: self.control.take(), ..Memory::default() };
+        }
+        if self.postmaster.is_none() {
+            let deadline = core.postgresql().probe_timeout;
+            match tokio::time::timeout(deadline, core.postmaster()).await {
+                Ok(found) => self.postmaster = found,
+                Err(_) => return Observation { trouble: Some(Trouble::VolumeStalled), ..Observation::unclear() },
+            }
+        }
+        match self.postmaster.is_some() {
+            true => self.look_at_server(core).await,
+            false => self.look_at_rest(core).await,
+        }
+    }
+
+    /// No postmaster: stopped, on its way there, absent or forbidden to start.
+    async fn look_at_rest(&mut self, core: &Arc<Core>) -> Observation {
+        let was_empty = self.was_empty;
+        // All of /proc is searched once, when the database went down; after that a look at the cgroup is enough.
+        let empty = core
+            .on_disk(move |core| if was_empty { !core.enclosure.is_populated() } else { core.enclosure.is_empty() })
+            .await;
+        self.was_empty = empty;
+        if !empty {
+            return Observation { state: DbState::Stopping, ..Observation::unclear() };
+        }
+        let (marked, absent, changed) = core
+            .on_disk(|core| {
+                let control = core.layout.data_dir.join("global/pg_control");
+                let changed = std::fs::metadata(control).and_then(|found| found.modified()).ok();
+                (core.layout.marker().exists(), core.layout.is_absent(), changed)
+            })
+            .await;
+        let state = match (marked, absent) {
+            (true, _) => DbState::Unstartable,
+            (false, true) => DbState::Absent,
+            (false, false) => DbState::Stopped,
+        };
+        if state == DbState::Absent {
+            return Observation { state, ..Observation::unclear() };
+        }
+        if let Some(changed) = changed
+            && self.control.as_ref().is_none_or(|(read, _)| *read != changed)
+            && let Ok(control) = Control::read(&core.layout, &core.user).await
+        {
+            self.control = Some((changed, control));
+        }
+        let Some((_, control)) = self.control.clone() else {
+            return Observation { state, ..Observation::unclear() };
+        };
+        self.describe_rest(core, state, control).await
+    }
+
+    async fn describe_rest(&self, core: &Arc<Core>, state: DbState, control: Control) -> Observation {
+        core.on_disk(move |core| {
+            let ended = control.state == super::control::ControlState::ShutDown;
+            let end = if ended { control.final_end(&core.layout).ok() } else { None };
+            let position = end.unwrap_or_else(|| control.known_end());
+            Observation {
+                state,
+                system: Some(control.system),
+                position,
+                history: history_of(&core.layout.data_dir, position.timeline),
+                clean: control.is_clean(),
+                ..Observation::unclear()
+            }
+        })
+        .await
+    }
+
+    /// A postmaster lives: what does its server say?
+    async fn look_at_server(&mut self, core: &Arc<Core>) -> Observation {
+        self.was_empty = false;
+        if self.postmaster.as_ref().is_some_and(Postmaster::is_frozen) {
+            return self.silent();
+        }
+        let deadline = core.postgresql().probe_timeout;
+        let answer = tokio::time::timeout(deadline, async { core.session().await?.place().await }).await;
+        let place = match answer {
+            Ok(Ok(place)) => place,
+            Ok(Err(error)) => return self.unanswered(core, &error).await,
+            Err(_) => return self.silent(),
+        };
+        self.looks_since_doorway += 1;
+        if self.looks_since_doorway >= DOORWAY_EVERY || self.silent_since.is_some() {
+            if !doorway::answers(&core.layout, core.postgresql(), deadline).await {
+                return self.silent();
+            }
+            self.looks_since_doorway = 0;
+        }
+        self.silent_since = None;
+        self.describe_server(core, place).await
+    }
+
+    async fn describe_server(&mut self, core: &Arc<Core>, place: Place) -> Observation {
+        if self.identity.is_none()
+            && let Ok(session) = core.session().await
+        {
+            self.identity = session.identity().await.ok();
+        }
+        let position = self.position(core, &place).await;
+        let history = self.history_of(core, position.timeline).await;
+        let follows = settings::hosts_in(&place.conninfo).into_iter().find_map(|host| core.node_at(host));
+        let streaming = place.receiver.as_ref().filter(|receiver| receiver.streaming);
+        let streams_from = streaming.and_then(|receiver| receiver.host).and_then(|host| core.node_at(host));
+        let mut observation = Observation {
+            state: if place.in_recovery { DbState::Standby } else { DbState::Primary },
+            system: self.identity.map(|(system, _)| system),
+            position,
+            replayed: place.replayed.filter(|_| place.in_recovery),
+            history,
+            follows: follows.filter(|_| place.in_recovery),
+            streams_from,
+            ..Observation::unclear()
+        };
+        if place.in_recovery {
+            self.prober = None;
+        } else {
+            let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
+            let prober = self.prober.get_or_insert_with(|| Prober::start(core.clone(), pid));
+            (observation.writable, observation.trouble) = prober.judge(core.postgresql());
+        }
+        self.last = Some(observation.clone());
+        observation
+    }
+
+    async fn position(&mut self, core: &Arc<Core>, place: &Place) -> Position {
+        let lsn = place.end();
+        if let Some((_, timeline)) = place.flushed {
+            return Position { timeline, lsn };
+        }
+        let received = place.receiver.as_ref().map(|receiver| receiver.timeline).filter(|t| t.0 > 0);
+        let timeline = match (received, self.identity) {
+            (Some(timeline), _) => Some(timeline),
+            (None, Some((_, segment))) => {
+                core.on_disk(move |core| timeline_on_disk(&core.layout.data_dir, lsn, segment)).await
+            }
+            (None, None) => None,
+        };
+        let before = self.last.as_ref().map(|last| last.position.timeline);
+        Position { timeline: timeline.or(before).unwrap_or_default(), lsn }
+    }
+
+    async fn history_of(&mut self, core: &Arc<Core>, timeline: Timeline) -> History {
+        if let Some((known, history)) = &self.history
+            && *known == timeline
+        {
+            return history.clone();
+        }
+        let history = core.on_disk(move |core| history_of(&core.layout.data_dir, timeline)).await;
+        if timeline.0 <= 1 || !history.0.is_empty() {
+            self.history = Some((timeline, history.clone()));
+        }
+        history
+    }
+
+    /// The server refused or broke the connection.
+    async fn unanswered(&mut self, core: &Arc<Core>, error: &EngineError) -> Observation {
+        let before = self.last.clone().unwrap_or_else(Observation::unclear);
+        if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.lives()) {
+            return Observation { state: DbState::Stopping, ..before };
+        }
+        match core.on_disk(|core| phase(&core.layout)).await {
+            Some(Phase::Stopping) => Observation { state: DbState::Stopping, writable: false, ..before },
+            Some(Phase::Ready) if matches!(error, EngineError::NoAnswer { .. }) => self.silent(),
+            // It answers, with a refusal: no free slot even for the superuser, a broken catalogue.
+            Some(Phase::Ready) => {
+                let trouble = Some(Trouble::ProbeFailed { error: error.to_string() });
+                let state = if self.last.is_some() { before.state } else { DbState::Starting };
+                Observation { state, trouble, writable: false, ..before }
+            }
+            _ => Observation { state: DbState::Starting, ..Observation::unclear() },
+        }
+    }
+
+    /// The server lives and does not answer: what it was when it last did, and since when it is silent.
+    fn silent(&mut self) -> Observation {
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let starting = || Observation { state: DbState::Starting, ..Observation::unclear() };
+        let before = self.last.clone().unwrap_or_else(starting);
+        Observation { writable: false, trouble: Some(Trouble::NotAnswering { since_ms }), ..before }
+    }
+}

@@ -1,0 +1,104 @@
+//! The read-write probe of a primary: ready, not merely alive.
+//!
+//! It runs on a connection and a task of its own: a commit that hangs in a stalled volume cannot be cancelled, and
+//! must neither hold up the observer nor be joined by more of its kind.
+
+use super::core::Core;
+use super::error::Result;
+use super::session::Session;
+use crate::config::Postgresql;
+use crate::types::Trouble;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The running probe of one postmaster. Ends when dropped.
+pub struct Prober {
+    task: tokio::task::JoinHandle<()>,
+    state: watch::Receiver<ProbeState>,
+}
+
+#[derive(Clone, Debug)]
+struct ProbeState {
+    /// When the present write began, while one is under way.
+    under_way: Option<Instant>,
+    /// How the last one ended, and when: SQLSTATE and text of its error.
+    last: Option<(Instant, std::result::Result<(), (Option<String>, String)>)>,
+}
+
+impl Prober {
+    /// Begins to probe the server of the postmaster `pid`.
+    pub fn start(core: Arc<Core>, pid: i32) -> Self {
+        let (sender, state) = watch::channel(ProbeState { under_way: None, last: None });
+        tracing::debug!(service = %core.service, pid, "the database is out of recovery: probing writes");
+        Prober { task: tokio::spawn(probe(core, sender)), state }
+    }
+
+    /// Whether the database accepts writes now, and what is wrong where it does not.
+    pub fn judge(&self, postgresql: &Postgresql) -> (bool, Option<Trouble>) {
+        let state = self.state.borrow();
+        if state.under_way.is_some_and(|began| began.elapsed() > postgresql.probe_timeout) {
+            // The observer's own question was answered, so the server runs: what hangs is its disk.
+            return (false, Some(Trouble::VolumeStalled));
+        }
+        match &state.last {
+            None => (false, None),
+            Some((_, Err((code, error)))) => (false, Some(trouble_of(code.as_deref(), error))),
+            Some((at, Ok(()))) => (at.elapsed() <= postgresql.probe_interval + postgresql.probe_timeout, None),
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn probe(core: Arc<Core>, sender: watch::Sender<ProbeState>) {
+    let mut session: Option<Session> = None;
+    loop {
+        sender.send_modify(|state| state.under_way = Some(Instant::now()));
+        let written = write(&core, &mut session).await;
+        let outcome = written.map_err(|error| (error.code().map(str::to_owned), error.to_string()));
+        let was_fine = matches!(sender.borrow().last, Some((_, Ok(()))));
+        let changed = was_fine != outcome.is_ok();
+        sender.send_replace(ProbeState { under_way: None, last: Some((Instant::now(), outcome)) });
+        if changed {
+            core.look.notify_one();
+        }
+        tokio::time::sleep(core.postgresql().probe_interval).await;
+    }
+}
+
+async fn write(core: &Core, session: &mut Option<Session>) -> Result<()> {
+    let postgresql = core.postgresql();
+    let open = match session.take().filter(|open| !open.is_closed()) {
+        Some(open) => session.insert(open),
+        None => session.insert(Session::open(&core.layout, postgresql, postgresql.probe_timeout).await?),
+    };
+    open.write_probe(core.config.node.as_str()).await
+}
+
+/// What an error of the probe means.
+fn trouble_of(code: Option<&str>, error: &str) -> Trouble {
+    match code {
+        Some("53100") => Trouble::VolumeFull,
+        Some("58030") => Trouble::VolumeStalled,
+        // Program limit: no transaction numbers are given out any more. A copy of the data has the same trouble.
+        Some("54000") => Trouble::Travels { cause: error.to_owned() },
+        _ => Trouble::ProbeFailed { error: error.to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_volume_and_a_cause_that_travels_are_told_apart() {
+        assert_eq!(trouble_of(Some("53100"), "x"), Trouble::VolumeFull);
+        assert!(matches!(trouble_of(Some("54000"), "wraparound"), Trouble::Travels { .. }));
+        assert!(matches!(trouble_of(Some("55P03"), "lock"), Trouble::ProbeFailed { .. }));
+    }
+}

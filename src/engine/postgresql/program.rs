@@ -1,0 +1,164 @@
+//! Programs run as the database's operating system user: PostgreSQL refuses to run as root, and what runs with less
+//! can harm less. The daemon's privileges (real-time scheduling, OOM protection, supplementary groups) are taken off
+//! in the child before the program starts.
+
+use super::error::{EngineError, Result};
+use crate::engine::enclosure::step_in;
+use crate::types::ServiceName;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// The operating system's user that owns the database.
+#[derive(Clone, Debug)]
+pub struct OsUser {
+    name: String,
+    uid: u32,
+    gid: u32,
+    groups: Vec<libc::gid_t>,
+    home: PathBuf,
+}
+
+impl OsUser {
+    /// Looks the user up, its supplementary groups included: they cannot be looked up between fork and exec.
+    pub fn find(name: &str, service: &ServiceName) -> Result<Self> {
+        let missing = || EngineError::NoSuchUser { service: service.clone(), user: name.to_owned() };
+        let user = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(missing)?;
+        let c_name = CString::new(name).map_err(|_| missing())?;
+        let groups = nix::unistd::getgrouplist(&c_name, user.gid).map_err(|_| missing())?;
+        Ok(OsUser {
+            name: name.to_owned(),
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+            groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+            home: user.dir,
+        })
+    }
+
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives a path to the user.
+    pub fn own(&self, path: &Path) -> Result<()> {
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
+            .map_err(EngineError::file("change the owner of", path))
+    }
+
+    /// A command that becomes this user, in a session of its own, through `door` (into a cgroup) where given.
+    pub fn command(&self, program: &Path, door: Option<File>) -> std::process::Command {
+        let mut command = std::process::Command::new(program);
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        command.env("HOME", &self.home).current_dir("/").stdin(Stdio::null());
+        let (uid, gid, groups) = (self.uid, self.gid, self.groups.clone());
+        // SAFETY: between fork and exec only system calls are made, on values that were prepared before.
+        unsafe {
+            command.pre_exec(move || {
+                libc::setsid();
+                if let Some(door) = &door {
+                    step_in(door)?;
+                }
+                shed_privileges();
+                let changed = libc::setgroups(groups.len(), groups.as_ptr()) == 0
+                    && libc::setgid(gid) == 0
+                    && libc::setuid(uid) == 0;
+                libc::umask(0o077);
+                if changed { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            });
+        }
+        command
+    }
+}
+
+/// Takes real-time scheduling and OOM protection off: they were the daemon's. What cannot be set stays.
+fn shed_privileges() {
+    // SAFETY: system calls on constants and on a local structure; failures are of no consequence.
+    unsafe {
+        let ordinary: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const ordinary);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if score >= 0 {
+            libc::write(score, c"0".as_ptr().cast(), 1);
+            libc::close(score);
+        }
+    }
+}
+
+/// One program to run to its end.
+pub struct Run<'a> {
+    pub user: &'a OsUser,
+    pub program: PathBuf,
+    pub arguments: Vec<&'a OsStr>,
+    pub environment: Vec<(&'a str, &'a OsStr)>,
+    /// What it reads on standard input.
+    pub input: String,
+    pub deadline: Duration,
+}
+
+impl Run<'_> {
+    /// Runs it; its whole session is killed at the deadline, and when the caller goes away. Standard output and error
+    /// together on success.
+    pub async fn finish(self) -> Result<String> {
+        let mut command = self.user.command(&self.program, None);
+        command.args(&self.arguments).envs(self.environment.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tokio::process::Command::from(command)
+            .spawn()
+            .map_err(|source| EngineError::Spawn { program: self.program.clone(), source })?;
+        // The child made itself the leader of a session, hence of a process group of the same number.
+        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let mut input = child.stdin.take().expect("standard input was asked for");
+        let text = self.input;
+        let run = async {
+            let write = async {
+                // A program that ends without reading its input says why by its status.
+                let _ = input.write_all(text.as_bytes()).await;
+                drop(input);
+            };
+            tokio::join!(write, child.wait_with_output()).1
+        };
+        let finished = tokio::time::timeout(self.deadline, run).await;
+        let output = match finished {
+            Err(_) => return Err(EngineError::ProgramDeadline { program: self.program, after: self.deadline }),
+            Ok(Err(source)) => return Err(EngineError::Spawn { program: self.program, source }),
+            Ok(Ok(output)) => output,
+        };
+        session.group = None;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        Err(EngineError::Program {
+            program: self.program,
+            status: output.status.to_string(),
+            output: last_lines(&text),
+        })
+    }
+}
+
+/// A running program's session: killed when dropped, unless it has ended.
+struct Session {
+    group: Option<i32>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // SAFETY: a plain system call on a group that we made and whose leader we have not reaped.
+            unsafe { libc::killpg(group, libc::SIGKILL) };
+        }
+    }
+}
+
+/// The last few lines of a program's output, on one line: what fits into an outcome.
+pub fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(6)..].join(" | ")
+}

@@ -1,0 +1,186 @@
+//! Ends recovery, under a lease, and proves that the database accepts writes.
+//!
+//! The trigger file and the signal are given directly: `pg_promote` would look only every 100 ms whether it is done.
+
+use super::control::Control;
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::session::Session;
+use super::{access, initdb};
+use crate::action::guard::{self, GuardOptions};
+use crate::clock;
+use crate::types::{Epoch, Lsn, Position};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often it is looked whether recovery has ended.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Settings in which a standby must reach its primary: the control file's word, and the parameter's name.
+const MUST_REACH: [(&str, &str); 5] = [
+    ("max_connections", "max_connections"),
+    ("max_worker_processes", "max_worker_processes"),
+    ("max_wal_senders", "max_wal_senders"),
+    ("max_prepared_xacts", "max_prepared_transactions"),
+    ("max_locks_per_xact", "max_locks_per_transaction"),
+];
+
+/// Refuses unless the lease file says that this node holds a lease for this epoch now (S4).
+pub async fn must_hold(core: &Arc<Core>, epoch: Epoch) -> Result<()> {
+    let path = core.layout.lease();
+    let why = match guard::read_lease(&path) {
+        Err(error) => format!("there is no lease: {error}"),
+        Ok(lease) if lease.epoch != epoch => format!("the lease in {} is for epoch {}", path.display(), lease.epoch),
+        Ok(lease) if lease.released => format!("epoch {epoch} was released"),
+        Ok(lease) if lease.end <= clock::now() => format!("the lease for epoch {epoch} has ended"),
+        Ok(_) => return Ok(()),
+    };
+    Err(EngineError::Refused { action: "open the database for writes", why })
+}
+
+/// Starts the guard, which kills the database when the lease ends, whatever has become of this daemon.
+pub fn post_guard(core: &Arc<Core>) {
+    let options = GuardOptions {
+        lease: core.layout.lease(),
+        cgroup: core.enclosure.cgroup().map(ToOwned::to_owned),
+        data_dir: core.layout.data_dir.clone(),
+    };
+    let program = core.guard.clone();
+    let service = core.service.clone();
+    // Beside the promotion, not before it: until it stands, this daemon is the guard.
+    tokio::spawn(async move {
+        if let Err(error) = guard::spawn(&program, &options).await {
+            tracing::error!(%service, %error, "no guard: the lease's end is kept by this daemon and the watchdog alone");
+        }
+    });
+}
+
+/// Promotes the running standby. Done when it accepted a write.
+pub async fn promote(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
+    must_hold(core, epoch).await?;
+    let postmaster = core.running("promote").await?;
+    let session = core.session().await?;
+    if session.place().await?.in_recovery {
+        parameters_suffice(core, &session).await?;
+        post_guard(core);
+        core.on_disk(|core| {
+            let trigger = core.layout.data_dir.join("promote");
+            std::fs::write(&trigger, "").map_err(EngineError::file("write", &trigger))?;
+            core.user.own(&trigger)
+        })
+        .await?;
+        postmaster.signal(libc::SIGUSR1)?;
+        tokio::select! {
+            done = recovery_ended(core, &session) => done?,
+            () = postmaster.ended() => return Err(EngineError::StartFailed {
+                log: format!("it ended during the promotion; see {}", core.layout.log().display()),
+            }),
+        }
+    }
+    prove(core, epoch).await
+}
+
+/// Proves that the database accepts a write, and says where.
+pub async fn prove(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
+    let session = core.session().await?;
+    session.write_probe(core.config.node.as_str()).await?;
+    let place = session.place().await?;
+    let (lsn, timeline) = place.flushed.ok_or_else(|| EngineError::WrongState {
+        action: "open the database for writes",
+        state: "in recovery".to_owned(),
+        remedy: "promote it",
+    })?;
+    if let Err(error) = must_hold(core, epoch).await {
+        // The epoch was over before this was done: what it did is undone (S4).
+        core.enclosure.kill();
+        return Err(error);
+    }
+    tokio::spawn(settle(core.clone(), session));
+    Ok(Position { timeline, lsn })
+}
+
+/// What a new primary still needs, and nobody waits for.
+async fn settle(core: Arc<Core>, session: Arc<Session>) {
+    let roles = ensure_roles(&core, &session).await;
+    // pg_rewind takes the timeline from the control file, which the first checkpoint brings up to date.
+    let checkpoint = match Session::open(&core.layout, core.postgresql(), Duration::from_secs(10)).await {
+        Ok(own) => own.execute("write a checkpoint", "checkpoint").await,
+        Err(error) => Err(error),
+    };
+    for error in [roles, checkpoint].into_iter().filter_map(std::result::Result::err) {
+        tracing::warn!(service = %core.service, %error, "the new primary is open, but not settled");
+    }
+}
+
+/// Makes the replication roles that are missing. One that is there stays as it is: it may be revoked.
+async fn ensure_roles(core: &Core, session: &Session) -> Result<()> {
+    let doing = "make the replication roles";
+    let password = access::password(core.postgresql())?;
+    let rows = session.client().query_typed("select rolname::text from pg_roles", &[]).await;
+    let present: Vec<String> = rows.map_err(EngineError::sql(doing))?.iter().map(|row| row.get(0)).collect();
+    for role in access::replication_roles(&core.config, core.postgresql()) {
+        if !present.contains(&role) {
+            let statements = initdb::role_statements(&role, password.as_deref()).join("; ");
+            session.execute(doing, &statements).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Recovery that paused because this node's settings are below the primary's cannot be ended: the server would give
+/// up instead. A pause that someone asked for is ended by the promotion itself.
+async fn parameters_suffice(core: &Core, session: &Session) -> Result<()> {
+    let doing = "ask whether replay is paused";
+    let question = "select pg_is_wal_replay_paused()";
+    let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
+    if !rows.first().is_some_and(|row| row.get::<_, bool>(0)) {
+        return Ok(());
+    }
+    let control = Control::read(&core.layout, &core.user).await?;
+    let rows = session.client().query_typed("select name, setting from pg_settings", &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask for the settings"))?;
+    for (in_control, name) in MUST_REACH {
+        let here =
+            rows.iter().find(|row| row.get::<_, &str>(0) == name).and_then(|row| row.get::<_, &str>(1).parse().ok());
+        let needed = control.settings.get(in_control).copied();
+        if here.zip(needed).is_some_and(|(here, needed): (i64, i64)| here < needed) {
+            let why = format!(
+                "{name} = {} here, and the primary had {}; replay is paused until it is raised",
+                here.unwrap_or_default(),
+                needed.unwrap_or_default()
+            );
+            return Err(EngineError::Refused { action: "promote", why });
+        }
+    }
+    Ok(())
+}
+
+/// Waits until recovery has ended. All WAL that is here is replayed first, so progress is what counts.
+async fn recovery_ended(core: &Core, session: &Session) -> Result<()> {
+    let patience = core.config.failover.install;
+    let mut replayed = Lsn::default();
+    let mut advanced = Instant::now();
+    loop {
+        let question = "select pg_is_in_recovery(), pg_last_wal_replay_lsn()::text";
+        let rows = session.client().query_typed(question, &[]).await;
+        let rows = rows.map_err(EngineError::sql("ask whether recovery has ended"))?;
+        let Some(row) = rows.first() else { continue };
+        if !row.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let now_replayed = row.get::<_, Option<&str>>(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+        if now_replayed > replayed {
+            replayed = now_replayed;
+            advanced = Instant::now();
+        }
+        if advanced.elapsed() > patience {
+            let why = format!(
+                "replay has stood at {replayed} for {patience:?}; the promotion is still under way, so stop the \
+                 database before another node is appointed"
+            );
+            return Err(EngineError::Refused { action: "end recovery", why });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

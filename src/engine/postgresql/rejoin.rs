@@ -1,0 +1,337 @@
+//! Coming back: makes a stopped or absent directory a standby of another node, by the least that is needed: nothing, a
+//! rewind, or a clone.
+//!
+//! From the first touch to the verified standby signal a marker beside the directory forbids every start, because in
+//! between the directory would start as a primary. What only this node has is kept before it is overwritten.
+
+use super::access;
+use super::clone;
+use super::control::{Control, ControlState};
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::keep;
+use super::layout::{remove_durably, write_durably};
+use super::program::Run;
+use super::session::Session;
+use super::timeline::{history_file, history_of, parse_history};
+use super::{settings, start};
+use crate::types::{History, Lsn, Position, SystemId, Upstream};
+use std::sync::Arc;
+use std::time::Duration;
+
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a freshly promoted upstream may take to its first checkpoint, from which pg_rewind learns its timeline.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(120);
+const REWIND_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// What the marker says, from the first touch on. A rewind that did not end leaves a directory of no use.
+const COMPARING: &str = "a comparison with the upstream\n";
+const REWINDING: &str = "a rewind\n";
+
+/// What is known of the upstream.
+struct Source {
+    system: SystemId,
+    end: Position,
+    history: History,
+}
+
+/// What has to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    Nothing,
+    Rewind { fork: Lsn },
+    Clone { why: String },
+}
+
+/// Makes the directory a standby of `upstream`. Brings what was done, and the folder of what only this node had.
+pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Option<String>)> {
+    core.must_be_stopped("rejoin").await?;
+    let source = ask(core, upstream).await?;
+    let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
+    let mark = core.on_disk(|core| std::fs::read_to_string(core.layout.marker()).unwrap_or_default()).await;
+    let absent = core.on_disk(|core| core.layout.is_absent()).await;
+    let (how, kept) = if absent {
+        clone::clone(core, upstream, &conninfo, source.system).await?;
+        ("cloned: the directory was empty".to_owned(), None)
+    } else if !mark.is_empty() && mark != COMPARING {
+        let kept = clone::clone(core, upstream, &conninfo, source.system).await?;
+        (format!("cloned: {} was unfinished", mark.trim()), kept)
+    } else {
+        compare_and_move(core, upstream, &source, &conninfo).await?
+    };
+    core.on_disk(move |core| {
+        start::make_standby(core, &conninfo)?;
+        remove_durably(&core.layout.marker())
+    })
+    .await?;
+    Ok((how, kept))
+}
+
+async fn compare_and_move(
+    core: &Arc<Core>,
+    upstream: &Upstream,
+    source: &Source,
+    conninfo: &str,
+) -> Result<(String, Option<String>)> {
+    let control = Control::read(&core.layout, &core.user).await?;
+    if control.system != source.system {
+        return Err(EngineError::OtherDatabase {
+            here: control.system,
+            there: source.system,
+            node: upstream.node.clone(),
+            data_dir: core.layout.data_dir.clone(),
+        });
+    }
+    core.on_disk(|core| write_durably(&core.layout.marker(), COMPARING, &core.user)).await?;
+    let end = local_end(core, &control).await;
+    let history = core.on_disk(move |core| history_of(&core.layout.data_dir, end.1.timeline)).await;
+    match choose(&control, end, &history, source) {
+        Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
+        Way::Clone { why } => {
+            let kept = clone::clone(core, upstream, conninfo, source.system).await?;
+            Ok((format!("cloned: {why}"), kept))
+        }
+        Way::Rewind { fork } => {
+            let kept = keep::divergent_wal(core, &control, fork, end.1).await?;
+            match rewind(core, upstream, conninfo, source).await {
+                Ok(()) => Ok((format!("rewound to {fork} on timeline {}", end.1.timeline), kept)),
+                Err(error) => {
+                    tracing::warn!(service = %core.service, %error, "the rewind failed: cloning");
+                    let aside = clone::clone(core, upstream, conninfo, source.system).await?;
+                    Ok((format!("cloned: the rewind failed: {error}"), kept.or(aside)))
+                }
+            }
+        }
+    }
+}
+
+/// The end of the local WAL, and whether it is certain.
+async fn local_end(core: &Arc<Core>, control: &Control) -> (bool, Position) {
+    if control.state == ControlState::ShutDown {
+        let known = control.clone();
+        if let Ok(end) = core.on_disk(move |core| known.final_end(&core.layout)).await {
+            return (true, end);
+        }
+    }
+    match control.scanned_end(&core.layout, &core.user).await {
+        Ok(end) => (true, end),
+        Err(error) => {
+            tracing::warn!(service = %core.service, %error, "the end of the local WAL is not known");
+            (false, control.known_end())
+        }
+    }
+}
+
+/// Decides by lineage first. `end` is the local end and whether it is certain.
+fn choose(control: &Control, end: (bool, Position), history: &History, source: &Source) -> Way {
+    let (certain, end) = end;
+    // Where both name the same timeline, both must have left it for the same reason: a number that was used twice
+    // would make pg_rewind believe that nothing is different.
+    let shared =
+        history.0.iter().filter_map(|left| source.history.left_at(left.timeline).map(|there| (left.lsn, there)));
+    let forked_earlier = shared.clone().any(|(here, there)| here != there);
+    if end.timeline == source.end.timeline {
+        if *history != source.history {
+            return Way::Clone { why: format!("timeline {} was used twice", end.timeline) };
+        }
+        if control.was_primary() {
+            return Way::Clone { why: format!("it was a primary on timeline {} as well", end.timeline) };
+        }
+        if end.lsn > source.end.lsn {
+            return Way::Clone { why: format!("it is ahead of the upstream, at {end}") };
+        }
+        return Way::Nothing;
+    }
+    match source.history.left_at(end.timeline) {
+        Some(fork)
+            if !forked_earlier && certain && end.lsn <= fork && (control.is_clean() || !control.was_primary()) =>
+        {
+            Way::Nothing
+        }
+        Some(fork) => Way::Rewind { fork },
+        // It is on a branch of its own: back to where the branches part.
+        None => {
+            let parting = |left: &Position| source.history.left_at(left.timeline).map(|there| there.min(left.lsn));
+            let on_source = history.left_at(source.end.timeline).map(|left| left.min(source.end.lsn));
+            match history.0.iter().filter_map(parting).next_back().max(on_source) {
+                Some(fork) => Way::Rewind { fork },
+                None => {
+                    Way::Clone { why: format!("timeline {} has nothing in common with the upstream", end.timeline) }
+                }
+            }
+        }
+    }
+}
+
+/// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
+async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<Source> {
+    let postgresql = core.postgresql();
+    let password = access::password(postgresql)?;
+    let mut config = tokio_postgres::Config::new();
+    config.user(access::replication_role(postgresql, &core.config.node)).dbname("postgres");
+    config.port(upstream.port).connect_timeout(ANSWER).application_name("regent rejoin");
+    for address in &upstream.addresses {
+        config.host(address.to_string());
+    }
+    if let Some(password) = password {
+        config.password(password);
+    }
+    let session = Session::connect(config, "connect to the upstream", ANSWER * 2).await?;
+    let doing = "ask the upstream for its position";
+    let (system, _) = session.identity().await?;
+    let place = session.place().await?;
+    let Some((lsn, timeline)) = place.flushed else {
+        let why = format!("{} is in recovery itself; a node rejoins the primary", upstream.node);
+        return Err(EngineError::Refused { action: "rejoin", why });
+    };
+    let history = if timeline.0 > 1 {
+        let question = format!("select convert_from(pg_read_binary_file('pg_wal/{}'), 'UTF8')", history_file(timeline));
+        let rows = session.client().query_typed(&question, &[]).await.map_err(EngineError::sql(doing))?;
+        rows.first().map(|row| parse_history(row.get(0))).unwrap_or_default()
+    } else {
+        History::default()
+    };
+    await_checkpoint(&session, timeline.0).await?;
+    Ok(Source { system, end: Position { timeline, lsn }, history })
+}
+
+/// Until its first checkpoint a new primary's control file names the old timeline, and pg_rewind (before 16) believes
+/// that there is nothing to do.
+async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
+    let question = "select timeline_id from pg_control_checkpoint()";
+    let waits = async {
+        loop {
+            let rows = session.client().query_typed(question, &[]).await;
+            let rows = rows.map_err(EngineError::sql("ask the upstream for its checkpoint"))?;
+            let at = rows.first().and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok());
+            if at == Some(timeline) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let after = CHECKPOINT_PATIENCE;
+    tokio::time::timeout(after, waits)
+        .await
+        .unwrap_or(Err(EngineError::NoAnswer { what: "the upstream's first checkpoint", after }))
+}
+
+async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
+    core.on_disk(|core| {
+        write_durably(&core.layout.marker(), REWINDING, &core.user)?;
+        // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
+        remove_durably(&core.layout.standby_signal())?;
+        settings::write_conninfo(&core.layout, &core.user, "", true)
+    })
+    .await?;
+    let server = format!("--source-server={conninfo} dbname='postgres'");
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("pg_rewind"),
+        arguments: vec![
+            "--target-pgdata".as_ref(),
+            core.layout.data_dir.as_os_str(),
+            server.as_ref(),
+            "--no-ensure-shutdown".as_ref(),
+        ],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: REWIND_DEADLINE,
+    };
+    end_recovery_alone(core).await?;
+    let said = run.finish().await?;
+    tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");
+    let control = Control::read(&core.layout, &core.user).await?;
+    if control.system == source.system {
+        return Ok(());
+    }
+    let detail = format!("after the rewind the system identifier is {}", control.system);
+    Err(EngineError::Malformed { path: core.layout.data_dir.clone(), detail })
+}
+
+/// pg_rewind wants a directory that was shut down in order: crash recovery by a single-user server, which no client
+/// can reach.
+async fn end_recovery_alone(core: &Arc<Core>) -> Result<()> {
+    if Control::read(&core.layout, &core.user).await?.is_clean() {
+        return Ok(());
+    }
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("postgres"),
+        arguments: vec![
+            "--single".as_ref(),
+            "-F".as_ref(),
+            "-D".as_ref(),
+            core.layout.data_dir.as_os_str(),
+            "-c".as_ref(),
+            "archive_mode=off".as_ref(),
+            "template1".as_ref(),
+        ],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: REWIND_DEADLINE,
+    };
+    run.finish().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Timeline;
+    use std::collections::BTreeMap;
+
+    fn at(timeline: u32, lsn: u64) -> Position {
+        Position { timeline: Timeline(timeline), lsn: Lsn(lsn) }
+    }
+
+    fn local(state: ControlState) -> Control {
+        Control {
+            system: SystemId(1),
+            state,
+            checkpoint: Lsn(50),
+            redo: Lsn(50),
+            timeline: Timeline(1),
+            min_recovery: at(0, 0),
+            segment_size: 16 << 20,
+            block_size: 8192,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    fn way(state: ControlState, end: Position, history: &[Position], source: (Position, &[Position])) -> Way {
+        let source = Source { system: SystemId(1), end: source.0, history: History(source.1.to_vec()) };
+        choose(&local(state), (true, end), &History(history.to_vec()), &source)
+    }
+
+    #[test]
+    fn the_least_that_is_needed_is_chosen_by_lineage() {
+        let promoted = (at(2, 200), &[at(1, 100)][..]);
+        assert_eq!(way(ControlState::ShutDown, at(1, 100), &[], promoted), Way::Nothing, "stopped exactly at the fork");
+        assert_eq!(way(ControlState::ShutDown, at(1, 101), &[], promoted), Way::Rewind { fork: Lsn(100) });
+        assert_eq!(
+            way(ControlState::InProduction, at(1, 90), &[], promoted),
+            Way::Rewind { fork: Lsn(100) },
+            "crashed"
+        );
+        assert_eq!(way(ControlState::InArchiveRecovery, at(1, 90), &[], promoted), Way::Nothing, "a standby behind");
+        assert_eq!(way(ControlState::ShutDownInRecovery, at(1, 120), &[], promoted), Way::Rewind { fork: Lsn(100) });
+        assert_eq!(way(ControlState::ShutDownInRecovery, at(2, 150), &[at(1, 100)], promoted), Way::Nothing);
+    }
+
+    #[test]
+    fn a_timeline_number_that_was_used_twice_is_cloned_not_rewound() {
+        let promoted = (at(2, 200), &[at(1, 100)][..]);
+        let twice = way(ControlState::ShutDown, at(2, 150), &[at(1, 90)], promoted);
+        assert!(matches!(twice, Way::Clone { .. }), "{twice:?}");
+        let also_primary = way(ControlState::InProduction, at(2, 150), &[at(1, 100)], promoted);
+        assert!(matches!(also_primary, Way::Clone { .. }), "{also_primary:?}");
+    }
+
+    #[test]
+    fn a_branch_of_its_own_is_rewound_to_the_parting() {
+        let source = (at(3, 300), &[at(1, 100)][..]);
+        assert_eq!(way(ControlState::ShutDown, at(2, 200), &[at(1, 90)], source), Way::Rewind { fork: Lsn(90) });
+        let foreign = way(ControlState::ShutDown, at(9, 200), &[], source);
+        assert!(matches!(foreign, Way::Clone { .. }), "{foreign:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Whom a running standby follows: another upstream, or (sealed) nobody.
+
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::session::{Place, Session};
+use super::settings;
+use super::timeline::{history_of, timeline_on_disk};
+use crate::types::{Position, Seal, Upstream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the state of sealing is looked at.
+const POLL: Duration = Duration::from_millis(3);
+/// What the startup process waits for when it has read all the WAL that is here.
+const AT_THE_END: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
+
+/// Lets the standby follow another upstream, without a restart.
+pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
+    let session = standby_session(core, "follow").await?;
+    let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
+    let wanted = conninfo.clone();
+    core.on_disk(move |core| settings::write_conninfo(&core.layout, &core.user, &conninfo, true)).await?;
+    core.running("follow").await?.signal(libc::SIGHUP)?;
+    while session.place().await?.conninfo != wanted {
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Closes the WAL receiver until the next `follow`, has the WAL that is here read to its end, and reports that end.
+pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
+    let session = standby_session(core, "seal").await?;
+    let (system, segment) = session.identity().await?;
+    // Not synced: a crash would end the receiver too, and every start says anew whom to follow.
+    core.on_disk(|core| settings::write_conninfo(&core.layout, &core.user, "", false)).await?;
+    core.running("seal").await?.signal(libc::SIGHUP)?;
+    let place = at_the_end(core, &session).await?;
+    let (end, replayed) = (place.end(), place.replayed.unwrap_or_default());
+    let data_dir = core.layout.data_dir.clone();
+    let (timeline, history) = core
+        .on_disk(move |_| {
+            let timeline = timeline_on_disk(&data_dir, end, segment).unwrap_or_default();
+            (timeline, history_of(&data_dir, timeline))
+        })
+        .await;
+    Ok(Seal { system, history, end: Position { timeline, lsn: end }, replayed })
+}
+
+/// Waits until nothing can arrive any more and everything that arrived is replayed (or replay is paused).
+async fn at_the_end(core: &Arc<Core>, session: &Session) -> Result<Place> {
+    let mut before: Option<Place> = None;
+    loop {
+        let mut place = session.place().await?;
+        let reloaded = place.conninfo.is_empty();
+        if let Some(receiver) = &place.receiver
+            && reloaded
+        {
+            // The startup process ends it by itself, but only once it has replayed everything: not for hours.
+            end_receiver(core, receiver.pid);
+        }
+        if reloaded && place.receiver.is_none() {
+            let settled = before.as_ref().is_some_and(|b| b.end() == place.end() && b.replayed == place.replayed);
+            let (waits, paused) = replay_rests(session).await?;
+            if settled && (waits || paused) {
+                if waits {
+                    // What lies beyond is the torn beginning of a record: nobody can use it.
+                    place.received = place.replayed;
+                }
+                return Ok(place);
+            }
+            before = Some(place);
+        } else {
+            before = None;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Ends the WAL receiver, if the process is one of this database's.
+fn end_receiver(core: &Core, pid: i32) {
+    if core.enclosure.members().contains(&pid) {
+        // SAFETY: a plain system call on a process that was a member just now.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+}
+
+/// Whether the startup process waits for WAL that is not here; whether replay is paused.
+async fn replay_rests(session: &Session) -> Result<(bool, bool)> {
+    let question = "select coalesce((select wait_event from pg_stat_activity where backend_type = 'startup'), ''), \
+        pg_is_wal_replay_paused()";
+    let rows = session.client().query_typed(question, &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask whether replay is done"))?;
+    let row = rows.first().ok_or(EngineError::NoAnswer { what: "the server", after: Duration::ZERO })?;
+    Ok((AT_THE_END.contains(&row.get::<_, &str>(0)), row.get(1)))
+}
+
+async fn standby_session(core: &Arc<Core>, action: &'static str) -> Result<Arc<Session>> {
+    core.running(action).await?;
+    let session = core.session().await?;
+    if session.place().await?.in_recovery {
+        return Ok(session);
+    }
+    let state = "out of recovery".to_owned();
+    Err(EngineError::WrongState { action, state, remedy: "stop it and rejoin it first" })
+}

@@ -1,0 +1,157 @@
+//! The SQL connection that regent keeps to the local server, over the socket in its run directory, as the superuser
+//! (in a reserved slot), and the questions asked on it.
+
+use super::error::{EngineError, Result};
+use super::layout::Layout;
+use crate::config::Postgresql;
+use crate::types::{Lsn, SystemId, Timeline};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
+
+/// One open connection. Its driver task ends with it.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+}
+
+/// What one question about the server's place in the WAL brings.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub in_recovery: bool,
+    /// Primary: the flushed end and its timeline.
+    pub flushed: Option<(Lsn, Timeline)>,
+    /// Standby: what was received since the last start of streaming, and what is replayed.
+    pub received: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    /// Standby: the WAL receiver, while one runs.
+    pub receiver: Option<Receiver>,
+    pub conninfo: String,
+}
+
+/// The WAL receiver.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    pub pid: i32,
+    pub streaming: bool,
+    pub timeline: Timeline,
+    pub host: Option<IpAddr>,
+}
+
+impl Place {
+    /// The end of the WAL that is here. After a restart of streaming the receiver's own figure begins again at a
+    /// segment's start, so what is replayed counts as well.
+    pub fn end(&self) -> Lsn {
+        match self.flushed {
+            Some((lsn, _)) => lsn,
+            None => self.received.max(self.replayed).unwrap_or_default(),
+        }
+    }
+}
+
+const PLACE: &str = "select pg_is_in_recovery(), \
+    case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
+    case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
+    pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, current_setting('primary_conninfo'), \
+    r.pid, r.status, r.received_tli, r.sender_host \
+    from (select) one left join pg_stat_wal_receiver r on true";
+
+impl Session {
+    /// Opens a connection with session settings that no role's or database's own can undo.
+    pub async fn open(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&layout.run).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
+        config.application_name("regent").connect_timeout(deadline);
+        let timeout = postgresql.probe_timeout.as_millis().max(1);
+        // `local`: a synchronous standby that is away must not look like a dead primary.
+        config.options(format!(
+            "-c synchronous_commit=local -c default_transaction_read_only=off -c lock_timeout={timeout} \
+             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c jit=off \
+             -c search_path=pg_catalog"
+        ));
+        Self::connect(config, "connect to the local server", deadline).await
+    }
+
+    /// Opens a connection to any server.
+    pub async fn connect(config: tokio_postgres::Config, doing: &'static str, deadline: Duration) -> Result<Self> {
+        let connected = tokio::time::timeout(deadline, config.connect(NoTls)).await;
+        let (client, connection) = connected
+            .map_err(|_| EngineError::NoAnswer { what: doing, after: deadline })?
+            .map_err(EngineError::sql(doing))?;
+        tokio::spawn(async move {
+            // Its end shows in the client; the reason shows in the next question.
+            let _ = connection.await;
+        });
+        Ok(Session { client })
+    }
+
+    /// The connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The plain client, for questions of one place only.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where the server is.
+    pub async fn place(&self) -> Result<Place> {
+        let doing = "ask the server for its position";
+        let statement = self.client.query_typed(PLACE, &[]).await.map_err(EngineError::sql(doing))?;
+        let row = statement.first().ok_or(EngineError::NoAnswer { what: doing, after: Duration::ZERO })?;
+        let lsn = |i| row.get::<_, Option<&str>>(i).and_then(|text| text.parse::<Lsn>().ok());
+        let flushed_on = row.get::<_, Option<&str>>(2).and_then(|hex| u32::from_str_radix(hex, 16).ok()).map(Timeline);
+        let receiver = row.get::<_, Option<i32>>(6).map(|pid| Receiver {
+            pid,
+            streaming: row.get::<_, Option<&str>>(7) == Some("streaming"),
+            timeline: Timeline(row.get::<_, Option<i32>>(8).and_then(|t| u32::try_from(t).ok()).unwrap_or_default()),
+            host: row.get::<_, Option<&str>>(9).and_then(|host| host.parse().ok()),
+        });
+        Ok(Place {
+            in_recovery: row.get(0),
+            flushed: lsn(1).zip(flushed_on),
+            received: lsn(3),
+            replayed: lsn(4),
+            receiver,
+            conninfo: row.get::<_, &str>(5).to_owned(),
+        })
+    }
+
+    /// The system identifier and the size of a WAL segment: both for life.
+    pub async fn identity(&self) -> Result<(SystemId, u64)> {
+        let question =
+            "select s.system_identifier, i.bytes_per_wal_segment from pg_control_system() s, pg_control_init() i";
+        let doing = "ask the server for its system identifier";
+        let rows = self.client.query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
+        let row = rows.first().ok_or(EngineError::NoAnswer { what: doing, after: Duration::ZERO })?;
+        // PostgreSQL has no unsigned type: the identifier's bits are what counts.
+        let segment = u64::try_from(row.get::<_, i32>(1)).unwrap_or(16 << 20);
+        Ok((SystemId(row.get::<_, i64>(0).cast_unsigned()), segment))
+    }
+
+    /// Runs statements that bring no rows.
+    pub async fn execute(&self, doing: &'static str, statements: &str) -> Result<()> {
+        self.client.batch_execute(statements).await.map_err(EngineError::sql(doing))
+    }
+
+    /// Writes regent's own row and commits it to the local disk: the proof that the server accepts writes.
+    pub async fn write_probe(&self, node: &str) -> Result<()> {
+        let row = format!(
+            "insert into regent.probe values ('{node}', clock_timestamp()) \
+             on conflict (node) do update set written = excluded.written"
+        );
+        match self.execute("write regent's own row", &row).await {
+            // An adopted database, or one whose table was dropped.
+            Err(error) if matches!(error.code(), Some("42P01" | "3F000")) => {
+                self.execute("make regent's own table", PROBE_TABLE).await?;
+                self.execute("write regent's own row", &row).await
+            }
+            other => other,
+        }
+    }
+}
+
+/// A logged table for the write probe.
+pub const PROBE_TABLE: &str = "create schema if not exists regent; \
+    create table if not exists regent.probe (node text primary key, written timestamptz not null);";

@@ -1,0 +1,171 @@
+//! The settings under which the server runs: those that regent gives on the command line, and the one that changes
+//! while it runs (`primary_conninfo`, in postgresql.auto.conf).
+//!
+//! The command line wins over every file, so what safety needs stands there.
+
+use super::access;
+use super::error::{EngineError, Result};
+use super::layout::{self, Layout};
+use super::program::OsUser;
+use crate::config::{Config, Postgresql};
+use crate::types::{ServiceName, Upstream};
+use std::fs;
+
+/// Set by regent alone: an operator's value is refused.
+const OWNED: [&str; 20] = [
+    "listen_addresses",
+    "port",
+    "hba_file",
+    "ident_file",
+    "config_file",
+    "data_directory",
+    "external_pid_file",
+    "unix_socket_directories",
+    "unix_socket_permissions",
+    "restart_after_crash",
+    "hot_standby",
+    "full_page_writes",
+    "wal_log_hints",
+    "recovery_target_timeline",
+    "recovery_min_apply_delay",
+    "restore_command",
+    "recovery_end_command",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+];
+
+/// Given unless the operator says otherwise.
+const DEFAULTS: [(&str, &str); 9] = [
+    ("wal_keep_size", "1GB"),
+    ("max_slot_wal_keep_size", "4GB"),
+    ("max_wal_senders", "10"),
+    ("max_replication_slots", "10"),
+    // A dead peer is noticed in seconds; the default is a minute.
+    ("wal_sender_timeout", "10s"),
+    ("wal_receiver_timeout", "10s"),
+    // How long a standby waits before it asks its upstream again; the default is five seconds.
+    ("wal_retrieve_retry_interval", "200ms"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "3"),
+];
+
+/// Refuses parameters that regent owns.
+pub fn check_parameters(postgresql: &Postgresql, service: &ServiceName) -> Result<()> {
+    let is_owned = |name: &&String| OWNED.contains(&name.to_ascii_lowercase().as_str());
+    match postgresql.parameters.keys().find(is_owned) {
+        Some(name) => Err(EngineError::OwnedParameter { service: service.clone(), name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// All settings of the command line, as `name=value`.
+pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Vec<String> {
+    let operators = &postgresql.parameters;
+    let defaults = DEFAULTS.iter().filter(|(name, _)| !operators.contains_key(*name));
+    let mut settings: Vec<String> = defaults.map(|(name, value)| format!("{name}={value}")).collect();
+    settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
+    let owned = [
+        ("listen_addresses", listen_addresses(config)),
+        ("port", postgresql.port.to_string()),
+        ("hba_file", layout.hba().display().to_string()),
+        ("ident_file", layout.ident().display().to_string()),
+        ("unix_socket_directories", layout.run.display().to_string()),
+        ("restart_after_crash", "off".to_owned()),
+        ("hot_standby", "on".to_owned()),
+        ("wal_log_hints", "on".to_owned()),
+        ("full_page_writes", "on".to_owned()),
+        ("recovery_target_timeline", "latest".to_owned()),
+        ("recovery_min_apply_delay", "0".to_owned()),
+        ("restore_command", String::new()),
+        ("recovery_end_command", String::new()),
+        ("primary_slot_name", String::new()),
+    ];
+    settings.extend(owned.into_iter().map(|(name, value)| format!("{name}={value}")));
+    settings
+}
+
+/// On real networks everything, so that an address that comes up later (a virtual one, a repaired card) is served
+/// too; what may connect is the access file's business. On loopback, where hosts share one network, only its own.
+fn listen_addresses(config: &Config) -> String {
+    let me = config.me();
+    if me.primary.is_loopback() || me.secondary.is_loopback() {
+        format!("{},{}", me.primary, me.secondary)
+    } else {
+        "*".to_owned()
+    }
+}
+
+/// How this node reaches an upstream: every address, and time limits that end a dead connection.
+pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstream: &Upstream) -> String {
+    let hosts: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
+    let mut fields = vec![
+        ("host", hosts.join(",")),
+        ("port", upstream.port.to_string()),
+        ("user", access::replication_role(postgresql, &config.node)),
+        ("application_name", config.node.to_string()),
+        ("connect_timeout", "2".to_owned()),
+        ("keepalives", "1".to_owned()),
+        ("keepalives_idle", "2".to_owned()),
+        ("keepalives_interval", "1".to_owned()),
+        ("keepalives_count", "3".to_owned()),
+        ("tcp_user_timeout", "5000".to_owned()),
+        ("target_session_attrs", "any".to_owned()),
+        ("gssencmode", "disable".to_owned()),
+    ];
+    if postgresql.replication_password_file.is_some() {
+        fields.push(("passfile", layout.passfile().display().to_string()));
+    }
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+    let field = |(name, value): &(&str, String)| format!("{name}='{}'", quoted(value));
+    fields.iter().map(field).collect::<Vec<_>>().join(" ")
+}
+
+/// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) and takes out of that file what regent
+/// owns: after a rewind or a clone it is the other node's.
+pub fn write_conninfo(layout: &Layout, user: &OsUser, conninfo: &str, durable: bool) -> Result<()> {
+    let path = layout.auto_conf();
+    let present = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(EngineError::file("read", &path)(error)),
+    };
+    let text = with_conninfo(&present, conninfo);
+    if durable { layout::write_durably(&path, &text, user) } else { layout::write_quickly(&path, &text, user) }
+}
+
+fn with_conninfo(present: &str, conninfo: &str) -> String {
+    let is_owned = |line: &&str| {
+        let name = line.split(['=', ' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
+        OWNED.contains(&name.as_str())
+    };
+    let mut text: String = present.lines().filter(|line| !is_owned(line)).map(|line| format!("{line}\n")).collect();
+    text.push_str(&format!("primary_conninfo = '{}'\n", conninfo.replace('\'', "''")));
+    text
+}
+
+/// The addresses that a conninfo names.
+pub fn hosts_in(conninfo: &str) -> Vec<std::net::IpAddr> {
+    let Some((_, rest)) = conninfo.split_once("host='") else { return Vec::new() };
+    rest.split('\'').next().unwrap_or_default().split(',').filter_map(|host| host.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_conninfo_replaces_what_came_from_elsewhere() {
+        let present = "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = 'host=other'\nport = 99\n";
+        let text = with_conninfo(present, "host='10.0.0.1' user='a'");
+        assert_eq!(text, "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = 'host=''10.0.0.1'' user=''a'''\n");
+        assert_eq!(with_conninfo(&text, ""), "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = ''\n");
+    }
+
+    #[test]
+    fn the_addresses_of_a_conninfo_are_read_back() {
+        let hosts = hosts_in("host='10.0.1.1,10.0.2.1' port='5432'");
+        assert_eq!(hosts, ["10.0.1.1".parse::<std::net::IpAddr>().unwrap(), "10.0.2.1".parse().unwrap()]);
+        assert!(hosts_in("").is_empty());
+    }
+}

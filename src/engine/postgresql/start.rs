@@ -1,0 +1,184 @@
+//! Starts the server: in recovery always with a standby signal that was verified, out of recovery only for a lease.
+
+use super::control::{Control, ControlState};
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::layout::{Layout, remove_durably, write_durably};
+use super::postmaster::{Phase, phase};
+use super::program::last_lines;
+use super::{access, promote, settings};
+use crate::types::{Epoch, Position, Upstream};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a standby's start is watched. It may well need longer to become consistent (its upstream is away): that
+/// is for the observer to see.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(15);
+/// A log at rest larger than this makes room at the next start.
+const LOG_LIMIT: u64 = 16 << 20;
+
+/// Starts the database out of recovery, and waits until it accepted a write.
+pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
+    promote::must_hold(core, epoch).await?;
+    if core.postmaster().await.is_some() {
+        // Asked for twice; or it runs as a standby.
+        return promote::promote(core, epoch).await;
+    }
+    may_start(core, "start").await?;
+    let control = Control::read(&core.layout, &core.user).await?;
+    if matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery) {
+        // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
+        start_standby(core, None).await?;
+        return promote::promote(core, epoch).await;
+    }
+    core.on_disk(|core| {
+        remove_durably(&core.layout.standby_signal())?;
+        remove_durably(&core.layout.data_dir.join("recovery.signal"))?;
+        settings::write_conninfo(&core.layout, &core.user, "", true)
+    })
+    .await?;
+    promote::post_guard(core);
+    let ended = launch(core).await?;
+    await_ready(core, ended, None).await?;
+    promote::prove(core, epoch).await
+}
+
+/// Starts the database in recovery. Done when it answers, or runs and is not consistent yet.
+pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Result<()> {
+    if core.postmaster().await.is_some() {
+        return must_be_standby(core).await;
+    }
+    may_start(core, "start").await?;
+    let conninfo = upstream.map(|up| settings::conninfo(&core.config, core.postgresql(), &core.layout, up));
+    core.on_disk(move |core| make_standby(core, &conninfo.unwrap_or_default())).await?;
+    let ended = launch(core).await?;
+    await_ready(core, ended, Some(STANDBY_PATIENCE)).await?;
+    if core.on_disk(|core| phase(&core.layout)).await != Some(Phase::Ready) {
+        return Ok(());
+    }
+    must_be_standby(core).await
+}
+
+/// Writes the standby signal and whom to follow, and reads the signal back.
+pub fn make_standby(core: &Core, conninfo: &str) -> Result<()> {
+    make_standby_in(core, &core.layout, conninfo)
+}
+
+/// The same, in a directory that is not in its place yet.
+pub fn make_standby_in(core: &Core, layout: &Layout, conninfo: &str) -> Result<()> {
+    settings::write_conninfo(layout, &core.user, conninfo, true)?;
+    remove_durably(&layout.data_dir.join("recovery.signal"))?;
+    write_durably(&layout.standby_signal(), "", &core.user)?;
+    fs::metadata(layout.standby_signal())
+        .map(drop)
+        .map_err(EngineError::file("verify the standby signal", layout.standby_signal()))
+}
+
+/// A server that runs out of recovery although a standby was asked for is killed: better down than writable.
+async fn must_be_standby(core: &Arc<Core>) -> Result<()> {
+    let in_recovery = core.session().await?.place().await?.in_recovery;
+    if in_recovery {
+        return Ok(());
+    }
+    let state = "out of recovery".to_owned();
+    Err(EngineError::WrongState { action: "run as a standby", state, remedy: "stop it and rejoin it first" })
+}
+
+/// The directory is there, complete, and nothing runs on it.
+async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
+    core.must_be_stopped(action).await?;
+    core.on_disk(move |core| {
+        let marker = core.layout.marker();
+        let why = if marker.exists() {
+            let mark = fs::read_to_string(&marker).unwrap_or_default();
+            format!("{} forbids it: {} is unfinished; rejoin the node", marker.display(), mark.trim())
+        } else if core.layout.is_absent() {
+            format!("{} is empty; rejoin the node to have it cloned", core.layout.data_dir.display())
+        } else {
+            return Ok(());
+        };
+        Err(EngineError::Refused { action, why })
+    })
+    .await
+}
+
+/// A launched server: where its log began, and word of its end.
+struct Launched {
+    log_from: u64,
+    ended: oneshot::Receiver<ExitStatus>,
+}
+
+async fn launch(core: &Arc<Core>) -> Result<Launched> {
+    let (command, log_from) = core.on_disk(command).await?;
+    let program = core.layout.program("postgres");
+    let mut child =
+        tokio::process::Command::from(command).spawn().map_err(|source| EngineError::Spawn { program, source })?;
+    let (sender, ended) = oneshot::channel();
+    // Reaped here for as long as this daemon lives; it outlives the daemon.
+    tokio::spawn(async move {
+        if let Ok(status) = child.wait().await {
+            let _ = sender.send(status);
+        }
+    });
+    core.look.notify_one();
+    Ok(Launched { log_from, ended })
+}
+
+fn command(core: &Core) -> Result<(std::process::Command, u64)> {
+    let postgresql = core.postgresql();
+    access::write(&core.config, postgresql, &core.layout, &core.user)?;
+    let log = core.layout.log();
+    if fs::metadata(&log).is_ok_and(|found| found.len() > LOG_LIMIT) {
+        fs::rename(&log, log.with_extension("log.1")).map_err(EngineError::file("rename", &log))?;
+    }
+    let mut options = File::options();
+    let file = options.append(true).create(true).mode(0o600).open(&log).map_err(EngineError::file("open", &log))?;
+    let log_from = file.metadata().map(|found| found.len()).unwrap_or_default();
+    let again = file.try_clone().map_err(EngineError::file("open", &log))?;
+    let door = core.enclosure.open_door(&core.layout.cgroup_record());
+    let mut command = core.user.command(&core.layout.program("postgres"), door);
+    command.arg("-D").arg(&core.layout.data_dir);
+    for setting in settings::command_line(&core.config, postgresql, &core.layout) {
+        command.arg("-c").arg(setting);
+    }
+    command.stdout(file).stderr(again);
+    Ok((command, log_from))
+}
+
+/// Waits until the server accepts connections, it ended, or (a standby) patience is over.
+async fn await_ready(core: &Arc<Core>, launched: Launched, patience: Option<Duration>) -> Result<()> {
+    let Launched { log_from, mut ended } = launched;
+    let ready = async {
+        // PostgreSQL tells of its phase in a file alone; there is no event to wait for.
+        while core.on_disk(|core| phase(&core.layout)).await != Some(Phase::Ready) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = async {
+        match patience {
+            Some(patience) => tokio::time::sleep(patience).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = ready => Ok(()),
+        () = patience => Ok(()),
+        _ = &mut ended => Err(EngineError::StartFailed { log: core.on_disk(move |core| log_since(core, log_from)).await }),
+    }
+}
+
+/// What the server logged since it was launched: its last lines.
+fn log_since(core: &Core, from: u64) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut file) = File::open(core.layout.log())
+        && file.seek(SeekFrom::Start(from)).is_ok()
+    {
+        let _ = file.take(1 << 16).read_to_end(&mut text);
+    }
+    format!("{} (in {})", last_lines(&String::from_utf8_lossy(&text)), core.layout.log().display())
+}

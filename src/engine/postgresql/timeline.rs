@@ -1,0 +1,75 @@
+//! Timelines on disk: the history files and the names of WAL segments.
+//!
+//! Source: PostgreSQL manual, "Timelines"; a history file has one line a timeline: its number, the position at which
+//! it was left, and a reason.
+
+use super::control::segment_name;
+use crate::types::{History, Lsn, Position, Timeline};
+use std::fs;
+use std::path::Path;
+
+/// The text of a history file as a history; lines that are no entries are comments.
+pub fn parse_history(text: &str) -> History {
+    let entry = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let timeline = fields.next()?.parse().ok().map(Timeline)?;
+        Some(Position { timeline, lsn: fields.next()?.parse().ok()? })
+    };
+    History(text.lines().filter_map(entry).collect())
+}
+
+/// The name of a timeline's history file.
+pub fn history_file(timeline: Timeline) -> String {
+    format!("{:08X}.history", timeline.0)
+}
+
+/// The timelines that led to `timeline`, from the data directory. Timeline 1 has none.
+pub fn history_of(data_dir: &Path, timeline: Timeline) -> History {
+    let path = data_dir.join("pg_wal").join(history_file(timeline));
+    fs::read_to_string(path).map(|text| parse_history(&text)).unwrap_or_default()
+}
+
+/// The newest timeline of which the segment before `end` is on disk: the one that a standby's WAL has reached.
+pub fn timeline_on_disk(data_dir: &Path, end: Lsn, segment_size: u64) -> Option<Timeline> {
+    let last = Lsn(end.0.checked_sub(1)?);
+    let name = segment_name(Timeline(0), last, segment_size).display().to_string();
+    let files = fs::read_dir(data_dir.join("pg_wal")).ok()?;
+    let timelines = files.flatten().filter_map(|file| {
+        let found = file.file_name().to_str()?.to_owned();
+        (found.len() == name.len() && found[8..] == name[8..])
+            .then(|| u32::from_str_radix(&found[..8], 16).ok().map(Timeline))?
+    });
+    timelines.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_file_becomes_a_history() {
+        let text =
+            "1\t0/3000148\tno recovery target specified\n\n# a comment\n2\t0/5000028\tno recovery target specified\n";
+        let expected = vec![
+            Position { timeline: Timeline(1), lsn: Lsn(0x300_0148) },
+            Position { timeline: Timeline(2), lsn: Lsn(0x500_0028) },
+        ];
+        assert_eq!(parse_history(text).0, expected);
+        assert_eq!(history_file(Timeline(26)), "0000001A.history");
+    }
+
+    #[test]
+    fn the_newest_timeline_of_a_segment_is_found() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).expect("made");
+        for name in ["000000010000000000000003", "000000020000000000000003", "000000030000000000000004"] {
+            fs::write(wal.join(name), "").expect("written");
+        }
+        let found = |end| timeline_on_disk(dir.path(), Lsn(end), 16 << 20);
+        assert_eq!(found(0x300_0148), Some(Timeline(2)));
+        assert_eq!(found(0x400_0000), Some(Timeline(2)), "nothing of the next segment is there yet");
+        assert_eq!(found(0x400_0001), Some(Timeline(3)));
+        assert_eq!(found(0x900_0000), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! `apply`: the one function that changes the ledger. It dispatches; each rule stands in the file of its subject.
+
+use super::{Answer, Command, Entry, Event, Happening, Refusal, Refused, Settings, State, invariant};
+use crate::types::{IncidentId, LogIndex, NodeId, Term, WallTime};
+use std::collections::BTreeSet;
+
+/// How many refusals are kept.
+const REFUSALS_KEPT: usize = 200;
+/// How many closed incidents are kept.
+const INCIDENTS_KEPT: usize = 200;
+
+/// Where and when an entry is applied: what every rule may use besides the state and the command.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub index: LogIndex,
+    /// The term of the log entry itself: that of the leader that proposed it.
+    pub term: Term,
+    pub at: WallTime,
+}
+
+/// Applies one committed entry. Total: every command has an answer, and a refusal changes nothing but the list of
+/// refusals.
+pub fn apply(state: &mut State, index: LogIndex, term: Term, entry: &Entry) -> Answer {
+    let moment = Moment { index, term, at: entry.at };
+    let result = dispatch(state, moment, &entry.command);
+    state.applied = index;
+    let answer = match result {
+        Ok(event) => Answer::Done(event),
+        Err(refusal) => {
+            state.note_refusal(moment, &entry.command, refusal.clone());
+            Answer::Refused(refusal)
+        }
+    };
+    state.forget_old();
+    let broken = invariant::violations(state);
+    assert!(broken.is_empty(), "the ledger broke its own rules at {index} with {:?}: {broken:?}", entry.command);
+    answer
+}
+
+/// A membership entry was committed: one set, or both halves of a joint one.
+pub fn set_voters(state: &mut State, index: LogIndex, voters: Vec<BTreeSet<NodeId>>) {
+    state.voters = voters;
+    state.applied = index;
+}
+
+fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Refusal> {
+    if let Command::Seed { settings } = command {
+        return state.seed(settings);
+    }
+    if state.settings.is_none() {
+        return Err(Refusal::NotSeeded);
+    }
+    match command.clone() {
+        Command::Seed { .. } => unreachable!("handled above"),
+        Command::Join { node, boot, machine, claims } => state.join(m, node, boot, machine, &claims),
+        Command::DeclareDead { target, incarnation, term, round, answers } => {
+            state.declare_dead(m, target, incarnation, term, round, answers)
+        }
+        Command::OpenFence { target, boot, reason } => state.open_fence_on_order(m, target, boot, &reason),
+        Command::Order { fence, term, level, round, orders } => state.order(m, fence, term, level, round, orders),
+        Command::OrderDone { fence, order, run } => state.order_done(m, fence, order, run),
+        Command::NextLevel { fence, term, level, round, why } => state.next_level(m, fence, term, level, round, why),
+        Command::HumanConfirm { incident, target, who, force } => state.human_confirm(m, incident, &target, who, force),
+        Command::Refute { fence, level, by, channel, what } => state.refute(m, fence, level, by, channel, what),
+        Command::Assisted { fence, agent, node, action, run } => state.assisted(m, fence, agent, node, action, run),
+        Command::Lift { fence, who, power_on } => state.lift(m, fence, who, power_on),
+        Command::CloseFence { fence } => state.close_fence(m, fence),
+        Command::Create { service, node, boot, incarnation } => state.create(m, service, node, boot, incarnation),
+        Command::Appoint { service, prior, node, boot, incarnation, basis, seals, why } => {
+            let to = super::Holder { node, boot, incarnation };
+            state.appoint(m, service, prior, to, basis, seals, why)
+        }
+        Command::Promoting { service, epoch, node, incarnation, timeline } => {
+            state.promoting(m, service, epoch, node, incarnation, timeline)
+        }
+        Command::Installed { service, epoch, node, incarnation, system, position } => {
+            state.installed(m, service, epoch, node, incarnation, system, position)
+        }
+        Command::Release { service, epoch, node, boot, incarnation, position, why } => {
+            let by = super::Holder { node, boot, incarnation };
+            state.release(m, service, epoch, by, position, why)
+        }
+        Command::Switchover { service, epoch, to, who } => state.switchover(m, service, epoch, to, who),
+        Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
+        Command::Pause { service, who } => state.pause(m, service, who),
+        Command::Resume { service, who } => state.resume(m, service, who),
+        Command::Renewed { service, epoch, resumed } => state.renewed(service, epoch, resumed),
+        Command::Rejoined { service, epoch, node, how, kept } => state.rejoined(m, service, epoch, node, how, kept),
+    }
+}
+
+impl State {
+    fn seed(&mut self, settings: &Settings) -> Result<Event, Refusal> {
+        if self.settings.is_some() {
+            return Err(Refusal::AlreadySeeded);
+        }
+        self.settings = Some(settings.clone());
+        Ok(Event::Seeded)
+    }
+
+    /// The settings; `dispatch` lets nothing else through before they are there.
+    pub(super) fn set(&self) -> &Settings {
+        self.settings.as_ref().expect("dispatch refuses every other command before Seed")
+    }
+
+    /// Records a step of an incident.
+    pub(super) fn record(&mut self, incident: IncidentId, m: Moment, what: Happening) {
+        if let Some(incident) = self.incidents.get_mut(&incident) {
+            incident.steps.push(super::StepRecord { at: m.at, index: m.index, what });
+        }
+    }
+
+    /// Keeps the refusal, and records it with the incident that it concerns (S7: refusals too). The same refusal again
+    /// and again is kept once.
+    fn note_refusal(&mut self, m: Moment, command: &Command, refusal: Refusal) {
+        let name = command.name().to_owned();
+        let repeated = self.refusals.back().is_some_and(|r| r.command == name && r.refusal == refusal);
+        if repeated {
+            return;
+        }
+        self.refusals.push_back(Refused { index: m.index, at: m.at, command: name.clone(), refusal: refusal.clone() });
+        if let Some(incident) = self.incident_of(command) {
+            self.record(incident, m, Happening::Refused { command: name, refusal });
+        }
+    }
+
+    fn incident_of(&self, command: &Command) -> Option<IncidentId> {
+        if let Some(fence) = command.fence() {
+            return self.fences.get(&fence).map(|f| f.incident);
+        }
+        command.service().and_then(|s| self.services.get(s)).and_then(|s| s.incident)
+    }
+
+    fn forget_old(&mut self) {
+        while self.refusals.len() > REFUSALS_KEPT {
+            self.refusals.pop_front();
+        }
+        while self.incidents.len() > INCIDENTS_KEPT {
+            let in_use: BTreeSet<IncidentId> = self
+                .fences
+                .values()
+                .filter(|f| f.is_open())
+                .map(|f| f.incident)
+                .chain(self.services.values().filter_map(|s| s.incident))
+                .collect();
+            let Some(oldest) = self.incidents.keys().find(|id| !in_use.contains(id)).copied() else { break };
+            self.incidents.remove(&oldest);
+            self.fences.retain(|_, f| f.is_open() || f.incident != oldest);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The appointment: S2 and S9 as one function. Nothing else in the program may grant one.
+
+use super::apply::Moment;
+use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
+use crate::types::{Boot, Epoch, FenceId, Incarnation, LogIndex, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
+use crate::config::Role;
+use std::collections::BTreeMap;
+
+/// The proof that an epoch is over. Only `State::prove_over` makes one, and only an appointment spends one.
+struct EpochOver {
+    basis: String,
+    fence: Option<FenceId>,
+    checks: BTreeMap<NodeName, CheckAnswer>,
+}
+
+impl State {
+    /// Epoch 1 of a service that does not exist yet: nothing is before it.
+    pub(super) fn create(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        node: NodeName,
+        boot: Boot,
+        incarnation: Incarnation,
+    ) -> Result<Event, Refusal> {
+        match self.set().services.get(&service) {
+            None => return Err(Refusal::UnknownService { service }),
+            Some(false) => {
+                return Err(Refusal::NotAllowed { why: format!("{service} is not to be made by initdb") });
+            }
+            Some(true) => {}
+        }
+        if let Some(existing) = self.services.get(&service) {
+            return Err(Refusal::Exists { service, epoch: existing.epoch });
+        }
+        let holder = Holder { node, boot, incarnation };
+        self.check_appointee(&holder)?;
+        let record = Service {
+            epoch: Epoch(1),
+            holder: Some(holder.clone()),
+            phase: Phase::Creating,
+            over: None,
+            system: None,
+            timeline: Timeline(0),
+            sealed_at: Lsn(0),
+            moving: None,
+            paused: false,
+            unproven_resume: None,
+            history: Vec::new(),
+            incident: None,
+        };
+        self.services.insert(service, record);
+        debug_assert!(m.index > LogIndex(0));
+        Ok(Event::Appointed { epoch: Epoch(1) })
+    }
+
+    /// S2: the previous epoch is over, in the ledger, before the next one begins.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one command, already taken apart")]
+    pub(super) fn appoint(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        prior: Epoch,
+        to: Holder,
+        basis: Basis,
+        seals: BTreeMap<NodeName, Seal>,
+        why: String,
+    ) -> Result<Event, Refusal> {
+        let record = self.services.get(&service).ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        if record.epoch != prior {
+            return Err(Refusal::OldEpoch { service, epoch: prior, current: record.epoch });
+        }
+        if record.paused {
+            return Err(Refusal::Paused { service });
+        }
+        let proof = self.prove_over(m.term, &service, record, &basis)?;
+        self.check_appointee(&to)?;
+        let seal = seals.get(&to.node);
+        check_lineage(record, &to.node, seal)?;
+        let sealed_at = seal.map_or(Lsn(0), |s| s.end.lsn);
+        let positions = seals.iter().map(|(node, s)| (node.clone(), s.end)).collect();
+        let incident = record.incident;
+        let epoch = prior.next();
+        let record = self.services.get_mut(&service).expect("just seen");
+        record.epoch = epoch;
+        record.holder = Some(to.clone());
+        record.phase = Phase::Appointed;
+        record.over = None;
+        record.sealed_at = sealed_at;
+        record.moving = None;
+        record.unproven_resume = None;
+        if let Some(fence) = proof.fence {
+            let fence = self.fences.get_mut(&fence).expect("prove_over has seen it");
+            fence.used = true;
+            fence.checks = proof.checks.clone();
+        }
+        if let Some(incident) = incident {
+            let EpochOver { basis, checks, .. } = proof;
+            let what = Happening::Appointed { service, epoch, node: to.node, basis, positions, checks, why };
+            self.record(incident, m, what);
+        }
+        Ok(Event::Appointed { epoch })
+    }
+
+    /// S2 and S9: released, or fenced by something that ends an epoch and looked at again in the present term.
+    fn prove_over(
+        &self,
+        term: Term,
+        service: &ServiceName,
+        record: &Service,
+        basis: &Basis,
+    ) -> Result<EpochOver, Refusal> {
+        match (basis, &record.over) {
+            (Basis::Released, Some(Over::Released { at_join, .. })) => {
+                let basis = if *at_join { "its release at the join of a later start" } else { "its release" };
+                Ok(EpochOver { basis: basis.to_owned(), fence: None, checks: BTreeMap::new() })
+            }
+            (Basis::Released, None) => {
+                Err(Refusal::EpochNotOver { service: service.clone(), epoch: record.epoch })
+            }
+            (Basis::Fenced { fence, term: asked_in, checks }, _) => {
+                if *asked_in != term {
+                    return Err(Refusal::OldTerm { based_on: *asked_in, term });
+                }
+                self.check_fence(*fence, record, checks)?;
+                Ok(EpochOver { basis: format!("fence {fence}"), fence: Some(*fence), checks: checks.clone() })
+            }
+        }
+    }
+
+    /// The fence is confirmed, for the very boot that holds the epoch, and its check was answered by a majority that
+    /// includes every voter that still heard the node.
+    fn check_fence(
+        &self,
+        fence: FenceId,
+        record: &Service,
+        checks: &BTreeMap<NodeName, CheckAnswer>,
+    ) -> Result<(), Refusal> {
+        let f = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
+        let holds = record.holder.as_ref().is_some_and(|h| h.node == f.target && h.boot == f.boot);
+        if f.state != FenceState::Confirmed || f.confirmed.is_none() || !holds {
+            return Err(Refusal::NotFenced { fence, epoch: record.epoch });
+        }
+        for (node, answer) in checks {
+            if let CheckAnswer::Refuted { what, .. } = answer {
+                return Err(Refusal::CheckRefuted { fence, node: node.clone(), what: what.clone() });
+            }
+        }
+        if !self.is_majority(checks.keys().filter(|n| **n != f.target)) {
+            return Err(Refusal::NotChecked { fence, missing: "a majority of all voters".to_owned() });
+        }
+        let still_there = |node: &NodeName, inc: &Incarnation| {
+            self.nodes.get(node).is_some_and(|n| n.incarnation == *inc && n.life == Life::Up)
+        };
+        match f.heard_by.iter().find(|(node, inc)| still_there(node, inc) && !checks.contains_key(*node)) {
+            Some((node, _)) => {
+                Err(Refusal::NotChecked { fence, missing: format!("{node}, which still heard the node") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// S4 and H1.11: the present incarnation of a living database node, against which no fence may act.
+    fn check_appointee(&self, to: &Holder) -> Result<(), Refusal> {
+        let no = |why: &str| Err(Refusal::NotEligible { node: to.node.clone(), why: why.to_owned() });
+        match self.set().nodes.get(&to.node) {
+            None => return Err(Refusal::UnknownNode { node: to.node.clone() }),
+            Some(n) if n.role == Role::Witness => return no("it is a witness"),
+            Some(_) => {}
+        }
+        let Some(record) = self.present(&to.node, to.incarnation).filter(|n| n.boot == to.boot) else {
+            return Err(Refusal::OldIncarnation { node: to.node.clone(), incarnation: to.incarnation });
+        };
+        if record.life == Life::Dead {
+            return no("it is declared dead");
+        }
+        if self.is_fenced(&to.node, &to.boot) {
+            return no("its present boot is fenced");
+        }
+        if self.off_may_land(&to.node) {
+            return no("an `off` against it may still be under way");
+        }
+        Ok(())
+    }
+}
+
+/// Lineage comes first: the appointee's WAL descends from the timeline that was last promoted to, in the same
+/// database. The node that held the epoch itself has everything and needs no report.
+fn check_lineage(record: &Service, node: &NodeName, seal: Option<&Seal>) -> Result<(), Refusal> {
+    let no = |why: String| Err(Refusal::NotEligible { node: node.clone(), why });
+    let Some(seal) = seal else {
+        let held = record.holder.as_ref().is_some_and(|h| &h.node == node);
+        return if held { Ok(()) } else { no("it gave no sealed report".to_owned()) };
+    };
+    if record.system.is_some_and(|system| system != seal.system) {
+        return no(format!("its database is another one (system identifier {})", seal.system));
+    }
+    if record.timeline > Timeline(0) && !seal.history.descends_from(seal.end, record.timeline) {
+        return no(format!("its WAL ends at {} and does not descend from timeline {}", seal.end, record.timeline));
+    }
+    Ok(())
+}

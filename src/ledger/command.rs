@@ -1,0 +1,260 @@
+//! The entries of the log: what may be proposed, and what is answered. Every command carries what it is based on
+//! (epoch, incarnation, boot, fence, term, round), so that a late or repeated one is refused (S4).
+
+use super::{Refusal, Settings};
+use crate::types::{
+    AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, IncidentId, Incarnation, NodeName, PeerView,
+    Position, Round, Seal, ServiceName, SystemId, Term, Timeline, WallTime,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The leader's time of day when it took the proposal: for people, never decided upon.
+    pub at: WallTime,
+    pub command: Command,
+}
+
+/// What a voter saw when it looked again, with how long each channel had been silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    pub view: PeerView,
+    pub silent_ms: BTreeMap<ChannelName, u64>,
+}
+
+/// What a joining daemon says of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Which machine: the same after a reboot, another on every other host.
+    pub id: String,
+    pub is_virtual: bool,
+    /// The watchdog's time-out as read back, where one is armed before every lease.
+    pub watchdog: Option<Duration>,
+}
+
+/// What a joining daemon says of an epoch that an earlier incarnation of its node held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub epoch: Epoch,
+    pub state: ClaimState,
+}
+
+/// Adopted or over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimState {
+    /// Same boot, its lease still valid: the epoch passes on to the new incarnation.
+    Adopted,
+    /// The database's cgroup is empty and the tombstone is written: a release.
+    Over { position: Option<Position> },
+}
+
+/// One fence order to be issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewOrder {
+    pub agent: AgentName,
+    pub action: AgentAction,
+    pub executor: NodeName,
+}
+
+/// Why a node is to be fenced without a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceReason {
+    /// `regent fence NODE` or `regent failover`.
+    Operator { who: String },
+    /// It lost its lease and says nothing; a majority relayed no renewal (`on_lapsed = "fence"`).
+    Lapsed { service: ServiceName, epoch: Epoch },
+}
+
+/// A voter's answer to the check of a confirmed fence (S9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckAnswer {
+    /// Watched for as long as its detector needs; nothing contradicts the fence.
+    Holds,
+    /// Two signs of life after the confirmation.
+    Refuted { channel: ChannelName, what: String },
+}
+
+/// On what an appointment rests (S2): only these two can end the epoch before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The holder's own final word.
+    Released,
+    /// A confirmed fence of the holder's boot, checked in the present term.
+    Fenced { fence: FenceId, term: Term, checks: BTreeMap<NodeName, CheckAnswer> },
+}
+
+/// What may be proposed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The first entry: the safety values.
+    Seed { settings: Box<Settings> },
+    /// A starting daemon. Answered with its incarnation.
+    Join { node: NodeName, boot: Boot, machine: Machine, claims: BTreeMap<ServiceName, Claim> },
+    /// The close of a round (S3).
+    DeclareDead {
+        target: NodeName,
+        incarnation: Incarnation,
+        term: Term,
+        round: Round,
+        answers: BTreeMap<NodeName, Sighting>,
+    },
+    /// Fence a node without a verdict.
+    OpenFence { target: NodeName, boot: Boot, reason: FenceReason },
+    /// Runs of agents for one fence, committed before they start.
+    Order { fence: FenceId, term: Term, level: Option<u32>, round: u32, orders: Vec<NewOrder> },
+    /// How one order ended.
+    OrderDone { fence: FenceId, order: u32, run: AgentRun },
+    /// The current level is given up: go on with the next (after the last: the first, in the next round).
+    NextLevel { fence: FenceId, term: Term, level: u32, round: u32, why: String },
+    /// A person vouches for one open incident.
+    HumanConfirm { incident: IncidentId, target: NodeName, who: String, force: bool },
+    /// A check found life (S9).
+    Refute { fence: FenceId, level: Option<u32>, by: NodeName, channel: ChannelName, what: String },
+    /// What an assistant did on one voter.
+    Assisted { fence: FenceId, agent: AgentName, node: NodeName, action: AgentAction, run: AgentRun },
+    /// Undo the fence: assistants are lifted, `on` may be ordered.
+    Lift { fence: FenceId, who: String, power_on: bool },
+    /// Nothing of the fence is left.
+    CloseFence { fence: FenceId },
+    /// Epoch 1 of a service that does not exist yet.
+    Create { service: ServiceName, node: NodeName, boot: Boot, incarnation: Incarnation },
+    /// Make a node the primary of the next epoch.
+    Appoint {
+        service: ServiceName,
+        prior: Epoch,
+        node: NodeName,
+        boot: Boot,
+        incarnation: Incarnation,
+        basis: Basis,
+        seals: BTreeMap<NodeName, Seal>,
+        why: String,
+    },
+    /// The appointee is about to end recovery.
+    Promoting { service: ServiceName, epoch: Epoch, node: NodeName, incarnation: Incarnation, timeline: Timeline },
+    /// The appointee accepted a write.
+    Installed {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        incarnation: Incarnation,
+        system: SystemId,
+        position: Position,
+    },
+    /// The holder's final word; anyone may propose it for the holder.
+    Release {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        boot: Boot,
+        incarnation: Incarnation,
+        position: Option<Position>,
+        why: String,
+    },
+    /// A planned move.
+    Switchover { service: ServiceName, epoch: Epoch, to: Option<NodeName>, who: String },
+    /// The planned move is given up before the holder released.
+    CancelSwitchover { service: ServiceName, epoch: Epoch, why: String },
+    Pause { service: ServiceName, who: String },
+    Resume { service: ServiceName, who: String },
+    /// The holder has renewed its lease after a `Resume`: from now on `lease` can confirm again.
+    Renewed { service: ServiceName, epoch: Epoch, resumed: u64 },
+    /// A node came back as a standby: what was done, and where divergent WAL is kept.
+    Rejoined { service: ServiceName, epoch: Epoch, node: NodeName, how: String, kept: Option<String> },
+}
+
+/// What an accepted command did, for those who wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    Seeded,
+    Joined { incarnation: Incarnation },
+    Declared { target: NodeName, fence: Option<FenceId> },
+    FenceOpened { fence: FenceId, incident: IncidentId },
+    Ordered { fence: FenceId, orders: Vec<u32> },
+    OrderEnded { fence: FenceId, confirmed: bool },
+    Confirmed { fence: FenceId },
+    Refuted { fence: FenceId },
+    Appointed { epoch: Epoch },
+    SwitchoverStarted { incident: IncidentId },
+    /// Recorded; nothing more to say.
+    Noted,
+}
+
+/// The answer to a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Done(Event),
+    Refused(Refusal),
+}
+
+impl Command {
+    /// The command's name, as logs and refusals show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Seed { .. } => "Seed",
+            Command::Join { .. } => "Join",
+            Command::DeclareDead { .. } => "DeclareDead",
+            Command::OpenFence { .. } => "OpenFence",
+            Command::Order { .. } => "Order",
+            Command::OrderDone { .. } => "OrderDone",
+            Command::NextLevel { .. } => "NextLevel",
+            Command::HumanConfirm { .. } => "HumanConfirm",
+            Command::Refute { .. } => "Refute",
+            Command::Assisted { .. } => "Assisted",
+            Command::Lift { .. } => "Lift",
+            Command::CloseFence { .. } => "CloseFence",
+            Command::Create { .. } => "Create",
+            Command::Appoint { .. } => "Appoint",
+            Command::Promoting { .. } => "Promoting",
+            Command::Installed { .. } => "Installed",
+            Command::Release { .. } => "Release",
+            Command::Switchover { .. } => "Switchover",
+            Command::CancelSwitchover { .. } => "CancelSwitchover",
+            Command::Pause { .. } => "Pause",
+            Command::Resume { .. } => "Resume",
+            Command::Renewed { .. } => "Renewed",
+            Command::Rejoined { .. } => "Rejoined",
+        }
+    }
+
+    /// The fence that it is about.
+    pub fn fence(&self) -> Option<FenceId> {
+        match self {
+            Command::Order { fence, .. }
+            | Command::OrderDone { fence, .. }
+            | Command::NextLevel { fence, .. }
+            | Command::Refute { fence, .. }
+            | Command::Assisted { fence, .. }
+            | Command::Lift { fence, .. }
+            | Command::CloseFence { fence } => Some(*fence),
+            _ => None,
+        }
+    }
+
+    /// The service that it is about.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Command::Create { service, .. }
+            | Command::Appoint { service, .. }
+            | Command::Promoting { service, .. }
+            | Command::Installed { service, .. }
+            | Command::Release { service, .. }
+            | Command::Switchover { service, .. }
+            | Command::CancelSwitchover { service, .. }
+            | Command::Pause { service, .. }
+            | Command::Resume { service, .. }
+            | Command::Renewed { service, .. }
+            | Command::Rejoined { service, .. } => Some(service),
+            _ => None,
+        }
+    }
+}

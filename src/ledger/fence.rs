@@ -1,0 +1,511 @@
+//! Fences: opened by a verdict or on order, tried level by level, confirmed, refuted, voided, lifted, closed.
+//! The appointment that uses one is in `appoint.rs`; running an agent is `crate::action`.
+
+use super::apply::Moment;
+use super::settings::LEASE;
+use super::{
+    Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder, Order,
+    OrderState, Outcome, Refusal, State,
+};
+use crate::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, FenceId, IncidentId, Incarnation, NodeName,
+    ServiceName, Term,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl State {
+    /// Opens an incident and a fence where epochs hang on the boot. Without one, and without an operator's order, a
+    /// dead node is left alone: nothing hangs on it.
+    pub(super) fn open_fence(
+        &mut self,
+        m: Moment,
+        target: &NodeName,
+        boot: &Boot,
+        kind: IncidentKind,
+        evidence: Happening,
+        heard_by: BTreeMap<NodeName, Incarnation>,
+    ) -> Option<FenceId> {
+        let epochs = self.epochs_of(target, boot);
+        if self.is_fenced(target, boot) || (epochs.is_empty() && kind != IncidentKind::Fencing) {
+            return None;
+        }
+        let why = match kind {
+            IncidentKind::Fencing => "on an operator's order".to_owned(),
+            _ => "it held ".to_owned() + &epochs.iter().map(|(s, e)| format!("epoch {e} of {s}")).collect::<Vec<_>>().join(", "),
+        };
+        let incident = self.open_incident(m, kind, target, epochs.keys().cloned().collect());
+        self.record(incident, m, evidence);
+        self.last_fence = self.last_fence.next();
+        let id = self.last_fence;
+        let opened = Happening::FenceOpened { fence: id, target: target.clone(), boot: boot.clone(), why };
+        self.record(incident, m, opened);
+        for service in epochs.keys() {
+            self.services.get_mut(service).expect("epochs_of lists services of this state").incident = Some(incident);
+        }
+        if let Some(record) = self.nodes.get_mut(target) {
+            record.failures += 1;
+        }
+        let fence = Fence {
+            id,
+            target: target.clone(),
+            boot: boot.clone(),
+            incident,
+            epochs,
+            state: FenceState::Open,
+            level: 0,
+            round: 0,
+            orders: Vec::new(),
+            confirmed: None,
+            heard_by,
+            assisted: BTreeMap::new(),
+            used: false,
+            powered_on: false,
+            refuted: 0,
+            checks: BTreeMap::new(),
+            last_life: None,
+        };
+        self.fences.insert(id, fence);
+        Some(id)
+    }
+
+    pub(super) fn open_incident(
+        &mut self,
+        m: Moment,
+        kind: IncidentKind,
+        subject: &NodeName,
+        services: BTreeSet<ServiceName>,
+    ) -> IncidentId {
+        self.last_incident = self.last_incident.next();
+        let id = self.last_incident;
+        for service in &services {
+            let before = self.services.get(service).and_then(|s| s.incident).and_then(|i| self.incidents.get_mut(&i));
+            if let Some(before) = before.filter(|i| i.outcome == Outcome::Open) {
+                before.outcome = Outcome::Ended { why: format!("goes on in incident {id}") };
+            }
+        }
+        let incident = Incident {
+            id,
+            kind,
+            subject: subject.clone(),
+            services,
+            opened: m.at,
+            outcome: Outcome::Open,
+            steps: Vec::new(),
+        };
+        self.incidents.insert(id, incident);
+        id
+    }
+
+    /// Fencing without a verdict: an operator's order, or a lapsed holder.
+    pub(super) fn open_fence_on_order(
+        &mut self,
+        m: Moment,
+        target: NodeName,
+        boot: Boot,
+        reason: &FenceReason,
+    ) -> Result<Event, Refusal> {
+        let Some(record) = self.nodes.get(&target) else { return Err(Refusal::UnknownNode { node: target }) };
+        if record.boot != boot {
+            return Err(Refusal::OldBoot { node: target, boot });
+        }
+        let incarnation = record.incarnation;
+        if let FenceReason::Lapsed { service, epoch } = reason
+            && self.epochs_of(&target, &boot).get(service) != Some(epoch)
+        {
+            return Err(Refusal::NotHolder { service: service.clone(), epoch: *epoch, node: target });
+        }
+        let evidence = match reason {
+            FenceReason::Operator { who } => {
+                Happening::FenceOpened { fence: self.last_fence.next(), target: target.clone(), boot: boot.clone(), why: format!("asked for by {who}") }
+            }
+            FenceReason::Lapsed { service, epoch } => Happening::FenceOpened {
+                fence: self.last_fence.next(),
+                target: target.clone(),
+                boot: boot.clone(),
+                why: format!("its lease on epoch {epoch} of {service} lapsed and it says nothing"),
+            },
+        };
+        // Everybody may hear it: the check needs every voter that is up.
+        let heard_by = self
+            .nodes
+            .iter()
+            .filter(|(name, r)| **name != target && r.life == Life::Up && self.is_voter(name))
+            .map(|(name, r)| (name.clone(), r.incarnation))
+            .collect();
+        let fence = self.open_fence(m, &target, &boot, IncidentKind::Fencing, evidence, heard_by);
+        let Some(fence) = fence else {
+            return Err(Refusal::NotAllowed { why: format!("{target} is being fenced already") });
+        };
+        debug_assert!(incarnation <= self.last_incarnation);
+        self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
+        Ok(Event::FenceOpened { fence, incident: self.last_incident })
+    }
+
+    fn fence_mut(&mut self, fence: FenceId) -> Result<&mut Fence, Refusal> {
+        self.fences.get_mut(&fence).filter(|f| f.is_open()).ok_or(Refusal::UnknownFence { fence })
+    }
+
+    fn fence_in(&self, fence: FenceId, states: &[FenceState]) -> Result<&Fence, Refusal> {
+        let found = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
+        if states.contains(&found.state) {
+            Ok(found)
+        } else {
+            Err(Refusal::FenceState { fence, state: found.state.to_string() })
+        }
+    }
+
+    /// Nothing runs before its order is committed in the present term.
+    pub(super) fn order(
+        &mut self,
+        m: Moment,
+        fence: FenceId,
+        term: Term,
+        level: Option<u32>,
+        round: u32,
+        orders: Vec<NewOrder>,
+    ) -> Result<Event, Refusal> {
+        if term != m.term {
+            return Err(Refusal::OldTerm { based_on: term, term: m.term });
+        }
+        for order in &orders {
+            self.check_order(fence, level, round, order)?;
+        }
+        let mut numbers = Vec::new();
+        for new in orders {
+            let executor_incarnation = self.nodes.get(&new.executor).map_or(Incarnation(0), |n| n.incarnation);
+            let f = self.fence_mut(fence)?;
+            let number = f.orders.len() as u32;
+            f.powered_on |= new.action == AgentAction::On;
+            f.orders.push(Order {
+                number,
+                agent: new.agent.clone(),
+                action: new.action,
+                executor: new.executor.clone(),
+                executor_incarnation,
+                term,
+                level,
+                round,
+                state: OrderState::Running,
+            });
+            let incident = f.incident;
+            numbers.push(number);
+            let NewOrder { agent, action, executor } = new;
+            self.record(incident, m, Happening::Ordered { fence, order: number, agent, action, executor, level });
+        }
+        Ok(Event::Ordered { fence, orders: numbers })
+    }
+
+    fn check_order(&self, fence: FenceId, level: Option<u32>, round: u32, new: &NewOrder) -> Result<(), Refusal> {
+        let unknown = || Refusal::UnknownAgent { agent: new.agent.clone() };
+        let agent = self.set().agents.get(&new.agent).ok_or_else(unknown)?;
+        if !self.nodes.contains_key(&new.executor) {
+            return Err(Refusal::UnknownNode { node: new.executor.clone() });
+        }
+        let opposite = match new.action {
+            AgentAction::Off => AgentAction::On,
+            AgentAction::On => AgentAction::Off,
+            _ => return Err(unknown()),
+        };
+        let states: &[FenceState] = match new.action {
+            AgentAction::Off => &[FenceState::Open],
+            _ => &[FenceState::Confirmed, FenceState::Void, FenceState::Lifting],
+        };
+        let f = self.fence_in(fence, states)?;
+        if self.fences.values().any(|other| other.target == f.target && other.has_running(opposite)) {
+            return Err(Refusal::OppositeOrder { node: f.target.clone() });
+        }
+        if new.action == AgentAction::On {
+            let others_open = self.fences.values().any(|o| o.target == f.target && o.state == FenceState::Open);
+            if others_open || agent.everywhere {
+                return Err(Refusal::OppositeOrder { node: f.target.clone() });
+            }
+            return Ok(());
+        }
+        self.check_not_paused(f)?;
+        match level {
+            Some(l) if l != f.level || round != f.round => Err(Refusal::OldLevel { fence }),
+            Some(l) if !self.set().levels.get(l as usize).is_some_and(|a| a.contains(&new.agent)) => Err(unknown()),
+            Some(_) if new.agent.as_str() == LEASE => self.check_lease_proves(f),
+            None if !self.set().assist.contains(&new.agent) || agent.everywhere => Err(unknown()),
+            _ => Ok(()),
+        }
+    }
+
+    /// During a pause no fence order is issued, but for an operator's own.
+    fn check_not_paused(&self, f: &Fence) -> Result<(), Refusal> {
+        if self.incidents.get(&f.incident).is_some_and(|i| i.kind == IncidentKind::Fencing) {
+            return Ok(());
+        }
+        let paused = |name: &&ServiceName| self.services.get(*name).is_some_and(|s| s.paused);
+        match f.epochs.keys().find(paused) {
+            Some(service) => Err(Refusal::Paused { service: service.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_lease_proves(&self, f: &Fence) -> Result<(), Refusal> {
+        match self.lease_objection(f) {
+            Some(why) => Err(Refusal::LeaseProvesNothing { node: f.target.clone(), why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Why waiting for the lease would prove nothing about this fence's boot; `None` where it does.
+    pub fn lease_objection(&self, f: &Fence) -> Option<String> {
+        let settings = self.settings.as_ref()?;
+        let machine = self.nodes.get(&f.target).filter(|n| n.boot == f.boot).map(|n| &n.machine);
+        let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
+        if machine.is_virtual && !settings.lease_on_virtual_machine {
+            return Some("it is a virtual machine, whose clock stops with it (lease_on_virtual_machine = true accepts that)".to_owned());
+        }
+        if machine.watchdog.is_none() && !settings.lease_without_watchdog {
+            return Some("it reported no armed watchdog (lease_without_watchdog = true accepts that)".to_owned());
+        }
+        f.epochs.keys().filter_map(|name| Some((name, self.services.get(name)?))).find_map(|(name, s)| {
+            if s.paused {
+                Some(format!("{name} is paused: its leases do not stop the database"))
+            } else if s.unproven_resume.is_some() {
+                Some(format!("{name} was resumed and its holder has not renewed since"))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// How one order ended. When all agents of the level succeeded and no `on` may be under way: confirmed.
+    pub(super) fn order_done(&mut self, m: Moment, fence: FenceId, order: u32, run: AgentRun) -> Result<Event, Refusal> {
+        let found = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
+        let (incident, target) = (found.incident, found.target.clone());
+        let Some(o) = found.orders.get(order as usize).filter(|o| o.is_running()).cloned() else {
+            return Err(Refusal::FenceState { fence, state: "without that order running".to_owned() });
+        };
+        if o.agent.as_str() == LEASE && run.outcome == AgentOutcome::Succeeded {
+            self.check_lease_proves(found)?;
+        }
+        let f = self.fences.get_mut(&fence).expect("just seen");
+        f.orders[order as usize].state = OrderState::Done { run: run.clone() };
+        let ended = Happening::AgentEnded {
+            fence,
+            agent: o.agent,
+            action: o.action,
+            executor: o.executor,
+            outcome: run.outcome,
+            took_ms: run.took.as_millis() as u64,
+            tries: run.tries,
+            output: run.output,
+        };
+        self.record(incident, m, ended);
+        let on_running =
+            self.fences.values().any(|other| other.target == target && other.has_running(AgentAction::On));
+        let confirmed = !on_running && self.level_confirmed(fence);
+        if confirmed {
+            self.confirm_level(m, fence);
+        }
+        Ok(Event::OrderEnded { fence, confirmed })
+    }
+
+    /// Whether every agent of the present level has confirmed in the present round.
+    fn level_confirmed(&self, fence: FenceId) -> bool {
+        let f = &self.fences[&fence];
+        let Some(level) = self.set().levels.get(f.level as usize) else { return false };
+        let succeeded = |agent: &AgentName| {
+            f.orders.iter().any(|o| {
+                &o.agent == agent
+                    && o.action == AgentAction::Off
+                    && o.level == Some(f.level)
+                    && o.round == f.round
+                    && matches!(&o.state, OrderState::Done { run } if run.outcome == AgentOutcome::Succeeded)
+            })
+        };
+        f.state == FenceState::Open && self.set().level_ends_epoch(level) && level.iter().all(succeeded)
+    }
+
+    fn confirm_level(&mut self, m: Moment, fence: FenceId) {
+        let f = &self.fences[&fence];
+        let (level, round, incident) = (f.level, f.round, f.incident);
+        let agents = self.set().levels[level as usize].clone();
+        let kinds = agents.iter().filter_map(|a| self.set().agents.get(a)).map(|a| a.kind).collect();
+        let f = self.fences.get_mut(&fence).expect("just seen");
+        f.state = FenceState::Confirmed;
+        f.confirmed = Some(Confirmation::Level { level, round, kinds });
+        let names: Vec<_> = agents.iter().map(AgentName::as_str).collect();
+        let how = format!("level {} ({})", level + 1, names.join(" and "));
+        self.record(incident, m, Happening::FenceConfirmed { fence, how });
+    }
+
+    pub(super) fn next_level(
+        &mut self,
+        m: Moment,
+        fence: FenceId,
+        term: Term,
+        level: u32,
+        round: u32,
+        why: String,
+    ) -> Result<Event, Refusal> {
+        if term != m.term {
+            return Err(Refusal::OldTerm { based_on: term, term: m.term });
+        }
+        let levels = self.set().levels.len() as u32;
+        let f = self.fence_in(fence, &[FenceState::Open])?;
+        if f.level != level || f.round != round {
+            return Err(Refusal::OldLevel { fence });
+        }
+        if f.orders.iter().any(|o| o.level == Some(level) && o.round == round && o.is_running()) {
+            return Err(Refusal::FenceState { fence, state: "still running an order of that level".to_owned() });
+        }
+        let incident = f.incident;
+        self.advance_level(fence, levels);
+        self.record(incident, m, Happening::LevelFailed { fence, level, round, why });
+        Ok(Event::Noted)
+    }
+
+    fn advance_level(&mut self, fence: FenceId, levels: u32) {
+        let f = self.fences.get_mut(&fence).expect("callers have seen it");
+        f.level += 1;
+        if f.level >= levels {
+            f.level = 0;
+            f.round += 1;
+        }
+    }
+
+    pub(super) fn human_confirm(
+        &mut self,
+        m: Moment,
+        incident: IncidentId,
+        target: &NodeName,
+        who: String,
+        force: bool,
+    ) -> Result<Event, Refusal> {
+        let found = self
+            .fences
+            .values_mut()
+            .find(|f| f.incident == incident && &f.target == target && f.state == FenceState::Open);
+        let Some(f) = found else { return Err(Refusal::NotThatIncident { incident, node: target.clone() }) };
+        f.state = FenceState::Confirmed;
+        let fence = f.id;
+        let how = format!("{who}, who vouches that {target} is off{}", if force { " (forced)" } else { "" });
+        f.confirmed = Some(Confirmation::Human { who, force });
+        self.record(incident, m, Happening::FenceConfirmed { fence, how });
+        Ok(Event::Confirmed { fence })
+    }
+
+    /// S9: signs of life contradict a confirmed fence. The next level is tried; an appointment that already rests on
+    /// it stands, and is never taken back by this.
+    pub(super) fn refute(
+        &mut self,
+        m: Moment,
+        fence: FenceId,
+        level: Option<u32>,
+        by: NodeName,
+        channel: ChannelName,
+        what: String,
+    ) -> Result<Event, Refusal> {
+        let levels = self.set().levels.len() as u32;
+        let f = self.fence_in(fence, &[FenceState::Confirmed])?;
+        let confirmed_at = match &f.confirmed {
+            Some(Confirmation::Level { level, .. }) => Some(*level),
+            _ => None,
+        };
+        if confirmed_at != level {
+            return Err(Refusal::OldLevel { fence });
+        }
+        let incident = f.incident;
+        let f = self.fence_mut(fence)?;
+        f.state = FenceState::Open;
+        f.confirmed = None;
+        f.refuted += 1;
+        f.last_life = Some(channel.clone());
+        if level.is_some() {
+            self.advance_level(fence, levels);
+        }
+        self.record(incident, m, Happening::FenceRefuted { fence, by, channel, what });
+        Ok(Event::Refuted { fence })
+    }
+
+    pub(super) fn assisted(
+        &mut self,
+        m: Moment,
+        fence: FenceId,
+        agent: AgentName,
+        node: NodeName,
+        action: AgentAction,
+        run: AgentRun,
+    ) -> Result<Event, Refusal> {
+        if !self.set().agents.get(&agent).is_some_and(|a| a.everywhere) {
+            return Err(Refusal::UnknownAgent { agent });
+        }
+        let f = self.fence_mut(fence)?;
+        let incident = f.incident;
+        let tried = f.assisted.entry(node.clone()).or_default();
+        match action {
+            // Tried is enough: it may have acted before it failed, so it must be undone.
+            AgentAction::Off => {
+                tried.insert(agent.clone());
+            }
+            AgentAction::On if run.outcome == AgentOutcome::Succeeded => {
+                tried.remove(&agent);
+            }
+            _ => {}
+        }
+        f.assisted.retain(|_, agents| !agents.is_empty());
+        let took_ms = run.took.as_millis() as u64;
+        let AgentRun { outcome, tries, output, .. } = run;
+        let ended =
+            Happening::AgentEnded { fence, agent, action, executor: node, outcome, took_ms, tries, output };
+        self.record(incident, m, ended);
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn lift(&mut self, m: Moment, fence: FenceId, who: String, power_on: bool) -> Result<Event, Refusal> {
+        let f = self.fence_in(fence, &[FenceState::Open, FenceState::Confirmed, FenceState::Void])?;
+        let hangs = self.epochs_of(&f.target, &f.boot);
+        if let Some((service, epoch)) = hangs.into_iter().next() {
+            return Err(Refusal::EpochNotOver { service, epoch });
+        }
+        let f = self.fence_mut(fence)?;
+        f.state = FenceState::Lifting;
+        f.confirmed = None;
+        // Power is given back once an incident, where the policy or the operator wants it.
+        f.powered_on |= !power_on;
+        let incident = f.incident;
+        self.record(incident, m, Happening::FenceLifting { fence, who });
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn close_fence(&mut self, m: Moment, fence: FenceId) -> Result<Event, Refusal> {
+        let f = self.fence_in(fence, &[FenceState::Lifting, FenceState::Void])?;
+        if !f.assisted.is_empty() || f.orders.iter().any(Order::is_running) {
+            return Err(Refusal::FenceState { fence, state: "not yet undone everywhere".to_owned() });
+        }
+        let incident = f.incident;
+        self.fence_mut(fence)?.state = FenceState::Closed;
+        self.record(incident, m, Happening::FenceClosed { fence });
+        let i = self.incidents.get_mut(&incident);
+        if let Some(i) = i.filter(|i| i.outcome == Outcome::Open && i.services.is_empty()) {
+            i.outcome = Outcome::Ended { why: "the fence was lifted".to_owned() };
+        }
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn void_fence(&mut self, m: Moment, fence: FenceId, why: &str) {
+        let Some(f) = self.fences.get_mut(&fence) else { return };
+        f.state = FenceState::Void;
+        f.confirmed = None;
+        let incident = f.incident;
+        self.record(incident, m, Happening::FenceVoid { fence, why: why.to_owned() });
+    }
+
+    /// A fence whose epochs have all ended otherwise is not needed any more.
+    pub(super) fn void_fences_without_epochs(&mut self, m: Moment, node: &NodeName, why: &str) {
+        let idle: Vec<_> = self
+            .fences
+            .values()
+            .filter(|f| &f.target == node && matches!(f.state, FenceState::Open | FenceState::Confirmed))
+            .filter(|f| !f.epochs.is_empty() && self.epochs_of(&f.target, &f.boot).is_empty())
+            .map(|f| f.id)
+            .collect();
+        for id in idle {
+            self.void_fence(m, id, why);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Joining and dying: who a node is (boot, incarnation), and the verdict on an incarnation (S3).
+//! What follows a verdict for its epochs is in `fence.rs`.
+
+use super::apply::Moment;
+use super::{Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal, Sighting, State};
+use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl State {
+    /// A starting daemon: identity first, then what became of the epochs that earlier incarnations held.
+    pub(super) fn join(
+        &mut self,
+        m: Moment,
+        node: NodeName,
+        boot: Boot,
+        machine: Machine,
+        claims: &BTreeMap<ServiceName, Claim>,
+    ) -> Result<Event, Refusal> {
+        if !self.set().nodes.contains_key(&node) {
+            return Err(Refusal::UnknownNode { node });
+        }
+        if let Some(record) = self.nodes.get(&node) {
+            if record.past_boots.contains(&boot) {
+                return Err(Refusal::OldBoot { node, boot });
+            }
+            if record.life == Life::Up && record.machine.id != machine.id {
+                return Err(Refusal::OtherMachine { node, machine: record.machine.id.clone() });
+            }
+        }
+        let held = self.held_by(&node);
+        for (service, epoch) in &held {
+            self.check_claim(&node, &boot, service, *epoch, claims.get(service))?;
+        }
+        self.last_incarnation = self.last_incarnation.next();
+        let incarnation = self.last_incarnation;
+        self.succeed(&node, boot.clone(), incarnation, machine);
+        let incidents: BTreeSet<_> =
+            self.fences.values().filter(|f| f.target == node && f.is_open()).map(|f| f.incident).collect();
+        for incident in incidents {
+            self.record(incident, m, Happening::Joined { node: node.clone(), boot: boot.clone(), incarnation });
+        }
+        for (service, epoch) in held {
+            let Some(claim) = claims.get(&service) else { continue };
+            self.settle_claim(m, &node, &service, epoch, claim.state, incarnation);
+        }
+        self.void_fences_of_past_boots(m, &node, &boot);
+        Ok(Event::Joined { incarnation })
+    }
+
+    /// The epochs that any boot of this node holds and that are not over.
+    fn held_by(&self, node: &NodeName) -> BTreeMap<ServiceName, Epoch> {
+        self.services
+            .iter()
+            .filter(|(_, s)| s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == node))
+            .map(|(name, s)| (name.clone(), s.epoch))
+            .collect()
+    }
+
+    fn check_claim(
+        &self,
+        node: &NodeName,
+        boot: &Boot,
+        service: &ServiceName,
+        epoch: Epoch,
+        claim: Option<&Claim>,
+    ) -> Result<(), Refusal> {
+        let Some(claim) = claim.filter(|c| c.epoch == epoch) else {
+            return Err(Refusal::ClaimMissing { node: node.clone(), service: service.clone(), epoch });
+        };
+        if claim.state != ClaimState::Adopted {
+            return Ok(());
+        }
+        let why = match self.nodes.get(node) {
+            Some(record) if &record.boot != boot => "it was held by another boot",
+            Some(record) if record.life == Life::Dead => "its holder was declared dead",
+            Some(_) if self.is_fenced(node, boot) => "its boot is being fenced",
+            Some(_) => return Ok(()),
+            None => "its holder never joined",
+        };
+        Err(Refusal::CannotAdopt { service: service.clone(), epoch, why: why.to_owned() })
+    }
+
+    fn succeed(&mut self, node: &NodeName, boot: Boot, incarnation: Incarnation, machine: Machine) {
+        let (mut past_boots, failures) =
+            self.nodes.remove(node).map_or((BTreeSet::new(), 0), |old| {
+                let mut past = old.past_boots;
+                if old.boot != boot {
+                    past.insert(old.boot);
+                    // What assistants had set on that boot went with it.
+                    for fence in self.fences.values_mut() {
+                        fence.assisted.remove(node);
+                    }
+                }
+                (past, old.failures)
+            });
+        while past_boots.len() > 64 {
+            past_boots.pop_first();
+        }
+        let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, failures };
+        self.nodes.insert(node.clone(), record);
+    }
+
+    fn settle_claim(
+        &mut self,
+        m: Moment,
+        node: &NodeName,
+        service: &ServiceName,
+        epoch: Epoch,
+        claim: ClaimState,
+        incarnation: Incarnation,
+    ) {
+        let record = self.services.get_mut(service).expect("held_by lists services of this state");
+        match claim {
+            ClaimState::Adopted => {
+                record.holder.as_mut().expect("held_by lists held epochs").incarnation = incarnation;
+            }
+            ClaimState::Over { position } => {
+                record.over = Some(Over::Released { position, at_join: true });
+                let why = "said at its join: its database is closed".to_owned();
+                let what =
+                    Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
+                let incident =
+                    self.incident_for(m, service, node, IncidentKind::LocalFailure);
+                self.record(incident, m, what);
+                self.void_fences_without_epochs(m, node, "its epochs were released at its join");
+            }
+        }
+    }
+
+    /// A new boot of the node voids what was confirmed about the boots before it (H1.2).
+    fn void_fences_of_past_boots(&mut self, m: Moment, node: &NodeName, boot: &Boot) {
+        let old: Vec<_> = self
+            .fences
+            .values()
+            .filter(|f| &f.target == node && &f.boot != boot)
+            .filter(|f| matches!(f.state, FenceState::Open | FenceState::Confirmed))
+            .map(|f| f.id)
+            .collect();
+        for id in old {
+            self.void_fence(m, id, "a new boot of the node joined");
+        }
+    }
+
+    /// The close of a round: S3.
+    pub(super) fn declare_dead(
+        &mut self,
+        m: Moment,
+        target: NodeName,
+        incarnation: Incarnation,
+        term: Term,
+        round: Round,
+        answers: BTreeMap<NodeName, Sighting>,
+    ) -> Result<Event, Refusal> {
+        if term != m.term {
+            return Err(Refusal::OldTerm { based_on: term, term: m.term });
+        }
+        let Some(record) = self.present(&target, incarnation) else {
+            return Err(Refusal::OldIncarnation { node: target, incarnation });
+        };
+        if record.life == Life::Dead {
+            return Err(Refusal::AlreadyDead { node: target });
+        }
+        let suspecting = self.suspecting(&target, incarnation, &answers);
+        if !super::is_majority(&self.voters, &suspecting) {
+            return Err(Refusal::NoDoubleMajority { node: target, suspecting: suspecting.len() });
+        }
+        let boot = record.boot.clone();
+        self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
+        let heard_by = self.heard_by(&target, &answers);
+        let evidence = Happening::DeclaredDead { target: target.clone(), incarnation, round, answers };
+        let fence = self.open_fence(m, &target, &boot, IncidentKind::Failover, evidence, heard_by);
+        Ok(Event::Declared { target, fence })
+    }
+
+    /// S3: the voters, other than the accused, whose answer suspects exactly this incarnation.
+    fn suspecting(
+        &self,
+        target: &NodeName,
+        incarnation: Incarnation,
+        answers: &BTreeMap<NodeName, Sighting>,
+    ) -> BTreeSet<NodeId> {
+        let settings = self.set();
+        answers
+            .iter()
+            .filter(|(voter, _)| *voter != target)
+            .filter(|(_, s)| s.view.incarnation == incarnation)
+            .filter(|(_, s)| s.view.channels.keys().all(|c| settings.channels.contains(c)))
+            .filter(|(_, s)| s.view.suspects(settings.channels.len()))
+            .filter_map(|(voter, _)| settings.nodes.get(voter))
+            .map(|n| n.id)
+            .collect()
+    }
+
+    fn heard_by(&self, target: &NodeName, answers: &BTreeMap<NodeName, Sighting>) -> BTreeMap<NodeName, Incarnation> {
+        answers
+            .iter()
+            .filter(|(voter, s)| *voter != target && s.view.is_heard())
+            .filter_map(|(voter, _)| Some((voter.clone(), self.nodes.get(voter)?.incarnation)))
+            .collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! What happens within an epoch: promotion, installation, release, the planned move, pause and resume.
+
+use super::apply::Moment;
+use super::{EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service, State};
+use crate::config::Role;
+use crate::types::{Epoch, IncidentId, Incarnation, NodeName, Position, ServiceName, SystemId, Timeline};
+use std::collections::BTreeSet;
+
+/// How many past epochs a service remembers, for lineage.
+const EPOCHS_KEPT: usize = 64;
+
+impl State {
+    /// The service, if its present epoch is `epoch` and goes on (S4).
+    fn at_epoch(&mut self, service: &ServiceName, epoch: Epoch) -> Result<&mut Service, Refusal> {
+        let found = self.services.get_mut(service);
+        let record = found.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        if record.epoch != epoch || record.over.is_some() {
+            return Err(Refusal::OldEpoch { service: service.clone(), epoch, current: record.epoch });
+        }
+        Ok(record)
+    }
+
+    fn held(
+        &mut self,
+        service: &ServiceName,
+        epoch: Epoch,
+        node: &NodeName,
+        incarnation: Incarnation,
+    ) -> Result<&mut Service, Refusal> {
+        let record = self.at_epoch(service, epoch)?;
+        if record.holder.as_ref().is_some_and(|h| &h.node == node && h.incarnation == incarnation) {
+            Ok(record)
+        } else {
+            Err(Refusal::NotHolder { service: service.clone(), epoch, node: node.clone() })
+        }
+    }
+
+    /// The incident of the service's present move, or a new one.
+    pub(super) fn incident_for(
+        &mut self,
+        m: Moment,
+        service: &ServiceName,
+        subject: &NodeName,
+        kind: IncidentKind,
+    ) -> IncidentId {
+        let open = self.services.get(service).and_then(|s| s.incident);
+        let open = open.filter(|id| self.incidents.get(id).is_some_and(|i| i.outcome == Outcome::Open));
+        open.unwrap_or_else(|| {
+            let id = self.open_incident(m, kind, subject, BTreeSet::from([service.clone()]));
+            if let Some(record) = self.services.get_mut(service) {
+                record.incident = Some(id);
+            }
+            id
+        })
+    }
+
+    pub(super) fn promoting(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        incarnation: Incarnation,
+        timeline: Timeline,
+    ) -> Result<Event, Refusal> {
+        let record = self.held(&service, epoch, &node, incarnation)?;
+        if record.phase != Phase::Appointed {
+            return Err(Refusal::NotAllowed { why: format!("epoch {epoch} of {service} is past its appointment") });
+        }
+        record.phase = Phase::Promoting { timeline };
+        record.timeline = record.timeline.max(timeline);
+        if let Some(incident) = record.incident {
+            self.record(incident, m, Happening::Promoting { service, epoch, node, timeline });
+        }
+        Ok(Event::Noted)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one command, already taken apart")]
+    pub(super) fn installed(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        incarnation: Incarnation,
+        system: SystemId,
+        position: Position,
+    ) -> Result<Event, Refusal> {
+        let record = self.held(&service, epoch, &node, incarnation)?;
+        if record.system.is_some_and(|known| known != system) {
+            return Err(Refusal::NotEligible { node, why: format!("its database is another one (system identifier {system})") });
+        }
+        if record.phase == Phase::Installed {
+            return Ok(Event::Noted);
+        }
+        record.system = Some(system);
+        record.phase = Phase::Installed;
+        record.timeline = position.timeline;
+        record.history.push(EpochRecord { epoch, node: node.clone(), start: position });
+        if record.history.len() > EPOCHS_KEPT {
+            record.history.remove(0);
+        }
+        if let Some(incident) = record.incident {
+            self.record(incident, m, Happening::Installed { service, epoch, node: node.clone(), position });
+            let found = self.incidents.get_mut(&incident).filter(|i| i.outcome == Outcome::Open);
+            if let Some(incident) = found {
+                incident.outcome = if incident.subject == node {
+                    Outcome::Stayed { on: node, epoch }
+                } else {
+                    Outcome::Moved { to: node, epoch }
+                };
+            }
+        }
+        Ok(Event::Noted)
+    }
+
+    /// The holder's final word: its database's cgroup is empty and its tombstone is written.
+    pub(super) fn release(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        by: Holder,
+        position: Option<Position>,
+        why: String,
+    ) -> Result<Event, Refusal> {
+        let record = self.held(&service, epoch, &by.node, by.incarnation)?;
+        if record.holder.as_ref().is_some_and(|h| h.boot != by.boot) {
+            return Err(Refusal::OldBoot { node: by.node, boot: by.boot });
+        }
+        record.over = Some(Over::Released { position, at_join: false });
+        let planned = record.moving.is_some();
+        let incident = self.incident_for(m, &service, &by.node, IncidentKind::LocalFailure);
+        if !planned && let Some(node) = self.nodes.get_mut(&by.node) {
+            node.failures += 1;
+        }
+        let what = Happening::Released { service, epoch, node: by.node.clone(), position, why };
+        self.record(incident, m, what);
+        self.void_fences_without_epochs(m, &by.node, "its epochs were released");
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn switchover(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        to: Option<NodeName>,
+        who: String,
+    ) -> Result<Event, Refusal> {
+        if let Some(to) = &to {
+            let database = self.set().nodes.get(to).is_some_and(|n| n.role == Role::Database);
+            let up = self.nodes.get(to).is_some_and(|n| n.life == Life::Up);
+            if !database || !up {
+                let why = if database { "it is not up" } else { "it is no database node" };
+                return Err(Refusal::NotEligible { node: to.clone(), why: why.to_owned() });
+            }
+        }
+        let record = self.at_epoch(&service, epoch)?;
+        let Some(holder) = record.holder.clone().filter(|_| record.phase == Phase::Installed) else {
+            return Err(Refusal::NoPrimary { service });
+        };
+        if record.paused {
+            return Err(Refusal::Paused { service });
+        }
+        if record.moving.is_some() {
+            return Err(Refusal::AlreadyMoving { service });
+        }
+        if to.as_ref() == Some(&holder.node) {
+            return Err(Refusal::NotEligible { node: holder.node, why: "it is the primary already".to_owned() });
+        }
+        let incident =
+            self.open_incident(m, IncidentKind::Switchover, &holder.node, BTreeSet::from([service.clone()]));
+        let record = self.services.get_mut(&service).expect("just seen");
+        record.incident = Some(incident);
+        record.moving = Some(Move { to: to.clone(), incident });
+        self.record(incident, m, Happening::SwitchoverAsked { service, epoch, to, who });
+        Ok(Event::SwitchoverStarted { incident })
+    }
+
+    pub(super) fn cancel_switchover(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        why: String,
+    ) -> Result<Event, Refusal> {
+        let record = self.at_epoch(&service, epoch)?;
+        let Some(moving) = record.moving.take() else {
+            return Err(Refusal::NotAllowed { why: format!("{service} is not moving") });
+        };
+        self.record(moving.incident, m, Happening::SwitchoverCancelled { service, why: why.clone() });
+        if let Some(incident) = self.incidents.get_mut(&moving.incident) {
+            incident.outcome = Outcome::Ended { why };
+        }
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn pause(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
+        let record = self.services.get_mut(&service);
+        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        if record.paused {
+            return Err(Refusal::Paused { service });
+        }
+        record.paused = true;
+        if let Some(incident) = record.incident {
+            self.record(incident, m, Happening::Paused { service, who });
+        }
+        Ok(Event::Noted)
+    }
+
+    /// After a resume `lease` proves nothing until the holder itself has renewed (H1.6).
+    pub(super) fn resume(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
+        self.resumes += 1;
+        let number = self.resumes;
+        let record = self.services.get_mut(&service);
+        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        if !record.paused {
+            self.resumes -= 1;
+            return Err(Refusal::NotPaused { service });
+        }
+        record.paused = false;
+        record.unproven_resume = Some(number);
+        if let Some(incident) = record.incident {
+            self.record(incident, m, Happening::Resumed { service, who });
+        }
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn renewed(&mut self, service: ServiceName, epoch: Epoch, resumed: u64) -> Result<Event, Refusal> {
+        let record = self.at_epoch(&service, epoch)?;
+        if record.unproven_resume != Some(resumed) {
+            return Err(Refusal::NotPaused { service });
+        }
+        record.unproven_resume = None;
+        Ok(Event::Noted)
+    }
+
+    pub(super) fn rejoined(
+        &mut self,
+        m: Moment,
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        how: String,
+        kept: Option<String>,
+    ) -> Result<Event, Refusal> {
+        let record = self.at_epoch(&service, epoch)?;
+        let incident = record.incident;
+        if let Some(incident) = incident {
+            self.record(incident, m, Happening::Rejoined { node, how, kept });
+        }
+        Ok(Event::Noted)
+    }
+}

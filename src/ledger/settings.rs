@@ -1,0 +1,134 @@
+//! What safety rests on, as ledger state: the file seeds it once, a command changes it, a differing file is reported
+//! (hazard 1.7: one drifted file must not give two primaries). Not here: per-host paths and preferences.
+
+use crate::config::{Config, OnLapsed, PowerOn, Role};
+use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The cluster-wide values that the safety rules use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub nodes: BTreeMap<NodeName, NodeSettings>,
+    pub channels: BTreeSet<ChannelName>,
+    /// Lease time, counted by the holder from before it asked.
+    pub ttl: Duration,
+    /// Allowed error of clock rates, parts per thousand.
+    pub drift_permille: u32,
+    /// Longest time until an armed watchdog resets its host; zero where none is configured.
+    pub watchdog: Duration,
+    /// The stop ladder at the end of a lease, all rungs together.
+    pub stop: Duration,
+    pub levels: Vec<Vec<AgentName>>,
+    pub assist: Vec<AgentName>,
+    pub agents: BTreeMap<AgentName, AgentSettings>,
+    pub on_lapsed: OnLapsed,
+    pub power_on: PowerOn,
+    pub lease_without_watchdog: bool,
+    pub lease_on_virtual_machine: bool,
+    /// Services, and whether they may be created by initdb.
+    pub services: BTreeMap<ServiceName, bool>,
+}
+
+/// What the ledger knows of a node from the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSettings {
+    pub id: NodeId,
+    pub role: Role,
+}
+
+/// What the ledger knows of a fence agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSettings {
+    pub kind: AgentKind,
+    pub isolates: bool,
+    pub everywhere: bool,
+    pub timeout: Duration,
+}
+
+impl AgentSettings {
+    /// Whether a confirmation by it can end an epoch (design, section 4.5).
+    pub fn ends_epoch(&self) -> bool {
+        match self.kind {
+            AgentKind::Power | AgentKind::Storage | AgentKind::Lease => true,
+            AgentKind::Network | AgentKind::Access => self.isolates,
+        }
+    }
+}
+
+/// The name of the built-in agent that waits for lease and watchdog to have passed.
+pub(super) const LEASE: &str = "lease";
+
+impl Settings {
+    /// The settings that a configuration file seeds. Node ids count from 1 in the order of names.
+    pub fn seed(config: &Config) -> Settings {
+        let ids = (1..).map(NodeId);
+        let mut agents: BTreeMap<_, _> = config
+            .fencing
+            .agents
+            .iter()
+            .map(|(name, a)| {
+                let settings = AgentSettings {
+                    kind: a.kind,
+                    isolates: a.isolates,
+                    everywhere: a.everywhere,
+                    timeout: a.timeout,
+                };
+                (name.clone(), settings)
+            })
+            .collect();
+        let lease = LEASE.parse().expect("a constant, valid name");
+        agents.insert(
+            lease,
+            AgentSettings { kind: AgentKind::Lease, isolates: false, everywhere: false, timeout: Duration::ZERO },
+        );
+        Settings {
+            nodes: config
+                .nodes
+                .iter()
+                .zip(ids)
+                .map(|((name, n), id)| (name.clone(), NodeSettings { id, role: n.role }))
+                .collect(),
+            channels: config.channels().into_iter().collect(),
+            ttl: config.lease.ttl,
+            drift_permille: config.lease.drift_permille,
+            watchdog: config.watchdog.as_ref().map_or(Duration::ZERO, |w| w.timeout),
+            stop: config.lease.stop_immediate + config.lease.stop_kill,
+            levels: config.fencing.levels.clone(),
+            assist: config.fencing.assist.clone(),
+            agents,
+            on_lapsed: config.fencing.on_lapsed,
+            power_on: config.fencing.power_on,
+            lease_without_watchdog: config.fencing.lease_without_watchdog,
+            lease_on_virtual_machine: config.fencing.lease_on_virtual_machine,
+            services: config.services.iter().map(|(name, s)| (name.clone(), s.bootstrap_initdb)).collect(),
+        }
+    }
+
+    /// How long everybody else waits until a lease has surely ended: (ttl + watchdog + stop ladder) x (1 + drift).
+    pub fn lease_wait(&self) -> Duration {
+        (self.ttl + self.watchdog + self.stop) * (1000 + self.drift_permille) / 1000
+    }
+
+    /// How long the holder itself may use a grant, from before it asked: ttl x (1 - drift).
+    pub fn lease_use(&self) -> Duration {
+        self.ttl * (1000 - self.drift_permille.min(1000)) / 1000
+    }
+
+    /// The node with this Raft id.
+    pub fn node_by_id(&self, id: NodeId) -> Option<&NodeName> {
+        self.nodes.iter().find(|(_, n)| n.id == id).map(|(name, _)| name)
+    }
+
+    /// The names of the database nodes.
+    pub fn database_nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().filter(|(_, n)| n.role == Role::Database).map(|(name, _)| name)
+    }
+
+    /// Whether the level can end an epoch: every agent is known, and one of them proves it.
+    pub fn level_ends_epoch(&self, level: &[AgentName]) -> bool {
+        level.iter().all(|a| self.agents.contains_key(a))
+            && level.iter().any(|a| self.agents.get(a).is_some_and(AgentSettings::ends_epoch))
+    }
+}

@@ -1,0 +1,292 @@
+//! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
+//! changes them is `apply` and the files beside it.
+
+use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use crate::types::{
+    AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, IncidentId, Incarnation, LogIndex,
+    Lsn, NodeId, NodeName, Position, ServiceName, SystemId, Term, Timeline, WallTime,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The whole replicated state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub settings: Option<Settings>,
+    /// From Raft's membership: one set, or both halves of a joint one.
+    pub voters: Vec<BTreeSet<NodeId>>,
+    pub nodes: BTreeMap<NodeName, NodeRecord>,
+    pub services: BTreeMap<ServiceName, Service>,
+    pub fences: BTreeMap<FenceId, Fence>,
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    /// The latest refusals, newest last.
+    pub refusals: VecDeque<Refused>,
+    pub last_incarnation: Incarnation,
+    pub last_fence: FenceId,
+    pub last_incident: IncidentId,
+    /// How often any service was resumed: numbers the resumes.
+    pub resumes: u64,
+    pub applied: LogIndex,
+}
+
+/// A refusal as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    pub index: LogIndex,
+    pub at: WallTime,
+    /// The refused command's name.
+    pub command: String,
+    pub refusal: Refusal,
+}
+
+/// Whether the present incarnation of a node counts as living.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    Up,
+    /// A verdict stands. Not taken back for this incarnation.
+    Dead,
+}
+
+/// One node that has joined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub boot: Boot,
+    pub incarnation: Incarnation,
+    pub machine: Machine,
+    pub life: Life,
+    /// Boots before the present one: what they send has no effect.
+    pub past_boots: BTreeSet<Boot>,
+    /// How often it failed as a primary; decides its quarantine.
+    pub failures: u32,
+}
+
+/// Who holds an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub node: NodeName,
+    pub boot: Boot,
+    pub incarnation: Incarnation,
+}
+
+/// How far the holder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Epoch 1: the database is being made.
+    Creating,
+    Appointed,
+    /// About to end recovery, on this timeline.
+    Promoting { timeline: Timeline },
+    /// It accepted a write.
+    Installed,
+}
+
+/// How an epoch ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    Released {
+        position: Option<Position>,
+        /// Said by a later boot or incarnation at its join.
+        at_join: bool,
+    },
+}
+
+/// A planned move of the present epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub to: Option<NodeName>,
+    pub incident: IncidentId,
+}
+
+/// A past or present epoch, for lineage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    pub epoch: Epoch,
+    pub node: NodeName,
+    /// The timeline on which it wrote, and where that began.
+    pub start: Position,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub epoch: Epoch,
+    pub holder: Option<Holder>,
+    pub phase: Phase,
+    /// `None`: the epoch goes on (or it is 0).
+    pub over: Option<Over>,
+    pub system: Option<SystemId>,
+    /// The timeline that was last promoted to, installed or not.
+    pub timeline: Timeline,
+    /// Where WAL stood when the last appointee was chosen.
+    pub sealed_at: Lsn,
+    pub moving: Option<Move>,
+    /// When a switchover released: to whom it should go, and where WAL ended.
+    pub paused: bool,
+    /// The number of the `Resume` after which the holder has not renewed yet: `lease` proves nothing (H1.6).
+    pub unproven_resume: Option<u64>,
+    pub history: Vec<EpochRecord>,
+    /// The incident in which the present move or failover is recorded.
+    pub incident: Option<IncidentId>,
+}
+
+/// How far a fence is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceState {
+    /// Levels are being tried.
+    Open,
+    /// A level (or a person) confirmed.
+    Confirmed,
+    /// A new boot of the node came, or all its epochs ended otherwise: it may no longer be used.
+    Void,
+    /// What it set is being undone.
+    Lifting,
+    Closed,
+}
+
+impl std::fmt::Display for FenceState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FenceState::Open => "open",
+            FenceState::Confirmed => "confirmed",
+            FenceState::Void => "void",
+            FenceState::Lifting => "being lifted",
+            FenceState::Closed => "closed",
+        })
+    }
+}
+
+/// What confirmed a fence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmation {
+    Level { level: u32, round: u32, kinds: BTreeSet<AgentKind> },
+    Human { who: String, force: bool },
+}
+
+impl Confirmation {
+    /// Whether any heartbeat of that boot refutes it (power, a person), or only a writable database does.
+    pub fn demands_silence(&self) -> bool {
+        match self {
+            Confirmation::Level { kinds, .. } => kinds.contains(&AgentKind::Power),
+            Confirmation::Human { .. } => true,
+        }
+    }
+
+    /// A forced human confirmation is not looked at again.
+    pub fn is_forced(&self) -> bool {
+        matches!(self, Confirmation::Human { force: true, .. })
+    }
+}
+
+/// How far one order is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderState {
+    Running,
+    Done { run: AgentRun },
+}
+
+/// One committed run of one agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub number: u32,
+    pub agent: AgentName,
+    pub action: AgentAction,
+    pub executor: NodeName,
+    pub executor_incarnation: Incarnation,
+    pub term: Term,
+    pub level: Option<u32>,
+    pub round: u32,
+    pub state: OrderState,
+}
+
+impl Order {
+    /// Whether it may still act.
+    pub fn is_running(&self) -> bool {
+        self.state == OrderState::Running
+    }
+}
+
+/// One fence of one boot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fence {
+    pub id: FenceId,
+    pub target: NodeName,
+    pub boot: Boot,
+    pub incident: IncidentId,
+    /// The epochs that hung on this boot when it was opened.
+    pub epochs: BTreeMap<ServiceName, Epoch>,
+    pub state: FenceState,
+    pub level: u32,
+    pub round: u32,
+    pub orders: Vec<Order>,
+    pub confirmed: Option<Confirmation>,
+    /// Voters that still heard the node on some channel when it was declared dead: the check needs each of them.
+    pub heard_by: BTreeMap<NodeName, Incarnation>,
+    /// Assistants that were tried, per voter; removed when undone there.
+    pub assisted: BTreeMap<NodeName, BTreeSet<AgentName>>,
+    /// An appointment rests on it.
+    pub used: bool,
+    /// Power `on` was ordered already for this fence (once an incident).
+    pub powered_on: bool,
+    pub refuted: u32,
+    /// The last check answers, for the explanation.
+    pub checks: BTreeMap<NodeName, CheckAnswer>,
+    /// The channel on which life was seen last after a confirmation.
+    pub last_life: Option<ChannelName>,
+}
+
+impl Fence {
+    /// Whether an order of this action may still act.
+    pub fn has_running(&self, action: AgentAction) -> bool {
+        self.orders.iter().any(|o| o.action == action && o.is_running())
+    }
+
+    /// Whether it still needs work (levels, lifting).
+    pub fn is_open(&self) -> bool {
+        self.state != FenceState::Closed
+    }
+}
+
+impl State {
+    /// The present record of a node if `incarnation` is its present one.
+    pub fn present(&self, node: &NodeName, incarnation: Incarnation) -> Option<&NodeRecord> {
+        self.nodes.get(node).filter(|n| n.incarnation == incarnation)
+    }
+
+    /// Whether this boot of the node may be under a fence that acts or has acted.
+    pub fn is_fenced(&self, node: &NodeName, boot: &Boot) -> bool {
+        self.fences.values().any(|f| {
+            &f.target == node && &f.boot == boot && matches!(f.state, FenceState::Open | FenceState::Confirmed)
+        })
+    }
+
+    /// Whether an `off` against this node may still land (H1.11), whatever boot it was meant for.
+    pub fn off_may_land(&self, node: &NodeName) -> bool {
+        self.fences.values().any(|f| &f.target == node && f.has_running(AgentAction::Off))
+    }
+
+    /// The services whose present epoch hangs on this boot of this node: held, or appointed, and not over.
+    pub fn epochs_of(&self, node: &NodeName, boot: &Boot) -> BTreeMap<ServiceName, Epoch> {
+        self.services
+            .iter()
+            .filter(|(_, s)| s.over.is_none())
+            .filter(|(_, s)| s.holder.as_ref().is_some_and(|h| &h.node == node && &h.boot == boot))
+            .map(|(name, s)| (name.clone(), s.epoch))
+            .collect()
+    }
+
+    /// The fence that stands between a service and its next epoch.
+    pub fn fence_of(&self, service: &Service) -> Option<&Fence> {
+        let holder = service.holder.as_ref()?;
+        self.fences.values().rev().find(|f| {
+            f.target == holder.node
+                && f.boot == holder.boot
+                && matches!(f.state, FenceState::Open | FenceState::Confirmed)
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Heartbeats out and in, and the node's doubt in itself (S10).
+
+use super::{Effect, Node, Watchdog};
+use crate::plan::Row;
+use crate::types::{
+    ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, Sight, ServiceHealth,
+};
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The sending side.
+#[derive(Debug)]
+pub(super) struct Beats {
+    next: Instant,
+    sequence: u64,
+    goodbye: Option<Goodbye>,
+    /// What was said last: a change is said at once.
+    said: Option<HeartbeatBody>,
+}
+
+impl Beats {
+    pub fn new(now: Instant) -> Self {
+        Beats { next: now, sequence: 0, goodbye: None, said: None }
+    }
+
+    pub fn restart(&mut self, now: Instant) {
+        *self = Beats { goodbye: self.goodbye, ..Beats::new(now) };
+    }
+
+    pub fn due(&self, joined: bool) -> Option<Instant> {
+        joined.then_some(self.next)
+    }
+}
+
+/// What in a body is worth a heartbeat of its own when it changes: sights and final words.
+fn is_news(before: &HeartbeatBody, after: &HeartbeatBody) -> bool {
+    let sights = |body: &HeartbeatBody| -> BTreeMap<NodeName, (bool, BTreeMap<ChannelName, Sight>)> {
+        body.views.iter().map(|(n, v)| (n.clone(), (v.database_alive, v.channels.clone()))).collect()
+    };
+    let words = |body: &HeartbeatBody| -> Vec<_> {
+        body.health.services.values().map(|h| (h.state == DbState::Primary, h.released, h.holds)).collect()
+    };
+    sights(before) != sights(after) || words(before) != words(after) || before.goodbye != after.goodbye
+}
+
+impl Node {
+    /// The heartbeat timer is the node's pulse: when it is handled late, the node itself was stopped.
+    pub(super) fn notice_lateness(&mut self) {
+        let Some(due) = self.beats.due(self.incarnation.is_some()) else { return };
+        let late = self.now.since(due);
+        if late > self.timing.acceptable_pause / 2 {
+            self.say(format!("this node itself was stopped for {} ms: it doubts itself", late.as_millis()));
+            self.detector.doubt(self.now, late);
+            self.beats.next = self.now;
+        }
+    }
+
+    pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: Heartbeat) {
+        let Heartbeat { node, boot, incarnation, sequence, body, .. } = heartbeat;
+        let newest = self.newest.entry(node.clone()).or_default();
+        *newest = (*newest).max((incarnation, sequence));
+        let known = self.state.nodes.get(&node);
+        if node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation) {
+            self.watch_life(&node, &boot, channel, at, body.as_ref());
+            return;
+        }
+        self.watch_life(&node, &boot, channel, at, body.as_ref());
+        self.detector.heard(at, channel, &node, &boot, incarnation);
+        let Some(body) = body else { return };
+        if let Some(goodbye) = body.goodbye {
+            self.detector.goodbye(self.now, &node, incarnation, goodbye.back_within);
+        }
+        let newer = self.rows.get(&node).is_none_or(|r| r.at <= at || r.incarnation < incarnation);
+        if newer {
+            self.rows.insert(node, Row { at, incarnation, views: body.views, health: body.health });
+        }
+    }
+
+    pub(super) fn refresh_own_row(&mut self) {
+        let Some(incarnation) = self.incarnation else { return };
+        let row = Row { at: self.now, incarnation, views: self.views(), health: self.health() };
+        self.rows.insert(self.me(), row);
+    }
+
+    /// This node's view of its peers, with what its own database knows of theirs.
+    pub(super) fn views(&self) -> BTreeMap<NodeName, PeerView> {
+        let mut views = self.detector.views(self.now);
+        for local in self.databases.values() {
+            if let Some(view) = local.seen.streams_from.as_ref().and_then(|up| views.get_mut(up)) {
+                view.database_alive = true;
+            }
+        }
+        views
+    }
+
+    fn health(&self) -> Health {
+        let services = self.databases.iter().map(|(name, local)| {
+            let holds = local.lease.as_ref().filter(|l| l.is_valid(self.now)).map(|l| l.epoch());
+            let health = ServiceHealth {
+                state: local.seen.state,
+                holds,
+                timeline: local.seen.position.timeline,
+                position: local.seen.position,
+                streams_from: local.seen.streams_from.clone(),
+                released: local.released,
+            };
+            (name.clone(), health)
+        });
+        Health {
+            services: services.collect(),
+            watchdog_armed: self.watchdog == Watchdog::Armed,
+            log_write: self.log_write,
+            self_doubt: self.detector.is_self_doubting(self.now),
+            config_hash: self.config.hash,
+        }
+    }
+
+    /// Sends when it is due, and once more at once when something changed that others wait for.
+    pub(super) fn beat(&mut self) {
+        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
+        let body = HeartbeatBody { views: row.views.clone(), health: row.health.clone(), heard: self.newest.clone(), goodbye: self.beats.goodbye };
+        let due = self.now >= self.beats.next;
+        let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, &body));
+        if !due && !news {
+            return;
+        }
+        if due {
+            let interval = self.config.detector.interval;
+            let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
+            // Early rather than late: the interval is what the others may count on.
+            self.beats.next = self.now + (interval - jitter);
+        }
+        self.beats.sequence += 1;
+        self.beats.said = Some(body.clone());
+        self.effects.push(Effect::Beat(Box::new(Heartbeat {
+            cluster: self.start.cluster.clone(),
+            node: self.me(),
+            boot: self.start.boot.clone(),
+            incarnation,
+            sequence: self.beats.sequence,
+            body: Some(body),
+        })));
+    }
+
+    pub(super) fn say_goodbye(&mut self, back_within: Duration) {
+        self.beats.goodbye = Some(Goodbye { back_within });
+    }
+}

@@ -1,0 +1,246 @@
+//! Driving the keeper of each service: what was seen goes in, one step comes out.
+
+use super::{Effect, Node, PeerResponse};
+use crate::ledger::{Command, Phase};
+use crate::plan::keeper::{self, Step};
+use crate::types::{
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder,
+};
+use std::time::Duration;
+
+/// The pause before a failed action is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Node {
+    pub(super) fn keeper_input(&self, name: &ServiceName) -> Option<keeper::Input<'_>> {
+        let (name, local) = self.databases.get_key_value(name)?;
+        Some(keeper::Input { now: self.now, me: self.identity(), state: &self.state, name, config: &self.config, local })
+    }
+
+    pub(super) fn keep_databases(&mut self) {
+        let names: Vec<_> = self.databases.keys().cloned().collect();
+        for name in names {
+            if !self.is_informed(&name) {
+                self.keeping.insert(name, "waiting for the ledger".to_owned());
+                continue;
+            }
+            let Some(input) = self.keeper_input(&name) else { continue };
+            let step = keeper::keep(&input);
+            self.take_keeper_step(&name, step);
+        }
+    }
+
+    /// Before the ledger is known, only an adopted lease that has ended asks for anything.
+    fn is_informed(&self, name: &ServiceName) -> bool {
+        if self.state.settings.is_some() {
+            return true;
+        }
+        self.kept_until(name).is_some_and(|until| until <= self.now + self.stop_time())
+    }
+
+    fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {
+        if !matches!(step, Step::Wait(_)) {
+            self.keeping.insert(name.clone(), format!("{step:?}"));
+        }
+        match step {
+            Step::Wait(why) => {
+                self.keeping.insert(name.clone(), why);
+            }
+            Step::Db(action) => self.start_action(name, action),
+            Step::StopNow(ladder, why) => self.stop_now(name, ladder, why),
+            Step::Tombstone(epoch) => self.write_tombstone(name, epoch),
+            Step::Release { epoch, position, why } => {
+                let Some(incarnation) = self.incarnation else { return };
+                self.propose(Command::Release {
+                    service: name.clone(),
+                    epoch,
+                    node: self.me(),
+                    boot: self.start.boot.clone(),
+                    incarnation,
+                    position,
+                    why,
+                });
+            }
+            Step::Promoting { epoch, timeline } => {
+                let Some(incarnation) = self.incarnation else { return };
+                let (service, node) = (name.clone(), self.me());
+                self.propose(Command::Promoting { service, epoch, node, incarnation, timeline });
+            }
+            Step::Installed { epoch } => self.installed(name, epoch),
+        }
+    }
+
+    fn installed(&mut self, name: &ServiceName, epoch: Epoch) {
+        let Some(incarnation) = self.incarnation else { return };
+        let seen = &self.databases[name].seen;
+        let (Some(system), position) = (seen.system, self.databases[name].first_write.unwrap_or(seen.position)) else {
+            return;
+        };
+        let (service, node) = (name.clone(), self.me());
+        self.propose(Command::Installed { service, epoch, node, incarnation, system, position });
+    }
+
+    fn start_action(&mut self, name: &ServiceName, action: DbAction) {
+        let now = self.now;
+        let epoch = self.state.services.get(name).map(|s| (s.epoch, s.phase));
+        let Some(local) = self.databases.get_mut(name) else { return };
+        match &action {
+            DbAction::StartPrimary { epoch: held } => {
+                if local.restarts_in != *held {
+                    (local.restarts_in, local.restarts) = (*held, 0);
+                }
+                if epoch.is_some_and(|(_, phase)| phase == Phase::Installed) {
+                    local.restarts += 1;
+                }
+                local.started_as_primary = true;
+            }
+            DbAction::Promote { .. } => local.started_as_primary = true,
+            DbAction::StartStandby { .. } | DbAction::Rejoin { .. } => local.started_as_primary = false,
+            DbAction::Seal => local.sealed = epoch.map(|(e, _)| e),
+            _ => {}
+        }
+        local.running = Some((action.clone(), now));
+        self.say(format!("{name}: {}", keeper::action_name(&action)));
+        self.effects.push(Effect::Db { service: name.clone(), action });
+    }
+
+    fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: String) {
+        self.say(format!("{name}: stopping now: {why}"));
+        if self.databases.get(name).is_some_and(|l| l.running.is_some()) {
+            self.effects.push(Effect::AbortDb { service: name.clone() });
+        }
+        self.start_action(name, DbAction::Stop { ladder });
+    }
+
+    pub(super) fn write_tombstone(&mut self, name: &ServiceName, epoch: Epoch) {
+        let Some(local) = self.databases.get_mut(name) else { return };
+        if local.writing_tombstone.is_some_and(|e| e >= epoch) {
+            return;
+        }
+        local.writing_tombstone = Some(epoch);
+        let released = Released { epoch, position: local.stopped_at };
+        self.effects.push(Effect::Tombstone { service: name.clone(), released });
+    }
+
+    /// The final word is durable: only now is it said.
+    pub(super) fn tombstoned(&mut self, name: &ServiceName, epoch: Epoch) {
+        let now = self.now;
+        let Some(local) = self.databases.get_mut(name) else { return };
+        local.tombstone = local.tombstone.max(epoch);
+        local.released = Some(Released { epoch, position: local.stopped_at });
+        local.writing_tombstone = None;
+        local.lease.iter_mut().for_each(|l| l.drop_lease(now));
+        self.drop_kept(name, epoch);
+    }
+
+    pub(super) fn database_seen(&mut self, name: &ServiceName, seen: Observation) {
+        let now = self.now;
+        let wanted = self.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
+        let Some(local) = self.databases.get_mut(name) else { return };
+        let idle = seen.state == DbState::Standby && wanted.is_some() && seen.streams_from != wanted;
+        local.idle_since = if idle { local.idle_since.or(Some(now)) } else { None };
+        if seen.state == DbState::Primary {
+            local.stopped_at = None;
+        }
+        local.seen = seen;
+    }
+
+    pub(super) fn database_ended(&mut self, name: &ServiceName, action: &DbAction, outcome: DbOutcome) {
+        let now = self.now;
+        let epoch = self.state.services.get(name).map(|s| s.epoch);
+        let Some(local) = self.databases.get_mut(name) else { return };
+        if local.running.as_ref().is_none_or(|(running, _)| running != action) {
+            return;
+        }
+        local.running = None;
+        match outcome {
+            DbOutcome::Failed { error } => {
+                local.last_error = Some(error.clone());
+                local.retry_at = Some(now + RETRY);
+                if matches!(action, DbAction::StartPrimary { .. }) {
+                    local.restarts += 1;
+                }
+                if matches!(action, DbAction::Seal) {
+                    local.seal_report = epoch.map(|e| (e, Err(error.clone())));
+                }
+                self.say(format!("{name}: {} failed: {error}", keeper::action_name(action)));
+            }
+            DbOutcome::Done(done) => {
+                local.retry_at = None;
+                local.last_error = None;
+                match done {
+                    DbDone::Plain | DbDone::Created { .. } => {}
+                    DbDone::Sealed(seal) => local.seal_report = local.sealed.map(|e| (e, Ok(seal))),
+                    DbDone::Writable { position } => local.first_write = Some(position),
+                    DbDone::Stopped { clean, position } => local.stopped_at = position.filter(|_| clean),
+                    DbDone::Rejoined { how, kept } => {
+                        local.rejoined = epoch;
+                        self.report_rejoined(name, how, kept);
+                    }
+                }
+                if let DbAction::Checkpoint = action
+                    && let Some(local) = self.databases.get_mut(name)
+                {
+                    local.checkpointed = epoch;
+                }
+            }
+        }
+    }
+
+    fn report_rejoined(&mut self, name: &ServiceName, how: String, kept: Option<String>) {
+        let Some(epoch) = self.state.services.get(name).map(|s| s.epoch) else { return };
+        self.propose(Command::Rejoined { service: name.clone(), epoch, node: self.me(), how, kept });
+    }
+
+    /// A new epoch opens what the last one had sealed, and forgets what was counted in it.
+    pub(super) fn new_epoch(&mut self, name: &ServiceName, epoch: Epoch) {
+        let now = self.now;
+        if let Some(local) = self.databases.get_mut(name) {
+            local.first_write = None;
+            local.seal_report = None;
+            local.install_since = Some((epoch, now));
+            local.idle_since = None;
+            local.last_error = None;
+            local.retry_at = None;
+        }
+    }
+
+    /// The sealed end of WAL for an epoch that is ending; `None` while it is being read.
+    pub(super) fn seal_answer(&mut self, name: &ServiceName, epoch: Epoch, since: Instant) -> Option<PeerResponse> {
+        let no = |why: &str| Some(PeerResponse::Seal(Err(why.to_owned())));
+        let Some(service) = self.state.services.get(name) else { return no("the service does not exist") };
+        if service.epoch > epoch {
+            return no("that epoch is over and followed by another");
+        }
+        if service.epoch < epoch || self.now.since(since) > self.timing.detection * 4 {
+            // This node has not heard of the epoch yet: it will, or the question runs out.
+            return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
+        }
+        let Some(local) = self.databases.get(name) else { return no("it keeps no database") };
+        if let Some((sealed, report)) = &local.seal_report
+            && *sealed == epoch
+        {
+            let report: Result<Seal, String> = report.clone();
+            if report.is_err() {
+                self.databases.get_mut(name).expect("just seen").seal_report = None;
+            }
+            return Some(PeerResponse::Seal(report));
+        }
+        let ending = service.over.is_some() || self.state.fence_of(service).is_some();
+        match local.seen.state {
+            _ if !ending => no("its epoch goes on"),
+            DbState::Standby if local.running.is_none() => {
+                self.start_action(name, DbAction::Seal);
+                None
+            }
+            DbState::Standby | DbState::Starting => None,
+            DbState::Stopped if local.seen.starts_in_recovery => None,
+            state => no(&format!("its database is no running standby ({state:?})")),
+        }
+    }
+
+    /// The end of WAL at the last clean stop.
+    pub fn stopped_at(&self, name: &ServiceName) -> Option<Position> {
+        self.databases.get(name)?.stopped_at
+    }
+}

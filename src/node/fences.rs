@@ -1,0 +1,269 @@
+//! This node's own part in fences: executing orders, assisting, and watching a confirmed fence (S9).
+
+use super::{Effect, Node, PeerResponse, RunKey};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Phase};
+use crate::types::{
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody, Instant,
+    NodeName, Sight, Term,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The pause before an assistant that failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How far a local run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunState {
+    Running,
+    Done,
+    RetryAt(Instant),
+}
+
+/// What this voter hears of a fenced boot after it applied the confirmation.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    since: Instant,
+    /// Channels on which the node was heard when the confirmation was applied: advances since.
+    beats: BTreeMap<ChannelName, u32>,
+    refuted: Option<(ChannelName, String)>,
+}
+
+/// Two advances of a counter: one late disk write or a drained buffer is not a heartbeat.
+const ADVANCES: u32 = 2;
+
+impl Node {
+    /// Runs what the ledger orders this node to run.
+    pub(super) fn run_fences(&mut self) {
+        let Some(incarnation) = self.incarnation else { return };
+        let state = self.state.clone();
+        for fence in state.fences.values().filter(|f| f.is_open()) {
+            for order in fence.orders.iter().filter(|o| o.is_running() && o.agent.as_str() != "lease") {
+                let mine = order.executor == self.config.node && order.executor_incarnation == incarnation;
+                let key = RunKey::Order { fence: fence.id, order: order.number };
+                if mine && !self.runs.contains_key(&key) {
+                    self.run(key, &order.agent, order.action, fence);
+                }
+            }
+            if fence.target != self.config.node {
+                self.assist(fence);
+            }
+        }
+        self.runs.retain(|key, state_of_run| {
+            let (RunKey::Order { fence, .. } | RunKey::Assist { fence, .. }) = key;
+            *state_of_run == RunState::Running || state.fences.get(fence).is_some_and(Fence::is_open)
+        });
+    }
+
+    fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence) {
+        self.runs.insert(key.clone(), RunState::Running);
+        self.effects.push(Effect::RunAgent {
+            key,
+            agent: agent.clone(),
+            action,
+            target: fence.target.clone(),
+            fence: fence.id,
+        });
+    }
+
+    /// Assistants on every voter: put in place from the ledger, also after a reboot, and taken back when lifted.
+    fn assist(&mut self, fence: &Fence) {
+        let Some(settings) = self.state.settings.clone() else { return };
+        let paused = fence.epochs.keys().any(|s| self.state.services.get(s).is_some_and(|s| s.paused));
+        let wanted = match fence.state {
+            FenceState::Open | FenceState::Confirmed if !paused => AgentAction::Off,
+            FenceState::Void | FenceState::Lifting => AgentAction::On,
+            _ => return,
+        };
+        for agent in settings.assist.iter() {
+            let Some(kind) = settings.agents.get(agent).filter(|a| a.everywhere).map(|a| a.kind) else { continue };
+            let tried = fence.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
+            let stage = match wanted {
+                AgentAction::Off => self.stage(fence, kind),
+                _ if tried => Epoch(0),
+                _ => continue,
+            };
+            let opposite_running = self.runs.iter().any(|(k, s)| {
+                matches!(k, RunKey::Assist { fence: f, agent: a, action, .. }
+                    if *f == fence.id && a == agent && *action != wanted)
+                    && *s == RunState::Running
+            });
+            let key = RunKey::Assist { fence: fence.id, agent: agent.clone(), stage, action: wanted };
+            let due = match self.runs.get(&key) {
+                None => true,
+                Some(RunState::RetryAt(at)) => self.now >= *at,
+                Some(_) => false,
+            };
+            if due && !opposite_running {
+                self.run(key, agent, wanted, fence);
+            }
+        }
+    }
+
+    /// What can only be done on the new primary is repeated there after it is installed.
+    fn stage(&self, fence: &Fence, kind: AgentKind) -> Epoch {
+        if kind != AgentKind::Access {
+            return Epoch(0);
+        }
+        let mine = fence.epochs.keys().filter_map(|s| self.state.services.get(s)).find(|s| {
+            s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node)
+        });
+        mine.map_or(Epoch(0), |s| s.epoch)
+    }
+
+    pub(super) fn retry_runs(&self) -> impl Iterator<Item = Instant> {
+        self.runs.values().filter_map(|s| if let RunState::RetryAt(at) = s { Some(*at) } else { None })
+    }
+
+    pub(super) fn agent_ended(&mut self, key: RunKey, run: AgentRun) {
+        match &key {
+            RunKey::Order { fence, order } => {
+                self.ended_orders.insert((*fence, *order), run.clone());
+                self.runs.insert(key.clone(), RunState::Done);
+            }
+            RunKey::Assist { fence, agent, action, .. } => {
+                let ok = run.outcome == AgentOutcome::Succeeded;
+                let retry = RunState::RetryAt(self.now + RETRY);
+                let first = !matches!(self.assist_said.get(&key), Some(said) if *said == run.outcome);
+                self.runs.insert(key.clone(), if ok { RunState::Done } else { retry });
+                self.assist_said.insert(key.clone(), run.outcome);
+                if *action == AgentAction::On && ok {
+                    let (fence, agent) = (*fence, agent.clone());
+                    self.runs.retain(|k, _| {
+                        !matches!(k, RunKey::Assist { fence: f, agent: a, action: AgentAction::Off, .. } if *f == fence && *a == agent)
+                    });
+                }
+                if first {
+                    self.assists_to_say.push((key.clone(), run));
+                }
+            }
+        }
+    }
+
+    /// Results stay until the ledger has them.
+    pub(super) fn bring_results(&mut self) {
+        let state = self.state.clone();
+        let running = |fence: &FenceId, order: &u32| {
+            state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(|o| o.is_running())
+        };
+        self.ended_orders.retain(|(fence, order), _| running(fence, order));
+        let ended: Vec<_> = self.ended_orders.iter().map(|((f, o), run)| (*f, *o, run.clone())).collect();
+        for (fence, order, run) in ended {
+            self.propose(Command::OrderDone { fence, order, run });
+        }
+        self.assists_to_say.retain(|(key, run)| match key {
+            RunKey::Assist { fence, agent, action, .. } => state.fences.get(fence).is_some_and(|f| {
+                let tried = f.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
+                let known = match action {
+                    AgentAction::Off => tried,
+                    _ => run.outcome != AgentOutcome::Succeeded || !tried,
+                };
+                f.is_open() && !known
+            }),
+            RunKey::Order { .. } => false,
+        });
+        for (key, run) in self.assists_to_say.clone() {
+            if let RunKey::Assist { fence, agent, action, .. } = key {
+                self.propose(Command::Assisted { fence, agent, node: self.me(), action, run });
+            }
+        }
+    }
+
+    /// Begins to watch each confirmation that this node has just applied.
+    pub(super) fn start_watches(&mut self) {
+        let live: BTreeSet<_> = self
+            .state
+            .fences
+            .values()
+            .filter(|f| f.state == FenceState::Confirmed && f.target != self.config.node)
+            .map(|f| (f.id, f.refuted))
+            .collect();
+        self.watches.retain(|key, _| live.contains(key));
+        for key in live {
+            if self.watches.contains_key(&key) {
+                continue;
+            }
+            let fence = &self.state.fences[&key.0];
+            let view = self.detector.views(self.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
+            let heard = view.into_iter().flat_map(|v| v.channels).filter(|(_, s)| *s == Sight::Up);
+            let beats = heard.map(|(channel, _)| (channel, 0)).collect();
+            self.watches.insert(key, Watch { since: self.now, beats, refuted: None });
+        }
+    }
+
+    /// A heartbeat of any node: does it contradict a confirmed fence?
+    pub(super) fn watch_life(
+        &mut self,
+        node: &NodeName,
+        boot: &Boot,
+        channel: &ChannelName,
+        at: Instant,
+        body: Option<&HeartbeatBody>,
+    ) {
+        self.beats_heard.entry(node.clone()).or_default().insert(channel.clone(), at);
+        for ((id, _), watch) in &mut self.watches {
+            let Some(fence) = self.state.fences.get(id) else { continue };
+            if &fence.target != node || &fence.boot != boot || at <= watch.since {
+                continue;
+            }
+            let Some(confirmed) = &fence.confirmed else { continue };
+            let beats = watch.beats.entry(channel.clone()).or_insert(0);
+            *beats += 1;
+            if *beats < ADVANCES || confirmed.is_forced() {
+                continue;
+            }
+            let what = if confirmed.demands_silence() {
+                Some(format!("{beats} heartbeats of boot {boot} after the confirmation"))
+            } else {
+                claims_to_write(fence, body)
+            };
+            if let Some(what) = what {
+                watch.refuted.get_or_insert((channel.clone(), what));
+            }
+        }
+    }
+
+    /// The answer to a check, once this voter has watched for as long as its detector needs.
+    pub(super) fn check_answer(&self, fence: FenceId, refuted: u32, term: Term, since: Instant) -> Option<PeerResponse> {
+        let known = self.state.fences.get(&fence);
+        if term < self.term || known.is_some_and(|f| f.refuted > refuted || f.state != FenceState::Confirmed && f.state != FenceState::Open) {
+            return Some(PeerResponse::Failed { why: "the fence has moved on".to_owned() });
+        }
+        let Some(watch) = self.watches.get(&(fence, refuted)) else {
+            // Not applied here yet; the question runs out by itself.
+            let late = self.now.since(since) > self.timing.detection * 4;
+            return late.then(|| PeerResponse::Failed { why: "this voter has not applied the confirmation".to_owned() });
+        };
+        let record = known?;
+        if let Some((channel, what)) = &watch.refuted {
+            let (channel, what) = (channel.clone(), what.clone());
+            return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
+        }
+        let forced = record.confirmed.as_ref().is_some_and(|c| c.is_forced());
+        let view = self.views().remove(&record.target).filter(|v| v.boot == record.boot);
+        let silent = record.confirmed.as_ref().is_some_and(|c| c.demands_silence());
+        if !forced && !silent && view.as_ref().is_some_and(|v| v.database_alive) {
+            let what = "its database still feeds a standby here".to_owned();
+            let channel = "primary".parse().expect("a constant, valid name");
+            return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
+        }
+        let still = |channel: &ChannelName| {
+            let up = view.as_ref().and_then(|v| v.channels.get(channel)) == Some(&Sight::Up);
+            up && (silent || watch.beats.get(channel).is_none_or(|b| *b < ADVANCES))
+        };
+        let waiting = !forced && watch.beats.keys().any(still);
+        // Who doubts itself has not watched.
+        let doubting = self.detector.is_self_doubting(self.now);
+        (!waiting && !doubting).then_some(PeerResponse::Check(CheckAnswer::Holds))
+    }
+}
+
+/// Whether a heartbeat contradicts a fence by lease or storage: it does not say `released`, or it holds an epoch.
+fn claims_to_write(fence: &Fence, body: Option<&HeartbeatBody>) -> Option<String> {
+    let body = body?;
+    fence.epochs.iter().find_map(|(service, epoch)| {
+        let health = body.health.services.get(service)?;
+        let released = health.released.is_some_and(|r| r.epoch >= *epoch);
+        (!released).then(|| format!("it still sends heartbeats without having released epoch {epoch} of {service}"))
+    })
+}

@@ -1,0 +1,113 @@
+//! Joining through the ledger: before its first heartbeat a node has made sure that no local database is writable, or
+//! has adopted a still valid lease of the same boot. A node that learns that its incarnation is dead joins again.
+
+use super::{Effect, Node, Start};
+use crate::config::Config;
+use crate::ledger::{Claim, ClaimState, Command, Life};
+use crate::lease;
+use crate::plan::keeper::Local;
+use crate::types::{DbState, Epoch, Instant, ServiceName};
+use std::collections::BTreeMap;
+
+/// The local database as a starting daemon knows it.
+pub(super) fn local(config: &Config, start: &Start, name: &ServiceName) -> Local {
+    let tombstone = start.tombstones.get(name);
+    let kept = start.kept.get(name);
+    Local {
+        lease: kept.map(|(epoch, until)| lease::Holder::adopt(*epoch, config.lease.renew, *until)),
+        started_as_primary: kept.is_some(),
+        tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
+        released: tombstone.copied(),
+        ..Local::default()
+    }
+}
+
+impl Node {
+    /// Whether an earlier daemon's lease of this epoch can be adopted.
+    fn adoptable(&self, name: &ServiceName, epoch: Epoch) -> bool {
+        let Some(local) = self.databases.get(name) else { return false };
+        let lease = local.lease.as_ref().filter(|l| l.epoch() == epoch);
+        let same_boot = self.state.services.get(name).and_then(|s| s.holder.as_ref()).is_some_and(|h| h.boot == self.start.boot);
+        let up = self.state.nodes.get(&self.config.node).is_some_and(|n| n.life == Life::Up);
+        same_boot && up && lease.is_some_and(|l| l.is_valid(self.now + self.stop_time())) && local.seen.state == DbState::Primary
+    }
+
+    /// Notices that this incarnation is over, and joins when it may.
+    pub(super) fn join(&mut self) {
+        let record = self.state.nodes.get(&self.config.node);
+        if let (Some(mine), Some(record)) = (self.incarnation, record)
+            && (record.incarnation > mine || (record.incarnation == mine && record.life == Life::Dead))
+        {
+            self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
+            self.incarnation = None;
+            let now = self.now;
+            for local in self.databases.values_mut() {
+                local.lease.iter_mut().for_each(|l| l.drop_lease(now));
+            }
+        }
+        if self.incarnation.is_some() || self.state.settings.is_none() {
+            return;
+        }
+        let Some(claims) = self.claims() else { return };
+        self.propose(Command::Join {
+            node: self.me(),
+            boot: self.start.boot.clone(),
+            machine: self.start.machine.clone(),
+            claims,
+        });
+    }
+
+    /// What became of each epoch that an earlier incarnation held; `None` while that is not settled.
+    fn claims(&mut self) -> Option<BTreeMap<ServiceName, Claim>> {
+        let mut claims = BTreeMap::new();
+        let names: Vec<_> = self.databases.keys().cloned().collect();
+        for name in names {
+            let local = &self.databases[&name];
+            if local.seen.state == DbState::Unclear {
+                return None;
+            }
+            let held = self
+                .state
+                .services
+                .get(&name)
+                .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
+                .map(|s| s.epoch);
+            let Some(epoch) = held else { continue };
+            if self.adoptable(&name, epoch) {
+                claims.insert(name, Claim { epoch, state: ClaimState::Adopted });
+                continue;
+            }
+            let closed = matches!(
+                local.seen.state,
+                DbState::Stopped | DbState::Absent | DbState::Unstartable | DbState::Standby
+            );
+            if !closed || local.running.is_some() {
+                return None;
+            }
+            if local.tombstone < epoch {
+                self.write_tombstone(&name, epoch);
+                return None;
+            }
+            let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
+            claims.insert(name, Claim { epoch, state: ClaimState::Over { position } });
+        }
+        Some(claims)
+    }
+
+    /// The ledger issued an incarnation.
+    pub(super) fn joined(&mut self, incarnation: crate::types::Incarnation) {
+        self.incarnation = Some(incarnation);
+        let (boot, node) = (self.start.boot.clone(), self.me());
+        self.say(format!("joined as {node}, incarnation {incarnation}, boot {boot}"));
+        self.beats.restart(self.now);
+    }
+
+    /// The right to write under an epoch is gone for good on this node; before the first join as well.
+    pub(super) fn kept_until(&self, name: &ServiceName) -> Option<Instant> {
+        self.databases.get(name)?.lease.as_ref()?.until()
+    }
+
+    pub(super) fn drop_kept(&mut self, name: &ServiceName, epoch: Epoch) {
+        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
+    }
+}

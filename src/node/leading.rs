@@ -1,0 +1,193 @@
+//! Following the ledger and, on the leader, running the coordinator.
+
+use super::outbox::Route;
+use super::peers::{Asking, ReplyTo, What};
+use super::{Effect, Node, PeerRequest};
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, State};
+use crate::plan::{self, Lead, LookRound, Question, Step};
+use crate::types::{Incarnation, NodeName, Term};
+use std::sync::Arc;
+
+impl Node {
+    /// A newer ledger: note when this node learned of what waiting counts from.
+    pub(super) fn take_state(&mut self, state: Arc<State>) {
+        let (now, before) = (self.now, self.state.clone());
+        for (id, fence) in &state.fences {
+            let old = before.fences.get(id);
+            if old.is_none() {
+                self.applied.fence_opened.insert(*id, now);
+            }
+            if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
+                self.applied.fence_level.insert(*id, now);
+            }
+            let confirmed = fence.state == FenceState::Confirmed;
+            if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed || o.refuted != fence.refuted) {
+                self.applied.fence_confirmed.insert(*id, now);
+            }
+            for order in fence.orders.iter().skip(old.map_or(0, |o| o.orders.len())) {
+                self.applied.ordered.insert((*id, order.number), now);
+            }
+        }
+        for (name, service) in &state.services {
+            let old = before.services.get(name);
+            if old.is_none_or(|o| o.epoch != service.epoch) {
+                self.applied.epoch.insert(name.clone(), now);
+                self.new_epoch(name, service.epoch);
+            }
+            if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
+                self.applied.over.insert(name.clone(), now);
+            }
+        }
+        self.applied.fence_opened.retain(|id, _| state.fences.contains_key(id));
+        self.applied.ordered.retain(|(id, _), _| state.fences.contains_key(id));
+        for (name, record) in &state.nodes {
+            if before.nodes.get(name).is_none_or(|o| o.incarnation != record.incarnation) {
+                self.detector.known(now, name, &record.boot, record.incarnation);
+            }
+        }
+        self.state = state;
+        self.start_watches();
+    }
+
+    /// What an entry did concerns the proposer too, even if its answer was lost.
+    pub(super) fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
+        if let (Command::Join { node, boot, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
+            (&entry.command, answer)
+            && *node == self.config.node
+            && *boot == self.start.boot
+        {
+            self.take_incarnation(*incarnation);
+        }
+    }
+
+    fn take_incarnation(&mut self, incarnation: Incarnation) {
+        let present = self.state.nodes.get(&self.config.node).is_none_or(|n| n.incarnation <= incarnation);
+        if present && self.incarnation.is_none_or(|mine| mine < incarnation) {
+            self.joined(incarnation);
+        }
+    }
+
+    pub(super) fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, i_lead: bool) {
+        if term < self.term {
+            return;
+        }
+        if term > self.term || leader != self.leader {
+            self.outbox.forget();
+            self.outbox.failures = 0;
+            self.asks.retain(|_, a| !matches!(a.what, What::Proposal));
+            let now = self.now;
+            // What was asked of the last leader is asked of the next at once.
+            self.lease_asks.clear();
+            for local in self.databases.values_mut() {
+                if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
+                    lease.ask_again();
+                }
+            }
+        }
+        self.term = term;
+        self.leader = leader;
+        let leading = i_lead.then_some(term);
+        if self.lead.as_ref().map(|l| l.term) != leading {
+            // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
+            self.lead = leading.map(|term| Lead::new(term, self.now));
+            self.reads.clear();
+        }
+    }
+
+    pub(super) fn input<'a>(&'a self, lead: &'a Lead) -> plan::Input<'a> {
+        plan::Input {
+            now: self.now,
+            me: &self.config.node,
+            state: &self.state,
+            config: &self.config,
+            timing: &self.timing,
+            lead,
+            applied: &self.applied,
+            rows: &self.rows,
+            doubts_itself: self.detector.is_self_doubting(self.now),
+        }
+    }
+
+    pub(super) fn coordinate(&mut self) {
+        // One step often makes the next one possible at once (the leader's own answers): go on until nothing changes.
+        for _ in 0..4 {
+            let Some(lead) = &self.lead else {
+                self.plan = plan::Plan::default();
+                return;
+            };
+            let new = plan::coordinate(&self.input(lead));
+            let steps = new.steps.clone();
+            self.plan = new;
+            let mut own = false;
+            for step in steps {
+                own |= self.take_step(step);
+            }
+            if !own {
+                return;
+            }
+        }
+    }
+
+    /// Hands one step out. True when this node answered a question of its own.
+    fn take_step(&mut self, step: Step) -> bool {
+        match step {
+            Step::Propose(command) => {
+                self.propose(command);
+                false
+            }
+            Step::Transfer { to, why } => {
+                let now = self.now;
+                if let Some(lead) = &mut self.lead {
+                    lead.last_transfer = Some(now);
+                }
+                self.say(format!("leadership goes to {to}: {why}"));
+                self.effects.push(Effect::Transfer { to });
+                false
+            }
+            Step::Ask { to, question } => self.put_question(to, question),
+        }
+    }
+
+    fn put_question(&mut self, to: NodeName, question: Question) -> bool {
+        if let Question::Look { target, incarnation, round, .. } = &question {
+            let now = self.now;
+            if let Some(lead) = &mut self.lead
+                && lead.looks.get(target).is_none_or(|l| l.round < *round)
+            {
+                lead.last_round = *round;
+                let look = LookRound { incarnation: *incarnation, round: *round, opened: now, answers: Default::default() };
+                lead.looks.insert(target.clone(), look);
+            }
+        }
+        let what = What::Question { to: to.clone(), question: question.clone() };
+        if self.asks.values().any(|a| a.what == what) || self.pending.iter().any(|p| p.is(&to, &question)) {
+            return false;
+        }
+        if to == self.config.node {
+            self.asked(ReplyTo::Own, to, PeerRequest::Question(question));
+            return true;
+        }
+        let id = self.id();
+        self.asks.insert(id, Asking { to: to.clone(), what });
+        let deadline = self.timing.acceptable_pause * 2 + self.timing.detection;
+        self.effects.push(Effect::Ask { id, to, request: PeerRequest::Question(question), deadline });
+        false
+    }
+
+    pub(super) fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
+        self.reply_relayed_proposal(id, &result);
+        let reached = result.is_ok();
+        let refused = matches!(result, Ok(Answer::Refused(_)));
+        let Some(command) = self.outbox.ended(self.now, id, refused, reached) else { return };
+        match result {
+            Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_incarnation(incarnation),
+            Ok(Answer::Refused(refusal)) => self.say(format!("{} refused: {refusal}", command.name())),
+            Ok(Answer::Done(_)) | Err(_) => {}
+        }
+    }
+
+    /// Where the leader may be reached, for passing things on.
+    pub(super) fn way_to_leader(&self) -> Option<Route> {
+        self.route()
+    }
+}

@@ -1,0 +1,185 @@
+//! Lease requests out and in. A grant leaves only after a quorum read that began after its request arrived, and is
+//! decided on the ledger as applied up to that read.
+
+use super::outbox::Route;
+use super::peers::{Asking, ReplyTo, What};
+use super::{Effect, Node, PeerRequest, PeerResponse, Watchdog};
+use crate::lease::{self, Denial, Grant, LeaseRequest};
+use crate::ledger::{Command, State};
+use crate::types::{Epoch, ServiceName};
+use std::sync::Arc;
+
+/// A request that waits for its quorum read.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    reply: ReplyTo,
+    request: LeaseRequest,
+}
+
+impl Node {
+    /// The holder's side: asks where a request is due.
+    pub(super) fn renew_leases(&mut self) {
+        let names: Vec<_> = self.databases.keys().cloned().collect();
+        for name in names {
+            let Some(epoch) = self.wants_lease(&name) else { continue };
+            let now = self.now;
+            let renew = self.config.lease.renew;
+            let local = self.databases.get_mut(&name).expect("a key of this map");
+            if local.lease.as_ref().is_none_or(|l| l.epoch() != epoch) {
+                local.lease = Some(lease::Holder::new(epoch, renew));
+            }
+            let lease = local.lease.as_ref().expect("just set");
+            if lease.is_request_due(now) {
+                self.ask_lease(&name);
+            }
+        }
+    }
+
+    /// The epoch for which this node wants its lease: it holds it, and is not giving it up.
+    fn wants_lease(&mut self, name: &ServiceName) -> Option<Epoch> {
+        let input = self.keeper_input(name)?;
+        let epoch = input.held()?;
+        let local = input.local;
+        let stopping = matches!(local.running, Some((crate::types::DbAction::Stop { .. }, _)));
+        let giving_up = local.writing_tombstone.is_some_and(|e| e >= epoch);
+        if stopping || giving_up {
+            return None;
+        }
+        match self.watchdog {
+            Watchdog::None | Watchdog::Armed => Some(epoch),
+            Watchdog::Arming => None,
+            // Armed before the first request, and before a promotion.
+            Watchdog::Disarmed => {
+                self.watchdog = Watchdog::Arming;
+                self.effects.push(Effect::ArmWatchdog);
+                None
+            }
+        }
+    }
+
+    fn ask_lease(&mut self, name: &ServiceName) {
+        let Some(route) = self.lease_route() else { return };
+        let (now, node, boot) = (self.now, self.config.node.clone(), self.start.boot.clone());
+        let Some(incarnation) = self.incarnation else { return };
+        let Some(lease) = self.databases.get_mut(name).and_then(|l| l.lease.as_mut()) else { return };
+        let request = lease.request(now, name, (&node, &boot, incarnation));
+        let number = request.number;
+        let (to, request) = match route {
+            Route::Local => return self.lease_asked(ReplyTo::Own, request),
+            Route::Leader(to) => (to, PeerRequest::Lease(request)),
+            Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
+        };
+        let id = self.id();
+        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone(), number } });
+        self.effects.push(Effect::Ask { id, to, request, deadline: self.config.lease.renew });
+    }
+
+    fn lease_route(&self) -> Option<Route> {
+        if self.lead.is_none() && self.leader.as_ref() == Some(&self.config.node) {
+            return None;
+        }
+        self.way_to_leader()
+    }
+
+    /// The grantor's side: first the quorum read.
+    pub(super) fn lease_asked(&mut self, reply: ReplyTo, request: LeaseRequest) {
+        if self.lead.is_none() {
+            return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
+        }
+        let id = self.id();
+        self.reads.insert(id, Read { reply, request });
+        self.effects.push(Effect::QuorumRead { id });
+    }
+
+    pub(super) fn quorum_read(&mut self, id: u64, state: Option<Arc<State>>) {
+        let Some(Read { reply, request }) = self.reads.remove(&id) else { return };
+        let (Some(state), true) = (state, self.lead.is_some()) else {
+            return self.reply(reply, PeerResponse::NotLeader { leader: None });
+        };
+        // What this node has applied since counts as well: it can only be newer.
+        let newest = if self.state.applied > state.applied { self.state.clone() } else { state };
+        let decision = lease::decide(&newest, &request);
+        if let Ok(grant) = &decision {
+            let now = self.now;
+            if let Some(lead) = &mut self.lead {
+                lead.renewed.insert(request.service.clone(), (request.epoch, now));
+            }
+            if let Some(resumed) = grant.resumed {
+                self.propose(Command::Renewed { service: request.service.clone(), epoch: request.epoch, resumed });
+            }
+        }
+        if reply == ReplyTo::Own {
+            self.lease_result(&request.service, decision);
+        } else {
+            self.reply(reply, PeerResponse::Lease(decision));
+        }
+    }
+
+    /// The answer to a request that this node made of itself; the service is in the request, so nothing to do here.
+    pub(super) fn lease_answered(&mut self, _result: Result<Grant, Denial>) {}
+
+    pub(super) fn lease_response(
+        &mut self,
+        service: &ServiceName,
+        _number: u64,
+        response: Result<PeerResponse, String>,
+    ) {
+        match response {
+            Ok(PeerResponse::Lease(result)) => {
+                self.outbox.failures = 0;
+                self.lease_result(service, result);
+            }
+            Ok(_) | Err(_) => {
+                self.outbox.failures += 1;
+                self.retry_lease(service);
+            }
+        }
+    }
+
+    /// Not reached: again soon, by another way.
+    fn retry_lease(&mut self, service: &ServiceName) {
+        let soon = self.config.lease.renew / 5;
+        let now = self.now;
+        if let Some(lease) = self.databases.get_mut(service).and_then(|l| l.lease.as_mut()) {
+            lease.ask_again_at(now + soon);
+        }
+    }
+
+    fn lease_result(&mut self, service: &ServiceName, result: Result<Grant, Denial>) {
+        let now = self.now;
+        match result {
+            Ok(grant) => {
+                let epoch = grant.epoch;
+                let held = self.keeper_input(service).and_then(|i| i.held()) == Some(epoch);
+                let Some(local) = self.databases.get_mut(service).filter(|_| held) else { return };
+                let Some(lease) = local.lease.as_mut() else { return };
+                lease.granted(&grant);
+                if let Some(until) = lease.until().filter(|until| *until > now) {
+                    self.effects.push(Effect::KeepLease { service: service.clone(), epoch, until: Some(until) });
+                }
+            }
+            Err(denial) => {
+                self.say(format!("no lease for {service}: {denial}"));
+                self.retry_lease(service);
+            }
+        }
+    }
+
+    /// Fed only by the loop that has just checked: every database that could commit may still do so, or is gone.
+    pub(super) fn tend_watchdog(&mut self) {
+        if self.watchdog != Watchdog::Armed {
+            return;
+        }
+        let names: Vec<_> = self.databases.keys().cloned().collect();
+        let fine = names.iter().filter_map(|n| self.keeper_input(n)).all(|input| {
+            !input.could_commit() || input.may_write(std::time::Duration::ZERO)
+        });
+        let needed = names.iter().filter_map(|n| self.keeper_input(n)).any(|i| i.could_commit() || i.held().is_some());
+        if !needed {
+            self.watchdog = Watchdog::Disarmed;
+            self.effects.push(Effect::DisarmWatchdog);
+        } else if fine {
+            self.effects.push(Effect::FeedWatchdog);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What is handed to an agent: the operator's options, those of the target, and what regent itself can offer.
+
+use crate::config::{Config, Role};
+use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One run of an agent against a node. `None` when the agent is not configured.
+pub fn agent_order(
+    config: &Config,
+    agent: &AgentName,
+    action: AgentAction,
+    target: &NodeName,
+    fence: Option<FenceId>,
+) -> Option<AgentOrder> {
+    let settings = config.fencing.agents.get(agent)?;
+    let mut options = offers(config, target, fence);
+    options.extend(settings.options.clone());
+    options.extend(settings.node.get(target).cloned().unwrap_or_default());
+    Some(AgentOrder {
+        agent: agent.clone(),
+        action,
+        target: target.clone(),
+        fence,
+        options,
+        deadline: settings.timeout.max(Duration::from_millis(100)),
+    })
+}
+
+/// Offered under the prefix `offer:`: handed over only to agents whose metadata lists it.
+fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMap<String, String> {
+    let mut offers = BTreeMap::new();
+    let mut offer = |name: &str, value: String| {
+        offers.insert(format!("offer:{name}"), value);
+    };
+    if let Some(fence) = fence {
+        offer("fence_id", fence.to_string());
+    }
+    if let Some(node) = config.nodes.get(target) {
+        offer("addresses", format!("{},{}", node.primary, node.secondary));
+    }
+    let mut ports: Vec<_> = config.nodes.values().flat_map(|n| [n.grpc_port, n.heartbeat_port]).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    offer("regent_ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
+    if config.me().role == Role::Database
+        && let Some((name, service)) = config.services.first_key_value()
+    {
+        let dir = config.run_dir.join(name.as_str());
+        offer("hba_file", dir.join("pg_hba.conf").display().to_string());
+        offer("socket_dir", dir.display().to_string());
+        offer("port", service.postgresql.port.to_string());
+        offer("superuser", service.postgresql.superuser.clone());
+        let safe: String =
+            target.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        offer("replication_role", format!("{}_{safe}", service.postgresql.replication_user));
+    }
+    offers
+}

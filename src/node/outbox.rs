@@ -1,0 +1,113 @@
+//! Proposals on their way to the ledger: at most one of an intent at a time, none again at once after a refusal.
+//! Retrying is the level-triggered plan's own business; nothing is queued here.
+
+use super::event::{Effect, PeerRequest};
+use crate::ledger::Command;
+use crate::types::{Instant, NodeName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long an intent that was refused is not proposed again, if nothing changed it.
+const HOLD: Duration = Duration::from_millis(500);
+/// How long after a failure to reach the leader the same intent waits.
+const RETRY: Duration = Duration::from_millis(30);
+/// After this a proposal without an answer is unknown.
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    under_way: BTreeMap<u64, Command>,
+    held: Vec<(Intent, Instant)>,
+    /// Failures to reach the leader in a row: every second try goes through another voter.
+    pub failures: u32,
+}
+
+/// What a command wants, without the evidence that it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Intent(String);
+
+fn intent(command: &Command) -> Intent {
+    let detail = match command {
+        Command::OrderDone { order, .. } => format!("{order}"),
+        Command::Order { level, round, term, orders, .. } => {
+            format!("{level:?}/{round}/{term}/{:?}", orders.iter().map(|o| (&o.agent, o.action)).collect::<Vec<_>>())
+        }
+        Command::NextLevel { level, round, term, .. } => format!("{level}/{round}/{term}"),
+        Command::DeclareDead { target, incarnation, term, round, .. } => format!("{target}/{incarnation}/{term}/{round}"),
+        Command::Join { node, boot, claims, .. } => format!("{node}/{boot}/{claims:?}"),
+        Command::Appoint { prior, node, incarnation, basis, .. } => {
+            let term = match basis {
+                crate::ledger::Basis::Fenced { term, fence, .. } => format!("{fence}/{term}"),
+                crate::ledger::Basis::Released => String::new(),
+            };
+            format!("{prior}/{node}/{incarnation}/{term}")
+        }
+        Command::Assisted { agent, node, action, .. } => format!("{agent}/{node}/{action:?}"),
+        Command::Release { epoch, .. } | Command::Promoting { epoch, .. } | Command::Installed { epoch, .. } => {
+            format!("{epoch}")
+        }
+        Command::Refute { level, .. } => format!("{level:?}"),
+        Command::Rejoined { epoch, node, .. } => format!("{epoch}/{node}"),
+        Command::OpenFence { target, boot, .. } => format!("{target}/{boot}"),
+        Command::Renewed { resumed, .. } => format!("{resumed}"),
+        Command::Create { incarnation, .. } => format!("{incarnation}"),
+        _ => String::new(),
+    };
+    Intent(format!("{} {:?} {:?} {detail}", command.name(), command.fence(), command.service()))
+}
+
+impl Outbox {
+    /// The effect that proposes the command, unless the same is under way or held back.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        id: u64,
+        command: Command,
+        route: Option<Route>,
+    ) -> Option<Effect> {
+        self.held.retain(|(_, until)| now < *until);
+        let wanted = intent(&command);
+        let known = self.under_way.values().any(|c| intent(c) == wanted) || self.held.iter().any(|(i, _)| *i == wanted);
+        let route = route.filter(|_| !known)?;
+        self.under_way.insert(id, command.clone());
+        let request = || PeerRequest::Propose(Box::new(command.clone()));
+        Some(match route {
+            Route::Local => Effect::Propose { id, command: Box::new(command) },
+            Route::Leader(to) => Effect::Ask { id, to, request: request(), deadline: DEADLINE },
+            Route::Through(to) => {
+                Effect::Ask { id, to, request: PeerRequest::Relay(Box::new(request())), deadline: DEADLINE }
+            }
+        })
+    }
+
+    /// A proposal ended. Returns its command.
+    pub fn ended(&mut self, now: Instant, id: u64, refused: bool, reached: bool) -> Option<Command> {
+        let command = self.under_way.remove(&id)?;
+        self.failures = if reached { 0 } else { self.failures + 1 };
+        if refused || !reached {
+            let hold = if reached { HOLD } else { RETRY };
+            self.held.push((intent(&command), now + hold));
+        }
+        Some(command)
+    }
+
+    /// A new leader or term: what is under way is not waited for any more.
+    pub fn forget(&mut self) {
+        self.under_way.clear();
+        self.held.clear();
+    }
+
+    /// When a held intent may be tried again.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.held.iter().map(|(_, until)| *until).min()
+    }
+}
+
+/// The way to the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Local,
+    Leader(NodeName),
+    Through(NodeName),
+}

@@ -1,0 +1,197 @@
+//! Questions between nodes: what this node asked, what it was asked, and what it still owes an answer to.
+
+use super::outbox::Route;
+use super::{Effect, Node, PeerRequest, PeerResponse, outbox};
+use crate::ledger::{Answer, Sighting};
+use crate::plan::Question;
+use crate::types::{Instant, NodeName};
+use std::collections::BTreeMap;
+
+/// What a question under way is about.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum What {
+    Proposal,
+    Lease { service: crate::types::ServiceName, number: u64 },
+    Question { to: NodeName, question: Question },
+    /// Passed on for somebody else.
+    Relayed { reply: u64 },
+}
+
+/// A question under way.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub to: NodeName,
+    pub what: What,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyTo {
+    Peer(u64),
+    /// This node asked itself: it leads.
+    Own,
+}
+
+/// A question whose answer takes time.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub reply: ReplyTo,
+    pub from: NodeName,
+    pub question: Question,
+    pub since: Instant,
+}
+
+impl Pending {
+    /// Whether it is this question of this node to itself.
+    pub fn is(&self, from: &NodeName, question: &Question) -> bool {
+        self.reply == ReplyTo::Own && &self.from == from && &self.question == question
+    }
+}
+
+impl Node {
+    pub(super) fn asked(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
+        match request {
+            PeerRequest::Question(question) => self.question(reply, from, question),
+            PeerRequest::Lease(request) => self.lease_asked(reply, request),
+            PeerRequest::Propose(command) => {
+                if self.lead.is_none() {
+                    return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
+                }
+                let id = self.id();
+                if let ReplyTo::Peer(reply) = reply {
+                    self.asks.insert(id, Asking { to: from, what: What::Relayed { reply } });
+                }
+                self.effects.push(Effect::Propose { id, command });
+            }
+            PeerRequest::Relay(request) => self.relay(reply, from, *request),
+        }
+    }
+
+    /// Passes a request on to the leader, once.
+    fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
+        match (self.way_to_leader(), reply) {
+            (Some(Route::Local), _) => self.asked(reply, from, request),
+            (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
+                let id = self.id();
+                self.asks.insert(id, Asking { to: to.clone(), what: What::Relayed { reply } });
+                self.effects.push(Effect::Ask { id, to, request, deadline: outbox::DEADLINE });
+            }
+            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() }),
+        }
+    }
+
+    fn question(&mut self, reply: ReplyTo, from: NodeName, question: Question) {
+        if let Question::Look { target, .. } = &question {
+            let answer = match self.views().remove(target) {
+                Some(view) => PeerResponse::Sighting(Sighting { silent_ms: self.silence(target), view }),
+                None => PeerResponse::Failed { why: format!("no view of {target}") },
+            };
+            return self.answer_question(reply, &from, &question, answer);
+        }
+        self.pending.push(Pending { reply, from, question, since: self.now });
+    }
+
+    fn silence(&self, target: &NodeName) -> BTreeMap<crate::types::ChannelName, u64> {
+        let heard = self.beats_heard.get(target);
+        heard
+            .into_iter()
+            .flatten()
+            .map(|(channel, at)| (channel.clone(), self.now.since(*at).as_millis() as u64))
+            .collect()
+    }
+
+    /// Answers what can be answered by now.
+    pub(super) fn answer_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let mut own = false;
+        for p in pending {
+            let answer = match &p.question {
+                Question::Check { fence, refuted, term } => self.check_answer(*fence, *refuted, *term, p.since),
+                Question::Seal { service, epoch } => self.seal_answer(service, *epoch, p.since),
+                Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
+            };
+            match answer {
+                Some(answer) => {
+                    own |= p.reply == ReplyTo::Own;
+                    self.answer_question(p.reply, &p.from, &p.question, answer);
+                }
+                None => self.pending.push(p),
+            }
+        }
+        if own {
+            self.coordinate();
+        }
+    }
+
+    fn answer_question(&mut self, reply: ReplyTo, from: &NodeName, question: &Question, answer: PeerResponse) {
+        match reply {
+            ReplyTo::Peer(_) => self.reply(reply, answer),
+            ReplyTo::Own => self.take_answer(from.clone(), question, Ok(answer)),
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
+        match (reply, response) {
+            (ReplyTo::Peer(reply), response) => self.effects.push(Effect::Reply { reply, response }),
+            (ReplyTo::Own, PeerResponse::Lease(result)) => self.lease_answered(result),
+            (ReplyTo::Own, _) => {}
+        }
+    }
+
+    /// The end of something that this node asked.
+    pub(super) fn answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
+        let Some(asking) = self.asks.remove(&id) else { return };
+        match asking.what {
+            What::Relayed { reply } => {
+                let response = response.unwrap_or_else(|why| PeerResponse::Failed { why });
+                self.effects.push(Effect::Reply { reply, response });
+            }
+            What::Proposal => self.proposal_answered(id, response),
+            What::Lease { service, number } => self.lease_response(&service, number, response),
+            What::Question { question, .. } => self.take_answer(asking.to, &question, response),
+        }
+    }
+
+    fn proposal_answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
+        let result = match response {
+            Ok(PeerResponse::Proposed(answer)) => Ok(*answer),
+            Ok(PeerResponse::NotLeader { leader }) => Err(leader),
+            Ok(_) | Err(_) => Err(None),
+        };
+        self.proposal_ended(id, result);
+    }
+
+    /// A proposal of somebody else, made here, ended.
+    pub(super) fn reply_relayed_proposal(&mut self, id: u64, result: &Result<Answer, Option<NodeName>>) {
+        let Some(Asking { what: What::Relayed { reply }, .. }) = self.asks.remove(&id) else { return };
+        let response = match result {
+            Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
+            Err(leader) => PeerResponse::NotLeader { leader: leader.clone() },
+        };
+        self.effects.push(Effect::Reply { reply, response });
+    }
+
+    /// An answer to one of the coordinator's questions; those of an earlier term have nobody to go to.
+    fn take_answer(&mut self, from: NodeName, question: &Question, answer: Result<PeerResponse, String>) {
+        let Some(lead) = &mut self.lead else { return };
+        match (question, answer) {
+            (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting))) if *term == lead.term => {
+                if let Some(look) = lead.looks.get_mut(target).filter(|l| l.round == *round) {
+                    look.answers.insert(from, sighting);
+                }
+            }
+            (Question::Check { fence, refuted, term }, Ok(PeerResponse::Check(answer))) if *term == lead.term => {
+                lead.checks.entry((*fence, *refuted)).or_default().insert(from, answer);
+            }
+            (Question::Seal { service, epoch }, answer) => {
+                let report = match answer {
+                    Ok(PeerResponse::Seal(report)) => report,
+                    Ok(PeerResponse::Failed { why }) | Err(why) => Err(why),
+                    Ok(_) => Err("it gave an answer that does not fit".to_owned()),
+                };
+                lead.seals.entry((service.clone(), *epoch)).or_default().insert(from, report);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The coordinator: the next steps of the whole cluster, decided on the Raft leader. It may crash at any line: all
+//! that a new leader needs is in the ledger.
+
+use super::{Input, Plan, Question, Step, fencing, service};
+use crate::config::Role;
+use crate::ledger::{Command, FenceState, Life, Settings};
+use crate::types::{Incarnation, NodeName, Round};
+
+/// What to do now.
+pub fn coordinate(input: &Input) -> Plan {
+    let mut plan = Plan::default();
+    if input.state.settings.is_none() {
+        plan.say("seeding the ledger with the settings of this node's file");
+        plan.propose(Command::Seed { settings: Box::new(Settings::seed(input.config)) });
+        return plan;
+    }
+    verdicts(input, &mut plan);
+    for fence in input.state.fences.values().filter(|f| f.is_open()) {
+        fencing::advance(input, fence, &mut plan);
+    }
+    for name in input.config.services.keys() {
+        service::advance(input, name, &mut plan);
+    }
+    if plan.steps.is_empty() {
+        leadership(input, &mut plan);
+    }
+    plan
+}
+
+/// S3: when a majority of all voters suspects a node, everybody looks again; when they still do, it is declared dead.
+fn verdicts(input: &Input, plan: &mut Plan) {
+    for (target, record) in &input.state.nodes {
+        if record.life == Life::Dead || target == input.me {
+            continue;
+        }
+        let suspecting = suspecting(input, target, record.incarnation);
+        if !input.state.is_majority(suspecting.iter()) {
+            if !suspecting.is_empty() {
+                let names: Vec<_> = suspecting.iter().map(NodeName::as_str).collect();
+                plan.say(format!("{target} is suspected by {}: no majority of all voters", names.join(", ")));
+            }
+            continue;
+        }
+        if input.doubts_itself {
+            plan.say(format!("{target} is suspected by a majority, but this leader doubts itself and judges nobody"));
+            continue;
+        }
+        look_again(input, target, record.incarnation, plan);
+    }
+}
+
+fn suspecting(input: &Input, target: &NodeName, incarnation: Incarnation) -> Vec<NodeName> {
+    let channels = input.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len());
+    input
+        .state
+        .nodes
+        .keys()
+        .filter(|voter| *voter != target)
+        .filter(|voter| {
+            input
+                .fresh(voter)
+                .and_then(|row| row.views.get(target))
+                .is_some_and(|view| view.incarnation == incarnation && view.suspects(channels))
+        })
+        .cloned()
+        .collect()
+}
+
+fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: &mut Plan) {
+    let open = input.lead.looks.get(target).filter(|l| l.incarnation == incarnation);
+    // A round that took longer than a pause that we accept of others proves nothing (F17).
+    let open = open.filter(|l| input.now.since(l.opened) <= input.timing.acceptable_pause);
+    let round = open.map_or(input.lead.last_round.next(), |l| l.round);
+    plan.say(format!("{target} is suspected by a majority: round {round} looks again"));
+    if let Some(look) = open {
+        let channels = input.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len());
+        let again = look
+            .answers
+            .iter()
+            .filter(|(_, s)| s.view.incarnation == incarnation && s.view.suspects(channels))
+            .map(|(voter, _)| voter);
+        if input.state.is_majority(again) {
+            plan.propose(Command::DeclareDead {
+                target: target.clone(),
+                incarnation,
+                term: input.lead.term,
+                round,
+                answers: look.answers.clone(),
+            });
+            return;
+        }
+        plan.wake_at(look.opened + input.timing.acceptable_pause);
+    }
+    ask_all(input, target, incarnation, round, plan);
+}
+
+fn ask_all(input: &Input, target: &NodeName, incarnation: Incarnation, round: Round, plan: &mut Plan) {
+    let answered = |voter: &NodeName| {
+        input.lead.looks.get(target).is_some_and(|l| l.round == round && l.answers.contains_key(voter))
+    };
+    for voter in input.state.nodes.keys().filter(|v| *v != target && input.state.is_voter(v)) {
+        if !answered(voter) && input.is_living(voter) {
+            let question = Question::Look { target: target.clone(), incarnation, term: input.lead.term, round };
+            plan.ask(voter, question);
+        }
+    }
+}
+
+/// The leader stays off the primary's host, and off a slow disk, where it can.
+fn leadership(input: &Input, plan: &mut Plan) {
+    let holds = input.state.services.values().any(|s| {
+        s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me)
+    });
+    let slow = |node: &NodeName| input.fresh(node).is_some_and(|r| r.health.log_write > input.timing.slow_write);
+    let why = if slow(input.me) {
+        "its log writes are slow"
+    } else if holds {
+        "it holds a primary"
+    } else {
+        return;
+    };
+    let pause = input.timing.acceptable_pause * 5;
+    let settled = input.now.since(input.lead.since) > input.timing.acceptable_pause;
+    let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < pause);
+    if !settled || recent || input.state.fences.values().any(|f| f.state == FenceState::Open) {
+        return;
+    }
+    let role = |node: &NodeName| input.state.settings.as_ref().and_then(|s| s.nodes.get(node)).map(|n| n.role);
+    let hosts_primary = |node: &NodeName| {
+        input.state.services.values().any(|s| s.holder.as_ref().is_some_and(|h| &h.node == node))
+    };
+    let best = input
+        .state
+        .nodes
+        .keys()
+        .filter(|n| *n != input.me && input.state.is_voter(n) && input.is_living(n) && !hosts_primary(n))
+        .filter(|n| !slow(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
+        .max_by_key(|n| (role(n) == Some(Role::Witness), std::cmp::Reverse((*n).clone())));
+    if let Some(to) = best {
+        plan.say(format!("handing leadership to {to}: {} {why}", input.me));
+        plan.steps.push(Step::Transfer { to: to.clone(), why: why.to_owned() });
+    }
+}

@@ -1,0 +1,296 @@
+//! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
+
+use super::{Input, Plan, Question};
+use crate::ledger::{
+    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
+};
+use crate::types::{
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The next step of one fence.
+pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
+    expire_orders(input, fence, plan);
+    match fence.state {
+        FenceState::Open => try_level(input, fence, plan),
+        FenceState::Confirmed => watch(input, fence, plan),
+        FenceState::Void => {
+            if !fence.has_running(AgentAction::Off) {
+                let who = "its node is back or its epochs are over".to_owned();
+                plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+            }
+        }
+        FenceState::Lifting => lift(input, fence, plan),
+        FenceState::Closed => {}
+    }
+}
+
+/// The built-in agent that waits.
+fn is_lease(agent: &AgentName) -> bool {
+    agent.as_str() == "lease"
+}
+
+/// An order whose executor is gone ends by time, on this leader's clock: agents die with their deadline.
+fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
+    for order in fence.orders.iter().filter(|o| o.is_running() && !is_lease(&o.agent)) {
+        let timeout = agent_timeout(input, &order.agent);
+        let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
+        let gone = executor_is_gone(input, order);
+        let limit = ordered + timeout + if gone { Duration::ZERO } else { timeout / 2 + Duration::from_secs(1) };
+        if input.now >= limit {
+            let output = format!("{} did not report in time", order.executor);
+            let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: timeout, output };
+            plan.propose(Command::OrderDone { fence: fence.id, order: order.number, run });
+        } else {
+            plan.wake_at(limit);
+        }
+    }
+}
+
+fn executor_is_gone(input: &Input, order: &Order) -> bool {
+    input
+        .state
+        .present(&order.executor, order.executor_incarnation)
+        .is_none_or(|n| n.life == Life::Dead)
+}
+
+fn agent_timeout(input: &Input, agent: &AgentName) -> Duration {
+    input.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
+}
+
+fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
+    let Some(settings) = &input.state.settings else { return };
+    let paused = fence.epochs.keys().find(|s| input.state.services.get(*s).is_some_and(|s| s.paused));
+    let on_order = input.state.incidents.get(&fence.incident).is_some_and(|i| i.kind == IncidentKind::Fencing);
+    if let (Some(service), false) = (paused, on_order) {
+        return plan.say(format!("{} would be fenced, but {service} is paused", fence.target));
+    }
+    let Some(level) = settings.levels.get(fence.level as usize) else {
+        return plan.say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
+    };
+    if let Some(at) = retry_at(input, fence)
+        && input.now < at
+    {
+        plan.wake_at(at);
+        return plan.say(format!(
+            "every fencing level of {} failed; trying again in round {} ({} ms). If you have seen that it is off: regent fence confirm {} --incident {}",
+            fence.target, fence.round + 1, at.since(input.now).as_millis(), fence.target, fence.incident
+        ));
+    }
+    if fence.has_running(AgentAction::On) {
+        return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
+    }
+    let ended: BTreeMap<&AgentName, &Order> = fence
+        .orders
+        .iter()
+        .filter(|o| o.level == Some(fence.level) && o.round == fence.round && o.action == AgentAction::Off)
+        .map(|o| (&o.agent, o))
+        .collect();
+    let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
+    if missing.iter().any(|a| is_lease(a))
+        && let Some(why) = input.state.lease_objection(fence)
+    {
+        return give_level_up(input, fence, format!("lease proves nothing: {why}"), plan);
+    }
+    if !missing.is_empty() {
+        return order_level(input, fence, &missing, plan);
+    }
+    follow_level(input, fence, &ended, plan);
+}
+
+/// When the next round may begin; `None` in the first round, or once something of this round was ordered.
+fn retry_at(input: &Input, fence: &Fence) -> Option<Instant> {
+    if fence.round == 0 || fence.level != 0 || fence.orders.iter().any(|o| o.round == fence.round) {
+        return None;
+    }
+    let since = input.applied.fence_level.get(&fence.id).copied().unwrap_or(input.lead.since);
+    let pause = input.timing.retry * 2u32.saturating_pow((fence.round - 1).min(16));
+    Some(since + pause.min(input.timing.retry_max))
+}
+
+fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
+    plan.say(format!("level {} for {} gives up: {why}", fence.level + 1, fence.target));
+    plan.propose(Command::NextLevel {
+        fence: fence.id,
+        term: input.lead.term,
+        level: fence.level,
+        round: fence.round,
+        why,
+    });
+}
+
+fn order_level(input: &Input, fence: &Fence, missing: &[&AgentName], plan: &mut Plan) {
+    let Some(executor) = executor(input, fence) else {
+        return plan.say(format!("no living voter can execute the fence of {}", fence.target));
+    };
+    let new = |agent: &AgentName| NewOrder {
+        agent: agent.clone(),
+        action: AgentAction::Off,
+        executor: if is_lease(agent) { input.me.clone() } else { executor.clone() },
+    };
+    let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
+    let names: Vec<_> = orders.iter().map(|o| o.agent.as_str()).collect();
+    plan.say(format!("fencing {} with {} (level {})", fence.target, names.join(" and "), fence.level + 1));
+    let order = |level, orders| Command::Order { fence: fence.id, term: input.lead.term, level, round: fence.round, orders };
+    plan.propose(order(Some(fence.level), orders));
+    let Some(settings) = &input.state.settings else { return };
+    let assist: Vec<_> = settings
+        .assist
+        .iter()
+        .filter(|a| settings.agents.get(*a).is_some_and(|s| !s.everywhere))
+        .filter(|a| !fence.orders.iter().any(|o| &o.agent == *a && o.level.is_none()))
+        .map(&new)
+        .collect();
+    if !assist.is_empty() && fence.level == 0 && fence.round == 0 {
+        plan.propose(order(None, assist));
+    }
+}
+
+/// The leader itself first, in later rounds the other living voters in turn: one of them may reach the device.
+fn executor(input: &Input, fence: &Fence) -> Option<NodeName> {
+    let mut voters: Vec<_> =
+        input.state.nodes.keys().filter(|n| **n != fence.target && input.is_living(n)).cloned().collect();
+    voters.sort_by_key(|n| n != input.me);
+    let turn = fence.round as usize % voters.len().max(1);
+    voters.into_iter().nth(turn)
+}
+
+fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Order>, plan: &mut Plan) {
+    let Some(settings) = &input.state.settings else { return };
+    for order in ended.values() {
+        match &order.state {
+            OrderState::Running if is_lease(&order.agent) => {
+                let since = input.applied.fence_opened.get(&fence.id).copied().unwrap_or(input.lead.since);
+                let at = since + settings.lease_wait();
+                if input.now < at {
+                    plan.wake_at(at);
+                    plan.say(format!("waiting {} ms more until the lease of {} has surely ended", at.since(input.now).as_millis(), fence.target));
+                    continue;
+                }
+                let objection = input.state.lease_objection(fence);
+                let outcome = if objection.is_none() { AgentOutcome::Succeeded } else { AgentOutcome::NotRun };
+                let output = objection.unwrap_or_else(|| {
+                    format!("{} ms have passed since this leader applied the verdict", settings.lease_wait().as_millis())
+                });
+                let run = AgentRun { outcome, tries: 1, took: input.now.since(since), output };
+                plan.propose(Command::OrderDone { fence: fence.id, order: order.number, run });
+            }
+            OrderState::Running => plan.say(format!("waiting for {} on {} to fence {}", order.agent, order.executor, fence.target)),
+            OrderState::Done { .. } => {}
+        }
+    }
+    let failed: Vec<_> = ended
+        .values()
+        .filter_map(|o| match &o.state {
+            OrderState::Done { run } if run.outcome != AgentOutcome::Succeeded => Some(o.agent.as_str()),
+            _ => None,
+        })
+        .collect();
+    let running = ended.values().any(|o| o.is_running());
+    if !failed.is_empty() && !running {
+        give_level_up(input, fence, format!("{} did not confirm", failed.join(" and ")), plan);
+    }
+}
+
+/// A confirmed fence is checked before it is used, and watched afterwards (S9).
+fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
+    let key = (fence.id, fence.refuted);
+    let answers = input.lead.checks.get(&key);
+    let refuted = answers.into_iter().flatten().find_map(|(node, answer)| match answer {
+        CheckAnswer::Refuted { channel, what } => Some((node.clone(), channel.clone(), what.clone())),
+        CheckAnswer::Holds => None,
+    });
+    let refuted = refuted.or_else(|| late_life(input, fence));
+    if let Some((by, channel, what)) = refuted {
+        plan.say(format!("fence {} of {} is refuted by {by}: {what}", fence.id, fence.target));
+        let level = match &fence.confirmed {
+            Some(Confirmation::Level { level, .. }) => Some(*level),
+            _ => None,
+        };
+        return plan.propose(Command::Refute { fence: fence.id, level, by, channel, what });
+    }
+    if !fence.used {
+        for voter in input.state.nodes.keys().filter(|v| **v != fence.target && input.state.is_voter(v)) {
+            let answered = answers.is_some_and(|a| a.contains_key(voter));
+            if !answered && input.is_living(voter) {
+                plan.ask(voter, Question::Check { fence: fence.id, refuted: fence.refuted, term: input.lead.term });
+            }
+        }
+    }
+    power_on(input, fence, plan);
+}
+
+/// Life of that boot long after the confirmation, on any fresh view.
+fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::ChannelName, String)> {
+    let confirmation = fence.confirmed.as_ref()?;
+    if !confirmation.demands_silence() || confirmation.is_forced() {
+        return None;
+    }
+    let confirmed = input.applied.fence_confirmed.get(&fence.id)?;
+    let settled = input.timing.detection + input.timing.acceptable_pause + input.timing.interval * 3;
+    if input.now.since(*confirmed) <= settled {
+        return None;
+    }
+    input.state.nodes.keys().filter(|n| **n != fence.target).find_map(|observer| {
+        let view = input.fresh(observer)?.views.get(&fence.target)?;
+        let (channel, _) = view.channels.iter().find(|(_, sight)| **sight == Sight::Up)?;
+        let what = format!("heartbeats of boot {} still arrive", fence.boot);
+        (view.boot == fence.boot).then(|| (observer.clone(), channel.clone(), what))
+    })
+}
+
+/// Once the service is back, the fenced node gets its power back, once an incident, where the policy says so.
+fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
+    let Some(settings) = &input.state.settings else { return };
+    let auto = settings.power_on == crate::config::PowerOn::Auto;
+    let back = fence.used
+        && fence.epochs.keys().all(|s| {
+            input.state.services.get(s).is_some_and(|s| s.over.is_none() && s.phase == Phase::Installed)
+        });
+    if auto && back && !fence.powered_on && !fence.has_running(AgentAction::Off) {
+        order_on(input, fence, plan);
+    }
+}
+
+/// `on` goes to every power or storage agent that was tried.
+fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) {
+    let Some(settings) = &input.state.settings else { return };
+    let Some(executor) = executor(input, fence) else { return };
+    let mut agents: Vec<_> = fence
+        .orders
+        .iter()
+        .filter(|o| o.action == AgentAction::Off)
+        .filter(|o| {
+            settings.agents.get(&o.agent).is_some_and(|a| !a.everywhere && a.kind != AgentKind::Lease)
+        })
+        .map(|o| o.agent.clone())
+        .collect();
+    agents.sort();
+    agents.dedup();
+    if agents.is_empty() {
+        return;
+    }
+    plan.say(format!("giving {} its power back", fence.target));
+    let orders = agents
+        .into_iter()
+        .map(|agent| NewOrder { agent, action: AgentAction::On, executor: executor.clone() })
+        .collect();
+    plan.propose(Command::Order { fence: fence.id, term: input.lead.term, level: None, round: fence.round, orders });
+}
+
+fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
+    if !fence.powered_on && !fence.has_running(AgentAction::Off) {
+        let before = plan.steps.len();
+        order_on(input, fence, plan);
+        if plan.steps.len() > before {
+            return;
+        }
+    }
+    if fence.assisted.is_empty() && !fence.orders.iter().any(Order::is_running) {
+        return plan.propose(Command::CloseFence { fence: fence.id });
+    }
+    let names: Vec<_> = fence.assisted.keys().map(NodeName::as_str).collect();
+    plan.say(format!("waiting for {} to undo fence {} of {}", names.join(", "), fence.id, fence.target));
+}

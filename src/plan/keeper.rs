@@ -1,0 +1,390 @@
+//! The keeper: the one next step for the local database of one service, from what the ledger says and what the
+//! database is. It opens a database for writes only under a lease for the service's current epoch, and it says
+//! `released` only when nothing is left that could commit (S2, S5).
+
+use crate::config;
+use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
+use crate::lease;
+use crate::types::{
+    Boot, DbAction, DbState, Epoch, Incarnation, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
+    StopLadder, Timeline, Trouble, Upstream,
+};
+use std::time::Duration;
+
+/// What the keeper knows of the local database beyond what is seen.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub seen: Observation,
+    /// The action under way, and since when.
+    pub running: Option<(DbAction, Instant)>,
+    pub lease: Option<lease::Holder>,
+    /// Epochs up to this one are over for this node, durably.
+    pub tombstone: Epoch,
+    /// Written durably right now.
+    pub writing_tombstone: Option<Epoch>,
+    /// The final word for the tombstoned epoch.
+    pub released: Option<Released>,
+    /// The last start was out of recovery.
+    pub started_as_primary: bool,
+    /// Restarts in place within the present epoch.
+    pub restarts: u32,
+    pub restarts_in: Epoch,
+    /// The last clean stop: for the final word.
+    pub stopped_at: Option<Position>,
+    /// A checkpoint was written for the move of this epoch.
+    pub checkpointed: Option<Epoch>,
+    /// The directory was made a standby's for this epoch.
+    pub rejoined: Option<Epoch>,
+    /// Since when a running standby gets nothing from the upstream that it should follow.
+    pub idle_since: Option<Instant>,
+    /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
+    pub sealed: Option<Epoch>,
+    /// The last action that failed: not tried again before this.
+    pub retry_at: Option<Instant>,
+    pub last_error: Option<String>,
+    pub install_since: Option<(Epoch, Instant)>,
+    /// What the last `Seal` found, for the epoch that was ending.
+    pub seal_report: Option<(Epoch, Result<Seal, String>)>,
+    /// Where it accepted its first write in the present epoch.
+    pub first_write: Option<Position>,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Local {
+            seen: Observation::unclear(),
+            running: None,
+            lease: None,
+            tombstone: Epoch(0),
+            writing_tombstone: None,
+            released: None,
+            started_as_primary: false,
+            restarts: 0,
+            restarts_in: Epoch(0),
+            stopped_at: None,
+            checkpointed: None,
+            rejoined: None,
+            idle_since: None,
+            sealed: None,
+            retry_at: None,
+            last_error: None,
+            install_since: None,
+            seal_report: None,
+            first_write: None,
+        }
+    }
+}
+
+/// Who this node is.
+#[derive(Clone, Copy)]
+pub struct Me<'a> {
+    pub node: &'a NodeName,
+    pub boot: &'a Boot,
+    /// `None` before the join.
+    pub incarnation: Option<Incarnation>,
+}
+
+/// Everything that the keeper looks at.
+pub struct Input<'a> {
+    pub now: Instant,
+    pub me: Me<'a>,
+    pub state: &'a State,
+    pub name: &'a ServiceName,
+    pub config: &'a config::Config,
+    pub local: &'a Local,
+}
+
+/// The next step for the local database.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing to do, or something must happen first.
+    Wait(String),
+    /// Do this; what runs now is left to end first.
+    Db(DbAction),
+    /// Stop now, whatever runs.
+    StopNow(StopLadder, String),
+    /// Write durably that this node never writes under the epoch again.
+    Tombstone(Epoch),
+    /// Bring the final word to the ledger.
+    Release { epoch: Epoch, position: Option<Position>, why: String },
+    /// Say that promotion begins.
+    Promoting { epoch: Epoch, timeline: Timeline },
+    /// Say that it accepts writes.
+    Installed { epoch: Epoch },
+}
+
+impl Input<'_> {
+    fn service(&self) -> Option<&Service> {
+        self.state.services.get(self.name)
+    }
+
+    fn settings(&self) -> &config::Service {
+        &self.config.services[self.name]
+    }
+
+    /// The ladder at the end of a lease: no time for `fast`.
+    fn lease_ladder(&self) -> StopLadder {
+        let lease = &self.config.lease;
+        StopLadder { fast: Duration::ZERO, immediate: lease.stop_immediate, kill: lease.stop_kill }
+    }
+
+    fn planned_ladder(&self) -> StopLadder {
+        let s = self.settings();
+        StopLadder { fast: s.stop_fast, immediate: s.stop_immediate, kill: s.stop_kill }
+    }
+
+    /// Whether the present epoch, not over, is this very incarnation's.
+    fn is_mine(&self, holder: &LedgerHolder) -> bool {
+        &holder.node == self.me.node
+            && &holder.boot == self.me.boot
+            && Some(holder.incarnation) == self.me.incarnation
+    }
+
+    /// The epoch that this node holds and has not given up.
+    pub fn held(&self) -> Option<Epoch> {
+        let s = self.service()?;
+        let mine = s.over.is_none() && s.holder.as_ref().is_some_and(|h| self.is_mine(h));
+        (mine && s.epoch > self.local.tombstone).then_some(s.epoch)
+    }
+
+    /// Whether the database may accept writes until `ahead` from now (S5): a lease for the held epoch, or a recorded
+    /// pause of a service that this node holds.
+    pub fn may_write(&self, ahead: Duration) -> bool {
+        let Some(epoch) = self.held() else { return false };
+        let lease = self.local.lease.as_ref().filter(|l| l.epoch() == epoch);
+        let paused = self.service().is_some_and(|s| s.paused);
+        lease.is_some_and(|l| l.is_valid(self.now + ahead)) || (paused && lease.is_some_and(|l| l.until().is_some()))
+    }
+
+    /// Whether a process may exist that could commit.
+    pub fn could_commit(&self) -> bool {
+        let opening = matches!(
+            self.local.running,
+            Some((DbAction::StartPrimary { .. } | DbAction::Promote { .. }, _))
+        );
+        opening
+            || match self.local.seen.state {
+                DbState::Primary => true,
+                DbState::Starting | DbState::Stopping => self.local.started_as_primary,
+                _ => false,
+            }
+    }
+
+    /// The time that stopping at the end of a lease may need.
+    pub fn stop_time(&self) -> Duration {
+        self.config.lease.stop_immediate + self.config.lease.stop_kill
+    }
+}
+
+/// The next step.
+pub fn keep(input: &Input) -> Step {
+    let stopping = matches!(input.local.running, Some((DbAction::Stop { .. }, _)));
+    // S5 first: whoever could commit without the right to is stopped, before the lease ends.
+    if input.could_commit() && !input.may_write(input.stop_time()) {
+        if input.me.incarnation.is_none() && input.service().is_none() && input.state.settings.is_some() {
+            return Step::Wait("a running database that regent does not manage yet is left alone".to_owned());
+        }
+        if stopping {
+            return Step::Wait("stopping".to_owned());
+        }
+        return Step::StopNow(input.lease_ladder(), "no lease for the present epoch".to_owned());
+    }
+    if let Some((action, _)) = &input.local.running {
+        return Step::Wait(format!("{} is under way", action_name(action)));
+    }
+    if let Some(at) = input.local.retry_at
+        && input.now < at
+    {
+        let error = input.local.last_error.as_deref().unwrap_or("the last step failed");
+        return Step::Wait(format!("trying again soon: {error}"));
+    }
+    if input.me.incarnation.is_none() {
+        return Step::Wait("not joined yet".to_owned());
+    }
+    if let Some(step) = finish_release(input) {
+        return step;
+    }
+    match input.held() {
+        Some(epoch) => hold(input, epoch),
+        None => follow(input),
+    }
+}
+
+/// The name of an action, for reports.
+pub fn action_name(action: &DbAction) -> &'static str {
+    match action {
+        DbAction::Initdb => "initdb",
+        DbAction::StartPrimary { .. } => "start as primary",
+        DbAction::StartStandby { .. } => "start as standby",
+        DbAction::Follow { .. } => "follow",
+        DbAction::Seal => "seal",
+        DbAction::Promote { .. } => "promote",
+        DbAction::Checkpoint => "checkpoint",
+        DbAction::Stop { .. } => "stop",
+        DbAction::Rejoin { .. } => "rejoin",
+    }
+}
+
+/// A tombstone stands for the present epoch: the ledger must hear the final word, again and again until it has.
+fn finish_release(input: &Input) -> Option<Step> {
+    let s = input.service()?;
+    let mine = s.over.is_none() && s.holder.as_ref().is_some_and(|h| input.is_mine(h));
+    if !mine || s.epoch > input.local.tombstone {
+        return None;
+    }
+    let position = input.local.released.filter(|r| r.epoch == s.epoch).and_then(|r| r.position);
+    Some(Step::Release { epoch: s.epoch, position, why: release_reason(input, s) })
+}
+
+fn release_reason(input: &Input, s: &Service) -> String {
+    match (&s.moving, &input.local.last_error) {
+        (Some(_), _) => "stopped in order for the switchover".to_owned(),
+        (None, Some(error)) => error.clone(),
+        (None, None) => "its database could not go on".to_owned(),
+    }
+}
+
+/// Towards a writable database under the held epoch.
+fn hold(input: &Input, epoch: Epoch) -> Step {
+    let Some(s) = input.service() else { return Step::Wait("no such service".to_owned()) };
+    if let Some(why) = giving_up(input, s, epoch) {
+        return give_up(input, epoch, why);
+    }
+    let seen = &input.local.seen;
+    let ready = input.may_write(input.stop_time());
+    match (seen.state, s.phase) {
+        (DbState::Absent, Phase::Creating) => Step::Db(DbAction::Initdb),
+        (DbState::Standby, Phase::Appointed) => {
+            Step::Promoting { epoch, timeline: Timeline(seen.position.timeline.0.max(s.timeline.0) + 1) }
+        }
+        (DbState::Standby, _) if ready => Step::Db(DbAction::Promote { epoch }),
+        (DbState::Stopped, _) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
+        (DbState::Stopped, _) if ready => Step::Db(DbAction::StartPrimary { epoch }),
+        (DbState::Standby | DbState::Stopped, _) => Step::Wait("waiting for the lease".to_owned()),
+        (DbState::Primary, Phase::Installed) => match &seen.trouble {
+            Some(Trouble::NotAnswering { since_ms }) => hung(input, *since_ms),
+            Some(trouble) => Step::Wait(format!("trouble: {trouble:?}")),
+            None => Step::Wait("primary".to_owned()),
+        },
+        (DbState::Primary, _) if seen.writable && seen.system.is_some() => Step::Installed { epoch },
+        (state, phase) => Step::Wait(format!("database {state:?}, epoch {phase:?}")),
+    }
+}
+
+/// It hangs: killed and started again in place.
+fn hung(input: &Input, since_ms: u64) -> Step {
+    let limit = input.settings().postgresql.probe_timeout;
+    if u128::from(since_ms) < limit.as_millis() {
+        return Step::Wait("the database does not answer".to_owned());
+    }
+    let kill = input.settings().stop_kill;
+    let ladder = StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill };
+    Step::StopNow(ladder, format!("the database did not answer for {since_ms} ms"))
+}
+
+/// Why this node cannot or must not go on under the epoch.
+fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
+    let local = input.local;
+    if s.moving.is_some() {
+        return Some("switchover".to_owned());
+    }
+    let down = matches!(local.seen.state, DbState::Stopped);
+    let crashed = down && local.started_as_primary && s.phase == Phase::Installed;
+    if crashed && input.settings().on_crash == config::OnCrash::Failover {
+        return Some("the database died and on_crash = \"failover\"".to_owned());
+    }
+    if local.restarts_in == epoch && local.restarts > input.settings().max_restarts && down {
+        let error = local.last_error.as_deref().unwrap_or("it keeps dying");
+        return Some(format!("the database could not be kept running ({error})"));
+    }
+    let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
+    if gone {
+        return Some("its data directory is gone or unfinished".to_owned());
+    }
+    let since = local.install_since.filter(|(e, _)| *e == epoch).map(|(_, at)| at);
+    let late = since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
+    (s.phase != Phase::Installed && late).then(|| "it could not take over within the install deadline".to_owned())
+}
+
+/// Stop, write the tombstone, then (through `finish_release`) say the final word.
+fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
+    let local = input.local;
+    let planned = input.service().is_some_and(|s| s.moving.is_some());
+    match local.seen.state {
+        DbState::Stopped | DbState::Absent | DbState::Unstartable => match local.writing_tombstone {
+            Some(e) if e >= epoch => Step::Wait("writing the tombstone".to_owned()),
+            _ => Step::Tombstone(epoch),
+        },
+        DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
+        DbState::Stopping => Step::Wait("stopping".to_owned()),
+        _ if planned => Step::Db(DbAction::Stop { ladder: input.planned_ladder() }),
+        _ => Step::StopNow(input.lease_ladder(), why),
+    }
+}
+
+/// Towards a standby of whoever holds the epoch.
+fn follow(input: &Input) -> Step {
+    let seen = &input.local.seen;
+    let Some(s) = input.service() else { return Step::Wait("the service does not exist yet".to_owned()) };
+    if seen.system.is_some() && s.system.is_some() && seen.system != s.system {
+        return Step::Wait("the data directory holds another database: its system identifier differs".to_owned());
+    }
+    let holder = s.holder.as_ref().filter(|h| s.over.is_none() && s.phase == Phase::Installed && &h.node != input.me.node);
+    let Some(upstream) = holder.and_then(|h| upstream(input, &h.node)) else { return idle(input) };
+    let dead = holder
+        .and_then(|h| input.state.present(&h.node, h.incarnation))
+        .is_none_or(|n| n.life == crate::ledger::Life::Dead);
+    if dead {
+        return idle(input);
+    }
+    match seen.state {
+        DbState::Absent | DbState::Unstartable => Step::Db(DbAction::Rejoin { upstream }),
+        DbState::Stopped if input.local.rejoined == Some(s.epoch) => {
+            Step::Db(DbAction::StartStandby { upstream: Some(upstream) })
+        }
+        DbState::Stopped => Step::Db(DbAction::Rejoin { upstream }),
+        DbState::Standby => follow_running(input, s, upstream),
+        DbState::Primary => Step::StopNow(input.lease_ladder(), "another node holds the epoch".to_owned()),
+        state => Step::Wait(format!("database {state:?}")),
+    }
+}
+
+fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
+    let seen = &input.local.seen;
+    let started = s.history.last().map_or(Timeline(0), |e| e.start.timeline);
+    let foreign = seen.position.timeline != started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at;
+    if foreign {
+        return Step::StopNow(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
+    }
+    if seen.follows.as_ref() != Some(&upstream.node) || input.local.sealed.is_some_and(|e| e < s.epoch) {
+        return Step::Db(DbAction::Follow { upstream });
+    }
+    let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
+    if stuck {
+        return Step::StopNow(input.planned_ladder(), "it gets no WAL from its upstream: rejoining".to_owned());
+    }
+    Step::Wait(format!("standby of {}", upstream.node))
+}
+
+/// How long a standby may get nothing before it is stopped and made to rejoin.
+pub fn stuck_after(input: &Input) -> Duration {
+    (input.config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
+}
+
+/// Nobody to follow: a standby runs on (it may be asked for the end of its WAL), nothing else is started.
+fn idle(input: &Input) -> Step {
+    match input.local.seen.state {
+        DbState::Stopped if input.local.seen.starts_in_recovery => {
+            Step::Db(DbAction::StartStandby { upstream: None })
+        }
+        DbState::Stopped => Step::Wait("stopped; waiting for an appointment or a primary to follow".to_owned()),
+        state => Step::Wait(format!("database {state:?}, nobody to follow")),
+    }
+}
+
+/// All addresses of a node, primary network first.
+fn upstream(input: &Input, node: &NodeName) -> Option<Upstream> {
+    let n = input.config.nodes.get(node)?;
+    let port = input.settings().postgresql.port;
+    Some(Upstream { node: node.clone(), addresses: vec![n.primary, n.secondary], port })
+}

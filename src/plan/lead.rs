@@ -1,0 +1,192 @@
+//! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
+
+use crate::config::Config;
+use crate::ledger::{CheckAnswer, Command, Sighting, State};
+use crate::types::{
+    Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A question of the coordinator to one voter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Look at this node again, now.
+    Look { target: NodeName, incarnation: Incarnation, term: Term, round: Round },
+    /// Say when the confirmed fence holds as far as you can hear, or that it does not. `refuted` numbers the
+    /// confirmations of one fence.
+    Check { fence: FenceId, refuted: u32, term: Term },
+    /// Close the WAL receiver for good and say where your WAL ends.
+    Seal { service: ServiceName, epoch: Epoch },
+}
+
+/// One step of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Propose(Command),
+    Ask { to: NodeName, question: Question },
+    /// Hand Raft leadership over.
+    Transfer { to: NodeName, why: String },
+}
+
+/// What to do, and what is being waited for, in words for the operator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub report: Vec<String>,
+    /// Look again at this moment, even if nothing happens.
+    pub wakeup: Option<Instant>,
+}
+
+impl Plan {
+    pub(super) fn propose(&mut self, command: Command) {
+        self.steps.push(Step::Propose(command));
+    }
+
+    pub(super) fn ask(&mut self, to: &NodeName, question: Question) {
+        self.steps.push(Step::Ask { to: to.clone(), question });
+    }
+
+    pub(super) fn say(&mut self, words: impl Into<String>) {
+        self.report.push(words.into());
+    }
+
+    pub(super) fn wake_at(&mut self, at: Instant) {
+        self.wakeup = Some(self.wakeup.map_or(at, |before| before.min(at)));
+    }
+}
+
+/// The latest heartbeat body of one node (the leader's own row included).
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub at: Instant,
+    pub incarnation: Incarnation,
+    pub views: BTreeMap<NodeName, PeerView>,
+    pub health: Health,
+}
+
+/// One round of looking again.
+#[derive(Clone, Debug)]
+pub struct LookRound {
+    pub incarnation: Incarnation,
+    pub round: Round,
+    pub opened: Instant,
+    pub answers: BTreeMap<NodeName, Sighting>,
+}
+
+/// What the present leader remembers of its own term. Forgotten with the term.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    pub term: Term,
+    pub since: Instant,
+    pub last_round: Round,
+    pub looks: BTreeMap<NodeName, LookRound>,
+    /// By fence and number of refutations before.
+    pub checks: BTreeMap<(FenceId, u32), BTreeMap<NodeName, CheckAnswer>>,
+    /// By service and the epoch that is over or ending. `Err`: why it cannot be a candidate.
+    pub seals: BTreeMap<(ServiceName, Epoch), BTreeMap<NodeName, Result<Seal, String>>>,
+    /// The last renewal granted in this term, by service.
+    pub renewed: BTreeMap<ServiceName, (Epoch, Instant)>,
+    pub last_transfer: Option<Instant>,
+}
+
+impl Lead {
+    pub fn new(term: Term, since: Instant) -> Self {
+        Lead {
+            term,
+            since,
+            last_round: Round(0),
+            looks: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            seals: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+            last_transfer: None,
+        }
+    }
+}
+
+/// When this node itself applied the entries that waiting counts from (its own clock). Kept on every node, so that a
+/// new leader does not begin to wait anew.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    pub fence_opened: BTreeMap<FenceId, Instant>,
+    pub fence_level: BTreeMap<FenceId, Instant>,
+    pub fence_confirmed: BTreeMap<FenceId, Instant>,
+    pub ordered: BTreeMap<(FenceId, u32), Instant>,
+    /// When the present epoch of a service began, or ended.
+    pub epoch: BTreeMap<ServiceName, Instant>,
+    pub over: BTreeMap<ServiceName, Instant>,
+}
+
+/// The coordinator's times.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    pub interval: Duration,
+    pub acceptable_pause: Duration,
+    /// From the last heartbeat to `lost`, at the worst.
+    pub detection: Duration,
+    pub retry: Duration,
+    pub retry_max: Duration,
+    /// How long to wait for sealed reports of further candidates once one is there.
+    pub choose: Duration,
+    /// How long a planned move may take from the release to a candidate that has reached the final position.
+    pub catch_up: Duration,
+    pub slow_write: Duration,
+    pub renew: Duration,
+    pub grace: Duration,
+    pub install: Duration,
+}
+
+impl Timing {
+    /// From the configuration; `detection` is the detector's own worst case.
+    pub fn new(config: &Config, detection: Duration) -> Self {
+        Timing {
+            interval: config.detector.interval,
+            acceptable_pause: config.detector.acceptable_pause,
+            detection,
+            retry: config.fencing.retry,
+            retry_max: config.fencing.retry_max,
+            choose: config.detector.acceptable_pause,
+            catch_up: config.detector.acceptable_pause * 5,
+            slow_write: config.raft.slow_write,
+            renew: config.lease.renew,
+            grace: config.lease.grace,
+            install: config.failover.install,
+        }
+    }
+}
+
+/// Everything that the coordinator sees.
+pub struct Input<'a> {
+    pub now: Instant,
+    pub me: &'a NodeName,
+    pub state: &'a State,
+    pub config: &'a Config,
+    pub timing: &'a Timing,
+    pub lead: &'a Lead,
+    pub applied: &'a Applied,
+    pub rows: &'a BTreeMap<NodeName, Row>,
+    /// S10: this leader doubts itself and judges nobody.
+    pub doubts_itself: bool,
+}
+
+impl Input<'_> {
+    /// A node's row, if it is recent and of its present incarnation.
+    pub fn fresh(&self, node: &NodeName) -> Option<&Row> {
+        let row = self.rows.get(node)?;
+        let age = self.now.since(row.at);
+        let limit = self.timing.acceptable_pause + self.timing.interval * 3;
+        (age <= limit && self.state.present(node, row.incarnation).is_some()).then_some(row)
+    }
+
+    /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.
+    pub fn is_living(&self, node: &NodeName) -> bool {
+        let up = self.state.nodes.get(node).is_some_and(|n| n.life == crate::ledger::Life::Up);
+        let suspected = self.rows.get(self.me).and_then(|row| row.views.get(node)).is_some_and(|view| {
+            view.suspects(self.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len()))
+        });
+        up && (node == self.me || !suspected)
+    }
+}

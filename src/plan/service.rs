@@ -1,0 +1,256 @@
+//! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
+
+use super::candidate::{self, Choice};
+use super::{Input, Plan, Question};
+use crate::config::Role;
+use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
+use crate::types::{DbState, Instant, NodeName, Position, Seal, ServiceName};
+use std::collections::BTreeMap;
+
+/// The next step of one service.
+pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
+    let Some(service) = input.state.services.get(name) else { return create(input, name, plan) };
+    if service.paused {
+        return plan.say(format!("{name} is paused: nothing is fenced, nobody is appointed"));
+    }
+    match (&service.over, input.state.fence_of(service)) {
+        (Some(Over::Released { position, at_join }), _) => released(input, name, service, *position, *at_join, plan),
+        (None, Some(fence)) => fenced(input, name, service, fence, plan),
+        (None, None) => holding(input, name, service, plan),
+    }
+}
+
+/// Epoch 1, by initdb on the first database node by priority, once every database node has joined with nothing in its
+/// directory.
+fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
+    let Some(settings) = &input.state.settings else { return };
+    if settings.services.get(name) != Some(&true) {
+        return plan.say(format!("{name} is unmanaged: no epoch yet, and the file does not say bootstrap = \"initdb\""));
+    }
+    let mut first: Option<&NodeName> = None;
+    for node in settings.database_nodes() {
+        let state = input.fresh(node).and_then(|r| r.health.services.get(name)).map(|h| h.state);
+        match state {
+            None => return plan.say(format!("{name} will be created when {node} has joined")),
+            Some(DbState::Absent) => {}
+            Some(other) => {
+                return plan.say(format!("{name} is not created: {node} has something in its data directory ({other:?})"));
+            }
+        }
+        let priority = |n: &NodeName| input.config.nodes.get(n).map_or(0, |n| n.priority);
+        if first.is_none_or(|f| priority(node) > priority(f)) {
+            first = Some(node);
+        }
+    }
+    let Some((node, record)) = first.and_then(|n| Some((n, input.state.nodes.get(n)?))) else { return };
+    plan.say(format!("creating {name} on {node}"));
+    plan.propose(Command::Create {
+        service: name.clone(),
+        node: node.clone(),
+        boot: record.boot.clone(),
+        incarnation: record.incarnation,
+    });
+}
+
+/// The epoch goes on. Watch for a final word that the holder could not bring to the ledger itself, and for a lapse.
+fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
+    let Some(holder) = &service.holder else { return };
+    let row = input.rows.get(&holder.node).filter(|r| r.incarnation == holder.incarnation);
+    let said = row.and_then(|r| r.health.services.get(name)).and_then(|h| h.released);
+    if let Some(released) = said.filter(|r| r.epoch == service.epoch) {
+        return plan.propose(Command::Release {
+            service: name.clone(),
+            epoch: service.epoch,
+            node: holder.node.clone(),
+            boot: holder.boot.clone(),
+            incarnation: holder.incarnation,
+            position: released.position,
+            why: "said in its heartbeats".to_owned(),
+        });
+    }
+    if let (Some(resumed), Some((epoch, _))) = (service.unproven_resume, input.lead.renewed.get(name))
+        && *epoch == service.epoch
+    {
+        plan.say(format!("{name} was resumed; waiting for {} to renew", holder.node));
+        let _ = resumed;
+    }
+    lapsed(input, name, service, plan);
+    match service.phase {
+        Phase::Installed => {}
+        phase => plan.say(format!("waiting for {} to install epoch {} of {name} ({phase:?})", holder.node, service.epoch)),
+    }
+}
+
+/// A holder that is not dead and does not renew.
+fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
+    let (Some(holder), Some(settings)) = (&service.holder, &input.state.settings) else { return };
+    let last = input.lead.renewed.get(name).filter(|(e, _)| *e == service.epoch).map_or(input.lead.since, |(_, at)| *at);
+    let began = input.applied.epoch.get(name).copied().unwrap_or(input.lead.since);
+    let last = last.max(began.min(input.now)).max(input.lead.since);
+    let limit = last + settings.lease_wait() + input.timing.grace;
+    if input.now < limit {
+        return plan.wake_at(limit);
+    }
+    plan.say(format!(
+        "LAPSED: {} holds epoch {} of {name}, is not dead, and has not renewed for {} ms",
+        holder.node, service.epoch, input.now.since(last).as_millis()
+    ));
+    let dead = input.state.nodes.get(&holder.node).is_some_and(|n| n.life == Life::Dead);
+    if settings.on_lapsed == crate::config::OnLapsed::Fence && !dead && !input.doubts_itself {
+        plan.propose(Command::OpenFence {
+            target: holder.node.clone(),
+            boot: holder.boot.clone(),
+            reason: FenceReason::Lapsed { service: name.clone(), epoch: service.epoch },
+        });
+    }
+}
+
+/// Asks every living database node but the holder's for its sealed end of WAL.
+fn ask_seals(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
+    let (Some(settings), Some(holder)) = (&input.state.settings, &service.holder) else { return };
+    let answers = input.lead.seals.get(&(name.clone(), service.epoch));
+    for node in settings.database_nodes().filter(|n| **n != holder.node) {
+        let sealed = answers.and_then(|a| a.get(node)).is_some_and(Result::is_ok);
+        if !sealed && input.is_living(node) {
+            plan.ask(node, Question::Seal { service: name.clone(), epoch: service.epoch });
+        }
+    }
+}
+
+fn seals<'a>(input: &'a Input, name: &ServiceName, service: &Service) -> Option<&'a BTreeMap<NodeName, Result<Seal, String>>> {
+    input.lead.seals.get(&(name.clone(), service.epoch))
+}
+
+/// Whether every living candidate has answered, or the wait for the others is over.
+fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Instant, plan: &mut Plan) -> bool {
+    let Some(settings) = &input.state.settings else { return false };
+    let answers = seals(input, name, service);
+    let holder = service.holder.as_ref().map(|h| &h.node);
+    let missing = settings
+        .database_nodes()
+        .filter(|n| Some(*n) != holder && input.is_living(n))
+        .find(|n| !answers.is_some_and(|a| a.contains_key(*n)));
+    let Some(missing) = missing else { return true };
+    let limit = since + input.timing.choose;
+    if input.now >= limit {
+        return true;
+    }
+    plan.wake_at(limit);
+    plan.say(format!("waiting for {missing} to report the end of its WAL"));
+    false
+}
+
+fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, plan: &mut Plan) {
+    ask_seals(input, name, service, plan);
+    if fence.state != FenceState::Confirmed {
+        return plan.say(format!("{name} waits for the fence of {}", fence.target));
+    }
+    let none = BTreeMap::new();
+    let checks = input.lead.checks.get(&(fence.id, fence.refuted)).unwrap_or(&none);
+    if checks.values().any(|c| *c != CheckAnswer::Holds) {
+        return plan.say(format!("fence {} is refuted", fence.id));
+    }
+    if let Some(missing) = unchecked(input, fence, checks) {
+        return plan.say(format!("fence {} of {} is confirmed; checking that it holds ({missing})", fence.id, fence.target));
+    }
+    let since = input.applied.fence_confirmed.get(&fence.id).copied().unwrap_or(input.lead.since);
+    if !is_complete(input, name, service, since, plan) {
+        return;
+    }
+    let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: checks.clone() };
+    let choice = seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    appoint(input, name, service, basis, choice, plan);
+}
+
+/// Who is still missing for the check; mirrors nothing of the ledger's rule but its words: the ledger decides.
+fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnswer>) -> Option<String> {
+    if let Some((node, _)) = fence.heard_by.iter().find(|(node, incarnation)| {
+        input.state.present(node, **incarnation).is_some_and(|n| n.life == Life::Up) && !checks.contains_key(*node)
+    }) {
+        return Some(format!("{node} still heard it"));
+    }
+    (!input.state.is_majority(checks.keys())).then(|| "a majority must answer".to_owned())
+}
+
+fn released(
+    input: &Input,
+    name: &ServiceName,
+    service: &Service,
+    position: Option<Position>,
+    at_join: bool,
+    plan: &mut Plan,
+) {
+    let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
+    // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
+    // lose something.
+    if at_join && let Some(choice) = resume_choice(input, name, service, "it held the last epoch and has all of its WAL") {
+        return appoint(input, name, service, Basis::Released, choice, plan);
+    }
+    ask_seals(input, name, service, plan);
+    let planned = service.moving.as_ref();
+    let limit = since + input.timing.catch_up;
+    let target = planned.and_then(|m| m.to.as_ref());
+    let none = BTreeMap::new();
+    let all = seals(input, name, service).unwrap_or(&none);
+    let mut wanted: BTreeMap<_, _> = all.clone();
+    if let Some(target) = target {
+        wanted.retain(|node, _| node == target);
+    }
+    let choice = candidate::choose(input, service, &wanted, position);
+    let complete = if target.is_some() { choice.best.is_some() } else { is_complete(input, name, service, since, plan) };
+    if choice.best.is_some() && complete {
+        return appoint(input, name, service, Basis::Released, choice, plan);
+    }
+    if input.now < limit {
+        plan.wake_at(limit);
+        for (node, why) in &choice.refused {
+            plan.say(format!("{node} is not eligible for {name}: {why}"));
+        }
+        return plan.say(format!("{name} is released; waiting for a candidate that has reached the final position"));
+    }
+    if let Some(choice) = resume_choice(input, name, service, "no candidate reached the final position in time") {
+        return appoint(input, name, service, Basis::Released, choice, plan);
+    }
+    // Nobody has it all, and the node that has is not there: the best of the rest, rather than nobody (asynchronous).
+    let choice = candidate::choose(input, service, all, None);
+    appoint(input, name, service, Basis::Released, choice, plan);
+}
+
+/// The previous holder's node itself, where it lives and its database is startable.
+fn resume_choice(input: &Input, name: &ServiceName, service: &Service, why: &str) -> Option<Choice> {
+    let node = &service.holder.as_ref()?.node;
+    let record = input.state.nodes.get(node)?;
+    let health = input.fresh(node)?.health.services.get(name)?;
+    let startable = matches!(health.state, DbState::Stopped | DbState::Standby | DbState::Starting);
+    let free = !input.state.is_fenced(node, &record.boot) && !input.state.off_may_land(node);
+    (input.is_living(node) && startable && free)
+        .then(|| Choice { best: Some((node.clone(), why.to_owned())), refused: BTreeMap::new() })
+}
+
+fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, choice: Choice, plan: &mut Plan) {
+    for (node, why) in &choice.refused {
+        plan.say(format!("{node} is not eligible for {name}: {why}"));
+    }
+    let Some((node, why)) = choice.best else {
+        return plan.say(format!("{name} has no eligible candidate"));
+    };
+    let Some(record) = input.state.nodes.get(&node) else { return };
+    let reports = seals(input, name, service).into_iter().flatten();
+    let seals = reports.filter_map(|(node, r)| Some((node.clone(), r.clone().ok()?))).collect();
+    plan.say(format!("appointing {node} for {name}: {why}"));
+    plan.propose(Command::Appoint {
+        service: name.clone(),
+        prior: service.epoch,
+        node: node.clone(),
+        boot: record.boot.clone(),
+        incarnation: record.incarnation,
+        basis,
+        seals,
+        why,
+    });
+}
+
+/// Whether a node keeps databases.
+pub fn is_database(input: &Input, node: &NodeName) -> bool {
+    input.config.nodes.get(node).is_some_and(|n| n.role == Role::Database)
+}

@@ -1,0 +1,118 @@
+//! The systemd files in an installed tree: `systemd-analyze verify` finds nothing, and sysusers and tmpfiles do what
+//! they say. Needs systemd's own tools; without them each test prints SKIPPED, which fails where CI=true.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)
+}
+
+/// Prints why a test cannot run here; a failure in CI.
+fn skip(reason: &str) {
+    println!("SKIPPED: {reason}");
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "skipped in CI: {reason}");
+}
+
+fn is_installed(tool: &str) -> bool {
+    let there = Command::new(tool).arg("--version").output().is_ok_and(|out| out.status.success());
+    if !there {
+        skip(&format!("{tool} is not installed (Debian: apt install systemd)"));
+    }
+    there
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("a parent")).expect("create directories");
+    fs::copy(from, to).unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
+}
+
+/// A root directory with the distribution's own units and regent installed as its package would be.
+fn installed() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    let root = tree.path();
+    let units = root.join("usr/lib/systemd/system");
+    for host in ["/usr/lib/systemd/system", "/lib/systemd/system"] {
+        for entry in fs::read_dir(host).into_iter().flatten().flatten() {
+            if entry.path().is_file() {
+                copy(&entry.path(), &units.join(entry.file_name()));
+            }
+        }
+    }
+    std::os::unix::fs::symlink("usr/lib", root.join("lib")).expect("a link");
+    copy(Path::new(env!("CARGO_BIN_EXE_regent")), &root.join("usr/bin/regent"));
+    copy(&source("regent.service"), &units.join("regent.service"));
+    copy(&source("regent.sysusers"), &root.join("usr/lib/sysusers.d/regent.conf"));
+    copy(&source("regent.tmpfiles"), &root.join("usr/lib/tmpfiles.d/regent.conf"));
+    fs::create_dir_all(root.join("etc")).expect("etc");
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("passwd");
+    fs::write(root.join("etc/group"), "root:x:0:\n").expect("group");
+    tree
+}
+
+fn verify(root: &Path) -> Output {
+    Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(format!("--root={}", root.display()))
+        .args(["--recursive-errors=no", "--man=no", "regent.service"])
+        .output()
+        .expect("systemd-analyze runs")
+}
+
+#[test]
+fn the_unit_is_clean_in_an_installed_tree() {
+    if !is_installed("systemd-analyze") {
+        return;
+    }
+    let tree = installed();
+    let output = verify(tree.path());
+    assert!(output.status.success() && text(&output).is_empty(), "{}\n{}", output.status, text(&output));
+}
+
+#[test]
+fn verify_would_see_an_unknown_setting_and_a_missing_program() {
+    if !is_installed("systemd-analyze") {
+        return;
+    }
+    let tree = installed();
+    let unit = tree.path().join("usr/lib/systemd/system/regent.service");
+    let good = fs::read_to_string(&unit).expect("the unit");
+    fs::write(&unit, good.replace("OOMPolicy=", "OutOfMemoryPolicy=")).expect("write");
+    let output = verify(tree.path());
+    assert!(text(&output).contains("OutOfMemoryPolicy"), "an unknown setting went unseen: {}", text(&output));
+    fs::write(&unit, good).expect("write");
+    fs::remove_file(tree.path().join("usr/bin/regent")).expect("remove");
+    let output = verify(tree.path());
+    assert!(!output.status.success(), "a missing program went unseen: {}", text(&output));
+}
+
+#[test]
+fn the_group_and_the_directories_are_made() {
+    if !is_installed("systemd-sysusers") || !is_installed("systemd-tmpfiles") {
+        return;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root may give directories to root");
+        return;
+    }
+    let tree = installed();
+    let root = format!("--root={}", tree.path().display());
+    let output = Command::new("systemd-sysusers").args([&root, "regent.conf"]).output().expect("runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let groups = fs::read_to_string(tree.path().join("etc/group")).expect("group");
+    let group = groups.lines().find_map(|line| line.strip_prefix("regent:x:")).expect("the group regent");
+    let group: u32 = group.trim_end_matches(':').parse().expect("a number");
+
+    let output = Command::new("systemd-tmpfiles").args(["--create", &root, "regent.conf"]).output().expect("runs");
+    assert!(output.status.success(), "{}", text(&output));
+    for (path, mode, gid) in [("var/lib/regent", 0o700, 0), ("run/regent", 0o755, 0), ("etc/regent", 0o750, group)] {
+        let meta = fs::metadata(tree.path().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (mode, 0, gid), "{path}");
+    }
+}

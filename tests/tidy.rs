@@ -1,0 +1,420 @@
+//! The architecture and the style, checked. Each rule is one test whose message says the reason.
+//!
+//! It looks at the files that git tracks, so that build products and editors' files do not count. Where git is absent
+//! the rules cannot be checked, and that is a failure, not a pass.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which module may write `use crate::…` of which. The arrows of ARCHITECTURE.md; an upward arrow is a design error.
+/// `*` = everything.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("config", &["types"]),
+    ("clock", &["types"]),
+    ("channel", &["types", "config", "clock"]),
+    ("detector", &["types", "config"]),
+    ("lease", &["types", "config"]),
+    ("ledger", &["types", "config"]),
+    ("plan", &["types", "config", "detector", "lease", "ledger"]),
+    ("node", &["types", "config", "detector", "lease", "ledger", "plan"]),
+    ("action", &["types", "config", "clock"]),
+    ("engine", &["types", "config", "clock", "action"]),
+    ("consensus", &["types", "config", "clock", "ledger"]),
+    ("api", &["types", "config"]),
+    ("daemon", &["*"]),
+    ("cli", &["*"]),
+];
+
+/// Modules that decide with values only.
+const PURE: &[&str] = &["types", "config", "detector", "lease", "ledger", "plan", "node"];
+
+/// What a pure module may not name: the world, its clock and its dice.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::os::unix::net",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "SystemTime::now",
+    "Instant::now",
+    "HashMap",
+    "HashSet",
+    "tokio",
+    "tonic",
+    "openraft",
+    "redb",
+    "nix::",
+    "libc::",
+    "rand::",
+    "jiff::",
+    "tracing::",
+    "println!",
+    "eprintln!",
+];
+
+/// Files outside of `src/clock.rs` that read a clock all the same, each with the reason why no decision hangs on it.
+const CLOCK_READERS: &[(&str, &str)] = &[];
+
+/// Files of more than 600 lines, each with the reason why it is one concept all the same.
+const LONG_FILES: &[(&str, &str)] = &[];
+const FILE_LINES_ASKED: usize = 600;
+const FILE_LINES_MAX: usize = 800;
+
+/// Functions of more than 70 lines that stood when the rule came: `file::name` and its length then. It may shrink.
+const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+const FUNCTION_LINES_MAX: usize = 70;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every tracked file (and every new one that is not ignored), relative to the root.
+fn files() -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("tidy needs git to know which files belong to the repository: install it");
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("file names are UTF-8");
+    let files: Vec<PathBuf> = text
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(PathBuf::from)
+        .filter(|f| root().join(f).is_file())
+        .collect();
+    assert!(files.len() > 10, "git lists only {} files", files.len());
+    files
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+fn rust_files() -> Vec<(PathBuf, String)> {
+    let is_rust = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "rs");
+    files().into_iter().filter(is_rust).map(|file| (file.clone(), read(&file))).collect()
+}
+
+/// `src/plan/keeper.rs` -> `plan`, `src/clock.rs` -> `clock`; `None` outside of modules.
+fn module(file: &Path) -> Option<String> {
+    let inside = file.strip_prefix("src").ok()?;
+    let first = inside.iter().next()?.to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(name, "lib" | "main")).then(|| name.to_owned())
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
+/// Whether this file, or the part of it from this line on, is a test: tests may use what the code may not.
+fn is_test_file(file: &Path) -> bool {
+    file.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem == "tests" || stem.ends_with("_test"))
+}
+
+/// The lines of code before the inline tests, numbered from one.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    numbered.take_while(|(_, line)| line.trim() != "#[cfg(test)]").filter(|(_, line)| !is_comment(line))
+}
+
+fn report(rule: &str, found: &[String]) {
+    assert!(found.is_empty(), "{rule}\n{}", found.join("\n"));
+}
+
+/// The modules that one line names after `crate::`: also each of `crate::{a, b::c}`.
+fn imports(line: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for part in line.split("crate::").skip(1) {
+        let list = part.strip_prefix('{').map_or(part, |inner| inner.split('}').next().unwrap_or(inner));
+        let items: Vec<&str> = if part.starts_with('{') { list.split(',').collect() } else { vec![list] };
+        for item in items {
+            let name: String = item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if !name.is_empty() {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    let table: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        let Some(module) = module(&file) else { continue };
+        let Some(allowed) = table.get(module.as_str()) else {
+            found.push(format!("{}: module {module} is not in the table MAY_IMPORT of tests/tidy.rs", file.display()));
+            continue;
+        };
+        for (number, line) in code_lines(&text) {
+            for name in imports(line) {
+                let fine = name == module || allowed.contains(&"*") || allowed.contains(&name.as_str());
+                if !fine && table.contains_key(name.as_str()) {
+                    found.push(format!("{}:{number}: {module} may not import {name}", file.display()));
+                }
+            }
+        }
+    }
+    report("Data flows one way through the folders; an upward import makes a decision depend on its effects.", &found);
+}
+
+#[test]
+fn only_consensus_knows_openraft() {
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        if file.starts_with("src") && module(&file).as_deref() != Some("consensus") {
+            let named = |line: &str| line.contains("openraft::") || line.contains("openraft_");
+            let lines = code_lines(&text).filter(|(_, line)| named(line));
+            found.extend(lines.map(|(number, _)| format!("{}:{number}", file.display())));
+        }
+    }
+    report("openraft can be replaced or simulated only as long as one module knows it.", &found);
+}
+
+#[test]
+fn pure_modules_touch_no_world_and_no_clock() {
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        if !module(&file).is_some_and(|module| PURE.contains(&module.as_str())) || is_test_file(&file) {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            // `crate::types::Instant` is a value; only reading a clock into one is barred.
+            for word in IMPURE.iter().filter(|word| line.contains(**word)) {
+                found.push(format!("{}:{number}: {word}", file.display()));
+            }
+        }
+    }
+    let rule = "A decision is a pure function of (state, input, now): only so can every run be replayed from its seed.";
+    report(rule, &found);
+}
+
+#[test]
+fn only_the_clock_module_reads_a_clock() {
+    let words = ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now", "clock_gettime"];
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        let has_reason = CLOCK_READERS.iter().any(|(name, reason)| file == Path::new(name) && reason.len() > 20);
+        let is_clock = module(&file).as_deref() == Some("clock");
+        if !file.starts_with("src") || is_clock || has_reason || is_test_file(&file) {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            let read = words.iter().filter(|word| line.contains(**word));
+            found.extend(read.map(|word| format!("{}:{number}: {word}", file.display())));
+        }
+    }
+    report(
+        "One clock (CLOCK_BOOTTIME): a second one steps back, or stops while the host sleeps. Use crate::clock.",
+        &found,
+    );
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let first = |text: &str| text.lines().next().unwrap_or_default().starts_with("//!");
+    // A build script's output is included, not written by hand; everything tracked is written by hand.
+    let found: Vec<String> =
+        rust_files().iter().filter(|(_, text)| !first(text)).map(|(file, _)| file.display().to_string()).collect();
+    report("A reader must learn from the first line what a file is, and what it is not (`//!`).", &found);
+    let vague: Vec<String> = rust_files()
+        .iter()
+        .filter(|(_, text)| text.starts_with("//! To be described"))
+        .map(|(file, text)| format!("{} ({} lines)", file.display(), text.lines().count()))
+        .filter(|line| !line.ends_with("(1 lines)"))
+        .collect();
+    report("This module has content and no description.", &vague);
+}
+
+#[test]
+fn files_are_short() {
+    let reasons: BTreeMap<&str, &str> = LONG_FILES.iter().copied().collect();
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        let (name, lines) = (file.display().to_string(), text.lines().count());
+        let has_reason = reasons.get(name.as_str()).is_some_and(|reason| reason.len() > 20);
+        if lines > FILE_LINES_MAX || lines > FILE_LINES_ASKED && !has_reason {
+            found.push(format!("{name}: {lines} lines"));
+        }
+        if lines <= FILE_LINES_ASKED && reasons.contains_key(name.as_str()) {
+            found.push(format!("{name}: {lines} lines need no reason any more, take it out of LONG_FILES"));
+        }
+    }
+    report("One concept a file: over 600 lines only with a reason in LONG_FILES, over 800 never.", &found);
+}
+
+/// A function: its name, the line it begins on, and its length from `fn` to its closing brace.
+struct Function {
+    name: String,
+    line: usize,
+    length: usize,
+}
+
+/// Finds functions by the layout that rustfmt guarantees: a body ends with a brace in the column where the line with
+/// its `fn` began. Rough, and enough for code that passes `cargo fmt --check`.
+fn functions(text: &str) -> Vec<Function> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else { continue };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let end = lines[start..].iter().position(|l| {
+            l.strip_prefix(indent)
+                .is_some_and(|rest| rest == "}" || !rest.starts_with([' ', '}']) && rest.ends_with([';', '}']))
+        });
+        if let Some(end) = end {
+            found.push(Function { name, line: start + 1, length: end + 1 });
+        }
+    }
+    found
+}
+
+fn function_name(line: &str) -> Option<String> {
+    let mut rest = line.trim_start();
+    for word in ["pub(crate) ", "pub(super) ", "pub ", "const ", "async ", "unsafe ", "extern \"C\" "] {
+        rest = rest.strip_prefix(word).unwrap_or(rest);
+    }
+    let name: String = rest.strip_prefix("fn ")?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    Some(name)
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let ratchet: BTreeMap<&str, usize> = LONG_FUNCTIONS.iter().copied().collect();
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for (file, text) in rust_files() {
+        for function in functions(&text) {
+            seen += 1;
+            let key = format!("{}::{}", file.display(), function.name);
+            let allowed = ratchet.get(key.as_str()).copied().unwrap_or(FUNCTION_LINES_MAX);
+            if function.length > allowed {
+                let Function { line, length, .. } = function;
+                found.push(format!("{key} (line {line}): {length} lines, {allowed} are allowed"));
+            }
+        }
+    }
+    assert!(seen > 50, "the parser found only {seen} functions");
+    report("What does not fit a screen is not reviewed: split it, decisions from deeds.", &found);
+}
+
+#[test]
+fn the_function_parser_measures() {
+    let text = "impl A {\n    pub async fn long(\n        a: u8,\n    ) -> u8 {\n        if a {\n        }\n        a\n    }\n}\n\
+                fn one() {}\ntrait T {\n    fn declared(&self);\n    fn next(&self) {\n        x();\n    }\n}\n";
+    let measured: Vec<(String, usize, usize)> =
+        functions(text).into_iter().map(|f| (f.name, f.line, f.length)).collect();
+    let expected = [("long", 2, 7), ("one", 10, 1), ("declared", 12, 1), ("next", 13, 3)];
+    assert_eq!(measured, expected.map(|(name, line, length)| (name.to_owned(), line, length)));
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Written in two halves, so that this file does not find itself.
+    let words = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[ign", "ore"), concat!("dbg", "!(")];
+    let mut found = Vec::new();
+    for (file, text) in rust_files() {
+        for (number, line) in text.lines().enumerate() {
+            let undone = words.iter().filter(|word| line.contains(**word));
+            found.extend(undone.map(|word| format!("{}:{}: {word}", file.display(), number + 1)));
+        }
+    }
+    report("What is not there is left out, and said in the documents; a placeholder pretends.", &found);
+}
+
+#[test]
+fn the_repository_speaks_of_no_machine() {
+    let words = [
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("deb.deb", "ian.org"),
+        concat!("crates", ".io"),
+        concat!("docker", ".io"),
+        concat!("gh", "cr.io"),
+    ];
+    let mut found = Vec::new();
+    for file in files() {
+        // Cargo writes the registry's address into its lock file by itself.
+        if file == Path::new("Cargo.lock") {
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let named = words.iter().filter(|word| line.contains(**word));
+            found.extend(named.map(|word| format!("{}:{}: {word}", file.display(), number + 1)));
+        }
+    }
+    report("What names one machine, or the place where a package came from, is wrong on every other machine.", &found);
+}
+
+/// The targets of Markdown links, `[text](target)`, outside of code.
+fn links(text: &str) -> Vec<String> {
+    let mut in_code = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        in_code ^= line.trim_start().starts_with("```");
+        if in_code {
+            continue;
+        }
+        for part in line.split("](").skip(1) {
+            found.extend(part.split(')').next().map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut found = Vec::new();
+    for file in files().into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        for link in links(&read(&file)) {
+            let target = link.split('#').next().unwrap_or_default();
+            let is_elsewhere = target.is_empty() || target.contains("://") || target.starts_with("mailto:");
+            let folder = root().join(&file).parent().expect("a file has a folder").to_owned();
+            if !is_elsewhere && !folder.join(target).exists() {
+                found.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    report("A link that leads nowhere was once right: the document was not moved with its subject.", &found);
+}
+
+/// Every `make WORD` in text: the words.
+fn make_targets_named(text: &str) -> Vec<String> {
+    let code = text.split('`').enumerate().filter(|(index, _)| index % 2 == 1).map(|(_, inside)| inside);
+    let fenced = text.lines().filter(|line| line.trim_start().starts_with("make ")).map(str::trim);
+    let mut words = Vec::new();
+    for part in code.chain(fenced) {
+        let after = part.trim_start_matches("sudo ").strip_prefix("make ");
+        let is_word = |word: &&str| !word.contains('=') && !word.starts_with('-');
+        if let Some(word) = after.and_then(|after| after.split_whitespace().find(is_word)) {
+            words.push(word.to_owned());
+        }
+    }
+    words
+}
+
+#[test]
+fn named_make_targets_exist() {
+    let makefile = read(Path::new("Makefile"));
+    let exists = |target: &str| makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+    let mut found = Vec::new();
+    for file in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(Path::new) {
+        if root().join(file).is_file() {
+            let named = make_targets_named(&read(file));
+            found.extend(named.iter().filter(|t| !exists(t)).map(|t| format!("{}: make {t}", file.display())));
+        }
+    }
+    report("The first command that a reader tries must work.", &found);
+}
