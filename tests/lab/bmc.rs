@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 pub const USER: &str = "fence";
 pub const PASSWORD: &str = "secret";
 
+/// What a scenario does at the moment of a fence.
+pub type AfterOff = Box<dyn FnOnce() + Send>;
+
 /// How a device behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -55,6 +58,8 @@ struct Chassis {
     claim: Mutex<Option<bool>>,
     /// Every `set power 0` that arrived, whatever came of it.
     offs: Mutex<u32>,
+    /// Done once, when the power is off and before anybody is told so.
+    after_off: Mutex<Option<AfterOff>>,
 }
 
 impl Bmc {
@@ -69,8 +74,13 @@ impl Bmc {
     ) -> Result<Bmc> {
         let directory = world.join(name);
         fs::create_dir_all(directory.join("state"))?;
-        let chassis =
-            Arc::new(Chassis { host, mode: Mutex::default(), claim: Mutex::default(), offs: Mutex::default() });
+        let chassis = Arc::new(Chassis {
+            host,
+            mode: Mutex::default(),
+            claim: Mutex::default(),
+            offs: Mutex::default(),
+            after_off: Mutex::default(),
+        });
         let socket = directory.join("chassis.sock");
         let listener = UnixListener::bind(&socket).with_context(|| format!("listen on {}", socket.display()))?;
         let answering = chassis.clone();
@@ -98,6 +108,11 @@ impl Bmc {
     pub fn set_mode(&self, mode: Mode) {
         *self.chassis.mode.lock().unwrap() = mode;
         *self.chassis.claim.lock().unwrap() = None;
+    }
+
+    /// The next time that it switches the host off, `act` is done before the device says so.
+    pub fn after_next_off(&self, act: AfterOff) {
+        *self.chassis.after_off.lock().unwrap() = Some(act);
     }
 
     /// How often it was told to switch off.
@@ -213,7 +228,13 @@ impl Chassis {
                 match mode {
                     Mode::Stuck => bail!("stuck"),
                     Mode::Lying => *self.claim.lock().unwrap() = Some(false),
-                    _ => self.host.power_cut()?,
+                    _ => {
+                        self.host.power_cut()?;
+                        let after = self.after_off.lock().unwrap().take();
+                        if let Some(act) = after {
+                            act();
+                        }
+                    }
                 }
                 Ok(String::new())
             }

@@ -58,16 +58,6 @@ impl Cgroup {
         Ok(file.into())
     }
 
-    /// Every process in it and below it, as this process numbers them.
-    pub fn pids(&self) -> Vec<u32> {
-        let own = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        let mut pids: Vec<u32> = own.lines().filter_map(|line| line.parse().ok()).collect();
-        for below in self.children() {
-            pids.extend(below.pids());
-        }
-        pids
-    }
-
     /// Stops every process where it stands, and returns when all stand still.
     pub fn freeze(&self) -> Result<()> {
         self.write("cgroup.freeze", "1")?;

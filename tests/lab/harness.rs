@@ -47,10 +47,11 @@ struct Options {
     repeat: u32,
     list: bool,
     keep: bool,
+    show: bool,
 }
 
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { filters: Vec::new(), repeat: 1, list: false, keep: false };
+    let mut options = Options { filters: Vec::new(), repeat: 1, list: false, keep: false, show: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -60,10 +61,9 @@ fn parse(args: &[String]) -> Result<Options> {
                 let n = args.next().context("--repeat needs a number")?;
                 options.repeat = n.parse().with_context(|| format!("--repeat: {n:?} is not a number"))?;
             }
-            // What cargo's own harness understands and this one has no use for.
-            "--nocapture" | "--show-output" | "--exact" => {}
+            "--nocapture" | "--show-output" => options.show = true,
             other if other.starts_with('-') => {
-                bail!("unknown option {other}; there are [FILTER…] [--repeat N] [--list] [--keep]")
+                bail!("unknown option {other}; there are [FILTER…] [--repeat N] [--list] [--keep] [--show-output]")
             }
             filter => options.filters.push(filter.to_owned()),
         }
@@ -94,7 +94,7 @@ pub fn main(scenarios: &[Scenario], args: &[String]) -> Result<i32> {
             let name = format!("{PREFIX}{}-{round}-{number}", std::process::id());
             let outcome = match &unable {
                 Some(reason) => Outcome::Skipped(reason.clone()),
-                None => run_one(scenario, &name, options.keep, &interrupts)?,
+                None => run_one(scenario, &name, &options, &interrupts)?,
             };
             let took = start.elapsed().as_secs_f64();
             match outcome {
@@ -151,7 +151,12 @@ fn interrupts(signals: SigSet) -> mpsc::Receiver<Signal> {
     receiver
 }
 
-fn run_one(scenario: &Scenario, world: &str, keep: bool, interrupts: &mpsc::Receiver<Signal>) -> Result<Outcome> {
+fn run_one(
+    scenario: &Scenario,
+    world: &str,
+    options: &Options,
+    interrupts: &mpsc::Receiver<Signal>,
+) -> Result<Outcome> {
     let directory = Path::new(world::BASE).join(world);
     fs::create_dir_all(&directory)?;
     let log_path = directory.join("scenario.log");
@@ -163,7 +168,7 @@ fn run_one(scenario: &Scenario, world: &str, keep: bool, interrupts: &mpsc::Rece
     unsafe { command.pre_exec(system::die_with_parent) };
     let child = command.spawn().context("start the scenario's process")?;
     let end = wait(child, scenario.within, interrupts)?;
-    if keep && !matches!(end, End::Interrupted) {
+    if options.keep && !matches!(end, End::Interrupted) {
         println!("kept: {} (cgroup of the same name); interrupt to clear up", directory.display());
         let _ = interrupts.recv();
     }
@@ -175,6 +180,9 @@ fn run_one(scenario: &Scenario, world: &str, keep: bool, interrupts: &mpsc::Rece
         End::TimedOut => Outcome::Fail(format!("not finished within {:?}", scenario.within)),
         End::Interrupted => Outcome::Fail("interrupted".into()),
     };
+    if options.show && matches!(outcome, Outcome::Pass) {
+        println!("{}", fs::read_to_string(&log_path).unwrap_or_default().trim_end());
+    }
     let outcome = match outcome {
         Outcome::Fail(reason) => Outcome::Fail(explain(&reason, &directory, &log_path)),
         other => other,

@@ -39,6 +39,8 @@ pub struct Host {
     cgroup: Cgroup,
     switch: Arc<Switch>,
     running: Mutex<Option<Running>>,
+    /// Cables that are pulled. They stay pulled over a reboot.
+    pulled: Mutex<Vec<Net>>,
     shared_disk: Mutex<Option<PathBuf>>,
     on_boot: Mutex<Option<OnBoot>>,
     on_power_loss: Mutex<Option<OnPowerLoss>>,
@@ -62,6 +64,7 @@ impl Host {
             directory,
             switch,
             running: Mutex::new(None),
+            pulled: Mutex::default(),
             shared_disk: Mutex::new(None),
             on_boot: Mutex::new(None),
             on_power_loss: Mutex::new(None),
@@ -118,6 +121,7 @@ impl Host {
                 return Ok(());
             }
             self.switch.attach(&self.name, self.index)?;
+            self.switch.links(&self.name, &self.pulled.lock().unwrap(), false)?;
             fs::write(self.directory.join("boot_id"), format!("{}\n", new_boot_id()))?;
             *running = Some(self.boot()?);
         }
@@ -186,16 +190,32 @@ impl Host {
     }
 
     pub fn link_down(&self, net: Net) -> Result<()> {
-        self.switch.links(&self.name, &[net], false)
+        self.cables(&[net], false)
     }
 
     pub fn link_up(&self, net: Net) -> Result<()> {
-        self.switch.links(&self.name, &[net], true)
+        self.cables(&[net], true)
     }
 
     /// Pulls every cable.
     pub fn isolate(&self) -> Result<()> {
-        self.switch.links(&self.name, &NETS, false)
+        self.cables(&NETS, false)
+    }
+
+    /// Plugs every cable in again.
+    pub fn reconnect(&self) -> Result<()> {
+        self.cables(&NETS, true)
+    }
+
+    fn cables(&self, nets: &[Net], plugged: bool) -> Result<()> {
+        let running = self.lock();
+        let mut pulled = self.pulled.lock().unwrap();
+        pulled.retain(|net| !nets.contains(net));
+        if !plugged {
+            pulled.extend(nets);
+        }
+        // Without power there is no NIC to speak of; the next boot finds its cables as they are now.
+        if running.is_some() { self.switch.links(&self.name, nets, plugged) } else { Ok(()) }
     }
 
     /// What arrives over `net` is lost; what is sent is not.

@@ -89,7 +89,10 @@ impl Switch {
         let mut batch = String::from("link set lo up\n");
         for net in NETS {
             let bridge = net.bridge();
-            batch += &format!("link add {bridge} type bridge\nlink set {bridge} up\n");
+            // A fixed hardware address: a bridge without one takes another when a port goes, and whoever knew the old
+            // one does not reach the devices behind it for seconds.
+            batch += &format!("link add {bridge} address 02:77:00:00:00:0{} type bridge\n", net.number());
+            batch += &format!("link set {bridge} up\n");
         }
         // The devices' side of the management network is the bridge itself.
         batch += &format!("addr add {}/24 dev {}\n", Net::Management.address(1), Net::Management.bridge());

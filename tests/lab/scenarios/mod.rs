@@ -1,5 +1,13 @@
-//! Every scenario, by name. `world_*` test the lab itself and need no regent.
+//! Every scenario, by name. `world_*` test the lab itself and need no regent; the others are numbered as in the list of
+//! what regent must survive.
 
+mod cuts;
+mod freezes;
+mod local;
+mod members;
+mod power;
+mod returns;
+mod switchovers;
 mod world_database;
 mod world_faults;
 
@@ -10,5 +18,12 @@ pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(world_faults::SCENARIOS);
     all.extend(world_database::SCENARIOS);
+    all.extend(power::SCENARIOS);
+    all.extend(cuts::SCENARIOS);
+    all.extend(freezes::SCENARIOS);
+    all.extend(members::SCENARIOS);
+    all.extend(local::SCENARIOS);
+    all.extend(returns::SCENARIOS);
+    all.extend(switchovers::SCENARIOS);
     all
 }

@@ -72,9 +72,11 @@ fn one(world: &mut World) -> Result<()> {
     oracle::judge(prober::commits(&db)?, &["db1"])?;
 
     // The comparison can fail.
-    postgres::sql(&db, "delete from lab_writes where id = 7; insert into lab_writes (id) values (9)")?;
+    let (gone, doubled) = (acks[7].id, acks[9].id);
+    let harm = format!("delete from lab_writes where id = {gone}; insert into lab_writes (id) values ({doubled})");
+    postgres::sql(&db, &harm)?;
     seen = compare(&acks, &postgres::written_ids(&db)?);
-    ensure!(seen.lost == [7] && seen.duplicates == [9], "a lost and a doubled row were not found: {seen:?}");
+    ensure!(seen.lost == [gone] && seen.duplicates == [doubled], "a lost and a doubled row were not found: {seen:?}");
     Ok(())
 }
 

@@ -1,0 +1,385 @@
+//! A cluster in a world: hosts with the daemon as an enabled service, power devices, the shared disk, a client with a
+//! writer. Here is everything that scenarios do with it; what it looks like is in `plan.rs`.
+
+use crate::bmc::Bmc;
+use crate::client::oracle::{self, Tenure};
+use crate::client::writer::{Ack, Comparison, Writer, compare};
+use crate::client::{TABLES, prober};
+use crate::host::Host;
+use crate::network::Net;
+use crate::plan::{CONFIG, Plan, SERVICE};
+use crate::postgres;
+use crate::status::{Report, Service, Status};
+use crate::time::Stamp;
+use crate::world::World;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The programs that a booted host runs, by host and unit. Shared with what a power-on starts.
+type Units = Arc<Mutex<BTreeMap<(String, &'static str), Child>>>;
+
+pub struct Cluster<'w> {
+    pub world: &'w mut World,
+    pub plan: Plan,
+    /// By agent, then node.
+    devices: BTreeMap<(&'static str, String), Bmc>,
+    client: Arc<Host>,
+    units: Units,
+    writer: Option<Writer>,
+}
+
+/// Where the primary is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reign {
+    pub primary: String,
+    pub epoch: u64,
+}
+
+const REGENT: &str = env!("CARGO_BIN_EXE_regent");
+
+impl<'w> Cluster<'w> {
+    /// Builds the plan in an empty world, switches everything on and waits until writes are served, every standby
+    /// streams, and a failover would succeed.
+    pub fn start(world: &'w mut World, plan: Plan) -> Result<Cluster<'w>> {
+        let mut cluster = Cluster::build(world, plan)?;
+        for host in cluster.hosts() {
+            host.power_on()?;
+        }
+        cluster.wait("the first primary and its standbys", Duration::from_secs(90), |status| {
+            status.services.get(SERVICE).is_some_and(|s| s.is_complete() && s.readiness.failover_ready)
+        })?;
+        let reign = cluster.reign()?;
+        postgres::sql(cluster.host(&reign.primary)?, TABLES)?;
+        if cluster.plan.probers {
+            for name in cluster.plan.database_names() {
+                start_prober(cluster.host(&name)?, &cluster.units)?;
+            }
+        }
+        cluster.client.power_on()?;
+        cluster.writer = Some(cluster.start_writer()?);
+        cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(20))?;
+        Ok(cluster)
+    }
+
+    fn build(world: &'w mut World, plan: Plan) -> Result<Cluster<'w>> {
+        let names = plan.node_names();
+        for name in &names {
+            world.add_host(name)?;
+        }
+        let client = world.add_host("client")?;
+        if plan.disk {
+            ensure!(Path::new("/dev/fuse").exists(), "/dev/fuse is missing: there is no shared disk");
+            world.add_disk(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        let mut devices = BTreeMap::new();
+        for (agent, base) in [("ipmi", 100), ("pdu", 150)] {
+            for name in plan.database_names().into_iter().filter(|_| plan.has_agent(agent)) {
+                let host = world.host(&name)?.clone();
+                let index = base + host.index;
+                let device = Bmc::start(
+                    &format!("{agent}-{name}"),
+                    index,
+                    host,
+                    world.switch.clone(),
+                    &world.directory,
+                    &world.cgroup,
+                )?;
+                devices.insert((agent, name), device);
+            }
+        }
+        let cluster = Cluster { world, plan, devices, client, units: Units::default(), writer: None };
+        for name in &names {
+            cluster.install(name)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Puts the configuration on a host's disk and enables its daemon.
+    fn install(&self, name: &str) -> Result<()> {
+        let host = self.host(name)?;
+        postgres::prepare_disk(host)?;
+        let address = |node: &str, net| self.host(node).map(|h| h.address(net)).unwrap_or_default();
+        let device = |agent: &str, node: &str| {
+            let mut devices = self.devices.iter();
+            devices.find(|((a, n), _)| *a == agent && n == node).map(|(_, d)| d.address.clone()).unwrap_or_default()
+        };
+        fs::write(host.disk().join("regent.toml"), self.plan.toml(name, address, device)?)?;
+        let key = host.disk().join("heartbeat.key");
+        fs::write(&key, format!("{}\n", "5a".repeat(32)))?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        let (units, probers) = (self.units.clone(), self.plan.probers && name.starts_with("db"));
+        let tables_are_there = Mutex::new(false);
+        host.set_on_boot(Arc::new(move |host| {
+            start_daemon(host, &units)?;
+            // At the first boot there is nothing to probe yet; `start` does it when the tables are there.
+            let first = !std::mem::replace(&mut *tables_are_there.lock().unwrap(), true);
+            if probers && !first { start_prober(host, &units) } else { Ok(()) }
+        }));
+        Ok(())
+    }
+
+    fn start_writer(&self) -> Result<Writer> {
+        let mut addresses = Vec::new();
+        for name in self.plan.database_names() {
+            let host = self.host(&name)?;
+            addresses.extend([host.address(Net::Primary), host.address(Net::Secondary)]);
+        }
+        Writer::start(&self.client, postgres::PORT, &addresses, Duration::from_millis(5))
+    }
+
+    pub fn host(&self, name: &str) -> Result<&Arc<Host>> {
+        self.world.host(name)
+    }
+
+    /// Every node's host, databases first.
+    pub fn hosts(&self) -> Vec<Arc<Host>> {
+        self.plan.node_names().iter().filter_map(|name| self.world.hosts.get(name).cloned()).collect()
+    }
+
+    /// The power device of a node under that agent.
+    pub fn device(&self, agent: &'static str, node: &str) -> Result<&Bmc> {
+        let device = self.devices.get(&(agent, node.to_owned()));
+        device.with_context(|| format!("there is no device {agent} for {node}"))
+    }
+
+    /// The side of the shared disk that belongs to a node.
+    pub fn disk(&self, node: &str) -> Result<crate::disk::Control> {
+        self.world.disk.as_ref().context("this cluster has no shared disk")?.control(node)
+    }
+
+    pub fn writer(&self) -> Result<&Writer> {
+        self.writer.as_ref().context("the writer does not run")
+    }
+
+    /// Ends the writer and returns what was acknowledged.
+    pub fn stop_writer(&mut self) -> Result<Vec<Ack>> {
+        self.writer.take().context("the writer does not run")?.stop()
+    }
+
+    /// Cuts the power of a host and of its BMC.
+    pub fn power_cut_with_bmc(&self, node: &str) -> Result<()> {
+        self.device("ipmi", node)?.power_down()?;
+        self.host(node)?.power_cut()
+    }
+
+    /// SIGKILL of the daemon alone. What it started runs on.
+    pub fn kill_daemon(&self, node: &str) -> Result<()> {
+        kill_daemon(node, &self.units)
+    }
+
+    pub fn start_daemon(&self, node: &str) -> Result<()> {
+        start_daemon(self.host(node)?, &self.units)
+    }
+
+    /// The process of a node's daemon, as the lab numbers it.
+    pub fn daemon_process(&self, node: &str) -> Result<u32> {
+        let units = self.units.lock().unwrap();
+        let daemon = units.get(&(node.to_owned(), "regent")).map(Child::id);
+        daemon.with_context(|| format!("no daemon runs on {node}"))
+    }
+
+    /// A daemon that ended although nobody ended it, and how.
+    fn fallen_daemon(&self) -> Option<String> {
+        let mut units = self.units.lock().unwrap();
+        units.iter_mut().filter(|((_, unit), _)| *unit == "regent").find_map(|((node, _), daemon)| {
+            let status = daemon.try_wait().ok()??;
+            // SIGKILL is the lab's own: a power cut.
+            (status.signal() != Some(libc::SIGKILL)).then(|| format!("the daemon on {node} ended by itself: {status}"))
+        })
+    }
+
+    /// What a scenario needs to kill and start a daemon from the moment of a fence, on another thread.
+    pub fn daemon_switch(&self, node: &str) -> Result<impl Fn(bool) -> Result<()> + Send + use<>> {
+        let (host, units) = (self.host(node)?.clone(), self.units.clone());
+        Ok(move |on| if on { start_daemon(&host, &units) } else { kill_daemon(&host.name, &units) })
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop_daemon(&self, node: &str, within: Duration) -> Result<()> {
+        let unit = self.units.lock().unwrap().remove(&(node.to_owned(), "regent"));
+        let mut daemon = unit.with_context(|| format!("no daemon runs on {node}"))?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.id() as i32), nix::sys::signal::Signal::SIGTERM)?;
+        let end = Instant::now() + within;
+        while daemon.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "the daemon on {node} did not end within {within:?} after SIGTERM");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// One `regent` command on a node, whatever its exit status.
+    pub fn regent(&self, node: &str, words: &[&str]) -> Result<Output> {
+        let args: Vec<&str> = words.iter().copied().chain(["--config", CONFIG]).collect();
+        self.host(node)?.output(REGENT, &args)
+    }
+
+    /// The same; must succeed. Returns what it printed.
+    pub fn command(&self, node: &str, words: &[&str]) -> Result<String> {
+        let output = self.regent(node, words)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            bail!("regent {} on {node}: {}\n{said}{error}", words.join(" "), output.status);
+        }
+        Ok(said)
+    }
+
+    /// The status as one node tells it.
+    pub fn status_from(&self, node: &str) -> Result<Status> {
+        let output = self.regent(node, &["status", "--json"])?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            format!("regent status --json on {node}: {}: {out}{err}", output.status)
+        })
+    }
+
+    /// The status from the Raft leader where one can be asked, else from any node that answers.
+    pub fn status(&self) -> Result<Status> {
+        let mut answer = Err(anyhow::anyhow!("no host is on"));
+        for host in self.hosts().iter().filter(|host| host.is_on() && !host.is_frozen()) {
+            match self.status_from(&host.name) {
+                Ok(status) if status.quorum.leader.as_ref() == Some(&host.name) => return Ok(status),
+                Ok(status) if answer.as_ref().is_ok_and(|a: &Status| a.quorum.leader.is_some()) => drop(status),
+                Ok(status) => answer = Ok(status),
+                Err(error) if answer.is_err() => answer = Err(error),
+                Err(_) => {}
+            }
+        }
+        answer
+    }
+
+    pub fn service(&self) -> Result<Service> {
+        let mut status = self.status()?;
+        status.services.remove(SERVICE).with_context(|| format!("status knows no service {SERVICE}"))
+    }
+
+    pub fn reign(&self) -> Result<Reign> {
+        let service = self.service()?;
+        Ok(Reign { primary: service.primary.context("there is no primary")?, epoch: service.epoch })
+    }
+
+    /// Waits until the status is as wanted; the error says what it was last.
+    pub fn wait(&self, what: &str, within: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(fallen) = self.fallen_daemon() {
+                bail!("waiting for {what}: {fallen}");
+            }
+            let status = self.status();
+            match status {
+                Ok(status) if wanted(&status) => return Ok(status),
+                last if Instant::now() >= end => bail!("waited {within:?} for {what}; the last status was {last:#?}"),
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Waits until another node than `before` is primary under a later epoch and has acknowledged a write of the
+    /// writer that was sent after `fault`. Returns the reign and how long writes were not served.
+    pub fn wait_failover(&self, before: &Reign, fault: Stamp, within: Duration) -> Result<(Reign, Duration)> {
+        let status = self.wait("a failover", within, |status| {
+            status.services.get(SERVICE).is_some_and(|s| {
+                s.phase == "installed" && s.epoch > before.epoch && s.primary.as_ref() != Some(&before.primary)
+            })
+        })?;
+        let service = &status.services[SERVICE];
+        let reign =
+            Reign { primary: service.primary.clone().context("installed without a primary")?, epoch: service.epoch };
+        let host = self.host(&reign.primary)?;
+        let own = [host.address(Net::Primary), host.address(Net::Secondary)];
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(ack) = self.writer()?.acks()?.into_iter().find(|a| a.start >= fault && own.contains(&a.address))
+            {
+                return Ok((reign, ack.ack.since(fault)));
+            }
+            ensure!(Instant::now() < end, "{} is primary and the writer is not served", reign.primary);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until every database but the primary streams from it and no fence is open.
+    pub fn wait_complete(&self, within: Duration) -> Result<Status> {
+        self.wait("every standby to stream and every fence to be closed", within, |status| {
+            status.fences.is_empty() && status.services.get(SERVICE).is_some_and(Service::is_complete)
+        })
+    }
+
+    /// Watches for `time` that nothing moves: the same reign, no incident but the first, no fence, no power-off.
+    pub fn stays(&self, reign: &Reign, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(250).min(end.saturating_duration_since(Instant::now())));
+            if let Ok(status) = self.status() {
+                let service = status.services.get(SERVICE).context("the service is gone from the status")?;
+                ensure!(service.epoch == reign.epoch, "the epoch went from {} to {}", reign.epoch, service.epoch);
+                ensure!(status.fences.is_empty(), "there is a fence: {:?}", status.fences);
+                let moved = status.incidents.iter().find(|i| i.kind != "bootstrap");
+                ensure!(moved.is_none(), "there is an incident: {moved:?}");
+            }
+        }
+        for device in self.devices.values() {
+            ensure!(device.offs() == 0, "the device {} was told to switch off", device.name);
+        }
+        ensure!(self.reign()? == *reign, "expected {reign:?}, found {:?}", self.reign()?);
+        Ok(())
+    }
+
+    /// One incident, explained; the latest without a number.
+    pub fn explain(&self, incident: Option<u64>) -> Result<Report> {
+        let leader = self.status()?.quorum.leader.context("there is no leader")?;
+        let number = incident.map(|id| id.to_string());
+        let words: Vec<&str> = ["explain", "--json"].into_iter().chain(number.as_deref()).collect();
+        let said = self.command(&leader, &words)?;
+        serde_json::from_str(&said).with_context(|| format!("regent explain --json: {said}"))
+    }
+
+    /// Ends the writer, and judges: one writer at every moment, these primaries in this order, no row twice. Returns
+    /// what became of the acknowledged rows: an asynchronous failover may lose some, a switchover may not.
+    pub fn judge(&mut self, primaries: &[&str]) -> Result<(Comparison, Vec<Tenure>)> {
+        let acks = self.stop_writer()?;
+        let table = postgres::written_ids(self.host(&self.reign()?.primary)?)?;
+        let seen = compare(&acks, &table);
+        println!("{} writes acknowledged, {} of them lost", seen.acknowledged, seen.lost.len());
+        ensure!(seen.duplicates.is_empty(), "rows are there twice: {:?}", seen.duplicates);
+        let mut commits = Vec::new();
+        for name in self.plan.database_names() {
+            commits.extend(prober::commits(self.host(&name)?)?);
+        }
+        Ok((seen, oracle::judge(commits, primaries)?))
+    }
+}
+
+fn start_daemon(host: &Host, units: &Units) -> Result<()> {
+    let mut command = Command::new(REGENT);
+    command.args(["run", "--config", CONFIG]);
+    keep(host, "regent", host.start(command, "regent")?, units)
+}
+
+fn start_prober(host: &Host, units: &Units) -> Result<()> {
+    keep(host, "prober", prober::start(host, &postgres::data_dir())?, units)
+}
+
+/// Remembers a host's program in place of the one before, which ended with the last boot.
+fn keep(host: &Host, unit: &'static str, child: Child, units: &Units) -> Result<()> {
+    let old = units.lock().unwrap().insert((host.name.clone(), unit), child);
+    if let Some(mut old) = old {
+        ensure!(old.try_wait()?.is_some(), "{unit} was started on {} although it runs", host.name);
+    }
+    Ok(())
+}
+
+fn kill_daemon(node: &str, units: &Units) -> Result<()> {
+    let unit = units.lock().unwrap().remove(&(node.to_owned(), "regent"));
+    let mut daemon = unit.with_context(|| format!("no daemon runs on {node}"))?;
+    daemon.kill()?;
+    daemon.wait()?;
+    Ok(())
+}

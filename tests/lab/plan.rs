@@ -1,0 +1,141 @@
+//! What a scenario's cluster looks like, and the regent.toml that says so. Every host gets the same file but for the
+//! line `node`. Not here: hosts and processes (`cluster.rs`).
+
+use crate::bmc::{PASSWORD, USER};
+use crate::host::{DISK, SHARED_DISK};
+use crate::network::Net;
+use crate::postgres;
+use anyhow::Result;
+use std::fmt::Write;
+
+/// The service of every cluster in the lab.
+pub const SERVICE: &str = "orders";
+/// The configuration file, as every host sees it.
+pub const CONFIG: &str = "/srv/regent.toml";
+
+/// One cluster to build.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `db1`, `db2`, ...
+    pub databases: u8,
+    /// `w1`, `w2`, ...
+    pub witnesses: u8,
+    pub profile: &'static str,
+    /// Fencing levels: names of agents, `ipmi`, `pdu` (the second power device) and `lease`.
+    pub levels: &'static [&'static [&'static str]],
+    /// The heartbeat channel on a shared disk.
+    pub disk: bool,
+    pub on_crash: &'static str,
+    /// Whether a fenced node gets its power back by itself.
+    pub power_on: &'static str,
+    /// Lines of `[failover]`.
+    pub failover: &'static str,
+    /// A prober in every database host. Without them a measurement is not disturbed.
+    pub probers: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan {
+            databases: 3,
+            witnesses: 0,
+            profile: "lan",
+            levels: &[&["ipmi"]],
+            disk: true,
+            on_crash: "restart",
+            power_on: "auto",
+            failover: "",
+            probers: true,
+        }
+    }
+}
+
+impl Plan {
+    /// Two databases and a witness.
+    pub fn with_witness() -> Plan {
+        Plan { databases: 2, witnesses: 1, ..Plan::default() }
+    }
+
+    /// Three databases and two witnesses.
+    pub fn five_voters() -> Plan {
+        Plan { witnesses: 2, ..Plan::default() }
+    }
+
+    pub fn database_names(&self) -> Vec<String> {
+        (1..=self.databases).map(|n| format!("db{n}")).collect()
+    }
+
+    /// Databases first.
+    pub fn node_names(&self) -> Vec<String> {
+        self.database_names().into_iter().chain((1..=self.witnesses).map(|n| format!("w{n}"))).collect()
+    }
+
+    pub fn has_agent(&self, name: &str) -> bool {
+        self.levels.iter().any(|level| level.contains(&name))
+    }
+
+    /// The file for `node`. `address` says a node's address on a network, `device` the address of the device of an
+    /// agent that switches a node.
+    pub fn toml(
+        &self,
+        node: &str,
+        address: impl Fn(&str, Net) -> String,
+        device: impl Fn(&str, &str) -> String,
+    ) -> Result<String> {
+        let mut text = String::new();
+        writeln!(
+            text,
+            "cluster = \"lab\"\nnode = \"{node}\"\ndata_dir = \"{DISK}/regent\"\nprofile = \"{}\"",
+            self.profile
+        )?;
+        writeln!(text, "\n[security]\ninsecure = true\nheartbeat_keys = [\"{DISK}/heartbeat.key\"]")?;
+        for (rank, name) in self.node_names().iter().enumerate() {
+            writeln!(text, "\n[nodes.{name}]")?;
+            if name.starts_with('w') {
+                writeln!(text, "role = \"witness\"")?;
+            } else {
+                writeln!(text, "priority = {}", 200 - rank)?;
+            }
+            writeln!(text, "primary = \"{}\"", address(name, Net::Primary))?;
+            writeln!(text, "secondary = \"{}\"", address(name, Net::Secondary))?;
+        }
+        if self.disk {
+            writeln!(text, "\n[channels.disk]\npath = \"{SHARED_DISK}\"")?;
+        }
+        self.write_fencing(&mut text, device)?;
+        if !self.failover.is_empty() {
+            writeln!(text, "\n[failover]\n{}", self.failover)?;
+        }
+        self.write_service(&mut text)?;
+        Ok(text)
+    }
+
+    fn write_fencing(&self, text: &mut String, device: impl Fn(&str, &str) -> String) -> Result<()> {
+        writeln!(text, "\n[fencing]\nassist = [\"credentials\", \"firewall\"]\npower_on = \"{}\"", self.power_on)?;
+        if self.has_agent("lease") {
+            // No watchdog here, and a virtual machine: both are accepted in so many words.
+            writeln!(text, "lease_without_watchdog = true\nlease_on_virtual_machine = true")?;
+        }
+        for level in self.levels {
+            writeln!(text, "[[fencing.level]]\nagents = {level:?}")?;
+        }
+        for agent in ["ipmi", "pdu"].into_iter().filter(|agent| self.has_agent(agent)) {
+            writeln!(text, "\n[fencing.agents.{agent}]\nkind = \"power\"\ncommand = \"fence_regent_ipmi\"")?;
+            writeln!(text, "options = {{ lanplus = \"1\", username = \"{USER}\", password = \"{PASSWORD}\" }}")?;
+            for name in self.database_names() {
+                writeln!(text, "node.{name} = {{ ip = \"{}\" }}", device(agent, &name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_service(&self, text: &mut String) -> Result<()> {
+        let (data, bin, port) = (postgres::data_dir(), postgres::bin_dir()?, postgres::PORT);
+        writeln!(text, "\n[service.{SERVICE}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
+        writeln!(text, "on_crash = \"{}\"", self.on_crash)?;
+        writeln!(text, "[service.{SERVICE}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
+        writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 trust\"]")?;
+        writeln!(text, "[service.{SERVICE}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Trouble that is not death: processes killed or stopped on a host that is fine.
+
+use crate::cluster::Cluster;
+use crate::harness::Scenario;
+use crate::plan::Plan;
+use crate::postgres;
+use crate::time::Stamp;
+use crate::world::World;
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(240);
+
+pub const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "postmaster_killed",
+        shows: "11: kill -9: restarted in place, no fence",
+        within: LONG,
+        run: killed,
+    },
+    Scenario {
+        name: "postmaster_stopped",
+        shows: "11: SIGSTOP: killed and restarted in place, no fence",
+        within: LONG,
+        run: stopped,
+    },
+    Scenario {
+        name: "daemon_killed",
+        shows: "11: kill -9, restarted within a second: no fence",
+        within: LONG,
+        run: daemon,
+    },
+    Scenario {
+        name: "daemon_restarted",
+        shows: "11: a planned restart: no fence, writes go on",
+        within: LONG,
+        run: restart,
+    },
+];
+
+/// Breaks something on the primary's host; then writes must be served there again, and nothing else may have moved.
+fn on_primary(world: &mut World, act: impl Fn(&Cluster, &str) -> Result<()>, longest: Duration) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let before = cluster.reign()?;
+    let fault = Stamp::now();
+    act(&cluster, &before.primary)?;
+    // Sent after the act and acknowledged: served again, or still.
+    cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(60))?;
+    std::thread::sleep(Duration::from_secs(10));
+    let gap = cluster.writer()?.longest_gap_after(fault)?;
+    println!("writes paused for {gap:?}");
+    ensure!(gap <= longest, "writes paused for {gap:?}, expected at most {longest:?}");
+    let status = cluster.status()?;
+    ensure!(status.fences.is_empty(), "there is a fence: {:?}", status.fences);
+    for name in cluster.plan.database_names() {
+        ensure!(cluster.device("ipmi", &name)?.offs() == 0, "the device of {name} was told to switch off");
+    }
+    ensure!(cluster.reign()?.primary == before.primary, "the primary moved to {}", cluster.reign()?.primary);
+    let (seen, _) = cluster.judge(&[&before.primary])?;
+    ensure!(seen.lost.is_empty(), "writes were lost on a disk that was never away: {:?}", seen.lost);
+    Ok(())
+}
+
+fn killed(world: &mut World) -> Result<()> {
+    on_primary(world, |c, node| postgres::signal_postmaster(c.host(node)?, "KILL"), Duration::from_secs(20))
+}
+
+fn stopped(world: &mut World) -> Result<()> {
+    // Sessions that are there go on under a stopped postmaster; new ones do not. It must have been replaced.
+    on_primary(
+        world,
+        |cluster, node| {
+            let host = cluster.host(node)?;
+            let before = postgres::postmaster(host)?;
+            postgres::signal_postmaster(host, "STOP")?;
+            let end = std::time::Instant::now() + Duration::from_secs(60);
+            while !postgres::postmaster(host).is_ok_and(|now| now != before) {
+                ensure!(std::time::Instant::now() < end, "the stopped postmaster was not replaced");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        },
+        Duration::from_secs(40),
+    )
+}
+
+fn daemon(world: &mut World) -> Result<()> {
+    on_primary(
+        world,
+        |cluster, node| {
+            cluster.kill_daemon(node)?;
+            std::thread::sleep(Duration::from_millis(700));
+            cluster.start_daemon(node)
+        },
+        Duration::from_secs(1),
+    )
+}
+
+fn restart(world: &mut World) -> Result<()> {
+    on_primary(
+        world,
+        |cluster, node| {
+            let before = cluster.daemon_process(node)?;
+            cluster.stop_daemon(node, Duration::from_secs(5))?;
+            cluster.start_daemon(node)?;
+            ensure!(cluster.daemon_process(node)? != before, "the daemon is the old one");
+            Ok(())
+        },
+        Duration::from_secs(1),
+    )
+}

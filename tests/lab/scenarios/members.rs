@@ -1,0 +1,101 @@
+//! Others than the primary die: a standby, a witness, the Raft leader in the middle of a failover.
+
+use crate::cluster::Cluster;
+use crate::harness::Scenario;
+use crate::plan::{Plan, SERVICE};
+use crate::time::Stamp;
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(300);
+
+pub const SCENARIOS: [Scenario; 4] = [
+    Scenario { name: "a_standby_dies", shows: "8: nothing moves; it returns by itself", within: LONG, run: standby },
+    Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, run: witness },
+    Scenario {
+        name: "the_leader_dies_between_fence_and_promotion",
+        shows: "8: five voters: finished by the next leader",
+        within: LONG,
+        run: leader_host,
+    },
+    Scenario {
+        name: "the_leader_is_killed_between_fence_and_promotion",
+        shows: "8: three voters: finished after its restart",
+        within: LONG,
+        run: leader_daemon,
+    },
+];
+
+fn standby(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let reign = cluster.reign()?;
+    let names = cluster.plan.database_names();
+    let standby = names.into_iter().find(|name| *name != reign.primary).context("there is no standby")?;
+    let fault = Stamp::now();
+    cluster.host(&standby)?.power_cut()?;
+    cluster.stays(&reign, Duration::from_secs(15))?;
+    let gap = cluster.writer()?.longest_gap_after(fault)?;
+    ensure!(gap < Duration::from_secs(1), "writes paused for {gap:?} because a standby died");
+    cluster.host(&standby)?.power_on()?;
+    cluster.wait_complete(Duration::from_secs(60))?;
+    let (seen, _) = cluster.judge(&[&reign.primary])?;
+    ensure!(seen.lost.is_empty(), "writes were lost although nothing moved: {:?}", seen.lost);
+    Ok(())
+}
+
+fn witness(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::with_witness())?;
+    let reign = cluster.reign()?;
+    let fault = Stamp::now();
+    cluster.host("w1")?.power_cut()?;
+    cluster.stays(&reign, Duration::from_secs(15))?;
+    let gap = cluster.writer()?.longest_gap_after(fault)?;
+    ensure!(gap < Duration::from_secs(1), "writes paused for {gap:?} because a witness died");
+    cluster.host("w1")?.power_on()?;
+    cluster.wait("the witness to be up", Duration::from_secs(30), |s| {
+        s.nodes.get("w1").is_some_and(|n| n.state == "up")
+    })?;
+    cluster.judge(&[&reign.primary]).map(drop)
+}
+
+/// Cuts the primary's power and does `act` to the leader's name once the fence has cut it too, before anybody knows.
+fn between(cluster: &mut Cluster, act: impl FnOnce(&Cluster, String) -> Result<crate::bmc::AfterOff>) -> Result<()> {
+    let before = cluster.reign()?;
+    let leader = cluster.status()?.quorum.leader.context("there is no leader")?;
+    ensure!(leader != before.primary, "the Raft leader is on the primary's host");
+    let act = act(cluster, leader)?;
+    cluster.device("ipmi", &before.primary)?.after_next_off(act);
+    let fault = Stamp::now();
+    // Not a power cut: the fence itself must be what switches it off, so that the moment is known.
+    cluster.host(&before.primary)?.freeze()?;
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
+    cluster.wait("the service to be whole", Duration::from_secs(90), |s| {
+        s.services.get(SERVICE).is_some_and(|s| s.phase == "installed" && s.primary.as_ref() == Some(&after.primary))
+    })?;
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn leader_host(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::five_voters())?;
+    between(&mut cluster, |cluster, leader| {
+        let host = cluster.host(&leader)?.clone();
+        Ok(Box::new(move || host.power_cut().expect("the leader's host has power to lose")))
+    })
+}
+
+fn leader_daemon(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    between(&mut cluster, |cluster, leader| {
+        let switch = cluster.daemon_switch(&leader)?;
+        Ok(Box::new(move || {
+            switch(false).expect("the leader's daemon runs");
+            // As its service manager would, after a moment; the device's answer need not wait for it.
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(500));
+                switch(true).expect("the daemon can be started again");
+            });
+        }))
+    })
+}

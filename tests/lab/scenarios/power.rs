@@ -1,0 +1,113 @@
+//! Power cuts: of the primary's host, with and without its power device, and when no device helps.
+
+use crate::bmc::Mode;
+use crate::cluster::{Cluster, Reign};
+use crate::harness::Scenario;
+use crate::plan::{Plan, SERVICE};
+use crate::status::Report;
+use crate::time::Stamp;
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(240);
+const FAILOVER: Duration = Duration::from_secs(40);
+
+pub const SCENARIOS: [Scenario; 3] = [
+    Scenario {
+        name: "power_cut_of_the_primary",
+        shows: "1: IPMI confirms, promotion, others follow",
+        within: LONG,
+        run: cut,
+    },
+    Scenario {
+        name: "power_cut_with_the_bmc",
+        shows: "2: the first level fails, the second confirms",
+        within: LONG,
+        run: with_bmc,
+    },
+    Scenario {
+        name: "all_levels_fail",
+        shows: "3: nobody is promoted until a person confirms",
+        within: LONG,
+        run: no_level,
+    },
+];
+
+fn cut(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let before = cluster.reign()?;
+    let fault = Stamp::now();
+    cluster.host(&before.primary)?.power_cut()?;
+    let (after, outage) = cluster.wait_failover(&before, fault, FAILOVER)?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
+    let report = explained(&cluster, &before.primary)?;
+    ensure!(report.summary.outcome == "succeeded", "the incident did not succeed: {report:#?}");
+    ensure!(
+        report.text().contains("ipmi"),
+        "the explanation does not name the agent that confirmed: {}",
+        report.text()
+    );
+    println!("{:?}, in all {:?} ms", report.durations.parts(), report.durations.total_ms);
+    // With automatic power-on the old primary returns by itself, and everybody follows the new one.
+    cluster.wait_complete(Duration::from_secs(90))?;
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+/// The failover away from `node`, explained.
+fn explained(cluster: &Cluster, node: &str) -> Result<Report> {
+    let incidents = cluster.status()?.incidents;
+    let found = incidents.iter().find(|i| i.kind == "failover" && i.subject.as_deref() == Some(node));
+    cluster.explain(Some(found.with_context(|| format!("no failover away from {node} in {incidents:?}"))?.id))
+}
+
+fn with_bmc(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { levels: &[&["ipmi"], &["pdu"]], ..Plan::default() })?;
+    let before = cluster.reign()?;
+    let fault = Stamp::now();
+    cluster.power_cut_with_bmc(&before.primary)?;
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(90))?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
+    ensure!(cluster.device("ipmi", &before.primary)?.offs() == 0, "a device without power was reached");
+    ensure!(cluster.device("pdu", &before.primary)?.offs() > 0, "the second power device was not used");
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn no_level(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let before = cluster.reign()?;
+    // The device answers and cannot switch; the host is dead in truth, which only a person can know.
+    cluster.device("ipmi", &before.primary)?.set_mode(Mode::Stuck);
+    let fault = Stamp::now();
+    cluster.power_cut_with_bmc(&before.primary)?;
+    let status = cluster.wait("a fence that failed", Duration::from_secs(60), |status| {
+        status.fences.iter().any(|f| f.node == before.primary && f.incident.is_some() && !f.attempts.is_empty())
+    })?;
+    nobody_is_promoted(&cluster, &before, Duration::from_secs(10))?;
+    let service = &status.services[SERVICE];
+    ensure!(!service.what_now.is_empty(), "the status does not say what it waits for");
+    println!("the status says: {:?}; {:?}", service.what_now, status.fences);
+
+    let open = status.fences.iter().find(|f| f.node == before.primary).context("the fence is gone")?;
+    ensure!(open.stage == "trying", "nothing confirmed, and the fence is {}", open.stage);
+    let ready = &service.readiness;
+    ensure!(!ready.failover_ready && !ready.reasons.is_empty(), "ready for a failover without a device: {ready:?}");
+    let incident = open.incident.context("the fence has no incident")?.to_string();
+    let asked = status.quorum.leader.context("there is no leader")?;
+    let other = cluster.regent(&asked, &["fence", "confirm", &before.primary, "--incident", "999999", "--yes"])?;
+    ensure!(!other.status.success(), "a confirmation for an incident that does not exist was accepted");
+    cluster.command(&asked, &["fence", "confirm", &before.primary, "--incident", &incident, "--yes"])?;
+    let (after, outage) = cluster.wait_failover(&before, fault, FAILOVER)?;
+    println!("{} took over after {outage:?}, once a person had confirmed", after.primary);
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn nobody_is_promoted(cluster: &Cluster, before: &Reign, time: Duration) -> Result<()> {
+    let end = std::time::Instant::now() + time;
+    while std::time::Instant::now() < end {
+        let service = cluster.service()?;
+        ensure!(service.epoch == before.epoch, "epoch {} began although nothing was confirmed", service.epoch);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    Ok(())
+}

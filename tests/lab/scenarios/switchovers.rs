@@ -1,0 +1,124 @@
+//! The operator moves the primary: to a named node, to the best one, not at all, and only on paper.
+
+use crate::cluster::{Cluster, Reign};
+use crate::harness::Scenario;
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::postgres;
+use crate::time::Stamp;
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(240);
+
+pub const SCENARIOS: [Scenario; 3] = [
+    Scenario {
+        name: "switchover",
+        shows: "13: to a named and to the best candidate, under load",
+        within: LONG,
+        run: moves,
+    },
+    Scenario {
+        name: "switchover_refused",
+        shows: "13: a candidate that lags, is off, or is no database",
+        within: LONG,
+        run: refused,
+    },
+    Scenario { name: "switchover_dry_run", shows: "13: prints the plan and changes nothing", within: LONG, run: dry },
+];
+
+/// Moves the primary and returns where it is. Writes pause for a moment.
+fn switch(cluster: &Cluster, to: Option<&str>) -> Result<Reign> {
+    let before = cluster.reign()?;
+    let start = Stamp::now();
+    let words: Vec<&str> = ["switchover"].into_iter().chain(to.into_iter().flat_map(|to| ["--to", to])).collect();
+    cluster.command(&before.primary, &words)?;
+    let (after, _) = cluster.wait_failover(&before, start, Duration::from_secs(30))?;
+    let gap = cluster.writer()?.longest_gap_after(start)?;
+    println!("switchover from {} to {}: writes paused for {gap:?}", before.primary, after.primary);
+    ensure!(
+        to.is_none_or(|to| to == after.primary),
+        "{} was asked for, {} is primary",
+        to.unwrap_or(""),
+        after.primary
+    );
+    ensure!(gap < Duration::from_secs(5), "writes paused for {gap:?}");
+    cluster.wait_complete(Duration::from_secs(60))?;
+    Ok(after)
+}
+
+fn moves(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let first = cluster.reign()?;
+    let named = standby(&cluster, &first)?;
+    let second = switch(&cluster, Some(&named))?;
+    let third = switch(&cluster, None)?;
+    for name in cluster.plan.database_names() {
+        ensure!(cluster.device("ipmi", &name)?.offs() == 0, "a switchover fenced {name}");
+    }
+    let (seen, _) = cluster.judge(&[&first.primary, &second.primary, &third.primary])?;
+    ensure!(seen.lost.is_empty(), "a switchover lost acknowledged writes: {:?}", seen.lost);
+    Ok(())
+}
+
+fn standby(cluster: &Cluster, reign: &Reign) -> Result<String> {
+    let names = cluster.plan.database_names();
+    // The last one: not the one that would be chosen anyway.
+    names.into_iter().rfind(|name| *name != reign.primary).context("there is no standby")
+}
+
+/// Stops or continues the standby's WAL receiver.
+fn signal_receiver(host: &Host, signal: &str) -> Result<()> {
+    let script = format!(
+        "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^postgres: .*walreceiver'; then \
+         kill -s {signal} ${{p#/proc/}} && found=1; fi; done; test -n \"$found\""
+    );
+    host.run("sh", &["-c", &script]).map(drop)
+}
+
+fn must_refuse(cluster: &Cluster, before: &Reign, to: &str, why: &str) -> Result<()> {
+    let output = cluster.regent(&before.primary, &["switchover", "--to", to])?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("to {to}: {}", said.trim());
+    ensure!(output.status.code() == Some(3), "a switchover to {to} ended with {}, expected 3: {said}", output.status);
+    ensure!(said.contains(to) && said.contains(why), "the refusal does not name {to} and {why:?}: {said}");
+    ensure!(cluster.reign()? == *before, "a refused switchover moved the primary");
+    Ok(())
+}
+
+fn refused(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { witnesses: 1, ..Plan::default() })?;
+    let before = cluster.reign()?;
+    must_refuse(&cluster, &before, "w1", "database")?;
+
+    let lagging = standby(&cluster, &before)?;
+    let host = cluster.host(&lagging)?.clone();
+    signal_receiver(&host, "STOP")?;
+    let much = "select pg_logical_emit_message(false, 'lab', repeat('x', 1000000)) from generate_series(1, 64)";
+    postgres::sql(cluster.host(&before.primary)?, much)?;
+    // The lag is known once the next heartbeats have told of both positions.
+    std::thread::sleep(Duration::from_secs(2));
+    let answer = must_refuse(&cluster, &before, &lagging, "behind");
+    signal_receiver(&host, "CONT")?;
+    answer?;
+
+    host.power_cut()?;
+    cluster.wait("the standby to be seen dead", Duration::from_secs(30), |s| s.nodes[&lagging].state != "up")?;
+    must_refuse(&cluster, &before, &lagging, "not")?;
+    cluster.judge(&[&before.primary]).map(drop)
+}
+
+fn dry(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let reign = cluster.reign()?;
+    let to = standby(&cluster, &reign)?;
+    let start = Stamp::now();
+    let plan = cluster.command(&reign.primary, &["switchover", "--to", &to, "--dry-run"])?;
+    println!("{plan}");
+    ensure!(plan.contains(&to) && plan.contains(&reign.primary), "the plan does not name both nodes: {plan}");
+    cluster.stays(&reign, Duration::from_secs(5))?;
+    let gap = cluster.writer()?.longest_gap_after(start)?;
+    ensure!(gap < Duration::from_secs(1), "a dry run stopped writes for {gap:?}");
+    cluster.judge(&[&reign.primary]).map(drop)
+}
