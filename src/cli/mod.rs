@@ -7,18 +7,23 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod cert;
+mod config;
 mod confirm;
 mod demo;
+mod disk;
 mod exit;
 mod explain;
 mod failover;
 mod fence;
+mod guard;
 mod health;
 mod history;
 mod locate;
 mod output;
 mod pause;
 mod render;
+mod run;
 mod status;
 mod switchover;
 mod verb;
@@ -51,6 +56,19 @@ pub struct Common {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the daemon of this host
+    Run,
+    /// Check a configuration file: all errors at once, every derived bound, every timing rule
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make or show the shared disk
+    #[command(subcommand)]
+    Disk(disk::Command),
+    /// Make the cluster's certificate authority and the certificates of its nodes
+    #[command(subcommand)]
+    Cert(cert::Command),
+    /// Stop a database when its lease ends, whatever became of the daemon (started by regent itself)
+    Guard(guard::Arguments),
     /// Show who is primary, every node, what each sees of the others, and whether a failover would succeed now
     Status(status::Arguments),
     /// Move the primary to another node in order, losing nothing
@@ -77,6 +95,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
     let ended = match command {
+        Command::Run => run::run(&common),
+        Command::Config(command) => config::run(&common, &command),
+        Command::Disk(command) => disk::run(&common, command),
+        Command::Cert(command) => cert::run(&common, command),
+        Command::Guard(arguments) => return guard::run(&common, &arguments),
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Switchover(arguments) => switchover::run(&common, arguments),
         Command::Failover(arguments) => failover::run(&common, arguments),

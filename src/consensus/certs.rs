@@ -98,13 +98,18 @@ fn issue_for(
 
 /// The cluster id that the CA in `dir` carries.
 pub fn cluster_of(dir: &Path) -> Result<ClusterId, CertError> {
-    let path = dir.join("ca.crt");
+    cluster_in(&dir.join("ca.crt"))
+}
+
+/// The cluster id in any certificate of ours, the CA's or a node's.
+pub fn cluster_in(path: &Path) -> Result<ClusterId, CertError> {
+    let path = path.to_owned();
     let bytes = std::fs::read(&path).map_err(io("read", &path))?;
     let found = super::transport::identity::uris_of_pem(&bytes);
     let found = found.map_err(|what| CertError::NotOurCa { path: path.clone(), what })?;
-    let id = found.iter().find_map(|uri| uri.strip_prefix("regent://"));
+    let id = found.iter().find_map(|uri| uri.strip_prefix("regent://")).and_then(|rest| rest.split('/').next());
     match id {
-        Some(id) if !id.contains('/') => Ok(ClusterId(id.to_owned())),
+        Some(id) if !id.is_empty() => Ok(ClusterId(id.to_owned())),
         _ => Err(CertError::NotOurCa { path, what: "it carries no regent:// name".into() }),
     }
 }

@@ -171,6 +171,11 @@ impl Shell {
 
     fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
         let path = host::lease_path(&self.config, service);
+        if let Some(dir) = path.parent().filter(|dir| !dir.exists())
+            && let Err(error) = std::fs::create_dir_all(dir)
+        {
+            tracing::error!(%service, %error, "the run directory of the service cannot be made");
+        }
         let written = match until {
             None => {
                 guard::stand_down(&path);

@@ -111,6 +111,9 @@ impl Node {
                 detector.without(name, disk);
             }
         }
+        if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk" && !config.me().disk) {
+            detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
+        }
         let keeps_databases = config.me().role == Role::Database;
         let databases = config
             .services

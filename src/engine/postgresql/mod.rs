@@ -114,6 +114,14 @@ impl PostgreSql {
     }
 }
 
+/// What a guard of this service's database needs to know, for whoever posts one without an engine.
+pub fn guard_options(config: &Config, service: &ServiceName) -> guard::GuardOptions {
+    let run = config.run_dir.join(service.as_str());
+    let cgroup = std::fs::read_to_string(run.join("cgroup")).ok().map(PathBuf::from);
+    let data_dir = config.services[service].postgresql.data_dir.clone();
+    guard::GuardOptions { lease: run.join("lease"), cgroup, data_dir }
+}
+
 impl Engine for PostgreSql {
     /// A `Stop` interrupts whatever else is under way; everything else waits for its turn.
     async fn perform(&self, action: DbAction) -> DbOutcome {

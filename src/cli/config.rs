@@ -1,0 +1,54 @@
+//! `regent config check`, and the strict reading of the configuration file for every verb that needs all of it.
+
+use super::exit::UsageError;
+use super::{Common, Exit, locate, output};
+use crate::config::{self, Config};
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Check a file and print the bounds that it implies
+    Check {
+        /// The file [default: the one that --config names]
+        file: Option<PathBuf>,
+        /// Check it as this node's file
+        #[arg(long)]
+        node: Option<String>,
+    },
+}
+
+pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
+    let Command::Check { file, node } = command;
+    let path = file.clone().unwrap_or_else(|| locate::config(common).0);
+    match read(&path, node.as_deref())? {
+        Ok(config) => {
+            let report = config::report(&config);
+            if common.json { output::say_json_document(&report) } else { output::say(&report.to_string()) }
+            Ok(Exit::Done)
+        }
+        Err(problems) => {
+            if common.json {
+                output::say_json_document(&problems);
+            } else {
+                problems.iter().for_each(|p| output::complain(&p.to_string()));
+            }
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+fn read(path: &Path, node: Option<&str>) -> anyhow::Result<Result<Config, Vec<config::Problem>>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| UsageError(format!("the configuration file {} cannot be read: {error}", path.display())))?;
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    Ok(Config::parse(&text, &path.display().to_string(), node, &host))
+}
+
+/// The valid configuration that the command line names, or every error in it.
+pub fn load(common: &Common) -> anyhow::Result<Config> {
+    let (path, _) = locate::config(common);
+    read(&path, None)?.map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        UsageError(format!("the configuration is not valid:\n{}", lines.join("\n"))).into()
+    })
+}

@@ -1,0 +1,22 @@
+//! `regent run`: the daemon of this host, in the foreground; systemd keeps it.
+
+use super::{Common, Exit, config};
+use crate::daemon;
+use anyhow::Context;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+pub fn run(common: &Common) -> anyhow::Result<Exit> {
+    let config = Arc::new(config::load(common)?);
+    let filter = EnvFilter::try_from_env("REGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let ended = runtime.block_on(daemon::run(config));
+    // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Done).context("the daemon cannot run")
+}
