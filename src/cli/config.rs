@@ -23,7 +23,11 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
     match read(&path, node.as_deref())? {
         Ok(config) => {
             let report = config::report(&config);
-            if common.json { output::say_json_document(&report) } else { output::say(&report.to_string()) }
+            if common.json {
+                output::say_json_document(&report)
+            } else {
+                output::say(&report.to_string())
+            }
             Ok(Exit::Done)
         }
         Err(problems) => {

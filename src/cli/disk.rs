@@ -36,7 +36,11 @@ pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
             disk_admin::list(&path, keys.as_ref())?
         }
     };
-    if common.json { output::say_json_document(&report) } else { output::say(&report.to_string()) }
+    if common.json {
+        output::say_json_document(&report)
+    } else {
+        output::say(&report.to_string())
+    }
     Ok(Exit::Done)
 }
 

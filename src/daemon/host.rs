@@ -46,7 +46,8 @@ pub fn look(config: &Config, cluster: ClusterId) -> Result<Start, HostError> {
             tombstones.insert(name.clone(), released);
         }
     }
-    let kept = config.services.keys().filter_map(|name| Some((name.clone(), kept_lease(config, name, &boot)?))).collect();
+    let kept =
+        config.services.keys().filter_map(|name| Some((name.clone(), kept_lease(config, name, &boot)?))).collect();
     let seed = rand::random();
     Ok(Start { cluster, boot, machine, tombstones, kept, seed })
 }
@@ -65,7 +66,8 @@ fn machine_id(config: &Config) -> Result<String, HostError> {
 /// Whether a hypervisor says that it is there. The CPU flag is what `systemd-detect-virt` looks at first as well.
 fn is_virtual() -> bool {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let by_flag = cpu.lines().filter(|l| l.starts_with("flags")).any(|l| l.split_whitespace().any(|f| f == "hypervisor"));
+    let by_flag =
+        cpu.lines().filter(|l| l.starts_with("flags")).any(|l| l.split_whitespace().any(|f| f == "hypervisor"));
     by_flag || Path::new("/sys/hypervisor/type").exists()
 }
 

@@ -72,7 +72,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
     }
     let (wakeups, mut woken) = mpsc::unbounded_channel();
-    let (consensus, Streams { mut events, mut calls }) = Consensus::start(consensus::Options::from_config(&config)).await?;
+    let (consensus, Streams { mut events, mut calls }) =
+        Consensus::start(consensus::Options::from_config(&config)).await?;
     let consensus = Arc::new(consensus);
     let start = host::look(&config, consensus.cluster().clone())?;
     let keys = Keys::load(&config.security.heartbeat_keys)?;
@@ -212,9 +213,8 @@ fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonErr
     let me = config.me();
     let networks = [("primary", true), ("secondary", false)];
     let bind = |(name, primary): (&str, bool)| {
-        let on = |n: &crate::config::Node| {
-            SocketAddr::new(if primary { n.primary } else { n.secondary }, n.heartbeat_port)
-        };
+        let on =
+            |n: &crate::config::Node| SocketAddr::new(if primary { n.primary } else { n.secondary }, n.heartbeat_port);
         let others = config.nodes.iter().filter(|(n, _)| **n != config.node);
         let peers = others.map(|(n, node)| (n.clone(), on(node))).collect();
         let name: ChannelName = name.parse().expect("a constant, valid name");

@@ -1,10 +1,10 @@
 //! What operators ask for: turned into a proposal on the leader, followed until it has ended, told as it goes. Refused
 //! with every reason before anything is touched.
 
+use super::Daemon;
 use super::report;
 use super::shell;
 use super::wakeup::{Call, CallReply, Submitted, Wakeup};
-use super::Daemon;
 use crate::api::admin::{Check, Request, Response};
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::Node;
@@ -91,8 +91,12 @@ impl Daemon {
         };
         match (found, incident) {
             (Some(found), _) => Response::Incident(Box::new(report::incident(self.node.state(), found))),
-            (None, Some(id)) => Response::Refused { reasons: vec![format!("there is no incident {id}; `regent history` lists them")] },
-            (None, None) => Response::Refused { reasons: vec!["nothing has happened yet: no incident is recorded".to_owned()] },
+            (None, Some(id)) => {
+                Response::Refused { reasons: vec![format!("there is no incident {id}; `regent history` lists them")] }
+            }
+            (None, None) => {
+                Response::Refused { reasons: vec!["nothing has happened yet: no incident is recorded".to_owned()] }
+            }
         }
     }
 
@@ -108,9 +112,12 @@ impl Daemon {
         tokio::spawn(async move {
             let body = serde_json::to_vec(&Call::Operator { request, who }).expect("plain data");
             let response = match consensus.call(&leader, body, patience).await {
-                Ok(bytes) => serde_json::from_slice(&bytes)
-                    .unwrap_or_else(|e| Response::Failed { error: format!("{leader} answered in words of another version: {e}") }),
-                Err(error) => Response::Failed { error: format!("{leader} did not answer: {error}; look at `regent status` for what became of it") },
+                Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|e| Response::Failed {
+                    error: format!("{leader} answered in words of another version: {e}"),
+                }),
+                Err(error) => Response::Failed {
+                    error: format!("{leader} did not answer: {error}; look at `regent status` for what became of it"),
+                },
             };
             answer(&reply, response);
         });
@@ -154,7 +161,9 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
         Request::Fence { node: target } => open_fence(node, target, who),
         Request::FenceConfirm { node: target, incident, force } => confirm(node, target, *incident, *force, who),
         Request::Unfence { node: target } => unfence(node, target, who),
-        Request::Status | Request::History | Request::Explain { .. } => refuse("not a request for the leader".to_owned()),
+        Request::Status | Request::History | Request::Explain { .. } => {
+            refuse("not a request for the leader".to_owned())
+        }
     }
 }
 
@@ -188,13 +197,21 @@ fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: b
     let from = service.holder.as_ref().map_or("nobody".to_owned(), |h| h.node.to_string());
     if dry_run {
         let (steps, checks) = match &decided {
-            Ok(to) => (plan_steps(name, &from, to), vec![Check { passed: true, what: format!("{to} streams from {from}, lags less than max_lag, is healthy and is not fenced") }]),
+            Ok(to) => (
+                plan_steps(name, &from, to),
+                vec![Check {
+                    passed: true,
+                    what: format!("{to} streams from {from}, lags less than max_lag, is healthy and is not fenced"),
+                }],
+            ),
             Err(why) => (Vec::new(), why.iter().map(|w| Check { passed: false, what: w.clone() }).collect()),
         };
         return Begin::Answer(Response::Plan { steps, checks });
     }
     match decided {
-        Ok(to) => Begin::Propose(Command::Switchover { service: name.clone(), epoch: service.epoch, to: Some(to), who }),
+        Ok(to) => {
+            Begin::Propose(Command::Switchover { service: name.clone(), epoch: service.epoch, to: Some(to), who })
+        }
         Err(reasons) => Begin::Answer(Response::Refused { reasons }),
     }
 }
@@ -258,9 +275,15 @@ impl Operators {
                 }
                 ledger::Event::Confirmed { fence } => answer(
                     &reply,
-                    Response::Done { message: format!("fence {fence} is confirmed; it is checked before it is used"), details: Vec::new() },
+                    Response::Done {
+                        message: format!("fence {fence} is confirmed; it is checked before it is used"),
+                        details: Vec::new(),
+                    },
                 ),
-                _ => answer(&reply, Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() }),
+                _ => answer(
+                    &reply,
+                    Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() },
+                ),
             },
             Err(error) => answer(&reply, Response::Failed { error }),
         }
@@ -289,7 +312,12 @@ impl Operators {
                     answer(&f.reply, Response::Done { message, details });
                 }
                 Outcome::Stayed { on, .. } => {
-                    answer(&f.reply, Response::Failed { error: format!("{on} remains the primary: no candidate reached its final position in time") });
+                    answer(
+                        &f.reply,
+                        Response::Failed {
+                            error: format!("{on} remains the primary: no candidate reached its final position in time"),
+                        },
+                    );
                 }
                 Outcome::Ended { why } => answer(&f.reply, Response::Failed { error: why.clone() }),
             }

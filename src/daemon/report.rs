@@ -4,8 +4,8 @@
 use super::Daemon;
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep,
-    IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum, Readiness, SCHEMA, Seen,
-    SeenOn, ServiceStatus, Status, WatchdogState,
+    IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum, Readiness, SCHEMA,
+    Seen, SeenOn, ServiceStatus, Status, WatchdogState,
 };
 use crate::clock;
 use crate::config::Role;
@@ -188,9 +188,13 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
     nodes
         .map(|(node, _)| {
             let found = health(node);
-            let lag = found.filter(|_| primary != Some(node)).zip(primary_lsn).map(|(h, end)| end.0.saturating_sub(h.position.lsn.0));
+            let lag = found
+                .filter(|_| primary != Some(node))
+                .zip(primary_lsn)
+                .map(|(h, end)| end.0.saturating_sub(h.position.lsn.0));
             let trouble = (*node == daemon.config.node).then(|| daemon.node.databases().get(name)).flatten();
-            let trouble = trouble.and_then(|l| l.seen.trouble.as_ref().map(|t| format!("{t:?}")).or(l.last_error.clone()));
+            let trouble =
+                trouble.and_then(|l| l.seen.trouble.as_ref().map(|t| format!("{t:?}")).or(l.last_error.clone()));
             let status = DatabaseStatus {
                 state: found.map_or(DbState::Unclear, |h| h.state),
                 timeline: found.map(|h| h.timeline).unwrap_or_default(),
@@ -223,7 +227,10 @@ fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> R
     }
     let candidates = databases(daemon, name, primary);
     let able = candidates.iter().filter(|(n, d)| {
-        Some(*n) != primary && d.state == DbState::Standby && d.streams_from.as_ref() == primary && is_connected(daemon, n)
+        Some(*n) != primary
+            && d.state == DbState::Standby
+            && d.streams_from.as_ref() == primary
+            && is_connected(daemon, n)
     });
     let able = able.count();
     if able == 0 {
@@ -247,7 +254,8 @@ fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> R
 }
 
 fn broken_devices(daemon: &Daemon, primary: Option<&NodeName>) -> Vec<String> {
-    let failed = daemon.monitors.iter().filter(|((_, target), (_, run))| Some(target) == primary && !is_ok(run.outcome));
+    let failed =
+        daemon.monitors.iter().filter(|((_, target), (_, run))| Some(target) == primary && !is_ok(run.outcome));
     failed.map(|((agent, target), _)| format!("{agent} for {target} failed its monitor")).collect()
 }
 
@@ -286,7 +294,9 @@ fn fence_status(fence: &Fence) -> FenceStatus {
     let attempts = fence.orders.iter().map(|o| {
         let end = match &o.state {
             ledger::OrderState::Running => "is running".to_owned(),
-            ledger::OrderState::Done { run } => format!("{:?}: {}", run.outcome, run.output.lines().last().unwrap_or("")),
+            ledger::OrderState::Done { run } => {
+                format!("{:?}: {}", run.outcome, run.output.lines().last().unwrap_or(""))
+            }
         };
         format!("{} {} on {} {end}", o.agent, o.action.word(), o.executor)
     });
@@ -311,14 +321,26 @@ fn warnings(daemon: &Daemon) -> Vec<String> {
         warnings.push("insecure = true: nodes do not prove who they are".to_owned());
     }
     if config.fencing.lease_without_watchdog {
-        warnings.push("lease_without_watchdog = true: a host whose daemons are dead or stuck may write past its lease".to_owned());
+        warnings.push(
+            "lease_without_watchdog = true: a host whose daemons are dead or stuck may write past its lease".to_owned(),
+        );
     }
     if config.fencing.lease_on_virtual_machine {
-        warnings.push("lease_on_virtual_machine = true: a paused virtual machine may write past its lease when it wakes".to_owned());
+        warnings.push(
+            "lease_on_virtual_machine = true: a paused virtual machine may write past its lease when it wakes"
+                .to_owned(),
+        );
     }
     let strangers = daemon.consensus.refusals().into_iter();
-    warnings.extend(strangers.map(|r| format!("refused {} from {}: {} ({} times)", r.who, r.address, r.reason, r.count)));
-    warnings.extend(daemon.intake.refused().into_iter().map(|r| format!("refused on {}: {} ({} times)", r.channel, r.last, r.count)));
+    warnings
+        .extend(strangers.map(|r| format!("refused {} from {}: {} ({} times)", r.who, r.address, r.reason, r.count)));
+    warnings.extend(
+        daemon
+            .intake
+            .refused()
+            .into_iter()
+            .map(|r| format!("refused on {}: {} ({} times)", r.channel, r.last, r.count)),
+    );
     for channel in config.channels() {
         if let Some(why) = daemon.node.detector().unusable(&channel) {
             warnings.push(format!("{} cannot use channel {channel}: {why}", config.node));
@@ -336,8 +358,12 @@ pub(super) fn summary(incident: &Incident) -> IncidentSummary {
     };
     let (outcome, what) = match &incident.outcome {
         Outcome::Open => (IncidentOutcome::Open, "is open".to_owned()),
-        Outcome::Moved { to, epoch } => (IncidentOutcome::Succeeded, format!("ended with {to} as primary in epoch {epoch}")),
-        Outcome::Stayed { on, epoch } => (IncidentOutcome::Failed, format!("ended with {on} as primary again, in epoch {epoch}")),
+        Outcome::Moved { to, epoch } => {
+            (IncidentOutcome::Succeeded, format!("ended with {to} as primary in epoch {epoch}"))
+        }
+        Outcome::Stayed { on, epoch } => {
+            (IncidentOutcome::Failed, format!("ended with {on} as primary again, in epoch {epoch}"))
+        }
         Outcome::Ended { why } => (IncidentOutcome::Abandoned, format!("ended: {why}")),
     };
     let name = match incident.kind {
@@ -371,7 +397,12 @@ pub(super) fn incident(_state: &State, incident: &Incident) -> IncidentReport {
         what: s.what.to_string(),
         details: details(&s.what),
     });
-    IncidentReport { schema: SCHEMA, summary: summary(incident), steps: steps.collect(), durations: durations(incident) }
+    IncidentReport {
+        schema: SCHEMA,
+        summary: summary(incident),
+        steps: steps.collect(),
+        durations: durations(incident),
+    }
 }
 
 /// The evidence of one step, line by line.

@@ -56,7 +56,9 @@ impl Shell {
             Effect::Propose { id, command } => self.propose(id, *command),
             Effect::QuorumRead { id } => self.quorum_read(id),
             Effect::Transfer { to } => self.transfer(to),
-            Effect::RunAgent { key, agent, action, target, fence } => self.run_agent(key, &agent, action, &target, fence),
+            Effect::RunAgent { key, agent, action, target, fence } => {
+                self.run_agent(key, &agent, action, &target, fence)
+            }
             Effect::Db { service, action } => self.database(service, action),
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),

@@ -29,7 +29,10 @@ pub type Submitted = Result<crate::ledger::Answer, String>;
 pub enum Call {
     Node(node::PeerRequest),
     /// An operator's request, passed on to the leader, with who asked.
-    Operator { request: Request, who: String },
+    Operator {
+        request: Request,
+        who: String,
+    },
 }
 
 /// Where a peer's call is answered.

@@ -52,9 +52,10 @@ pub fn decide(state: &State, request: &LeaseRequest) -> Result<Grant, Denial> {
     if service.epoch != request.epoch || service.over.is_some() {
         return Err(Denial::OldEpoch { asked: request.epoch, current: service.epoch });
     }
-    let held = service.holder.as_ref().is_some_and(|h| {
-        h.node == request.node && h.boot == request.boot && h.incarnation == request.incarnation
-    });
+    let held = service
+        .holder
+        .as_ref()
+        .is_some_and(|h| h.node == request.node && h.boot == request.boot && h.incarnation == request.incarnation);
     if !held {
         return Err(Denial::NotHolder { node: request.node.clone() });
     }

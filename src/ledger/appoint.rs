@@ -2,8 +2,8 @@
 
 use super::apply::Moment;
 use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
-use crate::types::{Boot, Epoch, FenceId, Incarnation, LogIndex, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
 use crate::config::Role;
+use crate::types::{Boot, Epoch, FenceId, Incarnation, LogIndex, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
 use std::collections::BTreeMap;
 
 /// The proof that an epoch is over. Only `State::prove_over` makes one, and only an appointment spends one.
@@ -115,9 +115,7 @@ impl State {
                 let basis = if *at_join { "its release at the join of a later start" } else { "its release" };
                 Ok(EpochOver { basis: basis.to_owned(), fence: None, checks: BTreeMap::new() })
             }
-            (Basis::Released, None) => {
-                Err(Refusal::EpochNotOver { service: service.clone(), epoch: record.epoch })
-            }
+            (Basis::Released, None) => Err(Refusal::EpochNotOver { service: service.clone(), epoch: record.epoch }),
             (Basis::Fenced { fence, term: asked_in, checks }, _) => {
                 if *asked_in != term {
                     return Err(Refusal::OldTerm { based_on: *asked_in, term });

@@ -3,7 +3,7 @@
 
 use super::{Refusal, Settings};
 use crate::types::{
-    AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, IncidentId, Incarnation, NodeName, PeerView,
+    AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, NodeName, PeerView,
     Position, Round, Seal, ServiceName, SystemId, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
@@ -95,9 +95,16 @@ pub enum Basis {
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     /// The first entry: the safety values.
-    Seed { settings: Box<Settings> },
+    Seed {
+        settings: Box<Settings>,
+    },
     /// A starting daemon. Answered with its incarnation.
-    Join { node: NodeName, boot: Boot, machine: Machine, claims: BTreeMap<ServiceName, Claim> },
+    Join {
+        node: NodeName,
+        boot: Boot,
+        machine: Machine,
+        claims: BTreeMap<ServiceName, Claim>,
+    },
     /// The close of a round (S3).
     DeclareDead {
         target: NodeName,
@@ -107,25 +114,73 @@ pub enum Command {
         answers: BTreeMap<NodeName, Sighting>,
     },
     /// Fence a node without a verdict.
-    OpenFence { target: NodeName, boot: Boot, reason: FenceReason },
+    OpenFence {
+        target: NodeName,
+        boot: Boot,
+        reason: FenceReason,
+    },
     /// Runs of agents for one fence, committed before they start.
-    Order { fence: FenceId, term: Term, level: Option<u32>, round: u32, orders: Vec<NewOrder> },
+    Order {
+        fence: FenceId,
+        term: Term,
+        level: Option<u32>,
+        round: u32,
+        orders: Vec<NewOrder>,
+    },
     /// How one order ended.
-    OrderDone { fence: FenceId, order: u32, run: AgentRun },
+    OrderDone {
+        fence: FenceId,
+        order: u32,
+        run: AgentRun,
+    },
     /// The current level is given up: go on with the next (after the last: the first, in the next round).
-    NextLevel { fence: FenceId, term: Term, level: u32, round: u32, why: String },
+    NextLevel {
+        fence: FenceId,
+        term: Term,
+        level: u32,
+        round: u32,
+        why: String,
+    },
     /// A person vouches for one open incident.
-    HumanConfirm { incident: IncidentId, target: NodeName, who: String, force: bool },
+    HumanConfirm {
+        incident: IncidentId,
+        target: NodeName,
+        who: String,
+        force: bool,
+    },
     /// A check found life (S9).
-    Refute { fence: FenceId, level: Option<u32>, by: NodeName, channel: ChannelName, what: String },
+    Refute {
+        fence: FenceId,
+        level: Option<u32>,
+        by: NodeName,
+        channel: ChannelName,
+        what: String,
+    },
     /// What an assistant did on one voter.
-    Assisted { fence: FenceId, agent: AgentName, node: NodeName, action: AgentAction, run: AgentRun },
+    Assisted {
+        fence: FenceId,
+        agent: AgentName,
+        node: NodeName,
+        action: AgentAction,
+        run: AgentRun,
+    },
     /// Undo the fence: assistants are lifted, `on` may be ordered.
-    Lift { fence: FenceId, who: String, power_on: bool },
+    Lift {
+        fence: FenceId,
+        who: String,
+        power_on: bool,
+    },
     /// Nothing of the fence is left.
-    CloseFence { fence: FenceId },
+    CloseFence {
+        fence: FenceId,
+    },
     /// Epoch 1 of a service that does not exist yet.
-    Create { service: ServiceName, node: NodeName, boot: Boot, incarnation: Incarnation },
+    Create {
+        service: ServiceName,
+        node: NodeName,
+        boot: Boot,
+        incarnation: Incarnation,
+    },
     /// Make a node the primary of the next epoch.
     Appoint {
         service: ServiceName,
@@ -138,7 +193,13 @@ pub enum Command {
         why: String,
     },
     /// The appointee is about to end recovery.
-    Promoting { service: ServiceName, epoch: Epoch, node: NodeName, incarnation: Incarnation, timeline: Timeline },
+    Promoting {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        incarnation: Incarnation,
+        timeline: Timeline,
+    },
     /// The appointee accepted a write.
     Installed {
         service: ServiceName,
@@ -159,15 +220,40 @@ pub enum Command {
         why: String,
     },
     /// A planned move.
-    Switchover { service: ServiceName, epoch: Epoch, to: Option<NodeName>, who: String },
+    Switchover {
+        service: ServiceName,
+        epoch: Epoch,
+        to: Option<NodeName>,
+        who: String,
+    },
     /// The planned move is given up before the holder released.
-    CancelSwitchover { service: ServiceName, epoch: Epoch, why: String },
-    Pause { service: ServiceName, who: String },
-    Resume { service: ServiceName, who: String },
+    CancelSwitchover {
+        service: ServiceName,
+        epoch: Epoch,
+        why: String,
+    },
+    Pause {
+        service: ServiceName,
+        who: String,
+    },
+    Resume {
+        service: ServiceName,
+        who: String,
+    },
     /// The holder has renewed its lease after a `Resume`: from now on `lease` can confirm again.
-    Renewed { service: ServiceName, epoch: Epoch, resumed: u64 },
+    Renewed {
+        service: ServiceName,
+        epoch: Epoch,
+        resumed: u64,
+    },
     /// A node came back as a standby: what was done, and where divergent WAL is kept.
-    Rejoined { service: ServiceName, epoch: Epoch, node: NodeName, how: String, kept: Option<String> },
+    Rejoined {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        how: String,
+        kept: Option<String>,
+    },
 }
 
 /// What an accepted command did, for those who wait for it.
@@ -175,15 +261,37 @@ pub enum Command {
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     Seeded,
-    Joined { incarnation: Incarnation },
-    Declared { target: NodeName, fence: Option<FenceId> },
-    FenceOpened { fence: FenceId, incident: IncidentId },
-    Ordered { fence: FenceId, orders: Vec<u32> },
-    OrderEnded { fence: FenceId, confirmed: bool },
-    Confirmed { fence: FenceId },
-    Refuted { fence: FenceId },
-    Appointed { epoch: Epoch },
-    SwitchoverStarted { incident: IncidentId },
+    Joined {
+        incarnation: Incarnation,
+    },
+    Declared {
+        target: NodeName,
+        fence: Option<FenceId>,
+    },
+    FenceOpened {
+        fence: FenceId,
+        incident: IncidentId,
+    },
+    Ordered {
+        fence: FenceId,
+        orders: Vec<u32>,
+    },
+    OrderEnded {
+        fence: FenceId,
+        confirmed: bool,
+    },
+    Confirmed {
+        fence: FenceId,
+    },
+    Refuted {
+        fence: FenceId,
+    },
+    Appointed {
+        epoch: Epoch,
+    },
+    SwitchoverStarted {
+        incident: IncidentId,
+    },
     /// Recorded; nothing more to say.
     Noted,
 }

@@ -8,7 +8,7 @@ use super::{
     OrderState, Outcome, Refusal, State,
 };
 use crate::types::{
-    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, FenceId, IncidentId, Incarnation, NodeName,
+    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, FenceId, Incarnation, IncidentId, NodeName,
     ServiceName, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,10 @@ impl State {
         }
         let why = match kind {
             IncidentKind::Fencing => "on an operator's order".to_owned(),
-            _ => "it held ".to_owned() + &epochs.iter().map(|(s, e)| format!("epoch {e} of {s}")).collect::<Vec<_>>().join(", "),
+            _ => {
+                "it held ".to_owned()
+                    + &epochs.iter().map(|(s, e)| format!("epoch {e} of {s}")).collect::<Vec<_>>().join(", ")
+            }
         };
         let incident = self.open_incident(m, kind, target, epochs.keys().cloned().collect());
         self.record(incident, m, evidence);
@@ -115,9 +118,12 @@ impl State {
             return Err(Refusal::NotHolder { service: service.clone(), epoch: *epoch, node: target });
         }
         let evidence = match reason {
-            FenceReason::Operator { who } => {
-                Happening::FenceOpened { fence: self.last_fence.next(), target: target.clone(), boot: boot.clone(), why: format!("asked for by {who}") }
-            }
+            FenceReason::Operator { who } => Happening::FenceOpened {
+                fence: self.last_fence.next(),
+                target: target.clone(),
+                boot: boot.clone(),
+                why: format!("asked for by {who}"),
+            },
             FenceReason::Lapsed { service, epoch } => Happening::FenceOpened {
                 fence: self.last_fence.next(),
                 target: target.clone(),
@@ -256,7 +262,10 @@ impl State {
         let machine = self.nodes.get(&f.target).filter(|n| n.boot == f.boot).map(|n| &n.machine);
         let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
         if machine.is_virtual && !settings.lease_on_virtual_machine {
-            return Some("it is a virtual machine, whose clock stops with it (lease_on_virtual_machine = true accepts that)".to_owned());
+            return Some(
+                "it is a virtual machine, whose clock stops with it (lease_on_virtual_machine = true accepts that)"
+                    .to_owned(),
+            );
         }
         if machine.watchdog.is_none() && !settings.lease_without_watchdog {
             return Some("it reported no armed watchdog (lease_without_watchdog = true accepts that)".to_owned());
@@ -273,7 +282,13 @@ impl State {
     }
 
     /// How one order ended. When all agents of the level succeeded and no `on` may be under way: confirmed.
-    pub(super) fn order_done(&mut self, m: Moment, fence: FenceId, order: u32, run: AgentRun) -> Result<Event, Refusal> {
+    pub(super) fn order_done(
+        &mut self,
+        m: Moment,
+        fence: FenceId,
+        order: u32,
+        run: AgentRun,
+    ) -> Result<Event, Refusal> {
         let found = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
         let (incident, target) = (found.incident, found.target.clone());
         let Some(o) = found.orders.get(order as usize).filter(|o| o.is_running()).cloned() else {
@@ -295,8 +310,7 @@ impl State {
             output: run.output,
         };
         self.record(incident, m, ended);
-        let on_running =
-            self.fences.values().any(|other| other.target == target && other.has_running(AgentAction::On));
+        let on_running = self.fences.values().any(|other| other.target == target && other.has_running(AgentAction::On));
         let confirmed = !on_running && self.level_confirmed(fence);
         if confirmed {
             self.confirm_level(m, fence);
@@ -450,8 +464,7 @@ impl State {
         f.assisted.retain(|_, agents| !agents.is_empty());
         let took_ms = run.took.as_millis() as u64;
         let AgentRun { outcome, tries, output, .. } = run;
-        let ended =
-            Happening::AgentEnded { fence, agent, action, executor: node, outcome, took_ms, tries, output };
+        let ended = Happening::AgentEnded { fence, agent, action, executor: node, outcome, took_ms, tries, output };
         self.record(incident, m, ended);
         Ok(Event::Noted)
     }

@@ -3,8 +3,8 @@
 
 use super::{CheckAnswer, Refusal, Sighting};
 use crate::types::{
-    AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, IncidentId, Incarnation, LogIndex, NodeName,
-    Position, Round, ServiceName, Timeline, WallTime,
+    AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
+    NodeName, Position, Round, ServiceName, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,10 +29,18 @@ pub enum IncidentKind {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Open,
-    Moved { to: NodeName, epoch: Epoch },
+    Moved {
+        to: NodeName,
+        epoch: Epoch,
+    },
     /// The same node went on.
-    Stayed { on: NodeName, epoch: Epoch },
-    Ended { why: String },
+    Stayed {
+        on: NodeName,
+        epoch: Epoch,
+    },
+    Ended {
+        why: String,
+    },
 }
 
 /// One incident.
@@ -66,8 +74,20 @@ pub enum Happening {
         round: Round,
         answers: BTreeMap<NodeName, Sighting>,
     },
-    FenceOpened { fence: FenceId, target: NodeName, boot: Boot, why: String },
-    Ordered { fence: FenceId, order: u32, agent: AgentName, action: AgentAction, executor: NodeName, level: Option<u32> },
+    FenceOpened {
+        fence: FenceId,
+        target: NodeName,
+        boot: Boot,
+        why: String,
+    },
+    Ordered {
+        fence: FenceId,
+        order: u32,
+        agent: AgentName,
+        action: AgentAction,
+        executor: NodeName,
+        level: Option<u32>,
+    },
     AgentEnded {
         fence: FenceId,
         agent: AgentName,
@@ -78,15 +98,50 @@ pub enum Happening {
         tries: u32,
         output: String,
     },
-    LevelFailed { fence: FenceId, level: u32, round: u32, why: String },
-    FenceConfirmed { fence: FenceId, how: String },
-    FenceRefuted { fence: FenceId, by: NodeName, channel: ChannelName, what: String },
-    FenceVoid { fence: FenceId, why: String },
-    FenceLifting { fence: FenceId, who: String },
-    FenceClosed { fence: FenceId },
-    SwitchoverAsked { service: ServiceName, epoch: Epoch, to: Option<NodeName>, who: String },
-    SwitchoverCancelled { service: ServiceName, why: String },
-    Released { service: ServiceName, epoch: Epoch, node: NodeName, position: Option<Position>, why: String },
+    LevelFailed {
+        fence: FenceId,
+        level: u32,
+        round: u32,
+        why: String,
+    },
+    FenceConfirmed {
+        fence: FenceId,
+        how: String,
+    },
+    FenceRefuted {
+        fence: FenceId,
+        by: NodeName,
+        channel: ChannelName,
+        what: String,
+    },
+    FenceVoid {
+        fence: FenceId,
+        why: String,
+    },
+    FenceLifting {
+        fence: FenceId,
+        who: String,
+    },
+    FenceClosed {
+        fence: FenceId,
+    },
+    SwitchoverAsked {
+        service: ServiceName,
+        epoch: Epoch,
+        to: Option<NodeName>,
+        who: String,
+    },
+    SwitchoverCancelled {
+        service: ServiceName,
+        why: String,
+    },
+    Released {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        position: Option<Position>,
+        why: String,
+    },
     Appointed {
         service: ServiceName,
         epoch: Epoch,
@@ -96,13 +151,40 @@ pub enum Happening {
         checks: BTreeMap<NodeName, CheckAnswer>,
         why: String,
     },
-    Promoting { service: ServiceName, epoch: Epoch, node: NodeName, timeline: Timeline },
-    Installed { service: ServiceName, epoch: Epoch, node: NodeName, position: Position },
-    Joined { node: NodeName, boot: Boot, incarnation: Incarnation },
-    Rejoined { node: NodeName, how: String, kept: Option<String> },
-    Paused { service: ServiceName, who: String },
-    Resumed { service: ServiceName, who: String },
-    Refused { command: String, refusal: Refusal },
+    Promoting {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        timeline: Timeline,
+    },
+    Installed {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        position: Position,
+    },
+    Joined {
+        node: NodeName,
+        boot: Boot,
+        incarnation: Incarnation,
+    },
+    Rejoined {
+        node: NodeName,
+        how: String,
+        kept: Option<String>,
+    },
+    Paused {
+        service: ServiceName,
+        who: String,
+    },
+    Resumed {
+        service: ServiceName,
+        who: String,
+    },
+    Refused {
+        command: String,
+        refusal: Refusal,
+    },
 }
 
 impl fmt::Display for Happening {
@@ -110,7 +192,11 @@ impl fmt::Display for Happening {
         match self {
             Happening::DeclaredDead { target, incarnation, round, answers } => {
                 let names: Vec<_> = answers.keys().map(NodeName::as_str).collect();
-                write!(f, "{target} (incarnation {incarnation}) declared dead in round {round}, seen by {}", names.join(", "))
+                write!(
+                    f,
+                    "{target} (incarnation {incarnation}) declared dead in round {round}, seen by {}",
+                    names.join(", ")
+                )
             }
             Happening::FenceOpened { fence, target, boot, why } => {
                 write!(f, "fence {fence} of {target}, boot {boot}: {why}")

@@ -2,7 +2,10 @@
 //! What follows a verdict for its epochs is in `fence.rs`.
 
 use super::apply::Moment;
-use super::{Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal, Sighting, State};
+use super::{
+    Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal, Sighting,
+    State,
+};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,18 +84,17 @@ impl State {
     }
 
     fn succeed(&mut self, node: &NodeName, boot: Boot, incarnation: Incarnation, machine: Machine) {
-        let (mut past_boots, failures) =
-            self.nodes.remove(node).map_or((BTreeSet::new(), 0), |old| {
-                let mut past = old.past_boots;
-                if old.boot != boot {
-                    past.insert(old.boot);
-                    // What assistants had set on that boot went with it.
-                    for fence in self.fences.values_mut() {
-                        fence.assisted.remove(node);
-                    }
+        let (mut past_boots, failures) = self.nodes.remove(node).map_or((BTreeSet::new(), 0), |old| {
+            let mut past = old.past_boots;
+            if old.boot != boot {
+                past.insert(old.boot);
+                // What assistants had set on that boot went with it.
+                for fence in self.fences.values_mut() {
+                    fence.assisted.remove(node);
                 }
-                (past, old.failures)
-            });
+            }
+            (past, old.failures)
+        });
         while past_boots.len() > 64 {
             past_boots.pop_first();
         }
@@ -117,10 +119,8 @@ impl State {
             ClaimState::Over { position } => {
                 record.over = Some(Over::Released { position, at_join: true });
                 let why = "said at its join: its database is closed".to_owned();
-                let what =
-                    Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
-                let incident =
-                    self.incident_for(m, service, node, IncidentKind::LocalFailure);
+                let what = Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
+                let incident = self.incident_for(m, service, node, IncidentKind::LocalFailure);
                 self.record(incident, m, what);
                 self.void_fences_without_epochs(m, node, "its epochs were released at its join");
             }

@@ -32,6 +32,6 @@ pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};
 pub use state::{
-    Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over, Phase, Refused,
-    Service, State,
+    Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over, Phase,
+    Refused, Service, State,
 };

@@ -1,6 +1,6 @@
 //! Why the ledger refused a command: a value with fields; its `Display` is the sentence for the operator.
 
-use crate::types::{AgentName, Boot, Epoch, FenceId, IncidentId, Incarnation, NodeName, ServiceName, Term};
+use crate::types::{AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, ServiceName, Term};
 use serde::{Deserialize, Serialize};
 
 /// One reason. The rule that it guards is named where there is one.

@@ -1,9 +1,11 @@
 //! What happens within an epoch: promotion, installation, release, the planned move, pause and resume.
 
 use super::apply::Moment;
-use super::{EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service, State};
+use super::{
+    EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service, State,
+};
 use crate::config::Role;
-use crate::types::{Epoch, IncidentId, Incarnation, NodeName, Position, ServiceName, SystemId, Timeline};
+use crate::types::{Epoch, Incarnation, IncidentId, NodeName, Position, ServiceName, SystemId, Timeline};
 use std::collections::BTreeSet;
 
 /// How many past epochs a service remembers, for lineage.
@@ -88,7 +90,10 @@ impl State {
     ) -> Result<Event, Refusal> {
         let record = self.held(&service, epoch, &node, incarnation)?;
         if record.system.is_some_and(|known| known != system) {
-            return Err(Refusal::NotEligible { node, why: format!("its database is another one (system identifier {system})") });
+            return Err(Refusal::NotEligible {
+                node,
+                why: format!("its database is another one (system identifier {system})"),
+            });
         }
         if record.phase == Phase::Installed {
             return Ok(Event::Noted);
@@ -169,8 +174,7 @@ impl State {
         if to.as_ref() == Some(&holder.node) {
             return Err(Refusal::NotEligible { node: holder.node, why: "it is the primary already".to_owned() });
         }
-        let incident =
-            self.open_incident(m, IncidentKind::Switchover, &holder.node, BTreeSet::from([service.clone()]));
+        let incident = self.open_incident(m, IncidentKind::Switchover, &holder.node, BTreeSet::from([service.clone()]));
         let record = self.services.get_mut(&service).expect("just seen");
         record.incident = Some(incident);
         record.moving = Some(Move { to: to.clone(), incident });

@@ -69,12 +69,8 @@ impl Settings {
             .agents
             .iter()
             .map(|(name, a)| {
-                let settings = AgentSettings {
-                    kind: a.kind,
-                    isolates: a.isolates,
-                    everywhere: a.everywhere,
-                    timeout: a.timeout,
-                };
+                let settings =
+                    AgentSettings { kind: a.kind, isolates: a.isolates, everywhere: a.everywhere, timeout: a.timeout };
                 (name.clone(), settings)
             })
             .collect();

@@ -3,7 +3,7 @@
 
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
 use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, IncidentId, Incarnation, LogIndex,
+    AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
     Lsn, NodeId, NodeName, Position, ServiceName, SystemId, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,9 @@ pub enum Phase {
     Creating,
     Appointed,
     /// About to end recovery, on this timeline.
-    Promoting { timeline: Timeline },
+    Promoting {
+        timeline: Timeline,
+    },
     /// It accepted a write.
     Installed,
 }

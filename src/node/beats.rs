@@ -4,7 +4,7 @@ use super::{Effect, Node, Watchdog};
 use crate::channel::Freshness;
 use crate::plan::Row;
 use crate::types::{
-    ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, Sight, ServiceHealth,
+    ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, ServiceHealth, Sight,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -125,7 +125,12 @@ impl Node {
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
         let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
-        let body = HeartbeatBody { views: row.views.clone(), health: row.health.clone(), heard: self.replay.newest(), goodbye: self.beats.goodbye };
+        let body = HeartbeatBody {
+            views: row.views.clone(),
+            health: row.health.clone(),
+            heard: self.replay.newest(),
+            goodbye: self.beats.goodbye,
+        };
         let due = self.now >= self.beats.next;
         let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, &body));
         if !due && !news {

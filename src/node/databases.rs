@@ -4,7 +4,8 @@ use super::{Effect, Node, PeerResponse};
 use crate::ledger::{Command, Phase};
 use crate::plan::keeper::{self, Step};
 use crate::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, Seal, ServiceName,
+    StopLadder,
 };
 use std::time::Duration;
 
@@ -14,7 +15,14 @@ const RETRY: Duration = Duration::from_millis(500);
 impl Node {
     pub(super) fn keeper_input(&self, name: &ServiceName) -> Option<keeper::Input<'_>> {
         let (name, local) = self.databases.get_key_value(name)?;
-        Some(keeper::Input { now: self.now, me: self.identity(), state: &self.state, name, config: &self.config, local })
+        Some(keeper::Input {
+            now: self.now,
+            me: self.identity(),
+            state: &self.state,
+            name,
+            config: &self.config,
+            local,
+        })
     }
 
     pub(super) fn keep_databases(&mut self) {

@@ -1,7 +1,7 @@
 //! Everything that can wake a node, and everything that it may want done: two closed lists of values.
 
-use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::lease::{Denial, Grant, LeaseRequest};
+use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
     AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, NodeName,
@@ -50,33 +50,82 @@ pub enum Event {
     /// The moment that `next_wakeup` named, or any other.
     Wake,
     /// A heartbeat that passed authentication and the replay filter.
-    Heard { channel: ChannelName, at: Instant, heartbeat: Heartbeat },
+    Heard {
+        channel: ChannelName,
+        at: Instant,
+        heartbeat: Heartbeat,
+    },
     /// Whether a channel can be used at all.
-    Channel { channel: ChannelName, usable: Result<(), String> },
+    Channel {
+        channel: ChannelName,
+        usable: Result<(), String>,
+    },
     /// An entry was applied here.
-    Applied { entry: Arc<Entry>, answer: Arc<Answer>, state: Arc<State> },
+    Applied {
+        entry: Arc<Entry>,
+        answer: Arc<Answer>,
+        state: Arc<State>,
+    },
     /// The ledger moved without an entry that matters (a snapshot, a membership).
-    Ledger { state: Arc<State> },
+    Ledger {
+        state: Arc<State>,
+    },
     /// `i_lead` only once a quorum has answered in this term.
-    Leadership { term: Term, leader: Option<NodeName>, i_lead: bool },
+    Leadership {
+        term: Term,
+        leader: Option<NodeName>,
+        i_lead: bool,
+    },
     /// The end of `Effect::Propose`. `Err`: not the leader, or unknown.
-    Proposed { id: u64, result: Result<Answer, Option<NodeName>> },
+    Proposed {
+        id: u64,
+        result: Result<Answer, Option<NodeName>>,
+    },
     /// The end of `Effect::QuorumRead`. When `confirmed`, everything committed before the read began has come in as
     /// `Applied` or `Ledger` before this.
-    QuorumRead { id: u64, confirmed: bool },
-    Asked { reply: u64, from: NodeName, request: PeerRequest },
+    QuorumRead {
+        id: u64,
+        confirmed: bool,
+    },
+    Asked {
+        reply: u64,
+        from: NodeName,
+        request: PeerRequest,
+    },
     /// The end of `Effect::Ask`.
-    Answered { id: u64, response: Result<PeerResponse, String> },
-    AgentEnded { key: RunKey, run: AgentRun },
-    Seen { service: ServiceName, seen: Box<Observation> },
-    DbEnded { service: ServiceName, action: DbAction, outcome: DbOutcome },
-    Tombstoned { service: ServiceName, epoch: Epoch },
+    Answered {
+        id: u64,
+        response: Result<PeerResponse, String>,
+    },
+    AgentEnded {
+        key: RunKey,
+        run: AgentRun,
+    },
+    Seen {
+        service: ServiceName,
+        seen: Box<Observation>,
+    },
+    DbEnded {
+        service: ServiceName,
+        action: DbAction,
+        outcome: DbOutcome,
+    },
+    Tombstoned {
+        service: ServiceName,
+        epoch: Epoch,
+    },
     /// The slowest recent write of the Raft log.
-    LogWrite { took: Duration },
+    LogWrite {
+        took: Duration,
+    },
     /// The watchdog device was armed, or could not be.
-    Watchdog { armed: bool },
+    Watchdog {
+        armed: bool,
+    },
     /// This daemon is about to be restarted in order.
-    Goodbye { back_within: Duration },
+    Goodbye {
+        back_within: Duration,
+    },
 }
 
 /// Something to be done.
@@ -84,23 +133,58 @@ pub enum Event {
 pub enum Effect {
     /// Send it on every channel.
     Beat(Box<Heartbeat>),
-    Ask { id: u64, to: NodeName, request: PeerRequest, deadline: Duration },
-    Reply { reply: u64, response: PeerResponse },
+    Ask {
+        id: u64,
+        to: NodeName,
+        request: PeerRequest,
+        deadline: Duration,
+    },
+    Reply {
+        reply: u64,
+        response: PeerResponse,
+    },
     /// Propose to the local Raft, which leads.
-    Propose { id: u64, command: Box<Command> },
-    QuorumRead { id: u64 },
-    Transfer { to: NodeName },
-    RunAgent { key: RunKey, agent: AgentName, action: AgentAction, target: NodeName, fence: FenceId },
+    Propose {
+        id: u64,
+        command: Box<Command>,
+    },
+    QuorumRead {
+        id: u64,
+    },
+    Transfer {
+        to: NodeName,
+    },
+    RunAgent {
+        key: RunKey,
+        agent: AgentName,
+        action: AgentAction,
+        target: NodeName,
+        fence: FenceId,
+    },
     /// Begin this action.
-    Db { service: ServiceName, action: DbAction },
+    Db {
+        service: ServiceName,
+        action: DbAction,
+    },
     /// Forget the action that runs: another follows at once.
-    AbortDb { service: ServiceName },
+    AbortDb {
+        service: ServiceName,
+    },
     /// Write durably that this node never writes under the epoch again.
-    Tombstone { service: ServiceName, released: Released },
+    Tombstone {
+        service: ServiceName,
+        released: Released,
+    },
     /// The lease reaches to `until` (for the guard and the next daemon); `None`: nothing is held any more.
-    KeepLease { service: ServiceName, epoch: Epoch, until: Option<Instant> },
+    KeepLease {
+        service: ServiceName,
+        epoch: Epoch,
+        until: Option<Instant>,
+    },
     ArmWatchdog,
     FeedWatchdog,
     DisarmWatchdog,
-    Say { line: String },
+    Say {
+        line: String,
+    },
 }

@@ -3,8 +3,8 @@
 use super::{Effect, Node, PeerResponse, RunKey};
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Phase};
 use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody, Instant,
-    NodeName, Sight, Term,
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
+    Instant, NodeName, Sight, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -105,9 +105,11 @@ impl Node {
         if kind != AgentKind::Access {
             return Epoch(0);
         }
-        let mine = fence.epochs.keys().filter_map(|s| self.state.services.get(s)).find(|s| {
-            s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node)
-        });
+        let mine = fence
+            .epochs
+            .keys()
+            .filter_map(|s| self.state.services.get(s))
+            .find(|s| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node));
         mine.map_or(Epoch(0), |s| s.epoch)
     }
 
@@ -224,15 +226,25 @@ impl Node {
     }
 
     /// The answer to a check, once this voter has watched for as long as its detector needs.
-    pub(super) fn check_answer(&self, fence: FenceId, refuted: u32, term: Term, since: Instant) -> Option<PeerResponse> {
+    pub(super) fn check_answer(
+        &self,
+        fence: FenceId,
+        refuted: u32,
+        term: Term,
+        since: Instant,
+    ) -> Option<PeerResponse> {
         let known = self.state.fences.get(&fence);
-        if term < self.term || known.is_some_and(|f| f.refuted > refuted || f.state != FenceState::Confirmed && f.state != FenceState::Open) {
+        if term < self.term
+            || known
+                .is_some_and(|f| f.refuted > refuted || f.state != FenceState::Confirmed && f.state != FenceState::Open)
+        {
             return Some(PeerResponse::Failed { why: "the fence has moved on".to_owned() });
         }
         let Some(watch) = self.watches.get(&(fence, refuted)) else {
             // Not applied here yet; the question runs out by itself.
             let late = self.now.since(since) > self.timing.detection * 4;
-            return late.then(|| PeerResponse::Failed { why: "this voter has not applied the confirmation".to_owned() });
+            return late
+                .then(|| PeerResponse::Failed { why: "this voter has not applied the confirmation".to_owned() });
         };
         let record = known?;
         if let Some((channel, what)) = &watch.refuted {

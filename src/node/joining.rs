@@ -3,8 +3,8 @@
 
 use super::{Effect, Node, Start};
 use crate::config::Config;
-use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::lease;
+use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
 use std::collections::BTreeMap;
@@ -27,9 +27,13 @@ impl Node {
     fn adoptable(&self, name: &ServiceName, epoch: Epoch) -> bool {
         let Some(local) = self.databases.get(name) else { return false };
         let lease = local.lease.as_ref().filter(|l| l.epoch() == epoch);
-        let same_boot = self.state.services.get(name).and_then(|s| s.holder.as_ref()).is_some_and(|h| h.boot == self.start.boot);
+        let same_boot =
+            self.state.services.get(name).and_then(|s| s.holder.as_ref()).is_some_and(|h| h.boot == self.start.boot);
         let up = self.state.nodes.get(&self.config.node).is_some_and(|n| n.life == Life::Up);
-        same_boot && up && lease.is_some_and(|l| l.is_valid(self.now + self.stop_time())) && local.seen.state == DbState::Primary
+        same_boot
+            && up
+            && lease.is_some_and(|l| l.is_valid(self.now + self.stop_time()))
+            && local.seen.state == DbState::Primary
     }
 
     /// Notices that this incarnation is over, and joins when it may.

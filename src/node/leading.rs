@@ -155,7 +155,8 @@ impl Node {
                 && lead.looks.get(target).is_none_or(|l| l.round < *round)
             {
                 lead.last_round = *round;
-                let look = LookRound { incarnation: *incarnation, round: *round, opened: now, answers: Default::default() };
+                let look =
+                    LookRound { incarnation: *incarnation, round: *round, opened: now, answers: Default::default() };
                 lead.looks.insert(target.clone(), look);
             }
         }

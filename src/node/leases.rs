@@ -185,9 +185,10 @@ impl Node {
             return;
         }
         let names: Vec<_> = self.databases.keys().cloned().collect();
-        let fine = names.iter().filter_map(|n| self.keeper_input(n)).all(|input| {
-            !input.could_commit() || input.may_write(std::time::Duration::ZERO)
-        });
+        let fine = names
+            .iter()
+            .filter_map(|n| self.keeper_input(n))
+            .all(|input| !input.could_commit() || input.may_write(std::time::Duration::ZERO));
         let needed = names.iter().filter_map(|n| self.keeper_input(n)).any(|i| i.could_commit() || i.held().is_some());
         if !needed {
             self.watchdog = Watchdog::Disarmed;

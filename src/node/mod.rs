@@ -24,7 +24,8 @@ use crate::ledger::{Command, Machine, State};
 use crate::plan::keeper::{Local, Me};
 use crate::plan::{Applied, Lead, Plan, Row, Timing};
 use crate::types::{
-    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, FenceId, Incarnation, Instant, NodeName, Released, ServiceName, Term,
+    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, FenceId, Incarnation, Instant, NodeName, Released,
+    ServiceName, Term,
 };
 use outbox::{Outbox, Route};
 use rand::SeedableRng;
@@ -173,7 +174,10 @@ impl Node {
         let leases = self.databases.values().filter_map(|local| {
             let lease = local.lease.as_ref()?;
             let stop = lease.until().map(|u| u - self.stop_time());
-            [stop.filter(|at| *at > self.now), lease.next_request_at().filter(|at| *at > self.now)].into_iter().flatten().min()
+            [stop.filter(|at| *at > self.now), lease.next_request_at().filter(|at| *at > self.now)]
+                .into_iter()
+                .flatten()
+                .min()
         });
         let retries = self.databases.values().flat_map(|l| {
             let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));

@@ -51,8 +51,7 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
         offer("socket_dir", dir.display().to_string());
         offer("port", service.postgresql.port.to_string());
         offer("superuser", service.postgresql.superuser.clone());
-        let safe: String =
-            target.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let safe: String = target.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         offer("replication_role", format!("{}_{safe}", service.postgresql.replication_user));
     }
     offers

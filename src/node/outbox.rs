@@ -34,7 +34,9 @@ fn intent(command: &Command) -> Intent {
             format!("{level:?}/{round}/{term}/{:?}", orders.iter().map(|o| (&o.agent, o.action)).collect::<Vec<_>>())
         }
         Command::NextLevel { level, round, term, .. } => format!("{level}/{round}/{term}"),
-        Command::DeclareDead { target, incarnation, term, round, .. } => format!("{target}/{incarnation}/{term}/{round}"),
+        Command::DeclareDead { target, incarnation, term, round, .. } => {
+            format!("{target}/{incarnation}/{term}/{round}")
+        }
         Command::Join { node, boot, claims, .. } => format!("{node}/{boot}/{claims:?}"),
         Command::Appoint { prior, node, incarnation, basis, .. } => {
             let term = match basis {
@@ -59,13 +61,7 @@ fn intent(command: &Command) -> Intent {
 
 impl Outbox {
     /// The effect that proposes the command, unless the same is under way or held back.
-    pub fn propose(
-        &mut self,
-        now: Instant,
-        id: u64,
-        command: Command,
-        route: Option<Route>,
-    ) -> Option<Effect> {
+    pub fn propose(&mut self, now: Instant, id: u64, command: Command, route: Option<Route>) -> Option<Effect> {
         self.held.retain(|(_, until)| now < *until);
         let wanted = intent(&command);
         let known = self.under_way.values().any(|c| intent(c) == wanted) || self.held.iter().any(|(i, _)| *i == wanted);

@@ -11,10 +11,18 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum What {
     Proposal,
-    Lease { service: crate::types::ServiceName, number: u64 },
-    Question { to: NodeName, question: Question },
+    Lease {
+        service: crate::types::ServiceName,
+        number: u64,
+    },
+    Question {
+        to: NodeName,
+        question: Question,
+    },
     /// Passed on for somebody else.
-    Relayed { reply: u64 },
+    Relayed {
+        reply: u64,
+    },
 }
 
 /// A question under way.
@@ -175,7 +183,9 @@ impl Node {
     fn take_answer(&mut self, from: NodeName, question: &Question, answer: Result<PeerResponse, String>) {
         let Some(lead) = &mut self.lead else { return };
         match (question, answer) {
-            (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting))) if *term == lead.term => {
+            (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting)))
+                if *term == lead.term =>
+            {
                 if let Some(look) = lead.looks.get_mut(target).filter(|l| l.round == *round) {
                     look.answers.insert(from, sighting);
                 }

@@ -38,7 +38,8 @@ pub fn choose(
             (None, Err(_)) => {}
         }
     }
-    let location = service.holder.as_ref().and_then(|h| input.config.nodes.get(&h.node)).and_then(|n| n.location.clone());
+    let location =
+        service.holder.as_ref().and_then(|h| input.config.nodes.get(&h.node)).and_then(|n| n.location.clone());
     let rank = |node: &NodeName, seal: &Seal| {
         let settings = input.config.nodes.get(node);
         let failures = input.state.nodes.get(node).map_or(0, |n| n.failures);
@@ -125,7 +126,10 @@ pub fn switchover_objections(input: &Input, name: &ServiceName, to: &NodeName) -
             if let Some(primary) = health(&holder.node) {
                 let behind = primary.position.lsn.0.saturating_sub(h.position.lsn.0);
                 if behind > input.config.failover.max_lag {
-                    why.push(format!("{to} is {behind} bytes behind, more than max_lag ({})", input.config.failover.max_lag));
+                    why.push(format!(
+                        "{to} is {behind} bytes behind, more than max_lag ({})",
+                        input.config.failover.max_lag
+                    ));
                 }
             }
         }

@@ -108,9 +108,11 @@ fn ask_all(input: &Input, target: &NodeName, incarnation: Incarnation, round: Ro
 
 /// The leader stays off the primary's host, and off a slow disk, where it can.
 fn leadership(input: &Input, plan: &mut Plan) {
-    let holds = input.state.services.values().any(|s| {
-        s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me)
-    });
+    let holds = input
+        .state
+        .services
+        .values()
+        .any(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me));
     let slow = |node: &NodeName| input.fresh(node).is_some_and(|r| r.health.log_write > input.timing.slow_write);
     let why = if slow(input.me) {
         "its log writes are slow"
@@ -126,9 +128,8 @@ fn leadership(input: &Input, plan: &mut Plan) {
         return;
     }
     let role = |node: &NodeName| input.state.settings.as_ref().and_then(|s| s.nodes.get(node)).map(|n| n.role);
-    let hosts_primary = |node: &NodeName| {
-        input.state.services.values().any(|s| s.holder.as_ref().is_some_and(|h| &h.node == node))
-    };
+    let hosts_primary =
+        |node: &NodeName| input.state.services.values().any(|s| s.holder.as_ref().is_some_and(|h| &h.node == node));
     let best = input
         .state
         .nodes

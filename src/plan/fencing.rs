@@ -4,9 +4,7 @@ use super::{Input, Plan, Question};
 use crate::ledger::{
     CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
 };
-use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight,
-};
+use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -50,10 +48,7 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
 }
 
 fn executor_is_gone(input: &Input, order: &Order) -> bool {
-    input
-        .state
-        .present(&order.executor, order.executor_incarnation)
-        .is_none_or(|n| n.life == Life::Dead)
+    input.state.present(&order.executor, order.executor_incarnation).is_none_or(|n| n.life == Life::Dead)
 }
 
 fn agent_timeout(input: &Input, agent: &AgentName) -> Duration {
@@ -68,7 +63,8 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
         return plan.say(format!("{} would be fenced, but {service} is paused", fence.target));
     }
     let Some(level) = settings.levels.get(fence.level as usize) else {
-        return plan.say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
+        return plan
+            .say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
     };
     if let Some(at) = retry_at(input, fence)
         && input.now < at
@@ -133,7 +129,8 @@ fn order_level(input: &Input, fence: &Fence, missing: &[&AgentName], plan: &mut 
     let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
     let names: Vec<_> = orders.iter().map(|o| o.agent.as_str()).collect();
     plan.say(format!("fencing {} with {} (level {})", fence.target, names.join(" and "), fence.level + 1));
-    let order = |level, orders| Command::Order { fence: fence.id, term: input.lead.term, level, round: fence.round, orders };
+    let order =
+        |level, orders| Command::Order { fence: fence.id, term: input.lead.term, level, round: fence.round, orders };
     plan.propose(order(Some(fence.level), orders));
     let Some(settings) = &input.state.settings else { return };
     let assist: Vec<_> = settings
@@ -166,18 +163,27 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
                 let at = since + settings.lease_wait();
                 if input.now < at {
                     plan.wake_at(at);
-                    plan.say(format!("waiting {} ms more until the lease of {} has surely ended", at.since(input.now).as_millis(), fence.target));
+                    plan.say(format!(
+                        "waiting {} ms more until the lease of {} has surely ended",
+                        at.since(input.now).as_millis(),
+                        fence.target
+                    ));
                     continue;
                 }
                 let objection = input.state.lease_objection(fence);
                 let outcome = if objection.is_none() { AgentOutcome::Succeeded } else { AgentOutcome::NotRun };
                 let output = objection.unwrap_or_else(|| {
-                    format!("{} ms have passed since this leader applied the verdict", settings.lease_wait().as_millis())
+                    format!(
+                        "{} ms have passed since this leader applied the verdict",
+                        settings.lease_wait().as_millis()
+                    )
                 });
                 let run = AgentRun { outcome, tries: 1, took: input.now.since(since), output };
                 plan.propose(Command::OrderDone { fence: fence.id, order: order.number, run });
             }
-            OrderState::Running => plan.say(format!("waiting for {} on {} to fence {}", order.agent, order.executor, fence.target)),
+            OrderState::Running => {
+                plan.say(format!("waiting for {} on {} to fence {}", order.agent, order.executor, fence.target))
+            }
             OrderState::Done { .. } => {}
         }
     }
@@ -246,9 +252,10 @@ fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
     let Some(settings) = &input.state.settings else { return };
     let auto = settings.power_on == crate::config::PowerOn::Auto;
     let back = fence.used
-        && fence.epochs.keys().all(|s| {
-            input.state.services.get(s).is_some_and(|s| s.over.is_none() && s.phase == Phase::Installed)
-        });
+        && fence
+            .epochs
+            .keys()
+            .all(|s| input.state.services.get(s).is_some_and(|s| s.over.is_none() && s.phase == Phase::Installed));
     if auto && back && !fence.powered_on && !fence.has_running(AgentAction::Off) {
         order_on(input, fence, plan);
     }
@@ -262,9 +269,7 @@ fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) {
         .orders
         .iter()
         .filter(|o| o.action == AgentAction::Off)
-        .filter(|o| {
-            settings.agents.get(&o.agent).is_some_and(|a| !a.everywhere && a.kind != AgentKind::Lease)
-        })
+        .filter(|o| settings.agents.get(&o.agent).is_some_and(|a| !a.everywhere && a.kind != AgentKind::Lease))
         .map(|o| o.agent.clone())
         .collect();
     agents.sort();

@@ -3,8 +3,8 @@
 //! `released` only when nothing is left that could commit (S2, S5).
 
 use crate::config;
-use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
 use crate::lease;
+use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
 use crate::types::{
     Boot, DbAction, DbState, Epoch, Incarnation, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
     StopLadder, Timeline, Trouble, Upstream,
@@ -135,9 +135,7 @@ impl Input<'_> {
 
     /// Whether the present epoch, not over, is this very incarnation's.
     fn is_mine(&self, holder: &LedgerHolder) -> bool {
-        &holder.node == self.me.node
-            && &holder.boot == self.me.boot
-            && Some(holder.incarnation) == self.me.incarnation
+        &holder.node == self.me.node && &holder.boot == self.me.boot && Some(holder.incarnation) == self.me.incarnation
     }
 
     /// The epoch that this node holds and has not given up.
@@ -158,10 +156,7 @@ impl Input<'_> {
 
     /// Whether a process may exist that could commit.
     pub fn could_commit(&self) -> bool {
-        let opening = matches!(
-            self.local.running,
-            Some((DbAction::StartPrimary { .. } | DbAction::Promote { .. }, _))
-        );
+        let opening = matches!(self.local.running, Some((DbAction::StartPrimary { .. } | DbAction::Promote { .. }, _)));
         opening
             || match self.local.seen.state {
                 DbState::Primary => true,
@@ -329,7 +324,8 @@ fn follow(input: &Input) -> Step {
     if seen.system.is_some() && s.system.is_some() && seen.system != s.system {
         return Step::Wait("the data directory holds another database: its system identifier differs".to_owned());
     }
-    let holder = s.holder.as_ref().filter(|h| s.over.is_none() && s.phase == Phase::Installed && &h.node != input.me.node);
+    let holder =
+        s.holder.as_ref().filter(|h| s.over.is_none() && s.phase == Phase::Installed && &h.node != input.me.node);
     let Some(upstream) = holder.and_then(|h| upstream(input, &h.node)) else { return idle(input) };
     let dead = holder
         .and_then(|h| input.state.present(&h.node, h.incarnation))
@@ -374,9 +370,7 @@ pub fn stuck_after(input: &Input) -> Duration {
 /// Nobody to follow: a standby runs on (it may be asked for the end of its WAL), nothing else is started.
 fn idle(input: &Input) -> Step {
     match input.local.seen.state {
-        DbState::Stopped if input.local.seen.starts_in_recovery => {
-            Step::Db(DbAction::StartStandby { upstream: None })
-        }
+        DbState::Stopped if input.local.seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
         DbState::Stopped => Step::Wait("stopped; waiting for an appointment or a primary to follow".to_owned()),
         state => Step::Wait(format!("database {state:?}, nobody to follow")),
     }

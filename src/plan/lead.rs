@@ -2,9 +2,7 @@
 
 use crate::config::Config;
 use crate::ledger::{CheckAnswer, Command, Sighting, State};
-use crate::types::{
-    Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term,
-};
+use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,9 +24,15 @@ pub enum Question {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     Propose(Command),
-    Ask { to: NodeName, question: Question },
+    Ask {
+        to: NodeName,
+        question: Question,
+    },
     /// Hand Raft leadership over.
-    Transfer { to: NodeName, why: String },
+    Transfer {
+        to: NodeName,
+        why: String,
+    },
 }
 
 /// What to do, and what is being waited for, in words for the operator.
@@ -184,9 +188,10 @@ impl Input<'_> {
     /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.
     pub fn is_living(&self, node: &NodeName) -> bool {
         let up = self.state.nodes.get(node).is_some_and(|n| n.life == crate::ledger::Life::Up);
-        let suspected = self.rows.get(self.me).and_then(|row| row.views.get(node)).is_some_and(|view| {
-            view.suspects(self.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len()))
-        });
+        let suspected =
+            self.rows.get(self.me).and_then(|row| row.views.get(node)).is_some_and(|view| {
+                view.suspects(self.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len()))
+            });
         up && (node == self.me || !suspected)
     }
 }

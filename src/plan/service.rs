@@ -25,7 +25,8 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
 fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
     let Some(settings) = &input.state.settings else { return };
     if settings.services.get(name) != Some(&true) {
-        return plan.say(format!("{name} is unmanaged: no epoch yet, and the file does not say bootstrap = \"initdb\""));
+        return plan
+            .say(format!("{name} is unmanaged: no epoch yet, and the file does not say bootstrap = \"initdb\""));
     }
     let mut first: Option<&NodeName> = None;
     for node in settings.database_nodes() {
@@ -34,7 +35,8 @@ fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
             None => return plan.say(format!("{name} will be created when {node} has joined")),
             Some(DbState::Absent) => {}
             Some(other) => {
-                return plan.say(format!("{name} is not created: {node} has something in its data directory ({other:?})"));
+                return plan
+                    .say(format!("{name} is not created: {node} has something in its data directory ({other:?})"));
             }
         }
         let priority = |n: &NodeName| input.config.nodes.get(n).map_or(0, |n| n.priority);
@@ -77,14 +79,17 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
     lapsed(input, name, service, plan);
     match service.phase {
         Phase::Installed => {}
-        phase => plan.say(format!("waiting for {} to install epoch {} of {name} ({phase:?})", holder.node, service.epoch)),
+        phase => {
+            plan.say(format!("waiting for {} to install epoch {} of {name} ({phase:?})", holder.node, service.epoch))
+        }
     }
 }
 
 /// A holder that is not dead and does not renew.
 fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let (Some(holder), Some(settings)) = (&service.holder, &input.state.settings) else { return };
-    let last = input.lead.renewed.get(name).filter(|(e, _)| *e == service.epoch).map_or(input.lead.since, |(_, at)| *at);
+    let last =
+        input.lead.renewed.get(name).filter(|(e, _)| *e == service.epoch).map_or(input.lead.since, |(_, at)| *at);
     let began = input.applied.epoch.get(name).copied().unwrap_or(input.lead.since);
     let last = last.max(began.min(input.now)).max(input.lead.since);
     let limit = last + settings.lease_wait() + input.timing.grace;
@@ -93,7 +98,9 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
     }
     plan.say(format!(
         "LAPSED: {} holds epoch {} of {name}, is not dead, and has not renewed for {} ms",
-        holder.node, service.epoch, input.now.since(last).as_millis()
+        holder.node,
+        service.epoch,
+        input.now.since(last).as_millis()
     ));
     let dead = input.state.nodes.get(&holder.node).is_some_and(|n| n.life == Life::Dead);
     if settings.on_lapsed == crate::config::OnLapsed::Fence && !dead && !input.doubts_itself {
@@ -117,7 +124,11 @@ fn ask_seals(input: &Input, name: &ServiceName, service: &Service, plan: &mut Pl
     }
 }
 
-fn seals<'a>(input: &'a Input, name: &ServiceName, service: &Service) -> Option<&'a BTreeMap<NodeName, Result<Seal, String>>> {
+fn seals<'a>(
+    input: &'a Input,
+    name: &ServiceName,
+    service: &Service,
+) -> Option<&'a BTreeMap<NodeName, Result<Seal, String>>> {
     input.lead.seals.get(&(name.clone(), service.epoch))
 }
 
@@ -151,7 +162,8 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
         return plan.say(format!("fence {} is refuted", fence.id));
     }
     if let Some(missing) = unchecked(input, fence, checks) {
-        return plan.say(format!("fence {} of {} is confirmed; checking that it holds ({missing})", fence.id, fence.target));
+        return plan
+            .say(format!("fence {} of {} is confirmed; checking that it holds ({missing})", fence.id, fence.target));
     }
     let since = input.applied.fence_confirmed.get(&fence.id).copied().unwrap_or(input.lead.since);
     if !is_complete(input, name, service, since, plan) {
@@ -183,7 +195,9 @@ fn released(
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
     // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
     // lose something.
-    if at_join && let Some(choice) = resume_choice(input, name, service, "it held the last epoch and has all of its WAL") {
+    if at_join
+        && let Some(choice) = resume_choice(input, name, service, "it held the last epoch and has all of its WAL")
+    {
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     ask_seals(input, name, service, plan);
@@ -197,7 +211,8 @@ fn released(
         wanted.retain(|node, _| node == target);
     }
     let choice = candidate::choose(input, service, &wanted, position);
-    let complete = if target.is_some() { choice.best.is_some() } else { is_complete(input, name, service, since, plan) };
+    let complete =
+        if target.is_some() { choice.best.is_some() } else { is_complete(input, name, service, since, plan) };
     if choice.best.is_some() && complete {
         return appoint(input, name, service, Basis::Released, choice, plan);
     }

@@ -3,6 +3,10 @@
 //! Uses the lab's world (`tests/lab`), one fresh cluster a row, without probers, with one writer. From the first act of
 //! the fault to the first acknowledged write on the new primary. `RUNS=N` sets the number of runs a row (default 7).
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab is no part of the program: it waits, draws names and reads clocks of the one machine that it runs on"
+)]
 // The lab's modules are shared as they are; a benchmark needs only some of what they offer.
 #![allow(dead_code)]
 

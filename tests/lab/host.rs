@@ -4,7 +4,7 @@
 //! Not here: what runs on it (`cluster.rs`, `postgres.rs`) and who may switch it off (`bmc.rs`).
 
 use crate::cgroup::Cgroup;
-use crate::network::{NETS, Net, Switch, namespace};
+use crate::network::{self, NETS, Net, Switch, namespace};
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
@@ -120,6 +120,10 @@ impl Host {
             if running.is_some() {
                 return Ok(());
             }
+            // What is left of the last boot: NICs without a cable. Cleared away here, not where a power cut is timed.
+            if network::exists(&self.name) {
+                self.switch.detach(&self.name)?;
+            }
             self.switch.attach(&self.name, self.index)?;
             self.switch.links(&self.name, &self.pulled.lock().unwrap(), false)?;
             fs::write(self.directory.join("boot_id"), format!("{}\n", new_boot_id()))?;
@@ -169,8 +173,7 @@ impl Host {
         }
         self.cgroup.wait_empty(Duration::from_secs(10))?;
         was.init.wait()?;
-        self.cgroup.remove()?;
-        self.switch.detach(&self.name)
+        self.cgroup.remove()
     }
 
     /// Stops every process of the host where it stands. It stays on its networks.

@@ -4,6 +4,11 @@
 //! The same program also plays the parts of its world: a host's first process, a device's hook, clients.
 //! The lab judges by the clock and by what clients saw, never by what the program under test says about itself alone.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab is no part of the program: it waits, draws names and reads clocks of the one machine that it runs on"
+)]
+
 mod bmc;
 mod cgroup;
 mod client;

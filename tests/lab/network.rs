@@ -159,6 +159,11 @@ impl Switch {
     }
 }
 
+/// Whether there is a namespace of that name.
+pub fn exists(name: &str) -> bool {
+    std::path::Path::new("/run/netns").join(name).exists()
+}
+
 /// The namespace of that name, open.
 pub fn namespace(name: &str) -> Result<OwnedFd> {
     let path = format!("/run/netns/{name}");

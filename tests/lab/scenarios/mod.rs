@@ -10,6 +10,7 @@ mod returns;
 mod switchovers;
 mod world_database;
 mod world_faults;
+mod world_plans;
 
 use crate::harness::Scenario;
 
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(world_faults::SCENARIOS);
     all.extend(world_database::SCENARIOS);
+    all.extend(world_plans::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(freezes::SCENARIOS);
