@@ -1,21 +1,23 @@
 //! The guard: a process of its own that kills the database when the lease ends, also while the daemon is dead, stopped
 //! or starved (S5). It knows one thing: a file that says until when, on CLOCK_BOOTTIME.
 //!
-//! It sleeps until the end that it last read, reads again, and either sleeps on (renewed), goes (released), or kills
-//! the database's whole cgroup. So a renewal costs nothing but the file's rewriting. Nothing is read while it waits.
+//! It sleeps until the end that it last read, or until the file is replaced, reads again, and either sleeps on
+//! (renewed), goes (released), or kills the database's whole cgroup.
 //!
 //! Not here: deciding about the lease. A host whose kernel hangs is for the watchdog or the fence.
 
 use crate::engine::enclosure::Enclosure;
 use crate::types::{Boot, Epoch, Instant};
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -152,19 +154,60 @@ pub fn run(options: &GuardOptions) -> ExitCode {
         }
     };
     say_that_it_stands();
+    let changes = Changes::of(&options.lease);
     loop {
         // An absolute time in the past lets the timer fire at once: no clock needs to be read.
         let end = TimeSpec::from_duration(Duration::from_nanos(known.end.0.max(1)));
-        let armed = timer.set(Expiration::OneShot(end), TimerSetTimeFlags::TFD_TIMER_ABSTIME);
-        if armed.and_then(|()| timer.wait()).is_err() {
-            continue;
+        if timer.set(Expiration::OneShot(end), TimerSetTimeFlags::TFD_TIMER_ABSTIME).is_err() {
+            return kill(&enclosure, known.epoch);
         }
-        // A file that is gone or torn renews nothing.
+        let has_ended = wait(&timer, changes.as_ref());
         match read_lease(&options.lease) {
             Ok(lease) if lease.released => return ExitCode::SUCCESS,
-            Ok(lease) if lease.boot == known.boot && lease.end > known.end => known = lease,
-            _ => return kill(&enclosure, known.epoch),
+            // An end that was read stays: a file that is gone, torn or of another boot renews nothing.
+            Ok(lease) if lease.boot == known.boot && (lease.end > known.end || !has_ended) => known = lease,
+            _ if has_ended => return kill(&enclosure, known.epoch),
+            _ => {}
         }
+    }
+}
+
+/// Waits for the lease's end, or a change of its file. Whether it was the end.
+fn wait(timer: &TimerFd, changes: Option<&Changes>) -> bool {
+    let timer_fd = timer.as_fd();
+    let mut both = vec![PollFd::new(timer_fd, PollFlags::POLLIN)];
+    both.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
+    let _ = poll(&mut both, PollTimeout::NONE);
+    if let Some(changes) = changes {
+        changes.forget();
+    }
+    both[0].any().unwrap_or(false)
+}
+
+/// Tells of replacements in the lease file's directory. Without it (no inotify left) the guard looks at the end only.
+struct Changes(OwnedFd);
+
+impl Changes {
+    fn of(lease: &Path) -> Option<Self> {
+        let directory = CString::new(lease.parent()?.as_os_str().as_encoded_bytes()).ok()?;
+        // SAFETY: system calls on a terminated string; the descriptor is new and nobody else's.
+        let fd = unsafe {
+            let raw = libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK);
+            if raw < 0 {
+                return None;
+            }
+            OwnedFd::from_raw_fd(raw)
+        };
+        // SAFETY: the descriptor is open and the string ends with a zero.
+        let watch = unsafe { libc::inotify_add_watch(fd.as_raw_fd(), directory.as_ptr(), libc::IN_MOVED_TO) };
+        (watch >= 0).then_some(Changes(fd))
+    }
+
+    /// What changed does not matter: the lease file is read anew in any case.
+    fn forget(&self) {
+        let mut events = [0_u8; 4096];
+        // SAFETY: the buffer is this function's own and as long as said.
+        while unsafe { libc::read(self.0.as_raw_fd(), events.as_mut_ptr().cast(), events.len()) } > 0 {}
     }
 }
 

@@ -41,7 +41,7 @@ use std::time::Duration;
 use store::Store;
 use store::durable::Durable;
 use store::stamp::{DataDir, Owner};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use transport::dial::Dial;
@@ -118,7 +118,9 @@ pub struct Consensus {
     node: Arc<Node>,
     refusals: Arc<Refusals>,
     cluster: ClusterId,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    starting: JoinHandle<()>,
+    server: JoinHandle<()>,
+    stop_server: oneshot::Sender<()>,
 }
 
 impl Consensus {
@@ -161,8 +163,10 @@ impl Consensus {
             refusals: refusals.clone(),
             silence: silence(&node.options),
         });
-        let tasks = vec![tokio::spawn(server::serve(gate, node.clone())), tokio::spawn(node.clone().start())];
-        let consensus = Consensus { cluster: owner.cluster, node, refusals, tasks: Mutex::new(tasks) };
+        let (stop_server, stopped) = oneshot::channel();
+        let server = tokio::spawn(server::serve(gate, node.clone(), stopped));
+        let starting = tokio::spawn(node.clone().start());
+        let consensus = Consensus { cluster: owner.cluster, node, refusals, starting, server, stop_server };
         Ok((consensus, Streams { events, calls }))
     }
 
@@ -283,24 +287,25 @@ impl Consensus {
         self.node.peers.values().map(|peer| peer.status()).collect()
     }
 
-    /// Stops Raft and the transport; everything is on disk when it returns.
+    /// Stops Raft and the transport. When it returns, everything is on disk, and the data directory is free.
     pub async fn shutdown(self) {
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        for task in &tasks {
-            task.abort();
-        }
-        for task in tasks {
-            // Aborted: there is nothing to be learned from how it ended.
-            let _ = task.await;
+        self.starting.abort();
+        // Aborted, or long done: there is nothing to be learned from how it ended.
+        let _ = self.starting.await;
+        // Dropped is stopped as well.
+        let _ = self.stop_server.send(());
+        let server = self.server.abort_handle();
+        if tokio::time::timeout(Duration::from_secs(1), self.server).await.is_err() {
+            server.abort();
         }
         if let Some(raft) = self.node.raft.get()
             && let Err(error) = raft.shutdown().await
         {
             tracing::warn!(%error, "Raft did not stop in order");
         }
-        if let Err(error) = self.node.store.flush().await {
-            tracing::warn!(%error, "the log was not flushed at the end");
-        }
+        self.node.peers.values().for_each(|peer| peer.stop());
+        self.node.store.close();
+        lock(&self.node.data_dir).release();
     }
 }
 

@@ -7,7 +7,7 @@ use regent::config::{
     RaftTiming, Role, Security, Service,
 };
 use regent::engine::Engine;
-use regent::engine::enclosure::{Enclosure, own_cgroup};
+use regent::engine::enclosure::Enclosure;
 use regent::engine::postgresql::PostgreSql;
 use regent::types::{Boot, DbAction, DbDone, DbOutcome, DbState, Epoch, NodeName, Observation, StopLadder, Upstream};
 use std::collections::BTreeMap;
@@ -184,8 +184,7 @@ impl Database {
     /// The database's processes, by the cgroup that the engine noted.
     pub fn enclosure(&self) -> Enclosure {
         let noted = std::fs::read_to_string(self.run().join("cgroup")).ok().map(PathBuf::from);
-        let guess = || own_cgroup().map(|own| own.join(format!("regent-orders-{}", self.config.node)));
-        Enclosure::at(noted.or_else(guess), &self.postgresql().data_dir)
+        Enclosure::at(noted, &self.postgresql().data_dir)
     }
 
     pub fn postmaster(&self) -> i32 {

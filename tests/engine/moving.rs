@@ -41,6 +41,8 @@ async fn a_standby_takes_over_and_the_others_follow_it_without_a_restart() {
     let cluster = Cluster::running(&["db1", "db2", "db3"]).await;
     let (db1, db2, db3) = (cluster.node("db1"), cluster.node("db2"), cluster.node("db3"));
     db1.sql("insert into orders select generate_series(1, 1000)").await;
+    let mut ids: Vec<i64> = (1..=1000).collect();
+    db2.until_ids(&ids).await;
     db1.enclosure().kill();
     let end = seal(db2).await.end;
     assert!(db2.fails(DbAction::Promote { epoch: Epoch(2) }).await.contains("no lease"));
@@ -58,7 +60,6 @@ async fn a_standby_takes_over_and_the_others_follow_it_without_a_restart() {
     let seen = db3.until("on timeline 2", |seen| seen.position.timeline.0 == 2 && seen.streams_from.is_some()).await;
     assert_eq!(seen.streams_from, Some("db2".parse().expect("a name")));
     assert_eq!(db3.postmaster(), before);
-    let mut ids: Vec<i64> = (1..=1000).collect();
     ids.push(2000);
     db3.until_ids(&ids).await;
     // The new primary makes the roles and grants that are missing, and knows its own timeline by a checkpoint.

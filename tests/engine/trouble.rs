@@ -68,7 +68,9 @@ async fn a_stop_climbs_until_the_last_process_is_gone() {
     let (stopped, took) = timed("stop with a stuck backend", db1.done(DbAction::Stop { ladder })).await;
     assert!(matches!(stopped, DbDone::Stopped { clean: false, position: None }), "{stopped:?}");
     assert!(took >= ms(800), "it did not climb: {took:?}");
-    assert!(db1.engine().processes().is_empty() && !std::path::Path::new(&format!("/proc/{backend}/stat")).exists());
+    // Whoever inherited it may not have reaped it yet.
+    let state = regent::engine::enclosure::process_state(backend);
+    assert!(db1.engine().processes().is_empty() && matches!(state, None | Some('Z' | 'X')), "{state:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +108,9 @@ async fn a_probe_that_cannot_write_is_trouble_and_names_its_error() {
     let db1 = cluster.node("db1");
     db1.until("writable", |seen| seen.writable).await;
     // Neither of these stops the probe: they are a session's own to undo.
-    db1.sql("alter role postgres set default_transaction_read_only = on; alter system set synchronous_standby_names = 'nobody'; select pg_reload_conf()").await;
+    db1.sql("alter system set synchronous_standby_names = 'nobody'").await;
+    db1.sql("set synchronous_commit = local; alter role postgres set default_transaction_read_only = on").await;
+    db1.sql("select pg_reload_conf()").await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert!(db1.engine().latest().writable, "{:?}", db1.engine().latest());
     let client = db1.client().await.expect("it answers");

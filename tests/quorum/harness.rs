@@ -4,7 +4,7 @@ use regent::config::{RaftTiming, Tls};
 use regent::consensus::{Addresses, Applied, Consensus, Event, Network, Options, Proposed, Security, Streams, certs};
 use regent::ledger::{Command, Entry};
 use regent::types::{NodeName, WallTime};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,10 +74,11 @@ impl Running {
     }
 }
 
-/// One direction-less wire to one address of one node: open, or swallowing everything.
-struct Wire {
-    open: watch::Sender<bool>,
-    task: JoinHandle<()>,
+/// What does not get through now: it is swallowed, as by a broken switch.
+#[derive(Clone, Default)]
+struct Faults {
+    networks: BTreeSet<Network>,
+    nodes: BTreeSet<NodeName>,
 }
 
 pub struct Cluster {
@@ -86,12 +87,13 @@ pub struct Cluster {
     timing: RaftTiming,
     pub snapshot_every: u64,
     pub nodes: BTreeMap<NodeName, Running>,
-    wires: BTreeMap<(NodeName, Network), Wire>,
+    faults: watch::Sender<Faults>,
+    wires: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.wires.values().for_each(|wire| wire.task.abort());
+        self.wires.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -104,18 +106,18 @@ impl Cluster {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let now = WallTime(u64::try_from(now.as_millis()).expect("before the year 500 million"));
         certs::init(dir.path(), "orders", now).expect("a CA");
-        let mut wires = BTreeMap::new();
+        let faults = watch::Sender::new(Faults::default());
+        let mut wires = Vec::new();
         for node in NAMES.map(name) {
             certs::issue(dir.path(), &node, 1, now).expect("a certificate");
             for network in [Network::Primary, Network::Secondary] {
-                let (open, opened) = watch::channel(true);
                 let ip = ip(net, &node, network);
                 let listener = TcpListener::bind((ip, WIRE)).await.expect("a free loopback address");
-                let task = tokio::spawn(carry(listener, SocketAddr::new(ip, PORT), opened));
-                wires.insert((node.clone(), network), Wire { open, task });
+                let to = SocketAddr::new(ip, PORT);
+                wires.push(tokio::spawn(carry(listener, to, node.clone(), network, faults.subscribe())));
             }
         }
-        Cluster { dir, net, timing, snapshot_every: 1000, nodes: BTreeMap::new(), wires }
+        Cluster { dir, net, timing, snapshot_every: 1000, nodes: BTreeMap::new(), faults, wires }
     }
 
     /// All three running, with a leader.
@@ -186,9 +188,14 @@ impl Cluster {
 
     /// Waits for a leader that a quorum follows.
     pub async fn leader(&self) -> NodeName {
+        self.leader_but(None).await
+    }
+
+    /// The same, but for a node that may not have noticed yet that it leads no more.
+    pub async fn leader_but(&self, not: Option<&NodeName>) -> NodeName {
         let find = async {
             loop {
-                for (node, running) in &self.nodes {
+                for (node, running) in self.nodes.iter().filter(|(node, _)| Some(*node) != not) {
                     if running.consensus.leadership().quorum_acked {
                         return node.clone();
                     }
@@ -214,14 +221,20 @@ impl Cluster {
         tokio::time::timeout(LONG, tries).await.unwrap_or_else(|_| panic!("proposal {number} was not committed"))
     }
 
-    /// Lets everything to and from `node` on `network` stall, or flow again.
-    pub fn set_wire(&self, node: &str, network: Network, open: bool) {
-        self.wires[&(name(node), network)].open.send_replace(open);
+    /// Lets a whole network stall, or flow again.
+    pub fn set_network(&self, network: Network, flows: bool) {
+        self.faults.send_modify(|faults| match flows {
+            true => drop(faults.networks.remove(&network)),
+            false => drop(faults.networks.insert(network)),
+        });
     }
 
-    /// Lets a whole network stall, or flow again.
-    pub fn set_network(&self, network: Network, open: bool) {
-        NAMES.iter().for_each(|node| self.set_wire(node, network, open));
+    /// Cuts a node off on both networks, or lets it back.
+    pub fn set_node(&self, node: &NodeName, reachable: bool) {
+        self.faults.send_modify(|faults| match reachable {
+            true => drop(faults.nodes.remove(node)),
+            false => drop(faults.nodes.insert(node.clone())),
+        });
     }
 
     pub fn others(&self, not: &NodeName) -> Vec<NodeName> {
@@ -237,9 +250,17 @@ fn ip(net: u8, node: &NodeName, network: Network) -> IpAddr {
     }
 }
 
-async fn carry(listener: TcpListener, to: SocketAddr, open: watch::Receiver<bool>) {
+async fn carry(
+    listener: TcpListener,
+    to: SocketAddr,
+    node: NodeName,
+    network: Network,
+    faults: watch::Receiver<Faults>,
+) {
     while let Ok((visitor, from)) = listener.accept().await {
-        let open = open.clone();
+        let IpAddr::V4(ip) = from.ip() else { panic!("loopback is IPv4 here") };
+        let ends = [node.clone(), name(NAMES[usize::from(ip.octets()[3]) - 1])];
+        let wire = Wire { ends, network, faults: faults.clone() };
         tokio::spawn(async move {
             // The node checks where its visitors come from: this wire must not be seen.
             let socket = TcpSocket::new_v4().expect("a socket");
@@ -249,21 +270,37 @@ async fn carry(listener: TcpListener, to: SocketAddr, open: watch::Receiver<bool
             let _ = (visitor.set_nodelay(true), node.set_nodelay(true));
             let ((a, b), (c, d)) = (visitor.into_split(), node.into_split());
             tokio::select! {
-                () = pump(a, d, open.clone()) => {}
-                () = pump(c, b, open) => {}
+                () = pump(a, d, wire.clone()) => {}
+                () = pump(c, b, wire) => {}
             }
         });
+    }
+}
+
+/// One connection between two nodes.
+#[derive(Clone)]
+struct Wire {
+    ends: [NodeName; 2],
+    network: Network,
+    faults: watch::Receiver<Faults>,
+}
+
+impl Wire {
+    async fn flows(&mut self) -> bool {
+        let (ends, network) = (&self.ends, self.network);
+        let flows = |f: &Faults| !f.networks.contains(&network) && !ends.iter().any(|end| f.nodes.contains(end));
+        self.faults.wait_for(flows).await.is_ok()
     }
 }
 
 type Reader = tokio::net::tcp::OwnedReadHalf;
 type Writer = tokio::net::tcp::OwnedWriteHalf;
 
-async fn pump(mut from: Reader, mut to: Writer, mut open: watch::Receiver<bool>) {
+async fn pump(mut from: Reader, mut to: Writer, mut wire: Wire) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
-        if open.wait_for(|open| *open).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if !wire.flows().await || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }

@@ -133,21 +133,28 @@ async fn a_leader_that_is_cut_off_confirms_nothing_and_takes_nothing() {
     let cluster = Cluster::start(15, timing(50, 150, 300)).await;
     cluster.commit(1).await;
     let old = cluster.leader().await;
-    for network in [Network::Primary, Network::Secondary] {
-        for node in cluster.nodes.keys() {
-            // Everybody's wire to the old leader, and the old leader's to everybody; the others keep one.
-            let keep = *node != old && network == Network::Secondary;
-            cluster.set_wire(node.as_str(), network, keep);
-        }
-    }
-    // The others talk over the secondary network; the old leader can still dial them there, so its own address goes.
-    cluster.set_wire(old.as_str(), Network::Secondary, false);
+    cluster.set_node(&old, false);
     let cut = &cluster.nodes[&old].consensus;
-    let read = cut.quorum_read(Duration::from_millis(1)).await;
-    assert!(matches!(read, Err(ReadError::TimedOut(_) | ReadError::NotLeader { .. })), "{read:?}");
-    cluster.set_network(Network::Primary, true);
-    cluster.set_network(Network::Secondary, true);
-    cluster.commit(2).await;
+    // The others elect one of them and go on.
+    let new = cluster.leader_but(Some(&old)).await;
+    cluster.nodes[&new].consensus.propose(entry(2), LONG).await.expect("a majority goes on");
+    let alone = |event: &Event| matches!(event, Event::Leadership(l) if l.i_lead && !l.quorum_acked);
+    cluster.nodes[&old]
+        .until("it is told that no quorum answers", |events| {
+            let first = events.iter().position(|e| matches!(e, Event::Leadership(l) if l.quorum_acked));
+            first.is_some_and(|first| events[first..].iter().any(alone))
+        })
+        .await;
+    let second = Duration::from_secs(1);
+    let read = cut.quorum_read(second).await;
+    assert!(read.is_err(), "{read:?}");
+    let taken = cut.propose(entry(99), second).await;
+    assert!(matches!(taken, Err(ProposeError::NotLeader { .. })), "{taken:?}");
+
+    cluster.set_node(&old, true);
+    cluster.nodes[&old].until_applied(2).await;
+    let numbers: Vec<WallTime> = cluster.nodes[&old].applied().iter().map(|a| a.entry.at).collect();
+    assert_eq!(numbers, [WallTime(1), WallTime(2)], "what it was offered alone is nowhere");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

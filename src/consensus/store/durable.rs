@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,79 +30,96 @@ struct Request {
 /// The file and its writer.
 pub struct Durable {
     path: PathBuf,
-    database: Arc<Database>,
+    /// What was there when it was opened; handed out once.
+    stored: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     latency: Arc<Mutex<Latency>>,
-    /// `None` only while it is dropped.
-    requests: Option<Sender<Request>>,
-    writer: Option<JoinHandle<()>>,
+    /// `None` once it is closed.
+    requests: Mutex<Option<Sender<Request>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Durable {
     /// Opens or makes the file. A file that is not regent's, or does not hang together, is an error.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let corrupt = |what: String| StoreError::Corrupt { path: path.to_owned(), what };
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| corrupt(e.to_string()))?;
-        let made = database.begin_write().map_err(|e| corrupt(e.to_string()))?;
-        made.open_table(TABLE).map_err(|e| corrupt(e.to_string()))?;
-        made.commit().map_err(|e| corrupt(e.to_string()))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        let database = database.map_err(|e| StoreError::Corrupt { path: path.to_owned(), what: e.to_string() })?;
         Self::start(path, database)
     }
 
     /// Over a database that is open already.
     pub(super) fn start(path: &Path, database: Database) -> Result<Self, StoreError> {
-        let database = Arc::new(database);
+        let stored = read(&database);
+        let stored = stored.map_err(|e| StoreError::Corrupt { path: path.to_owned(), what: e.to_string() })?;
         let latency = Arc::new(Mutex::new(Latency::default()));
         let (requests, received) = channel();
-        let writer = Writer { database: database.clone(), latency: latency.clone() };
+        let writer = Writer { database, latency: latency.clone() };
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || writer.run(&received))
             .map_err(|source| StoreError::Io { action: "start the writer of", path: path.to_owned(), source })?;
-        Ok(Durable { path: path.to_owned(), database, latency, requests: Some(requests), writer: Some(writer) })
+        Ok(Durable {
+            path: path.to_owned(),
+            stored: Mutex::new(stored),
+            latency,
+            requests: Mutex::new(Some(requests)),
+            writer: Mutex::new(Some(writer)),
+        })
     }
+}
+
+fn read(database: &Database) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, redb::Error> {
+    let made = database.begin_write()?;
+    made.open_table(TABLE)?;
+    made.commit()?;
+    let mut stored = BTreeMap::new();
+    for row in database.begin_read()?.open_table(TABLE)?.iter()? {
+        let (key, value) = row?;
+        stored.insert(key.value().to_vec(), value.value().to_vec());
+    }
+    Ok(stored)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a panic aborts the process")
 }
 
 impl Backend for Durable {
     fn load(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
-        let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(TABLE)?;
-            let mut stored = BTreeMap::new();
-            for row in table.iter()? {
-                let (key, value) = row?;
-                stored.insert(key.value().to_vec(), value.value().to_vec());
-            }
-            Ok(stored)
-        };
-        read().map_err(|e| StoreError::Corrupt { path: self.path.clone(), what: e.to_string() })
+        Ok(std::mem::take(&mut *lock(&self.stored)))
     }
 
     fn write(&self, changes: Vec<Change>, done: Option<Done>) {
-        let requests = self.requests.as_ref().expect("only drop takes the sender");
-        requests.send(Request { changes, done }).expect("the writer ends only after the sender was dropped");
+        // After `close` nothing is written and nothing is answered.
+        if let Some(requests) = lock(&self.requests).as_ref() {
+            requests.send(Request { changes, done }).expect("the writer ends only after the sender was dropped");
+        }
     }
 
     fn write_latency(&self) -> Duration {
-        self.latency.lock().expect("a panic aborts the process").slowest(Instant::now())
+        lock(&self.latency).slowest(Instant::now())
     }
 
     fn path(&self) -> PathBuf {
         self.path.clone()
     }
-}
 
-impl Drop for Durable {
-    fn drop(&mut self) {
-        drop(self.requests.take());
-        if let Some(writer) = self.writer.take() {
+    fn close(&self) {
+        drop(lock(&self.requests).take());
+        if let Some(writer) = lock(&self.writer).take() {
             // It cannot have panicked: that would have aborted the process.
             let _ = writer.join();
         }
     }
 }
 
+impl Drop for Durable {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 struct Writer {
-    database: Arc<Database>,
+    database: Database,
     latency: Arc<Mutex<Latency>>,
 }
 
@@ -132,13 +149,13 @@ impl Writer {
     }
 
     fn commit(&self, changes: Vec<Change>) {
-        self.latency.lock().expect("a panic aborts the process").begin(Instant::now());
+        lock(&self.latency).begin(Instant::now());
         if let Err(error) = self.try_commit(changes) {
             tracing::error!(%error, "the Raft log cannot be written: ending, because what is on disk is not known");
             eprintln!("regent: the Raft log cannot be written: {error}");
             std::process::abort();
         }
-        self.latency.lock().expect("a panic aborts the process").end(Instant::now());
+        lock(&self.latency).end(Instant::now());
     }
 
     fn try_commit(&self, changes: Vec<Change>) -> Result<(), redb::Error> {

@@ -69,7 +69,7 @@ pub type Done = Box<dyn FnOnce() + Send>;
 /// Where keys and values are kept. Writes take effect in the order of the calls, vote and log alike: a vote that is
 /// overtaken by an append could be granted twice.
 pub trait Backend: Send + Sync + 'static {
-    /// Everything stored, read once at the start.
+    /// Everything stored; asked once, at the start.
     fn load(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError>;
 
     /// Changes the keys. With `done`, they are made durable now and it is called then; without, they ride along with
@@ -81,4 +81,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Where it is, for messages.
     fn path(&self) -> PathBuf;
+
+    /// Writes what waits and lets go of the file. Later writes have no effect.
+    fn close(&self) {}
 }

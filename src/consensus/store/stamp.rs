@@ -43,7 +43,7 @@ struct Stamp {
 pub struct DataDir {
     path: PathBuf,
     stamp: Stamp,
-    _lock: Flock<File>,
+    lock: Option<Flock<File>>,
 }
 
 impl DataDir {
@@ -72,7 +72,7 @@ impl DataDir {
             }
             Err(source) => return Err(StoreError::Io { action: "read", path: file, source }),
         };
-        Ok(DataDir { path: path.to_owned(), stamp, _lock: lock })
+        Ok(DataDir { path: path.to_owned(), stamp, lock: Some(lock) })
     }
 
     /// Where the log is kept.
@@ -88,6 +88,11 @@ impl DataDir {
     /// The marks of all voters at the founding; empty when it was not seen here.
     pub fn founders(&self) -> &BTreeMap<NodeName, String> {
         &self.stamp.founders
+    }
+
+    /// Another process may have it now.
+    pub fn release(&mut self) {
+        drop(self.lock.take());
     }
 
     /// Keeps the founding, durably.

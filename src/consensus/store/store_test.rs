@@ -9,8 +9,10 @@ use crate::consensus::raft::{CommittedLeaderId, LogEntry, LogId, Payload, Snapsh
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{RaftLogReader, StorageError};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 type C = Types;
@@ -72,8 +74,8 @@ async fn what_was_answered_is_there_after_a_restart() {
     store.save_snapshot(&meta, b"ledger").await.expect("saved");
     store.purge(log_id(1, 0)).await.expect("purged");
     store.save_committed(Some(log_id(1, 1))).await.expect("noted");
-    store.flush().await.expect("flushed");
-    drop(store);
+    store.close();
+    assert!(store.save_vote(&Vote::new(9, 9)).await.is_err(), "nothing is answered after the end");
 
     let mut store = open(&path).expect("again");
     assert_eq!(store.read_vote().await.expect("read"), Some(Vote::new(3, 2)));
@@ -124,4 +126,63 @@ fn a_file_that_is_not_regents_is_refused() {
     std::fs::write(&path, vec![7_u8; 20_000]).expect("written");
     let text = open(&path).err().expect("refused").to_string();
     assert!(text.contains("raft.redb is corrupt") && text.contains("do not delete it"), "{text}");
+}
+
+/// A file whose flushes fail, once it is told so.
+#[derive(Debug)]
+struct FailingFlush {
+    file: redb::backends::FileBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl redb::StorageBackend for FailingFlush {
+    fn len(&self) -> std::io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(std::io::Error::other("the disk is gone")),
+            false => self.file.sync_data(),
+        }
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.file.write(offset, data)
+    }
+}
+
+/// Set in the process that is to end.
+const VICTIM: &str = "REGENT_TEST_FLUSH_VICTIM";
+
+#[test]
+fn a_failed_flush_ends_the_process_before_anything_is_answered() {
+    if std::env::var_os(VICTIM).is_some() {
+        lose_the_disk();
+    }
+    let name = "consensus::store::store_test::a_failed_flush_ends_the_process_before_anything_is_answered";
+    let own = std::env::current_exe().expect("this test");
+    let child = std::process::Command::new(own).args([name, "--exact", "--nocapture"]).env(VICTIM, "1").output();
+    let child = child.expect("started");
+    assert_eq!(child.status.signal(), Some(nix::libc::SIGABRT), "{child:?}");
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert!(said.contains("the Raft log cannot be written") && !said.contains("ANSWERED"), "{said}");
+}
+
+fn lose_the_disk() -> ! {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("raft.redb");
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("made");
+    let fails = Arc::new(AtomicBool::new(false));
+    let file = redb::backends::FileBackend::new(file).expect("a backend");
+    let database = redb::Database::builder().create_with_backend(FailingFlush { file, fails: fails.clone() });
+    let durable = Durable::start(&path, database.expect("a database")).expect("started");
+    fails.store(true, Ordering::Relaxed);
+    durable.write(vec![image::put_vote(&Vote::new(1, 1))], Some(Box::new(|| eprintln!("ANSWERED"))));
+    durable.close();
+    std::process::exit(0)
 }

@@ -170,7 +170,8 @@ impl Path {
         self.lost(&error.to_string());
     }
 
-    fn lost(&self, reason: &str) {
+    /// There is no connection any more.
+    pub fn lost(&self, reason: &str) {
         *self.lock() = State { client: None, suspect: false, error: Some(reason.to_owned()) };
     }
 

@@ -63,7 +63,7 @@ pub struct PeerPaths {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.keepers.iter().for_each(AbortHandle::abort);
+        self.stop();
     }
 }
 
@@ -72,6 +72,12 @@ impl Peer {
     pub fn start(name: NodeName, paths: [Arc<Path>; 2], stall: Duration, first_call: u64) -> Arc<Self> {
         let keepers = [&paths[0], &paths[1]].map(|path| tokio::spawn(path.clone().keep()).abort_handle());
         Arc::new(Peer { name, paths, stall, next_call: AtomicU64::new(first_call), keepers })
+    }
+
+    /// Gives both connections up for good.
+    pub fn stop(&self) {
+        self.keepers.iter().for_each(AbortHandle::abort);
+        self.paths.iter().for_each(|path| path.lost("this node is shutting down"));
     }
 
     pub async fn hello(&self, deadline: Duration) -> Result<HelloReply, CallError> {

@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
@@ -49,19 +49,24 @@ pub struct Gate {
     pub silence: Duration,
 }
 
-/// Serves until it is dropped (aborted).
-pub async fn serve(gate: Arc<Gate>, service: Arc<dyn Service>) {
+/// Serves until `stop`: then no connection is taken any more, and the open ones end after what they are at.
+pub async fn serve(gate: Arc<Gate>, service: Arc<dyn Service>, stop: oneshot::Receiver<()>) {
     let (accepted, incoming) = mpsc::channel::<Result<Accepted, io::Error>>(64);
     let own = gate.nodes[&gate.me.node];
-    let handler = Handler { gate: gate.clone(), service: service.clone() };
+    // Weak: a connection must not keep a node alive that has been stopped.
+    let handler = Handler { gate: gate.clone(), service: Arc::downgrade(&service) };
     let server = PeerServer::new(handler);
     let server = server.max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
+    let stopped = async {
+        // A sender that was dropped means the same.
+        let _ = stop.await;
+    };
     let grpc = tonic::transport::Server::builder()
         .http2_adaptive_window(Some(true))
         .add_service(server)
-        .serve_with_incoming(ReceiverStream::new(incoming));
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopped);
     tokio::select! {
-        ended = grpc => tracing::error!(?ended, "the gRPC server has ended"),
+        ended = grpc => tracing::debug!(?ended, "the gRPC server has ended"),
         () = listen(own.primary, gate.clone(), service.clone(), accepted.clone()) => {}
         () = listen(own.secondary, gate, service, accepted) => {}
     }
@@ -239,14 +244,15 @@ impl AsyncWrite for Accepted {
 
 struct Handler {
     gate: Arc<Gate>,
-    service: Arc<dyn Service>,
+    service: Weak<dyn Service>,
 }
 
 impl Handler {
-    fn identify<T>(&self, request: &Request<T>) -> Result<NodeName, Status> {
-        let from = self.gate.identify(request, |node| self.service.founder_of(node))?;
-        self.service.seen(&from);
-        Ok(from)
+    fn identify<T>(&self, request: &Request<T>) -> Result<(NodeName, Arc<dyn Service>), Status> {
+        let service = self.service.upgrade().ok_or_else(|| Status::unavailable("this node is shutting down"))?;
+        let from = self.gate.identify(request, |node| service.founder_of(node))?;
+        service.seen(&from);
+        Ok((from, service))
     }
 }
 
@@ -260,17 +266,17 @@ fn answer(result: Result<Vec<u8>, String>) -> Response<Answer> {
 #[tonic::async_trait]
 impl PeerService for Handler {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        self.identify(&request)?;
-        Ok(Response::new(self.service.hello()))
+        let (_, service) = self.identify(&request)?;
+        Ok(Response::new(service.hello()))
     }
 
     async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<Answer>, Status> {
-        let from = self.identify(&request)?;
-        Ok(answer(self.service.raft(from, request.into_inner()).await))
+        let (from, service) = self.identify(&request)?;
+        Ok(answer(service.raft(from, request.into_inner()).await))
     }
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<Answer>, Status> {
-        let from = self.identify(&request)?;
-        Ok(answer(self.service.call(from, request.into_inner()).await))
+        let (from, service) = self.identify(&request)?;
+        Ok(answer(service.call(from, request.into_inner()).await))
     }
 }

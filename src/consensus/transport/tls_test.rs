@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
@@ -56,6 +57,7 @@ struct Listener {
     refusals: Arc<Refusals>,
     net: u8,
     server: JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
 }
 
 impl Drop for Listener {
@@ -105,8 +107,9 @@ impl Listener {
             refusals: refusals.clone(),
             silence: Duration::from_secs(2),
         };
-        let server = tokio::spawn(server::serve(Arc::new(gate), Arc::new(Deaf)));
-        Listener { dir, cluster, refusals, net, server }
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(server::serve(Arc::new(gate), Arc::new(Deaf), stopped));
+        Listener { dir, cluster, refusals, net, server, _stop: stop }
     }
 
     fn dial(&self, credentials: Credentials, host: u8) -> Dial {

@@ -48,7 +48,9 @@ impl Core {
         super::settings::check_parameters(postgresql, &service)?;
         let user = OsUser::find(&postgresql.os_user, &service)?;
         layout.make_directories(&user)?;
-        let name = format!("regent-{service}-{}", config.node);
+        // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
+        let mark = crc32fast::hash(layout.data_dir.as_os_str().as_encoded_bytes());
+        let name = format!("regent-{service}-{}-{mark:08x}", config.node);
         let enclosure = Enclosure::locate(&name, &layout.cgroup_record(), &layout.data_dir);
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look) = (Mutex::new(None), Notify::new());

@@ -222,7 +222,8 @@ impl Memory {
         if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.lives()) {
             return Observation { state: DbState::Stopping, ..before };
         }
-        match core.on_disk(|core| phase(&core.layout)).await {
+        let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
+        match core.on_disk(move |core| phase(&core.layout, pid)).await {
             Some(Phase::Stopping) => Observation { state: DbState::Stopping, writable: false, ..before },
             Some(Phase::Ready) if matches!(error, EngineError::NoAnswer { .. }) => self.silent(),
             // It answers, with a refusal: no free slot even for the superuser, a broken catalogue.

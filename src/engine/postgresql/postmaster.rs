@@ -60,9 +60,13 @@ impl Postmaster {
     }
 }
 
-/// The phase that the lock file tells of; `None` while it is not written yet.
-pub fn phase(layout: &Layout) -> Option<Phase> {
+/// The phase that the lock file tells of this postmaster; `None` while the file is not its own yet: a killed one leaves
+/// its last word behind.
+pub fn phase(layout: &Layout, pid: i32) -> Option<Phase> {
     let lock = fs::read_to_string(layout.data_dir.join("postmaster.pid")).ok()?;
+    if lock.lines().next()?.trim() != pid.to_string() {
+        return None;
+    }
     match lock.lines().nth(7)?.trim() {
         "starting" => Some(Phase::Starting),
         "ready" => Some(Phase::Ready),

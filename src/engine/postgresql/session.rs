@@ -52,7 +52,8 @@ impl Place {
 const PLACE: &str = "select pg_is_in_recovery(), \
     case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
     case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
-    pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, current_setting('primary_conninfo'), \
+    pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
+    case when pg_has_role('pg_read_all_settings', 'usage') then current_setting('primary_conninfo') else '' end, \
     r.pid, r.status, r.received_tli, r.sender_host \
     from (select) one left join pg_stat_wal_receiver r on true";
 

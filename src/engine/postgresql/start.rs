@@ -57,11 +57,7 @@ pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
     let conninfo = upstream.map(|up| settings::conninfo(&core.config, core.postgresql(), &core.layout, up));
     core.on_disk(move |core| make_standby(core, &conninfo.unwrap_or_default())).await?;
     let ended = launch(core).await?;
-    await_ready(core, ended, Some(STANDBY_PATIENCE)).await?;
-    if core.on_disk(|core| phase(&core.layout)).await != Some(Phase::Ready) {
-        return Ok(());
-    }
-    must_be_standby(core).await
+    if await_ready(core, ended, Some(STANDBY_PATIENCE)).await? { must_be_standby(core).await } else { Ok(()) }
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.
@@ -107,8 +103,9 @@ async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
     .await
 }
 
-/// A launched server: where its log began, and word of its end.
+/// A launched server: its process, where its log began, and word of its end.
 struct Launched {
+    pid: i32,
     log_from: u64,
     ended: oneshot::Receiver<ExitStatus>,
 }
@@ -118,6 +115,7 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
     let program = core.layout.program("postgres");
     let mut child =
         tokio::process::Command::from(command).spawn().map_err(|source| EngineError::Spawn { program, source })?;
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).expect("it was not waited for yet");
     let (sender, ended) = oneshot::channel();
     // Reaped here for as long as this daemon lives; it outlives the daemon.
     tokio::spawn(async move {
@@ -126,7 +124,7 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
         }
     });
     core.look.notify_one();
-    Ok(Launched { log_from, ended })
+    Ok(Launched { pid, log_from, ended })
 }
 
 fn command(core: &Core) -> Result<(std::process::Command, u64)> {
@@ -150,12 +148,12 @@ fn command(core: &Core) -> Result<(std::process::Command, u64)> {
     Ok((command, log_from))
 }
 
-/// Waits until the server accepts connections, it ended, or (a standby) patience is over.
-async fn await_ready(core: &Arc<Core>, launched: Launched, patience: Option<Duration>) -> Result<()> {
-    let Launched { log_from, mut ended } = launched;
+/// Waits until the server accepts connections, it ended, or (a standby) patience is over. Whether it accepts them.
+async fn await_ready(core: &Arc<Core>, launched: Launched, patience: Option<Duration>) -> Result<bool> {
+    let Launched { pid, log_from, mut ended } = launched;
     let ready = async {
         // PostgreSQL tells of its phase in a file alone; there is no event to wait for.
-        while core.on_disk(|core| phase(&core.layout)).await != Some(Phase::Ready) {
+        while core.on_disk(move |core| phase(&core.layout, pid)).await != Some(Phase::Ready) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -166,8 +164,8 @@ async fn await_ready(core: &Arc<Core>, launched: Launched, patience: Option<Dura
         }
     };
     tokio::select! {
-        () = ready => Ok(()),
-        () = patience => Ok(()),
+        () = ready => Ok(true),
+        () = patience => Ok(false),
         _ = &mut ended => Err(EngineError::StartFailed { log: core.on_disk(move |core| log_since(core, log_from)).await }),
     }
 }
