@@ -225,9 +225,16 @@ impl State {
             if others_open || agent.everywhere {
                 return Err(Refusal::OppositeOrder { node: f.target.clone() });
             }
-            return Ok(());
+            // Once an incident, also when a new leader has not yet heard that the last one had it done.
+            return match ordered_already(f, level, round, new) {
+                true => Err(Refusal::OldLevel { fence }),
+                false => Ok(()),
+            };
         }
         self.check_not_paused(f)?;
+        if ordered_already(f, level, round, new) {
+            return Err(Refusal::OldLevel { fence });
+        }
         match level {
             Some(l) if l != f.level || round != f.round => Err(Refusal::OldLevel { fence }),
             Some(l) if !self.set().levels.get(l as usize).is_some_and(|a| a.contains(&new.agent)) => Err(unknown()),
@@ -521,4 +528,12 @@ impl State {
             self.void_fence(m, id, why);
         }
     }
+}
+
+/// The same run of the same agent was ordered before.
+fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) -> bool {
+    f.orders.iter().any(|o| {
+        let same_level = new.action == AgentAction::On || (o.level == level && o.round == round);
+        o.agent == new.agent && o.action == new.action && same_level
+    })
 }

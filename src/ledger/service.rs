@@ -129,6 +129,14 @@ impl State {
         position: Option<Position>,
         why: String,
     ) -> Result<Event, Refusal> {
+        // The same final word may come from the holder and, out of its heartbeats, from anybody else.
+        let again = self
+            .services
+            .get(&service)
+            .is_some_and(|s| s.epoch == epoch && s.over.is_some() && s.holder.as_ref() == Some(&by));
+        if again {
+            return Ok(Event::Noted);
+        }
         let record = self.held(&service, epoch, &by.node, by.incarnation)?;
         if record.holder.as_ref().is_some_and(|h| h.boot != by.boot) {
             return Err(Refusal::OldBoot { node: by.node, boot: by.boot });

@@ -3,7 +3,7 @@
 
 use super::{Input, Plan, Question, Step, fencing, service};
 use crate::config::Role;
-use crate::ledger::{Command, FenceState, Life, Settings};
+use crate::ledger::{Command, FenceState, Life, Phase, Settings};
 use crate::types::{Incarnation, NodeName, Round};
 
 /// What to do now.
@@ -122,7 +122,10 @@ fn leadership(input: &Input, plan: &mut Plan) {
         return;
     };
     let pause = input.timing.acceptable_pause * 5;
-    let settled = input.now.since(input.lead.since) > input.timing.acceptable_pause;
+    // Never in the middle of a move: what is under way ends where it began.
+    let moving =
+        input.state.services.values().any(|s| s.over.is_some() || s.phase != Phase::Installed || s.moving.is_some());
+    let settled = !moving && input.now.since(input.lead.since) > input.timing.acceptable_pause;
     let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < pause);
     if !settled || recent || input.state.fences.values().any(|f| f.state == FenceState::Open) {
         return;

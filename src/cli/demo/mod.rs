@@ -10,7 +10,7 @@ mod writer;
 use super::{Exit, output, render, verb};
 use crate::api::admin::{Request, Response};
 use crate::api::status::{IncidentKind, Phase, ServiceStatus, Status};
-use crate::types::{DbState, NodeName};
+use crate::types::{DbState, IncidentId, NodeName};
 use anyhow::Context;
 use place::{NODES, PORT, Place, SERVICE};
 use std::time::Duration;
@@ -122,16 +122,30 @@ async fn switchover(place: &Place, story: &mut Story, writer: &Writer, to: &Node
 }
 
 async fn explain_latest(place: &Place, kind: IncidentKind) -> anyhow::Result<()> {
-    let history = match story::ask(place, &Request::History, verb::ANSWER_WITHIN).await? {
-        Response::History { incidents } => incidents,
-        other => anyhow::bail!("{}", verb::unexpected(&other)),
-    };
-    let latest = history.iter().find(|incident| incident.kind == kind).context("the ledger has no such incident")?;
-    match story::ask(place, &Request::Explain { incident: Some(latest.id) }, verb::ANSWER_WITHIN).await? {
+    // A node that has just come back reads the ledger anew and may not have got there yet.
+    let (node, id) = tokio::time::timeout(MOVED_WITHIN, find_latest(place, kind))
+        .await
+        .context("the ledger has no such incident")?;
+    match story::ask_node(place, node, &Request::Explain { incident: Some(id) }, verb::ANSWER_WITHIN).await? {
         Response::Incident(report) => output::say(&format!("\n{}", render::incident(&report))),
         other => anyhow::bail!("{}", verb::unexpected(&other)),
     }
     Ok(())
+}
+
+/// The latest incident of this kind, and a node that knows it.
+async fn find_latest(place: &Place, kind: IncidentKind) -> (&'static str, IncidentId) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tick.tick().await;
+        for (node, _) in NODES {
+            let answer = story::ask_node(place, node, &Request::History, verb::ANSWER_WITHIN).await;
+            let Ok(Response::History { incidents }) = answer else { continue };
+            if let Some(found) = incidents.iter().find(|i| i.kind == kind && i.closed_at_ms.is_some()) {
+                return (node, found.id);
+            }
+        }
+    }
 }
 
 /// Every node is in, every standby streams, and the coordinator says that a failover would succeed.

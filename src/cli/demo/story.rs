@@ -89,6 +89,11 @@ pub async fn ask(place: &Place, request: &Request, within: Duration) -> anyhow::
     Err(last.context("there is no node")?.into())
 }
 
+/// Asks this one node.
+pub async fn ask_node(place: &Place, node: &str, request: &Request, within: Duration) -> anyhow::Result<Response> {
+    Ok(client::ask(&place.socket(node), request, within, |_: &str| {}).await?)
+}
+
 /// What is worth telling of a status, one sentence each.
 fn facts(status: &Status) -> Vec<String> {
     let mut facts = Vec::new();
