@@ -3,7 +3,7 @@
 use regent::config::{RaftTiming, Tls};
 use regent::consensus::{Addresses, Applied, Consensus, Event, Network, Options, Proposed, Security, Streams, certs};
 use regent::ledger::{Command, Entry};
-use regent::types::{NodeName, WallTime};
+use regent::types::{FenceId, NodeName, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn name(n: &str) -> NodeName {
 
 /// A proposal that is told apart by its time.
 pub fn entry(number: u64) -> Entry {
-    Entry { at: WallTime(number), command: Command::Nothing }
+    Entry { at: WallTime(number), command: Command::CloseFence { fence: FenceId(number) } }
 }
 
 pub fn timing(heartbeat: u64, min: u64, max: u64) -> RaftTiming {
