@@ -8,7 +8,7 @@ use super::raft::{Proposal, SimTypes as C, Snapshot, Vote};
 use super::store::Store;
 use super::store::memory::Memory;
 use crate::ledger::{Command, Entry};
-use crate::types::{NodeId, NodeName, WallTime};
+use crate::types::{FenceId, NodeId, NodeName, WallTime};
 use openraft::async_runtime::AsyncRuntime;
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -146,7 +146,7 @@ async fn start(world: &Arc<World>, id: u64) -> mpsc::UnboundedReceiver<Event> {
 
 async fn write_some(world: &World, node: &Node, first: u64, count: u64) {
     for number in first..first + count {
-        let entry = Entry { at: WallTime(number), command: Command::Nothing };
+        let entry = Entry { at: WallTime(number), command: Command::CloseFence { fence: FenceId(number) } };
         let write = node.client_write(Proposal(Arc::new(entry)));
         let written = SimRuntime::timeout(Duration::from_secs(1), write).await;
         world.log(format!("wrote {}", matches!(written, Ok(Ok(_)))));

@@ -152,7 +152,7 @@ impl Timing {
             detection,
             retry: config.fencing.retry,
             retry_max: config.fencing.retry_max,
-            choose: config.detector.acceptable_pause,
+            choose: config.failover.choose,
             catch_up: config.detector.acceptable_pause * 5,
             slow_write: config.raft.slow_write,
             renew: config.lease.renew,
