@@ -126,16 +126,11 @@ impl Image {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut expected = match (&self.purged, self.log.keys().next()) {
-            (Some(purged), _) => purged.index + 1,
-            (None, Some(first)) => *first,
-            (None, None) => return Ok(()),
-        };
-        for index in self.log.keys() {
+        let first = self.purged.map(|purged| purged.index + 1).or(self.log.keys().next().copied());
+        for (expected, index) in (first.unwrap_or(0)..).zip(self.log.keys()) {
             if *index != expected {
                 return Err(format!("log entry {expected} is missing before {index}"));
             }
-            expected += 1;
         }
         let covered = self.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id);
         if self.purged > covered {

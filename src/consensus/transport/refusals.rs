@@ -21,10 +21,15 @@ pub struct Refusal {
     pub ago: Duration,
 }
 
+/// Who, from where, and why.
+type Key = (String, IpAddr, String);
+/// How often, and when last.
+type Times = (u64, Option<Instant>);
+
 /// The collected refusals.
 #[derive(Default)]
 pub struct Refusals {
-    kept: Mutex<BTreeMap<(String, IpAddr, String), (u64, Option<Instant>)>>,
+    kept: Mutex<BTreeMap<Key, Times>>,
 }
 
 impl Refusals {
