@@ -4,7 +4,7 @@ use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::{Layout, remove_durably, write_durably};
-use super::postmaster::{Phase, phase};
+use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
 use super::{access, promote, settings};
 use crate::types::{Epoch, Position, Upstream};
@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 /// How long a standby's start is watched. It may well need longer to become consistent (its upstream is away): that
 /// is for the observer to see.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a dead postmaster's process may stand unreaped before the start is tried all the same.
+const REAPING_PATIENCE: Duration = Duration::from_secs(10);
 /// A log at rest larger than this makes room at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
 
@@ -111,6 +113,13 @@ struct Launched {
 }
 
 async fn launch(core: &Arc<Core>) -> Result<Launched> {
+    // An adopted postmaster that was killed is the init process's to reap, in its own time.
+    let reaped = async {
+        while core.on_disk(|core| is_unreaped(&core.layout)).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(REAPING_PATIENCE, reaped).await;
     let (command, log_from) = core.on_disk(command).await?;
     let program = core.layout.program("postgres");
     let mut child =
