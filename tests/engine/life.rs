@@ -55,6 +55,25 @@ async fn a_standby_start_never_opens_a_former_primary_for_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_never_ran_opens_on_a_timeline_of_its_own() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let db2 = cluster.node("db2");
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    // Its control file is its source's: "in production", on timeline 1.
+    std::fs::remove_dir_all(&db2.postgresql().data_dir).expect("removed");
+    db2.done(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    cluster.node("db1").enclosure().kill();
+    db2.lease(2, Duration::from_secs(60));
+    let DbDone::Writable { position } = db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await else {
+        panic!("writable")
+    };
+    assert_eq!(position.timeline.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_with_the_marker_is_not_started_by_anyone() {
     if !possible() {
         return;

@@ -32,14 +32,12 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
         return promote::promote(core, epoch).await;
     }
     may_start(core, "start").await?;
-    let control = Control::read(&core.layout, &core.user).await?;
-    if matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery) {
+    if is_anothers(core).await? {
         // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
         start_standby(core, None).await?;
         return promote::promote(core, epoch).await;
     }
     core.on_disk(|core| {
-        remove_durably(&core.layout.standby_signal())?;
         remove_durably(&core.layout.data_dir.join("recovery.signal"))?;
         settings::write_conninfo(&core.layout, &core.user, "", true)
     })
@@ -48,6 +46,15 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     let ended = launch(core).await?;
     await_ready(core, ended, None).await?;
     promote::prove(core, epoch).await
+}
+
+/// Whether the directory is a standby's, or a copy that has not run yet (its control file is still its source's).
+async fn is_anothers(core: &Arc<Core>) -> Result<bool> {
+    let control = Control::read(&core.layout, &core.user).await?;
+    let in_recovery = matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
+    let marked =
+        |core: &Core| core.layout.standby_signal().exists() || core.layout.data_dir.join("backup_label").exists();
+    Ok(in_recovery || core.on_disk(marked).await)
 }
 
 /// Starts the database in recovery. Done when it answers, or runs and is not consistent yet.
@@ -77,7 +84,7 @@ pub fn make_standby_in(core: &Core, layout: &Layout, conninfo: &str) -> Result<(
         .map_err(EngineError::file("verify the standby signal", layout.standby_signal()))
 }
 
-/// A server that runs out of recovery although a standby was asked for is killed: better down than writable.
+/// Errors where the running server is not in recovery.
 async fn must_be_standby(core: &Arc<Core>) -> Result<()> {
     let in_recovery = core.session().await?.place().await?.in_recovery;
     if in_recovery {
