@@ -106,8 +106,10 @@ async fn a_running_database_is_adopted_by_the_next_engine() {
     assert_eq!((seen.state, db1.postmaster()), (DbState::Primary, before));
     // Without a cgroup the same processes are found by their directory.
     let by_directory = regent::engine::enclosure::Enclosure::at(None, &db1.postgresql().data_dir);
-    assert_eq!(by_directory.members(), db1.enclosure().members());
-    assert!(by_directory.members().len() > 4);
+    assert!(by_directory.members().len() > 4 && by_directory.members().contains(&before));
+    // Backends come and go between two looks; among a few, two agree.
+    let agree = || by_directory.members() == db1.enclosure().members();
+    assert!((0..50).any(|_| agree()), "{:?} {:?}", by_directory.members(), db1.enclosure().members());
     let DbDone::Stopped { clean, position } = db1.done(DbAction::Stop { ladder: LADDER }).await else {
         panic!("stopped")
     };
