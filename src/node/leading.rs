@@ -117,6 +117,7 @@ impl Node {
             };
             let new = plan::coordinate(&self.input(lead));
             let steps = new.steps.clone();
+            self.log_report(&new.report);
             self.plan = new;
             let mut own = false;
             for step in steps {
@@ -125,6 +126,16 @@ impl Node {
             if !own {
                 return;
             }
+        }
+    }
+
+    /// What is new in the coordinator's report goes to the log: every step, and everything that is waited for. Lines that
+    /// count milliseconds would be new every time.
+    fn log_report(&mut self, report: &[String]) {
+        let fresh: Vec<_> =
+            report.iter().filter(|l| !self.plan.report.contains(l) && !l.contains(" ms")).cloned().collect();
+        for line in fresh {
+            self.say(line);
         }
     }
 
