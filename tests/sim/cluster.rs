@@ -77,7 +77,6 @@ impl Host {
 /// Everything.
 pub struct World {
     pub now: u64,
-    pub seed: u64,
     queue: BTreeMap<(u64, u64), Act>,
     next: u64,
     pub rng: StdRng,
@@ -129,7 +128,6 @@ impl World {
         }
         let mut world = World {
             now: 0,
-            seed,
             queue: BTreeMap::new(),
             next: 0,
             net: Network::new(names.len()),

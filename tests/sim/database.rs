@@ -213,6 +213,7 @@ impl World {
     pub fn database_action(&mut self, host: usize, service: ServiceName, action: DbAction) {
         self.next_action += 1;
         let number = self.next_action;
+        self.facts.acted(self.now);
         self.db(host).action = Some(number);
         let act = Act { host, service, action: action.clone(), number, postmaster: self.db(host).postmaster };
         match action {
@@ -382,11 +383,29 @@ impl World {
         let act = Act { postmaster: db.postmaster, ..act };
         self.observe(host);
         self.finish(takes / MS, takes / MS + 2, act, move |w, a| {
+            if fast && !hung {
+                w.send_the_rest(a.host);
+            }
             let db = w.db(a.host);
             (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
             db.clean = fast && !hung;
             Ok(w.stopped(a))
         });
+    }
+
+    /// A clean stop ends only when every connected standby has everything, the shutdown checkpoint included.
+    fn send_the_rest(&mut self, from: usize) {
+        let (at, history) = (self.db(from).at, self.db(from).history.clone());
+        for h in 0..self.hosts.len() {
+            let reaches = self.is_alive(h) && self.net.connects(h, from);
+            let streams = self.hosts[h].database.as_ref().is_some_and(|db| {
+                db.follows == Some(from) && db.process == Process::Standby && !db.sealed && history.can_follow(at, db.at)
+            });
+            if h != from && reaches && streams {
+                let db = self.db(h);
+                (db.at, db.history) = (at, history.clone());
+            }
+        }
     }
 
     fn stopped(&mut self, act: &Act) -> DbDone {

@@ -130,8 +130,9 @@ impl fmt::Display for Total {
 pub fn run(seed: u64, minutes: u64, trace: bool) -> Ended {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
     let config = draw_config(&mut rng);
-    let kinds: Vec<_> = KINDS.into_iter().filter(|_| rng.random_range(0..100) < 40).collect();
-    let mean = rng.random_range(4..40) * S;
+    let share = [15, 40, 80][rng.random_range(0..3)];
+    let kinds: Vec<_> = KINDS.into_iter().filter(|_| rng.random_range(0..100) < share).collect();
+    let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
     let mut w = World::new(seed, &Setup { config, trace });
     w.note(|| format!("faults: {kinds:?} every {} s", mean / S));
     // Faults may strike during the creation of the service as well.
@@ -146,7 +147,8 @@ pub fn run(seed: u64, minutes: u64, trace: bool) -> Ended {
             strike(&mut w, &mut rng, kind);
         }
     }
-    let recovery = heal(&mut w);
+    let stays_down = (rng.random_range(0..3) == 0).then(|| rng.random_range(0..w.hosts.len()));
+    let recovery = heal(&mut w, stays_down);
     Ended {
         violation: w.facts.violation.clone(),
         hash: w.hash,
@@ -322,9 +324,18 @@ fn resume(w: &mut World) {
     }
 }
 
-/// L1: everything works again and every host has power; the service must take writes within the bound, and every
-/// database must replicate soon after. Returns how long the first took.
-fn heal(w: &mut World) -> u64 {
+/// Whether one of the hosts that have power could take over: its WAL descends from the timeline of the last promotion.
+fn has_candidate(w: &World) -> bool {
+    let Some(service) = w.log.state().services.get(&w.service()) else { return w.hosts.iter().all(|h| h.power) };
+    w.hosts.iter().filter(|h| h.power).filter_map(|h| h.database.as_ref()).any(|db| {
+        let descends = service.timeline.0 == 0 || db.history.descends_from(db.at, service.timeline);
+        !db.unfinished && db.system.is_some() && db.system == service.system && descends
+    })
+}
+
+/// L1: everything works again and every host has power (but one, in some seeds); the service must take writes within
+/// the bound, and every database must replicate soon after. Returns how long the first took.
+fn heal(w: &mut World, stays_down: Option<usize>) -> u64 {
     if w.facts.violation.is_some() {
         return 0;
     }
@@ -332,11 +343,15 @@ fn heal(w: &mut World) -> u64 {
     w.net.heal();
     w.devices.clear();
     let now = w.now;
-    for h in 0..w.hosts.len() {
-        if !w.hosts[h].power {
-            w.power_on(h);
-        }
+    if let Some(host) = stays_down {
+        w.note(|| format!("host {host} stays down"));
+        w.power_off(host);
     }
+    let stays_down = stays_down.filter(|_| {
+        (0..w.hosts.len()).for_each(|h| if Some(h) != stays_down { w.power_on(h) });
+        has_candidate(w)
+    });
+    (0..w.hosts.len()).for_each(|h| if Some(h) != stays_down { w.power_on(h) });
     let mut turn = 0;
     let mut back = None;
     while w.now < now + COMES_BACK && w.facts.violation.is_none() {
@@ -348,7 +363,7 @@ fn heal(w: &mut World) -> u64 {
             if turn % 25 == 0 && turn > 0 && w.hosts[h].power && !w.hosts[h].frozen && w.hosts[h].daemon.is_none() {
                 w.start_daemon(h);
             }
-            if !w.hosts[h].power && turn % 100 == 99 {
+            if !w.hosts[h].power && turn % 100 == 99 && Some(h) != stays_down {
                 w.power_on(h);
             }
         }

@@ -5,7 +5,7 @@ use crate::cluster::{MS, S, World};
 use crate::network::DISK;
 use regent::ledger::{Answer, Command, Entry, Event, State};
 use regent::types::Epoch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The facts of one run.
 pub struct Facts {
@@ -25,6 +25,17 @@ pub struct Facts {
     pub refuted: u64,
     pub faults: BTreeMap<&'static str, u64>,
     pub epoch: Epoch,
+    /// When databases were last told to do something, and entries were committed.
+    pub acts: VecDeque<u64>,
+    pub commits: VecDeque<u64>,
+}
+
+/// Forgets what is older than ten seconds.
+fn remember(list: &mut VecDeque<u64>, now: u64) {
+    list.push_back(now);
+    while list.front().is_some_and(|at| at + 10 * S < now) {
+        list.pop_front();
+    }
 }
 
 impl Facts {
@@ -42,7 +53,13 @@ impl Facts {
             refuted: 0,
             faults: BTreeMap::new(),
             epoch: Epoch(0),
+            acts: VecDeque::new(),
+            commits: VecDeque::new(),
         }
+    }
+
+    pub fn acted(&mut self, now: u64) {
+        remember(&mut self.acts, now);
     }
 
     pub fn acknowledged(&mut self, now: u64, by: usize) {
@@ -108,6 +125,7 @@ impl World {
 
     /// An entry was committed: what it did, compared with what is so.
     pub fn entry_committed(&mut self, before: &State, after: &State, entry: &Entry, answer: &Answer) {
+        remember(&mut self.facts.commits, self.now);
         let Answer::Done(event) = answer else { return };
         match event {
             Event::Declared { target, .. } => {
@@ -137,11 +155,11 @@ impl World {
         (0..self.hosts.len()).find(|h| self.acknowledges(*h))
     }
 
-    /// Every database host is the primary or streams.
+    /// Every database host that has power is the primary or streams.
     pub fn is_whole(&self) -> bool {
         use crate::database::Process;
         self.is_served(S)
-            && self.hosts.iter().all(|h| {
+            && self.hosts.iter().filter(|h| h.power).all(|h| {
                 h.database.as_ref().is_none_or(|db| match db.process {
                     Process::Primary => true,
                     Process::Standby => db.streams_from.is_some(),

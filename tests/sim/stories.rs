@@ -31,7 +31,7 @@ pub const STORIES: &[(&str, fn(bool) -> Told)] = &[
 
 fn ready(config: regent::config::Config, trace: bool, seed: u64) -> Result<World, String> {
     let mut w = World::new(seed, &Setup { config, trace });
-    if !w.run_while(60 * S, World::is_whole) {
+    if !w.run_while(60 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole()) {
         return Err(w.facts.violation.unwrap_or("the cluster did not get ready within 60 s".to_owned()));
     }
     w.run_until(w.now + 15 * S);
@@ -199,7 +199,7 @@ fn whole_cluster(trace: bool) -> Told {
             w.run_until(w.now + 4 * S);
         }
         (0..3).for_each(|h| w.power_on(h));
-        if !w.run_while(start + 120 * S, World::is_whole) {
+        if !w.run_while(start + 120 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole()) {
             return Err(w.facts.violation.unwrap_or(format!("not whole again in two minutes (seed {seed})")));
         }
         slowest = slowest.max(w.now - start);
@@ -233,7 +233,7 @@ fn long_freeze(trace: bool) -> Told {
     w.freeze(old, 8 * S);
     let took = moved_from(&mut w, old, 20 * S)?;
     w.run_until(w.now + 60 * S);
-    let ok = w.is_whole();
+    let ok = w.hosts[old].power && w.is_whole();
     end(w, ok, "not whole again", format!("new primary after {}", seconds(took)))
 }
 
@@ -280,7 +280,7 @@ fn comes_back(trace: bool) -> Told {
     w.power_off(old);
     let start = w.now;
     moved_from(&mut w, old, 20 * S)?;
-    let whole = w.run_while(start + 60 * S, World::is_whole);
+    let whole = w.run_while(start + 60 * S, |w| w.hosts[old].power && w.is_whole());
     let took = w.now - start;
     w.run_until(w.now + 20 * S);
     let closed = w.log.state().fences.values().all(|f| f.state == regent::ledger::FenceState::Closed);

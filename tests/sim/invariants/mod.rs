@@ -1,6 +1,7 @@
 //! The properties, one file each. They compare the modelled world with plain values of the ledger; none calls a rule
 //! of the code under test.
 
+mod busy;
 mod s1_one_writer;
 mod s2_fence_first;
 mod s4_epochs_grow;
@@ -17,6 +18,7 @@ pub use s8_no_false_verdict::verdict;
 pub fn check(world: &mut World) {
     s1_one_writer::check(world);
     s5_holder_stops::check(world);
+    busy::check(world);
 }
 
 /// At every appointment.
