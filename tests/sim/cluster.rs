@@ -54,6 +54,8 @@ pub struct Host {
     pub state: Arc<State>,
     pub told: (u64, u64),
     pub thawed_at: u64,
+    pub started_at: u64,
+    pub resumed_at: Option<u64>,
 }
 
 impl Host {
@@ -124,6 +126,8 @@ impl World {
                 state: log.first.clone(),
                 told: (0, 0),
                 thawed_at: 0,
+                started_at: 0,
+                resumed_at: None,
             });
         }
         let mut world = World {
@@ -253,8 +257,11 @@ impl World {
     fn ask(&mut self, from: usize, id: u64, to: &NodeName, request: PeerRequest, deadline: Duration) {
         let (life, target) = (self.hosts[from].life, self.host(to));
         self.asks.insert((from, life, id), ());
-        self.after(deadline.as_nanos() as u64, move |w| w.answer((from, life, id), Err("no answer in time".to_owned())));
-        if !self.net.connects(from, target) || !self.hosts[target].power {
+        self.after(deadline.as_nanos() as u64, move |w| {
+            w.answer((from, life, id), Err("no answer in time".to_owned()))
+        });
+        let heard = self.net.connects(from, target) || self.facts.deaf == Some(from);
+        if !heard || !self.hosts[target].power {
             return;
         }
         let name = self.hosts[from].name.clone();
@@ -481,6 +488,8 @@ impl World {
             return;
         }
         h.life += 1;
+        h.started_at = now;
+        h.resumed_at = None;
         h.wake_at = None;
         let watchdog = h.config.watchdog.as_ref().map(|w| w.timeout);
         let start = Start {

@@ -17,7 +17,9 @@ pub enum Process {
     Standby,
     Primary,
     /// On its way down; until `acks_until` a commit may still be acknowledged.
-    Stopping { acks_until: u64 },
+    Stopping {
+        acks_until: u64,
+    },
 }
 
 /// One database.
@@ -376,7 +378,14 @@ impl World {
         if !matches!(db.process, Process::Stopping { .. }) {
             // The last backend may acknowledge until a fast stop has reached it, and until the end of a rough one.
             let was_primary = db.process == Process::Primary;
-            let acks_until = now + if !was_primary { 0 } else if fast { takes.min(50 * MS) } else { takes };
+            let acks_until = now
+                + if !was_primary {
+                    0
+                } else if fast {
+                    takes.min(50 * MS)
+                } else {
+                    takes
+                };
             db.process = Process::Stopping { acks_until };
         }
         db.postmaster += 1;
@@ -399,7 +408,10 @@ impl World {
         for h in 0..self.hosts.len() {
             let reaches = self.is_alive(h) && self.net.connects(h, from);
             let streams = self.hosts[h].database.as_ref().is_some_and(|db| {
-                db.follows == Some(from) && db.process == Process::Standby && !db.sealed && history.can_follow(at, db.at)
+                db.follows == Some(from)
+                    && db.process == Process::Standby
+                    && !db.sealed
+                    && history.can_follow(at, db.at)
             });
             if h != from && reaches && streams {
                 let db = self.db(h);

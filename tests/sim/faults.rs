@@ -193,7 +193,9 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
             w.freeze(host, lasts / 2);
         }
         Kind::DaemonKilled | Kind::PlannedRestart => restart(w, rng, kind, host, what),
-        Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition => cut(w, rng, kind, (host, other), lasts, what),
+        Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition => {
+            cut(w, rng, kind, (host, other), lasts, what)
+        }
         Kind::DiskHangs => {
             w.fault("disk hangs", what);
             w.net.disk_hangs[host] = true;
@@ -348,10 +350,18 @@ fn heal(w: &mut World, stays_down: Option<usize>) -> u64 {
         w.power_off(host);
     }
     let stays_down = stays_down.filter(|_| {
-        (0..w.hosts.len()).for_each(|h| if Some(h) != stays_down { w.power_on(h) });
+        (0..w.hosts.len()).for_each(|h| {
+            if Some(h) != stays_down {
+                w.power_on(h)
+            }
+        });
         has_candidate(w)
     });
-    (0..w.hosts.len()).for_each(|h| if Some(h) != stays_down { w.power_on(h) });
+    (0..w.hosts.len()).for_each(|h| {
+        if Some(h) != stays_down {
+            w.power_on(h)
+        }
+    });
     let mut turn = 0;
     let mut back = None;
     while w.now < now + COMES_BACK && w.facts.violation.is_none() {

@@ -121,8 +121,7 @@ impl World {
             return;
         }
         let len = self.log.committed.len();
-        let able: Vec<_> =
-            (0..self.hosts.len()).filter(|h| self.has_quorum(*h) && self.complete(*h, len)).collect();
+        let able: Vec<_> = (0..self.hosts.len()).filter(|h| self.has_quorum(*h) && self.complete(*h, len)).collect();
         if able.is_empty() {
             return;
         }
@@ -235,6 +234,9 @@ impl World {
                 self.violate("ledger", format!("copy of {} differs at {index}", self.hosts[host].name));
             }
             self.hosts[host].applied += 1;
+            if matches!(entry.command, Command::Resume { .. }) && matches!(answer, Answer::Done(_)) {
+                self.hosts[host].resumed_at = Some(self.now);
+            }
             self.hosts[host].state = state.clone();
             self.give(host, Event::Applied { entry, answer: Arc::new(answer), state });
         }

@@ -37,7 +37,9 @@ fn wanted() -> Result<Wanted, String> {
             "--trace" => wanted.trace = true,
             "--nocapture" | "--quiet" | "-q" => {}
             filter if !filter.starts_with('-') => wanted.story = Some(filter.to_owned()),
-            other => return Err(format!("{other} is not known; known are --seeds, --seed, --minutes, --story, --trace")),
+            other => {
+                return Err(format!("{other} is not known; known are --seeds, --seed, --minutes, --story, --trace"));
+            }
         }
     }
     Ok(wanted)

@@ -25,6 +25,8 @@ pub struct Facts {
     pub refuted: u64,
     pub faults: BTreeMap<&'static str, u64>,
     pub epoch: Epoch,
+    /// A host whose requests still arrive while nothing reaches it.
+    pub deaf: Option<usize>,
     /// When databases were last told to do something, and entries were committed.
     pub acts: VecDeque<u64>,
     pub commits: VecDeque<u64>,
@@ -53,6 +55,7 @@ impl Facts {
             refuted: 0,
             faults: BTreeMap::new(),
             epoch: Epoch(0),
+            deaf: None,
             acts: VecDeque::new(),
             commits: VecDeque::new(),
         }
@@ -80,7 +83,9 @@ impl World {
     pub fn lied(&mut self, host: usize, boots: u64) {
         if self.hosts[host].boots == boots && self.hosts[host].power {
             self.note(|| format!("the device of host {host} lied"));
-            self.facts.lied.insert((host, boots), true);
+            // A host that was not heard well before nobody can hear go on.
+            let heard = self.is_alive(host) && self.now > self.hosts[host].started_at + 5 * S;
+            self.facts.lied.insert((host, boots), heard);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Configurations of simulated clusters: profile `lan`, built as values. No file is read.
 
 use regent::config::{
-    Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn, Profile,
-    RaftTiming, Role, Security, Service, Watchdog,
+    Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
+    Profile, RaftTiming, Role, Security, Service, Watchdog,
 };
 use regent::types::{AgentKind, AgentName};
 use std::collections::BTreeMap;
@@ -64,7 +64,12 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         },
         watchdog: None,
         fencing: fencing(),
-        failover: Failover { max_failovers_per_hour: 4, quarantine: ms(60_000), max_lag: 16 << 20, install: ms(30_000) },
+        failover: Failover {
+            max_failovers_per_hour: 4,
+            quarantine: ms(60_000),
+            max_lag: 16 << 20,
+            install: ms(30_000),
+        },
         services: BTreeMap::from([("orders".parse().expect("a constant, valid name"), service())]),
         hash: 1,
     }

@@ -27,6 +27,8 @@ pub const STORIES: &[(&str, fn(bool) -> Told)] = &[
     ("a_database_that_dies_is_started_again_in_place", crash_in_place),
     ("the_lease_level_confirms_with_a_watchdog", lease_level),
     ("a_fenced_node_comes_back_as_a_standby", comes_back),
+    ("a_resume_that_the_holder_never_heard_of_proves_no_lease", unheard_resume),
+    ("a_resume_after_the_lease_ran_out_does_not_stop_the_primary", late_resume),
 ];
 
 fn ready(config: regent::config::Config, trace: bool, seed: u64) -> Result<World, String> {
@@ -285,4 +287,60 @@ fn comes_back(trace: bool) -> Told {
     w.run_until(w.now + 20 * S);
     let closed = w.log.state().fences.values().all(|f| f.state == regent::ledger::FenceState::Closed);
     end(w, whole && closed, "not whole, or a fence stays", format!("whole again after {}", seconds(took)))
+}
+
+fn command(w: &mut World, command: impl FnOnce(regent::types::ServiceName) -> Command) -> Result<(), String> {
+    let (leader, _) = w.log.leader.ok_or("no leader")?;
+    let command = command(w.service());
+    w.propose(leader, u64::MAX - w.events, command);
+    w.run_until(w.now + 30 * MS);
+    Ok(())
+}
+
+/// H1.6: the holder believes in a pause that was ended without it, while its request for a lease still comes through.
+fn unheard_resume(trace: bool) -> Told {
+    let mut told = Ok(String::new());
+    for seed in 0..8 {
+        let mut w = ready(setup::with_watchdog(setup::config(2, 1)), trace, seed)?;
+        let old = primary(&w)?;
+        w.devices.insert((old, "ipmi".to_owned()), Device::Failing);
+        command(&mut w, |service| Command::Pause { service, who: "story".to_owned() })?;
+        w.run_until(w.now + 2 * S);
+        // From now on nothing reaches the holder, but what it says arrives for another second.
+        for other in (0..3).filter(|o| *o != old) {
+            w.net.set_cut(0, other, old, true);
+            w.net.set_cut(1, other, old, true);
+        }
+        w.facts.deaf = Some(old);
+        command(&mut w, |service| Command::Resume { service, who: "story".to_owned() })?;
+        w.run_until(w.now + S);
+        w.facts.deaf = None;
+        w.net.set_card(0, old, true);
+        w.net.set_card(1, old, true);
+        w.run_until(w.now + 60 * S);
+        let ok = w.primary() == Some(old) || w.primary().is_none();
+        told = end(w, ok, "somebody was appointed on a lease that binds nobody", "nobody is appointed".to_owned());
+        told.as_ref().map_err(String::clone)?;
+    }
+    told
+}
+
+fn late_resume(trace: bool) -> Told {
+    let mut w = three(trace)?;
+    let old = primary(&w)?;
+    command(&mut w, |service| Command::Pause { service, who: "story".to_owned() })?;
+    for other in (0..3).filter(|o| *o != old) {
+        w.kill_daemon(other);
+    }
+    w.run_until(w.now + 20 * S);
+    w.facts.longest_gap = 0;
+    for other in (0..3).filter(|o| *o != old) {
+        w.start_daemon(other);
+    }
+    // The first thing that a leader commits.
+    w.run_while(w.now + 10 * S, |w| w.log.leader.is_some_and(|(l, _)| l != old && w.is_alive(l)));
+    command(&mut w, |service| Command::Resume { service, who: "story".to_owned() })?;
+    w.run_until(w.now + 20 * S);
+    let (gap, ok) = (w.facts.longest_gap, w.facts.longest_gap < S && w.primary() == Some(old));
+    end(w, ok, "the primary was stopped", format!("no writes for {}", seconds(gap)))
 }

@@ -13,7 +13,9 @@ pub fn check(world: &mut World) {
         let paused = |state: &regent::ledger::State| state.services.get(&service).is_some_and(|s| s.paused);
         // Whoever was frozen is stopped when it goes on, within the time that stopping may take.
         let just_thawed = h.thawed_at > 0 && world.now < h.thawed_at + 2 * S;
-        if paused(&h.state) || just_thawed {
+        // A lease may have ended during the pause: one lease time (8 s here) is left to renew it.
+        let just_resumed = h.resumed_at.is_some_and(|at| world.now < at + 8 * S);
+        if paused(&h.state) || just_thawed || just_resumed {
             continue;
         }
         let until = h.kept.get(&service).map_or(Instant(0), |(_, until)| *until);

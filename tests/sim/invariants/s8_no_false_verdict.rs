@@ -9,6 +9,9 @@ pub fn verdict(world: &mut World, host: usize) {
     let impaired = world.facts.impaired_at[host];
     if world.now > impaired + MEMORY {
         let name = world.hosts[host].name.clone();
-        world.violate("S8", format!("{name} is declared dead, and nothing justified that for {} s", (world.now - impaired) / S));
+        world.violate(
+            "S8",
+            format!("{name} is declared dead, and nothing justified that for {} s", (world.now - impaired) / S),
+        );
     }
 }
