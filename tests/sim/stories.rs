@@ -11,6 +11,7 @@ type Told = Result<String, String>;
 /// Every story, by name.
 pub const STORIES: &[(&str, fn(bool) -> Told)] = &[
     ("bootstrap_by_initdb_from_empty_directories", bootstrap),
+    ("whoever_dies_while_it_makes_the_database_does_not_block_the_service", dies_in_initdb),
     ("a_power_cut_of_the_primary_ends_in_a_failover", power_cut),
     ("a_switchover_moves_the_primary", switchover),
     ("the_primary_network_alone_moves_nothing", one_network),
@@ -345,4 +346,18 @@ fn late_resume(trace: bool) -> Told {
     w.run_until(w.now + 20 * S);
     let (gap, ok) = (w.facts.longest_gap, w.facts.longest_gap < S && w.primary() == Some(old));
     end(w, ok, "the primary was stopped", format!("no writes for {}", seconds(gap)))
+}
+
+fn dies_in_initdb(trace: bool) -> Told {
+    let mut w = World::new(2, &Setup { config: setup::config(2, 1), trace });
+    let service = w.service();
+    if !w.run_while(60 * S, |w| w.log.state().services.contains_key(&service)) {
+        return Err("the service was never created".to_owned());
+    }
+    w.power_off(0);
+    w.run_until(w.now + S);
+    w.power_on(0);
+    let whole = w.run_while(w.now + 60 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole());
+    let at = w.now;
+    end(w, whole, "the service does not come up", format!("all replicate after {}", seconds(at)))
 }
