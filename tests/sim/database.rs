@@ -308,6 +308,7 @@ impl World {
             return self.finish(1, 5, act, move |_, _| Err(why));
         }
         db.postmaster += 1;
+        db.hung_since = None;
         let postmaster = db.postmaster;
         (db.process, db.follows, db.sealed, db.standby_signal) = (Process::Starting, upstream, false, standby);
         self.observe(act.host);

@@ -2,6 +2,7 @@
 //! everything heals and the service must come back (L1).
 
 use crate::cluster::{MS, S, Setup, World};
+use crate::database::Process;
 use crate::fence::Device;
 use crate::setup;
 use rand::rngs::StdRng;
@@ -213,7 +214,7 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         Kind::DatabaseHangs => {
             w.fault("database hangs", what);
             let now = w.now;
-            if let Some(db) = w.hosts[host].database.as_mut() {
+            if let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) {
                 db.hung_since = Some(now);
                 let postmaster = db.postmaster;
                 w.after(lasts, move |w| {
@@ -382,7 +383,7 @@ fn heal(w: &mut World, stays_down: Option<usize>) -> u64 {
         }
         turn += 1;
         w.run_until(w.now + 200 * MS);
-        if w.now > now + 30 * S && w.is_whole() {
+        if back.is_some() && w.now > now + 30 * S && w.is_whole() {
             break;
         }
     }
