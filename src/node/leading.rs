@@ -35,7 +35,10 @@ impl Node {
                 self.new_epoch(name, service.epoch);
             }
             // Only a pause that this daemon itself saw end: an earlier one may have asked for a lease since.
-            if !service.paused && old.is_some_and(|o| o.paused) && let Some(local) = self.databases.get_mut(name) {
+            if !service.paused
+                && old.is_some_and(|o| o.paused)
+                && let Some(local) = self.databases.get_mut(name)
+            {
                 local.resumed_at = Some(now);
             }
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
