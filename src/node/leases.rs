@@ -65,14 +65,13 @@ impl Node {
         let Some(incarnation) = self.incarnation else { return };
         let Some(lease) = self.databases.get_mut(name).and_then(|l| l.lease.as_mut()) else { return };
         let request = lease.request(now, name, (&node, &boot, incarnation));
-        let number = request.number;
         let (to, request) = match route {
             Route::Local => return self.lease_asked(ReplyTo::Own, request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
         let id = self.id();
-        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone(), number } });
+        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone() } });
         self.effects.push(Effect::Ask { id, to, request, deadline: self.config.lease.renew });
     }
 
@@ -116,15 +115,7 @@ impl Node {
         }
     }
 
-    /// The answer to a request that this node made of itself; the service is in the request, so nothing to do here.
-    pub(super) fn lease_answered(&mut self, _result: Result<Grant, Denial>) {}
-
-    pub(super) fn lease_response(
-        &mut self,
-        service: &ServiceName,
-        _number: u64,
-        response: Result<PeerResponse, String>,
-    ) {
+    pub(super) fn lease_response(&mut self, service: &ServiceName, response: Result<PeerResponse, String>) {
         match response {
             Ok(PeerResponse::Lease(result)) => {
                 self.outbox.failures = 0;

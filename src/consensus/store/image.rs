@@ -126,16 +126,13 @@ impl Image {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut expected = match (&self.purged, self.log.keys().next()) {
+        let first = match (&self.purged, self.log.keys().next()) {
             (Some(purged), _) => purged.index + 1,
             (None, Some(first)) => *first,
             (None, None) => return Ok(()),
         };
-        for index in self.log.keys() {
-            if *index != expected {
-                return Err(format!("log entry {expected} is missing before {index}"));
-            }
-            expected += 1;
+        if let Some((expected, index)) = (first..).zip(self.log.keys()).find(|(expected, index)| expected != *index) {
+            return Err(format!("log entry {expected} is missing before {index}"));
         }
         let covered = self.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id);
         if self.purged > covered {

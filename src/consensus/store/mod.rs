@@ -15,6 +15,7 @@ mod store_test;
 
 pub use log::Store;
 
+use stamp::Owner;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,19 +27,8 @@ pub enum StoreError {
     #[error("{path} is in use by another regent (process {holder}): stop it, or give this node a data_dir of its own")]
     InUse { path: PathBuf, holder: String },
     /// It was made for another node or cluster. Use the right directory; never rename a stamp.
-    #[error(
-        "{path} belongs to node {theirs_node} (number {theirs_id}) of cluster {theirs_cluster}, but this is node \
-         {ours_node} (number {ours_id}) of cluster {ours_cluster}: correct data_dir or node, or use an empty directory"
-    )]
-    Foreign {
-        path: PathBuf,
-        theirs_node: String,
-        theirs_id: u64,
-        theirs_cluster: String,
-        ours_node: String,
-        ours_id: u64,
-        ours_cluster: String,
-    },
+    #[error("{path} belongs to {theirs}, but this is {ours}: correct data_dir or node, or use an empty directory")]
+    Foreign { path: PathBuf, theirs: Box<Owner>, ours: Box<Owner> },
     /// Written by a newer regent, or not by regent.
     #[error("{path} has format {found}, this program reads format {known}: run the version that wrote it")]
     Format { path: PathBuf, found: u32, known: u32 },

@@ -25,6 +25,12 @@ pub struct Owner {
     pub id: NodeId,
 }
 
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "node {} (number {}) of cluster {}", self.node, self.id, self.cluster)
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stamp {
@@ -140,12 +146,8 @@ fn check(file: &Path, bytes: &[u8], owner: &Owner) -> Result<Stamp, StoreError> 
     if (&stamp.cluster, &stamp.node, stamp.id) != (&owner.cluster, &owner.node, owner.id) {
         return Err(StoreError::Foreign {
             path: file.parent().unwrap_or(file).to_owned(),
-            theirs_node: stamp.node.to_string(),
-            theirs_id: stamp.id.0,
-            theirs_cluster: stamp.cluster.to_string(),
-            ours_node: owner.node.to_string(),
-            ours_id: owner.id.0,
-            ours_cluster: owner.cluster.to_string(),
+            theirs: Box::new(Owner { cluster: stamp.cluster, node: stamp.node, id: stamp.id }),
+            ours: Box::new(owner.clone()),
         });
     }
     Ok(stamp)

@@ -1,5 +1,7 @@
 //! Who was refused and why: bounded, counted, for `status`.
 
+#![expect(clippy::disallowed_methods, reason = "how long ago somebody was refused: for status alone")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -21,10 +23,15 @@ pub struct Refusal {
     pub ago: Duration,
 }
 
+/// Who, from where, and why.
+type Key = (String, IpAddr, String);
+/// How often, and when last.
+type Count = (u64, Option<Instant>);
+
 /// The collected refusals.
 #[derive(Default)]
 pub struct Refusals {
-    kept: Mutex<BTreeMap<(String, IpAddr, String), (u64, Option<Instant>)>>,
+    kept: Mutex<BTreeMap<Key, Count>>,
 }
 
 impl Refusals {

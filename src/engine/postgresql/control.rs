@@ -178,7 +178,7 @@ fn record_end(start: Lsn, length: u32, segment_size: u64, block_size: u64) -> Ls
         }
         rest -= room;
         at += room;
-        at += if at % segment_size == 0 { 40 } else { 24 };
+        at += if at.is_multiple_of(segment_size) { 40 } else { 24 };
     }
 }
 

@@ -3,6 +3,11 @@
 //! It runs on a connection and a task of its own: a commit that hangs in a stalled volume cannot be cancelled, and
 //! must neither hold up the observer nor be joined by more of its kind.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long one write is under way while this host runs: a sleep of the host is not the disk's fault"
+)]
+
 use super::core::Core;
 use super::error::Result;
 use super::session::Session;
@@ -18,12 +23,15 @@ pub struct Prober {
     state: watch::Receiver<ProbeState>,
 }
 
+/// How one write ended: its SQLSTATE, where the server gave one, and the text of the error.
+type Written = std::result::Result<(), (Option<String>, String)>;
+
 #[derive(Clone, Debug)]
 struct ProbeState {
     /// When the present write began, while one is under way.
     under_way: Option<Instant>,
-    /// How the last one ended, and when: SQLSTATE and text of its error.
-    last: Option<(Instant, std::result::Result<(), (Option<String>, String)>)>,
+    /// When the last one ended, and how.
+    last: Option<(Instant, Written)>,
 }
 
 impl Prober {
