@@ -15,7 +15,7 @@ LAB_SHORT ?= world
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim lab bench-failover install clean
+.PHONY: help prepare build check test demo sim lab bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -53,6 +53,9 @@ lab: prepare ## every lab scenario N times (N=5), without retries (root)
 bench-failover: prepare ## measure failover and switchover times in the lab (root; minutes)
 	@scripts/needs-root "make bench-failover"
 	$(CARGO) test --test bench_failover
+
+bench-quorum: prepare ## measure commits, quorum reads and leader changes over loopback (a minute)
+	$(CARGO) test --test bench_quorum
 
 install: ## install the release build under DESTDIR (run `cargo build --release` first)
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install

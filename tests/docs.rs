@@ -67,8 +67,7 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Paths of a real host, and what stands for them in the directory of a test.
-const PLACES: &[(&str, &str)] =
-    &[("/dev/disk/by-id/shared-heartbeat", "heartbeat"), ("/etc/regent/bmc.pw", "bmc.pw")];
+const PLACES: &[(&str, &str)] = &[("/dev/disk/by-id/shared-heartbeat", "heartbeat"), ("/etc/regent/bmc.pw", "bmc.pw")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -317,7 +316,8 @@ fn every_block_says_what_it_is() {
 
 #[test]
 fn commands_are_found_as_a_reader_sees_them() {
-    let text = "regent lost\n```sh\nsudo regent fence confirm db1 \\\n    --incident 7\n```\n```text\nregent said\n```\n";
+    let text =
+        "regent lost\n```sh\nsudo regent fence confirm db1 \\\n    --incident 7\n```\n```text\nregent said\n```\n";
     let found: Vec<(usize, String)> = commands(text).iter().map(|shown| (shown.number, shown.text())).collect();
     assert_eq!(found, [(4, "regent fence confirm db1 --incident 7".to_owned())]);
     let beginning = row(&commands(text)[0]).map(|(index, _)| TABLE[index].0);

@@ -4,6 +4,11 @@
 //! that are open, its replication role on the primary, and whatever the operator's own commands revoke. What it does
 //! not stop: anything between the node and its own clients, and regent itself. It assists; it does not isolate.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own that lives for one action: its caller keeps the deadline"
+)]
+
 mod block;
 #[path = "../contract/mod.rs"]
 mod contract;

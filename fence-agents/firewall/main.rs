@@ -4,6 +4,11 @@
 //! and packets that this host would forward for them. What it does not stop: the node's traffic with anybody else, its
 //! clients above all. It assists; it does not isolate.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own that lives for one action: its caller keeps the deadline"
+)]
+
 #[path = "../contract/mod.rs"]
 mod contract;
 mod cut;

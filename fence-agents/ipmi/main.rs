@@ -5,6 +5,11 @@
 //!
 //! It is quick: the first look comes right after the order, and the next ones every few ten milliseconds.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own that lives for one action: its caller keeps the deadline"
+)]
+
 #[path = "../contract/mod.rs"]
 mod contract;
 mod ipmitool;

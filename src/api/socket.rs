@@ -3,6 +3,8 @@
 //! It reads one request a connection, hands it to the daemon's loop, and writes what the loop answers until a final
 //! response. Not here: what a request means.
 
+#![expect(clippy::disallowed_methods, reason = "when to accept again: plain I/O")]
+
 use super::admin::{GROUP, Request, Response};
 use std::io;
 use std::os::fd::AsRawFd;

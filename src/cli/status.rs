@@ -1,5 +1,7 @@
 //! `regent status`: who is primary, every node, what each sees of the others, and whether a failover would succeed now.
 
+#![expect(clippy::disallowed_methods, reason = "how often the screen is drawn")]
+
 use super::health::{Health, health};
 use super::{Common, Exit, locate, output, render, verb};
 use crate::api::admin::{Request, Response};

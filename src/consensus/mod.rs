@@ -123,6 +123,10 @@ pub struct Consensus {
 }
 
 impl Consensus {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a directory's mark is drawn: an I/O edge, nothing is replayed from it"
+    )]
     /// Starts on the present tokio runtime, and returns at once: Raft may have to wait for peers ([`Self::waiting`]).
     pub async fn start(options: Options) -> Result<(Consensus, Streams), StartError> {
         let credentials = match &options.security {
@@ -180,6 +184,7 @@ impl Consensus {
         self.node.id
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the time-out of one question: plain I/O")]
     /// Puts an entry into the log and waits until it is applied here. A leader that no quorum has answered yet is waited
     /// for, within the deadline.
     pub async fn propose(&self, entry: Entry, deadline: Duration) -> Result<Proposed, ProposeError> {
@@ -315,6 +320,7 @@ fn silence(options: &Options) -> Duration {
     (options.timing.election_max * 2).max(Duration::from_millis(500))
 }
 
+#[expect(clippy::disallowed_methods, reason = "the number of a peer's first question is drawn: an I/O edge")]
 fn start_peers(
     options: &Options,
     credentials: &Credentials,

@@ -1,6 +1,11 @@
 //! What this node answers to its peers, and the course of its start: ask, found or join, wait, run. Not here: the
 //! interface for the daemon (`mod.rs`).
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "waits that a sleep of the host only makes longer, which is the safe side"
+)]
+
 use super::calls::Calls;
 use super::event::Event;
 use super::founding::{self, Founding};

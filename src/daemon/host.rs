@@ -29,6 +29,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostErr
 }
 
 /// Everything that the node needs to know of its host at the start.
+#[expect(clippy::disallowed_methods, reason = "here the seed is drawn from which the node draws everything else")]
 pub fn look(config: &Config, cluster: ClusterId) -> Result<Start, HostError> {
     let boot_text = fs::read_to_string(&config.boot_id_file).map_err(failed("read", &config.boot_id_file))?;
     let boot = Boot(boot_text.trim().to_owned());
@@ -53,6 +54,7 @@ pub fn look(config: &Config, cluster: ClusterId) -> Result<Start, HostError> {
 }
 
 /// The operating system's id of the machine, with one of our own: the same after a reboot, another on every host.
+#[expect(clippy::disallowed_methods, reason = "an id must not come twice; nothing is replayed from it")]
 fn machine_id(config: &Config) -> Result<String, HostError> {
     let path = config.data_dir.join("machine");
     if !path.exists() {

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use wakeup::{Call, CallReply, Wakeup};
 
 /// Why the daemon cannot run.
@@ -191,7 +191,7 @@ impl Daemon {
             Wakeup::Node(event) => self.handle(event),
             Wakeup::Operator(request, reply) => self.operate(request, "the operator".to_owned(), reply),
             Wakeup::Submitted { result, reply } => {
-                self.operators.submitted(&self.node, result, reply);
+                self.operators.submitted(result, reply);
                 self.operators.follow(&self.node);
             }
             Wakeup::Monitored { agent, target, run } => {
@@ -279,6 +279,7 @@ fn start_engines(
 }
 
 /// `monitor` of every device, now and then, so that a broken one shows before it is needed.
+#[expect(clippy::disallowed_methods, reason = "how often devices are tried: a sleep of the host only puts it off")]
 fn monitor_devices(config: &Arc<Config>, runner: &Arc<Runner>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
     for (agent, settings) in config.fencing.agents.iter().filter(|(_, a)| !a.monitor.is_zero()) {
         let targets: Vec<_> = match settings.node.is_empty() {
@@ -305,6 +306,7 @@ fn monitor_devices(config: &Arc<Config>, runner: &Arc<Runner>, wakeups: &mpsc::U
 }
 
 /// The node hears of slow log writes.
+#[expect(clippy::disallowed_methods, reason = "how often a number is looked at")]
 fn watch_log(consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
     let (consensus, wakeups) = (consensus.clone(), wakeups.clone());
     tokio::spawn(async move {
@@ -350,10 +352,3 @@ fn watch_signals(wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonEr
     }
     Ok(())
 }
-
-/// Keeps the compiler honest about what is shared between tasks.
-const _: fn() = || {
-    fn sendable<T: Send>() {}
-    sendable::<Wakeup>();
-    sendable::<watch::Receiver<Result<(), String>>>();
-};

@@ -265,7 +265,7 @@ fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
 
 impl Operators {
     /// A proposal ended: answer, or follow the incident that it opened.
-    pub(super) fn submitted(&mut self, _node: &Node, result: Submitted, reply: mpsc::Sender<Response>) {
+    pub(super) fn submitted(&mut self, result: Submitted, reply: mpsc::Sender<Response>) {
         match result {
             Ok(Answer::Refused(refusal)) => answer(&reply, Response::Refused { reasons: vec![refusal.to_string()] }),
             Ok(Answer::Done(event)) => match event {

@@ -65,7 +65,9 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::Assisted { fence, agent, node, action, run } => state.assisted(m, fence, agent, node, action, run),
         Command::Lift { fence, who, power_on } => state.lift(m, fence, who, power_on),
         Command::CloseFence { fence } => state.close_fence(m, fence),
-        Command::Create { service, node, boot, incarnation } => state.create(m, service, node, boot, incarnation),
+        Command::Create { service, node, boot, incarnation } => {
+            state.create(service, super::Holder { node, boot, incarnation })
+        }
         Command::Appoint { service, prior, node, boot, incarnation, basis, seals, why } => {
             let to = super::Holder { node, boot, incarnation };
             state.appoint(m, service, prior, to, basis, seals, why)

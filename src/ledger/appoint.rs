@@ -3,7 +3,7 @@
 use super::apply::Moment;
 use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
 use crate::config::Role;
-use crate::types::{Boot, Epoch, FenceId, Incarnation, LogIndex, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
+use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
 use std::collections::BTreeMap;
 
 /// The proof that an epoch is over. Only `State::prove_over` makes one, and only an appointment spends one.
@@ -16,14 +16,7 @@ struct EpochOver {
 impl State {
     /// Epoch 1 of a service that does not exist yet: nothing is before it. Or once more, under the next epoch, where
     /// whoever was to make the database gave its epoch back before it ever accepted a write.
-    pub(super) fn create(
-        &mut self,
-        m: Moment,
-        service: ServiceName,
-        node: NodeName,
-        boot: Boot,
-        incarnation: Incarnation,
-    ) -> Result<Event, Refusal> {
+    pub(super) fn create(&mut self, service: ServiceName, holder: Holder) -> Result<Event, Refusal> {
         match self.set().services.get(&service) {
             None => return Err(Refusal::UnknownService { service }),
             Some(false) => {
@@ -43,7 +36,6 @@ impl State {
         }
         let epoch = before.map_or(Epoch(1), |s| s.epoch.next());
         let incident = before.and_then(|s| s.incident);
-        let holder = Holder { node, boot, incarnation };
         self.check_appointee(&holder)?;
         let record = Service {
             epoch,
@@ -60,7 +52,6 @@ impl State {
             incident,
         };
         self.services.insert(service, record);
-        debug_assert!(m.index > LogIndex(0));
         Ok(Event::Appointed { epoch })
     }
 

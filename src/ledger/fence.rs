@@ -111,7 +111,6 @@ impl State {
         if record.boot != boot {
             return Err(Refusal::OldBoot { node: target, boot });
         }
-        let incarnation = record.incarnation;
         if let FenceReason::Lapsed { service, epoch } = reason
             && self.epochs_of(&target, &boot).get(service) != Some(epoch)
         {
@@ -142,7 +141,6 @@ impl State {
         let Some(fence) = fence else {
             return Err(Refusal::NotAllowed { why: format!("{target} is being fenced already") });
         };
-        debug_assert!(incarnation <= self.last_incarnation);
         self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
         Ok(Event::FenceOpened { fence, incident: self.last_incident })
     }
@@ -173,8 +171,11 @@ impl State {
         if term != m.term {
             return Err(Refusal::OldTerm { based_on: term, term: m.term });
         }
-        for order in &orders {
+        for (number, order) in orders.iter().enumerate() {
             self.check_order(fence, level, round, order)?;
+            if orders[..number].iter().any(|before| before.agent == order.agent) {
+                return Err(Refusal::OldLevel { fence });
+            }
         }
         let mut numbers = Vec::new();
         for new in orders {

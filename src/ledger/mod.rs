@@ -20,7 +20,11 @@ mod settings;
 mod state;
 
 #[cfg(test)]
+mod fence_test;
+#[cfg(test)]
 mod ledger_test;
+#[cfg(test)]
+mod world_test;
 
 pub use apply::{apply, set_voters};
 pub use command::{

@@ -223,16 +223,14 @@ impl State {
 
     /// After a resume `lease` proves nothing until the holder itself has renewed (H1.6).
     pub(super) fn resume(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
-        self.resumes += 1;
-        let number = self.resumes;
         let record = self.services.get_mut(&service);
         let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
         if !record.paused {
-            self.resumes -= 1;
             return Err(Refusal::NotPaused { service });
         }
         record.paused = false;
-        record.unproven_resume = Some(number);
+        self.resumes += 1;
+        record.unproven_resume = Some(self.resumes);
         if let Some(incident) = record.incident {
             self.record(incident, m, Happening::Resumed { service, who });
         }

@@ -1,7 +1,7 @@
 //! Heartbeats out and in, and the node's doubt in itself (S10).
 
 use super::{Effect, Node, Watchdog};
-use crate::channel::Freshness;
+use crate::channel::replay::Freshness;
 use crate::plan::Row;
 use crate::types::{
     ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, ServiceHealth, Sight,

@@ -4,8 +4,7 @@ use super::{Effect, Node, PeerResponse};
 use crate::ledger::{Command, Phase};
 use crate::plan::keeper::{self, Step};
 use crate::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, Seal, ServiceName,
-    StopLadder,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Released, Seal, ServiceName, StopLadder,
 };
 use std::time::Duration;
 
@@ -250,10 +249,5 @@ impl Node {
             DbState::Stopped if local.seen.starts_in_recovery => None,
             state => no(&format!("its database is no running standby ({state:?})")),
         }
-    }
-
-    /// The end of WAL at the last clean stop.
-    pub fn stopped_at(&self, name: &ServiceName) -> Option<Position> {
-        self.databases.get(name)?.stopped_at
     }
 }

@@ -67,14 +67,13 @@ impl Node {
         let request = lease.request(now, name, (&node, &boot, incarnation));
         let resumed = self.state.services.get(name).and_then(|s| s.unproven_resume);
         let request = LeaseRequest { resumed, ..request };
-        let number = request.number;
         let (to, request) = match route {
             Route::Local => return self.lease_asked(ReplyTo::Own, request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
         let id = self.id();
-        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone(), number } });
+        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone() } });
         self.effects.push(Effect::Ask { id, to, request, deadline: self.config.lease.renew });
     }
 
@@ -118,15 +117,7 @@ impl Node {
         }
     }
 
-    /// The answer to a request that this node made of itself; the service is in the request, so nothing to do here.
-    pub(super) fn lease_answered(&mut self, _result: Result<Grant, Denial>) {}
-
-    pub(super) fn lease_response(
-        &mut self,
-        service: &ServiceName,
-        _number: u64,
-        response: Result<PeerResponse, String>,
-    ) {
+    pub(super) fn lease_response(&mut self, service: &ServiceName, response: Result<PeerResponse, String>) {
         match response {
             Ok(PeerResponse::Lease(result)) => {
                 self.outbox.failures = 0;

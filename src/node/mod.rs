@@ -17,7 +17,7 @@ mod peers;
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
 pub use orders::agent_order;
 
-use crate::channel::Replay;
+use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};

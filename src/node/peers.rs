@@ -13,7 +13,6 @@ pub(super) enum What {
     Proposal,
     Lease {
         service: crate::types::ServiceName,
-        number: u64,
     },
     Question {
         to: NodeName,
@@ -141,7 +140,6 @@ impl Node {
     pub(super) fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
         match (reply, response) {
             (ReplyTo::Peer(reply), response) => self.effects.push(Effect::Reply { reply, response }),
-            (ReplyTo::Own, PeerResponse::Lease(result)) => self.lease_answered(result),
             (ReplyTo::Own, _) => {}
         }
     }
@@ -155,7 +153,7 @@ impl Node {
                 self.effects.push(Effect::Reply { reply, response });
             }
             What::Proposal => self.proposal_answered(id, response),
-            What::Lease { service, number } => self.lease_response(&service, number, response),
+            What::Lease { service } => self.lease_response(&service, response),
             What::Question { question, .. } => self.take_answer(asking.to, &question, response),
         }
     }

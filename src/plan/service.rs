@@ -2,7 +2,6 @@
 
 use super::candidate::{self, Choice};
 use super::{Input, Plan, Question};
-use crate::config::Role;
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
 use crate::types::{DbState, Instant, NodeName, Position, Seal, ServiceName};
 use std::collections::BTreeMap;
@@ -274,9 +273,4 @@ fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, c
         seals,
         why,
     });
-}
-
-/// Whether a node keeps databases.
-pub fn is_database(input: &Input, node: &NodeName) -> bool {
-    input.config.nodes.get(node).is_some_and(|n| n.role == Role::Database)
 }

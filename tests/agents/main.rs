@@ -2,6 +2,8 @@
 //! PostgreSQL, and agents of the ecosystem. Root is needed; without it every test says SKIPPED, which is a failure
 //! where `CI=true`.
 
+#![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
+
 mod bmc;
 mod contract;
 mod credentials;

@@ -1,6 +1,8 @@
 //! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian, loopback addresses, one temporary
 //! directory a test. Every test stops what it started by its own cgroups, also when it fails.
 
+#![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
+
 mod cluster;
 mod coming_back;
 mod guarding;

@@ -1,7 +1,8 @@
 //! The quorum as a whole: three real nodes over TLS on loopback, their networks stalled, their leaders lost.
 
+#![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
+
 mod harness;
-mod measure;
 
 use harness::{Cluster, LONG, connect_plain, copy_dir, entry, name, timing};
 use regent::consensus::{Consensus, Event, Network, ProposeError, ReadError, StartError, StoreError};

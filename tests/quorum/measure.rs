@@ -1,6 +1,12 @@
-//! Measurements, not tests: `cargo test --test quorum -- --ignored --nocapture --test-threads 1`.
+//! How long the quorum takes: commits, quorum reads, a lost leader. It measures and prints, and asserts nothing about
+//! the times: `make bench-quorum`.
 
-use crate::harness::{Cluster, LONG, entry, timing};
+#![expect(clippy::disallowed_methods, reason = "a measurement reads clocks")]
+
+#[expect(dead_code, reason = "the tests use the rest of it")]
+mod harness;
+
+use harness::{Cluster, LONG, entry, timing};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,14 +55,8 @@ async fn measure(net: u8, heartbeat: u64, min: u64, max: u64) {
     spread(&format!("{label} leader stopped to first commit"), lost);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn times_at_50_150_300() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     measure(31, 50, 150, 300).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn times_at_20_80_160() {
     measure(32, 20, 80, 160).await;
 }

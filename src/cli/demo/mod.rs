@@ -134,6 +134,7 @@ async fn explain_latest(place: &Place, kind: IncidentKind) -> anyhow::Result<()>
 }
 
 /// The latest incident of this kind, and a node that knows it.
+#[expect(clippy::disallowed_methods, reason = "how often the demo looks: it shows, and decides nothing")]
 async fn find_latest(place: &Place, kind: IncidentKind) -> (&'static str, IncidentId) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -167,6 +168,7 @@ fn primary(status: &Status) -> anyhow::Result<NodeName> {
     service.primary.clone().context("there is no primary")
 }
 
+#[expect(clippy::disallowed_methods, reason = "how often the demo looks: it shows, and decides nothing")]
 async fn wait_for_rows(writer: &Writer, rows: usize) -> anyhow::Result<()> {
     let enough = async {
         let mut tick = tokio::time::interval(Duration::from_millis(20));

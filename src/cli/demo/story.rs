@@ -1,5 +1,7 @@
 //! Following a cluster: asking whichever node answers, and telling what is new since the last look.
 
+#![expect(clippy::disallowed_methods, reason = "how often the demo looks: it shows, and decides nothing")]
+
 use super::place::{NODES, Place};
 use crate::api::admin::{Request, Response};
 use crate::api::client;

@@ -1,6 +1,8 @@
 //! A client that writes one row after another, knows all addresses and gets no hint where the primary is, and keeps
 //! account of what was acknowledged to it.
 
+#![expect(clippy::disallowed_methods, reason = "how often the demo's client tries again")]
+
 use super::place::{NODES, PORT};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

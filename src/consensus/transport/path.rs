@@ -1,5 +1,7 @@
 //! One path to one peer: keeps a connection over one network, says whether it works, and dials again when it does not.
 
+#![expect(clippy::disallowed_methods, reason = "when to dial and probe again: plain I/O")]
+
 use super::dial::{Dial, DialError};
 use super::proto::peer_client::PeerClient;
 use super::proto::{HelloReply, HelloRequest};

@@ -1,6 +1,8 @@
 //! One peer, asked over whichever network works: the primary first, the other at once when it fails, and beside it when
 //! it stalls. A dead host delays nobody but who asks it.
 
+#![expect(clippy::disallowed_methods, reason = "time-outs of one question to a peer: plain I/O")]
+
 use super::Network;
 use super::path::{Path, PathStatus};
 use super::proto::peer_client::PeerClient;

@@ -1,5 +1,7 @@
 //! Listens on both networks, makes sure who asks, and hands the message on. What is refused is noted for `status`.
 
+#![expect(clippy::disallowed_methods, reason = "when to try to listen again: plain I/O")]
+
 use super::dial::{self, MESSAGE_LIMIT, Stream};
 use super::proto::peer_server::{Peer as PeerService, PeerServer};
 use super::proto::{Answer, CallRequest, HelloReply, HelloRequest, RaftRequest};

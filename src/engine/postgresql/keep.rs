@@ -5,6 +5,7 @@ use super::control::{Control, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::{Layout, sync_parent, write_durably};
+use crate::clock;
 use crate::types::{Lsn, Position};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,5 +79,6 @@ pub fn folders(layout: &Layout, suffix: &str) -> Vec<PathBuf> {
 
 /// The time of day for a folder's name.
 pub fn stamp() -> String {
-    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string()
+    let now = i64::try_from(clock::wall().0).unwrap_or_default();
+    jiff::Timestamp::from_millisecond(now).unwrap_or_default().strftime("%Y%m%dT%H%M%S%3fZ").to_string()
 }

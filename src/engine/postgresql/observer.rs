@@ -1,6 +1,11 @@
 //! Sees: turns the database at one moment into an [`Observation`], every probe interval and at once when the
 //! postmaster ends. One cheap query a look while the server runs; next to nothing while it does not.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how often the server is looked at, and for how long it was silent while this host ran"
+)]
+
 use super::control::Control;
 use super::core::Core;
 use super::error::EngineError;

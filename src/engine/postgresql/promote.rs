@@ -2,6 +2,11 @@
 //!
 //! The trigger file and the signal are given directly: `pg_promote` would look only every 100 ms whether it is done.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how often recovery is looked at, and a patience that a sleep of the host must not use up"
+)]
+
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};

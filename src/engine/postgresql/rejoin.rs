@@ -4,6 +4,11 @@
 //! From the first touch to the verified standby signal a marker beside the directory forbids every start, because in
 //! between the directory would start as a primary. What only this node has is kept before it is overwritten.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how often the upstream is asked again: a plain wait that proves nothing"
+)]
+
 use super::access;
 use super::clone;
 use super::control::{Control, ControlState};

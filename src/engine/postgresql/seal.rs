@@ -1,5 +1,7 @@
 //! Whom a running standby follows: another upstream, or (sealed) nobody.
 
+#![expect(clippy::disallowed_methods, reason = "how often the server is looked at: a plain wait that proves nothing")]
+
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::{Place, Session};

@@ -1,5 +1,10 @@
 //! Starts the server: in recovery always with a standby signal that was verified, out of recovery only for a lease.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how often PostgreSQL's own file is looked at, and a patience that a sleep of the host must not use up"
+)]
+
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
