@@ -197,6 +197,10 @@ impl Daemon {
             Wakeup::Monitored { agent, target, run } => {
                 self.monitors.insert((agent, target), (clock::wall(), run));
             }
+            Wakeup::Pulse => {
+                // Not under systemd: there is nobody to notify.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
             Wakeup::Terminate => self.terminate(),
         }
     }
@@ -320,7 +324,9 @@ fn watch_log(consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>
                 return;
             }
             last = took;
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            if wakeups.send(Wakeup::Pulse).is_err() {
+                return;
+            }
         }
     });
 }

@@ -239,6 +239,11 @@ fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> R
     if service.paused {
         reasons.push("the service is paused".to_owned());
     }
+    if let Some(fence) = daemon.node.state().fence_of(service) {
+        reasons.push(format!("{} is being fenced ({})", fence.target, fence.state));
+    } else if service.over.is_some() || service.phase != ledger::Phase::Installed {
+        reasons.push("no primary takes writes at present".to_owned());
+    }
     reasons.extend(broken_devices(daemon, primary));
     for (node, status) in daemon.config.nodes.keys().map(|n| (n, node_status(daemon, n))) {
         if status.config_differs {

@@ -16,6 +16,8 @@ pub enum Wakeup {
     Submitted { result: Submitted, reply: mpsc::Sender<Response> },
     /// A device's `monitor` ended.
     Monitored { agent: AgentName, target: NodeName, run: AgentRun },
+    /// Once a second: systemd is told that the loop still turns.
+    Pulse,
     /// The process is to end; the database goes on.
     Terminate,
 }

@@ -39,7 +39,9 @@ impl Node {
 
     /// Before the ledger is known, only an adopted lease that has ended asks for anything.
     fn is_informed(&self, name: &ServiceName) -> bool {
-        if self.state.settings.is_some() {
+        // A joined node knows the ledger once it has applied its own join: what it reads before that is older.
+        let own = self.state.nodes.get(&self.config.node).map(|n| n.incarnation);
+        if self.state.settings.is_some() && self.incarnation.is_none_or(|mine| own.is_some_and(|own| own >= mine)) {
             return true;
         }
         self.kept_until(name).is_some_and(|until| until <= self.now + self.stop_time())

@@ -23,17 +23,27 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName) -> Local
 }
 
 impl Node {
-    /// Whether an earlier daemon's lease of this epoch can be adopted.
+    /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it. What the ledger has
+    /// against it (a verdict, a fence, another epoch) the ledger itself checks.
     fn adoptable(&self, name: &ServiceName, epoch: Epoch) -> bool {
-        let Some(local) = self.databases.get(name) else { return false };
-        let lease = local.lease.as_ref().filter(|l| l.epoch() == epoch);
-        let same_boot =
-            self.state.services.get(name).and_then(|s| s.holder.as_ref()).is_some_and(|h| h.boot == self.start.boot);
-        let up = self.state.nodes.get(&self.config.node).is_some_and(|n| n.life == Life::Up);
-        same_boot
-            && up
-            && lease.is_some_and(|l| l.is_valid(self.now + self.stop_time()))
-            && local.seen.state == DbState::Primary
+        let Some(input) = self.keeper_input(name) else { return false };
+        let lease = input.local.lease.as_ref();
+        let running = input.local.seen.state == DbState::Primary;
+        running && lease.is_some_and(|l| l.epoch() == epoch) && input.awaits_adoption()
+    }
+
+    /// What is claimed before this node knows the ledger: only where every database runs on under a kept lease. The
+    /// ledger refuses it if there is more to be said.
+    fn early_claims(&self) -> Option<BTreeMap<ServiceName, Claim>> {
+        let mut claims = BTreeMap::new();
+        for (name, local) in &self.databases {
+            let epoch = local.lease.as_ref()?.epoch();
+            if !self.adoptable(name, epoch) {
+                return None;
+            }
+            claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
+        }
+        (!claims.is_empty()).then_some(claims)
     }
 
     /// Notices that this incarnation is over, and joins when it may.
@@ -49,10 +59,12 @@ impl Node {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
             }
         }
-        if self.incarnation.is_some() || self.state.settings.is_none() {
+        if self.incarnation.is_some() {
             return;
         }
-        let Some(claims) = self.claims() else { return };
+        // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
+        let claims = if self.state.settings.is_none() { self.early_claims() } else { self.claims() };
+        let Some(claims) = claims else { return };
         self.propose(Command::Join {
             node: self.me(),
             boot: self.start.boot.clone(),

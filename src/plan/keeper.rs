@@ -166,6 +166,21 @@ impl Input<'_> {
         s.unproven_resume.is_some() && until.is_some_and(|until| self.now + self.stop_time() < until)
     }
 
+    /// Whether an earlier daemon of this boot left a lease that this one may adopt: it is still valid (or the service is
+    /// paused), for the epoch that the ledger says this very boot holds, or nothing is known of the service yet.
+    pub fn awaits_adoption(&self) -> bool {
+        let Some(lease) = self.local.lease.as_ref().filter(|_| self.me.incarnation.is_none()) else { return false };
+        let valid = lease.is_valid(self.now + self.stop_time());
+        match self.service() {
+            None => valid,
+            Some(s) => {
+                let held = s.holder.as_ref().is_some_and(|h| &h.node == self.me.node && &h.boot == self.me.boot);
+                let paused = s.paused && lease.until().is_some();
+                s.over.is_none() && held && s.epoch == lease.epoch() && (valid || paused)
+            }
+        }
+    }
+
     /// Whether a process may exist that could commit.
     pub fn could_commit(&self) -> bool {
         let opening = matches!(self.local.running, Some((DbAction::StartPrimary { .. } | DbAction::Promote { .. }, _)));
@@ -190,6 +205,9 @@ pub fn keep(input: &Input) -> Step {
     if input.could_commit() && !input.may_write(input.stop_time()) {
         if input.me.incarnation.is_none() && input.service().is_none() && input.state.settings.is_some() {
             return Step::Wait("a running database that regent does not manage yet is left alone".to_owned());
+        }
+        if input.awaits_adoption() {
+            return Step::Wait("its lease is valid: waiting for the ledger to adopt it".to_owned());
         }
         if stopping {
             return Step::Wait("stopping".to_owned());
