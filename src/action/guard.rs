@@ -146,6 +146,8 @@ pub fn run(options: &GuardOptions) -> ExitCode {
         eprintln!("regent guard: the kernel has no timer on CLOCK_BOOTTIME");
         return ExitCode::FAILURE;
     };
+    // Before the first reading, so that no replacement falls between the two.
+    let changes = Changes::of(&options.lease);
     let mut known = match read_lease(&options.lease) {
         Ok(lease) => lease,
         Err(error) => {
@@ -154,7 +156,6 @@ pub fn run(options: &GuardOptions) -> ExitCode {
         }
     };
     say_that_it_stands();
-    let changes = Changes::of(&options.lease);
     loop {
         // An absolute time in the past lets the timer fire at once: no clock needs to be read.
         let end = TimeSpec::from_duration(Duration::from_nanos(known.end.0.max(1)));

@@ -116,7 +116,6 @@ pub struct Streams {
 /// The running consensus of this node.
 pub struct Consensus {
     node: Arc<Node>,
-    refusals: Arc<Refusals>,
     cluster: ClusterId,
     starting: JoinHandle<()>,
     server: JoinHandle<()>,
@@ -152,6 +151,7 @@ impl Consensus {
             leaders: Arc::new(leaders::Leaders::new(id, voters, event_sender.clone(), stored)),
             me: me.clone(),
             peers,
+            refusals: refusals.clone(),
             store,
             calls: calls::Calls::new(call_sender),
             events: event_sender,
@@ -164,13 +164,13 @@ impl Consensus {
             credentials,
             me,
             nodes: node.options.nodes.clone(),
-            refusals: refusals.clone(),
+            refusals,
             silence: silence(&node.options),
         });
         let (stop_server, stopped) = oneshot::channel();
         let server = tokio::spawn(server::serve(gate, node.clone(), stopped));
         let starting = tokio::spawn(node.clone().start());
-        let consensus = Consensus { cluster: owner.cluster, node, refusals, starting, server, stop_server };
+        let consensus = Consensus { cluster: owner.cluster, node, starting, server, stop_server };
         Ok((consensus, Streams { events, calls }))
     }
 
@@ -279,7 +279,7 @@ impl Consensus {
 
     /// Who was refused, the latest first.
     pub fn refusals(&self) -> Vec<Refusal> {
-        self.refusals.list()
+        self.node.refusals.list()
     }
 
     /// The slowest durable write of the last seconds, one that hangs right now included.

@@ -18,6 +18,7 @@ use super::store::{Store, StoreError};
 use super::transport::network::{self, Network};
 use super::transport::peer::Peer;
 use super::transport::proto::{CallRequest, HelloReply, RaftRequest};
+use super::transport::refusals::Refusals;
 use super::transport::{Identity, server};
 use crate::types::{NodeId, NodeName, Term};
 use futures::FutureExt;
@@ -42,6 +43,7 @@ pub(super) struct Node {
     pub id: NodeId,
     pub me: Identity,
     pub peers: Arc<BTreeMap<u64, Arc<Peer>>>,
+    pub refusals: Arc<Refusals>,
     pub leaders: Arc<Leaders>,
     pub store: Store<Types>,
     pub calls: Calls,
@@ -110,7 +112,13 @@ impl Node {
     async fn run(&self, initialise: bool) -> Result<(), String> {
         let config = self.options.raft_config().validate().map_err(|e| format!("Raft's timing is refused: {e}"))?;
         let timing = &self.options.timing;
-        let network = Network { peers: self.peers.clone(), patience: timing.election_max, backoff: timing.heartbeat };
+        let network = Network {
+            peers: self.peers.clone(),
+            kept: Arc::default(),
+            refusals: self.refusals.clone(),
+            patience: timing.election_max,
+            backoff: timing.heartbeat,
+        };
         let mut store = self.store.clone();
         store.announce_votes(self.leaders.clone());
         let starting = Arc::new(AtomicBool::new(true));

@@ -144,6 +144,8 @@ impl Daemon {
 
     fn ledger(&mut self, event: consensus::Event) {
         match event {
+            // Read back from this node's own log while it starts: what it did then concerned an earlier daemon.
+            consensus::Event::Applied(a) if a.replay => self.handle(Event::Ledger { state: a.state }),
             consensus::Event::Applied(a) => {
                 tracing::debug!(index = %a.index, command = a.entry.command.name(), "applied");
                 self.handle(Event::Applied { entry: a.entry, answer: a.answer, state: a.state });

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn the_state_of_a_process_is_read() {
         let me = i32::try_from(std::process::id()).expect("a pid fits");
-        assert_eq!(process_state(me), Some('R').or(process_state(me)));
+        assert!(matches!(process_state(me), Some('R' | 'S' | 'D')));
         assert_eq!(process_state(i32::MAX), None);
     }
 }

@@ -16,6 +16,9 @@ pub struct LeaseRequest {
     pub node: NodeName,
     pub boot: Boot,
     pub incarnation: Incarnation,
+    /// The unproven resume that the holder itself had applied when it asked.
+    #[serde(default)]
+    pub resumed: Option<u64>,
 }
 
 /// A lease.
@@ -71,6 +74,8 @@ pub fn decide(state: &State, request: &LeaseRequest) -> Result<Grant, Denial> {
         epoch: request.epoch,
         number: request.number,
         use_for: settings.lease_use(),
-        resumed: service.unproven_resume,
+        // Only a holder that asked in the knowledge of the resume is bound by its lease again: one that still believed in
+        // the pause, and never gets this answer, writes on for ever (H1.6).
+        resumed: service.unproven_resume.filter(|resume| request.resumed == Some(*resume)),
     })
 }

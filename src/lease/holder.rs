@@ -79,6 +79,7 @@ impl Holder {
             node: node.clone(),
             boot: boot.clone(),
             incarnation,
+            resumed: None,
         }
     }
 

@@ -14,7 +14,8 @@ struct EpochOver {
 }
 
 impl State {
-    /// Epoch 1 of a service that does not exist yet: nothing is before it.
+    /// Epoch 1 of a service that does not exist yet: nothing is before it. Or once more, under the next epoch, where
+    /// whoever was to make the database gave its epoch back before it ever accepted a write.
     pub(super) fn create(&mut self, service: ServiceName, holder: Holder) -> Result<Event, Refusal> {
         match self.set().services.get(&service) {
             None => return Err(Refusal::UnknownService { service }),
@@ -23,12 +24,21 @@ impl State {
             }
             Some(true) => {}
         }
-        if let Some(existing) = self.services.get(&service) {
-            return Err(Refusal::Exists { service, epoch: existing.epoch });
+        let before = self.services.get(&service);
+        if let Some(existing) = before {
+            let never_made = existing.system.is_none() && existing.history.is_empty() && existing.over.is_some();
+            if !never_made {
+                return Err(Refusal::Exists { service, epoch: existing.epoch });
+            }
+            if existing.paused {
+                return Err(Refusal::Paused { service });
+            }
         }
+        let epoch = before.map_or(Epoch(1), |s| s.epoch.next());
+        let incident = before.and_then(|s| s.incident);
         self.check_appointee(&holder)?;
         let record = Service {
-            epoch: Epoch(1),
+            epoch,
             holder: Some(holder.clone()),
             phase: Phase::Creating,
             over: None,
@@ -39,10 +49,10 @@ impl State {
             paused: false,
             unproven_resume: None,
             history: Vec::new(),
-            incident: None,
+            incident,
         };
         self.services.insert(service, record);
-        Ok(Event::Appointed { epoch: Epoch(1) })
+        Ok(Event::Appointed { epoch })
     }
 
     /// S2: the previous epoch is over, in the ledger, before the next one begins.

@@ -102,7 +102,12 @@ impl Node {
                 local.started_as_primary = true;
             }
             DbAction::Promote { .. } => local.started_as_primary = true,
-            DbAction::StartStandby { .. } | DbAction::Rejoin { .. } => local.started_as_primary = false,
+            DbAction::StartStandby { .. } | DbAction::Rejoin { .. } => {
+                local.started_as_primary = false;
+                local.sealed = None;
+            }
+            // Opens the WAL receiver again: without this, the keeper would order it without end.
+            DbAction::Follow { .. } => local.sealed = None,
             DbAction::Seal => local.sealed = epoch.map(|(e, _)| e),
             _ => {}
         }

@@ -34,6 +34,13 @@ impl Node {
                 self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch);
             }
+            // Only a pause that this daemon itself saw end: an earlier one may have asked for a lease since.
+            if !service.paused
+                && old.is_some_and(|o| o.paused)
+                && let Some(local) = self.databases.get_mut(name)
+            {
+                local.resumed_at = Some(now);
+            }
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
                 self.applied.over.insert(name.clone(), now);
             }
@@ -117,6 +124,7 @@ impl Node {
             };
             let new = plan::coordinate(&self.input(lead));
             let steps = new.steps.clone();
+            self.log_report(&new.report);
             self.plan = new;
             let mut own = false;
             for step in steps {
@@ -125,6 +133,16 @@ impl Node {
             if !own {
                 return;
             }
+        }
+    }
+
+    /// What is new in the coordinator's report goes to the log: every step, and everything that is waited for. Lines that
+    /// count milliseconds would be new every time.
+    fn log_report(&mut self, report: &[String]) {
+        let fresh: Vec<_> =
+            report.iter().filter(|l| !self.plan.report.contains(l) && !l.contains(" ms")).cloned().collect();
+        for line in fresh {
+            self.say(line);
         }
     }
 

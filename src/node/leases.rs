@@ -65,6 +65,8 @@ impl Node {
         let Some(incarnation) = self.incarnation else { return };
         let Some(lease) = self.databases.get_mut(name).and_then(|l| l.lease.as_mut()) else { return };
         let request = lease.request(now, name, (&node, &boot, incarnation));
+        let resumed = self.state.services.get(name).and_then(|s| s.unproven_resume);
+        let request = LeaseRequest { resumed, ..request };
         let (to, request) = match route {
             Route::Local => return self.lease_asked(ReplyTo::Own, request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),

@@ -181,7 +181,9 @@ impl Node {
         });
         let retries = self.databases.values().flat_map(|l| {
             let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));
-            [l.retry_at, stuck].into_iter().flatten()
+            let resumed = l.resumed_at.zip(self.state.settings.as_ref());
+            let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
+            [l.retry_at, stuck, resumed].into_iter().flatten()
         });
         let all = [
             self.beats.due(self.incarnation.is_some()),

@@ -45,6 +45,8 @@ pub struct Local {
     pub install_since: Option<(Epoch, Instant)>,
     /// What the last `Seal` found, for the epoch that was ending.
     pub seal_report: Option<(Epoch, Result<Seal, String>)>,
+    /// When this node saw its service resumed: until a lease time after it, the pause still holds.
+    pub resumed_at: Option<Instant>,
     /// Where it accepted its first write in the present epoch.
     pub first_write: Option<Position>,
 }
@@ -70,6 +72,7 @@ impl Default for Local {
             last_error: None,
             install_since: None,
             seal_report: None,
+            resumed_at: None,
             first_write: None,
         }
     }
@@ -150,8 +153,17 @@ impl Input<'_> {
     pub fn may_write(&self, ahead: Duration) -> bool {
         let Some(epoch) = self.held() else { return false };
         let lease = self.local.lease.as_ref().filter(|l| l.epoch() == epoch);
-        let paused = self.service().is_some_and(|s| s.paused);
+        let paused = self.service().is_some_and(|s| s.paused || self.just_resumed(s));
         lease.is_some_and(|l| l.is_valid(self.now + ahead)) || (paused && lease.is_some_and(|l| l.until().is_some()))
+    }
+
+    /// A lease may have run out during the pause, so a resume leaves one lease time to renew it. Nobody can conclude from
+    /// the lease by then: `lease` confirms nothing before a renewal that this node asked for after the resume, and then
+    /// only after more than a lease time.
+    fn just_resumed(&self, s: &Service) -> bool {
+        let grace = self.state.settings.as_ref().map(|s| s.lease_use());
+        let until = self.local.resumed_at.zip(grace).map(|(at, grace)| at + grace);
+        s.unproven_resume.is_some() && until.is_some_and(|until| self.now + self.stop_time() < until)
     }
 
     /// Whether a process may exist that could commit.

@@ -53,6 +53,14 @@ fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
     });
 }
 
+/// Nothing was made of the service yet: no database node has anything in its directory.
+fn is_absent_everywhere(input: &Input, name: &ServiceName) -> bool {
+    let absent = |node: &NodeName| {
+        input.fresh(node).and_then(|r| r.health.services.get(name)).is_some_and(|h| h.state == DbState::Absent)
+    };
+    input.state.settings.as_ref().is_some_and(|s| s.database_nodes().all(absent))
+}
+
 /// The epoch goes on. Watch for a final word that the holder could not bring to the ledger itself, and for a lapse.
 fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let Some(holder) = &service.holder else { return };
@@ -191,6 +199,9 @@ fn released(
     at_join: bool,
     plan: &mut Plan,
 ) {
+    if service.system.is_none() && service.history.is_empty() && is_absent_everywhere(input, name) {
+        return create(input, name, plan);
+    }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
     // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
     // lose something.

@@ -64,7 +64,7 @@ async fn a_stop_climbs_until_the_last_process_is_gone() {
     let (_client, backend) = busy_backend(db1).await;
     signal(backend, libc::SIGSTOP);
     let ms = Duration::from_millis;
-    let ladder = StopLadder { fast: ms(400), immediate: ms(400), kill: ms(5000) };
+    let ladder = StopLadder { fast: ms(400), immediate: ms(400), kill: ms(2000) };
     let (stopped, took) = timed("stop with a stuck backend", db1.done(DbAction::Stop { ladder })).await;
     assert!(matches!(stopped, DbDone::Stopped { clean: false, position: None }), "{stopped:?}");
     assert!(took >= ms(800), "it did not climb: {took:?}");

@@ -52,6 +52,10 @@ impl<'w> Cluster<'w> {
         for host in cluster.hosts() {
             host.power_on()?;
         }
+        if cluster.plan.disk {
+            let first = cluster.plan.node_names().into_iter().next().context("a plan without nodes")?;
+            cluster.command(&first, &["disk", "init", crate::host::SHARED_DISK])?;
+        }
         cluster.wait("the first primary and its standbys", Duration::from_secs(90), |status| {
             status.services.get(SERVICE).is_some_and(|s| s.is_complete() && s.readiness.failover_ready)
         })?;

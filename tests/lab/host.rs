@@ -172,7 +172,9 @@ impl Host {
             release();
         }
         self.cgroup.wait_empty(Duration::from_secs(10))?;
-        was.init.wait()?;
+        // The host's first process is gone only when everybody has reaped what they started in it: whoever holds such a
+        // child may be waiting for this very power cut.
+        std::thread::spawn(move || was.init.wait());
         self.cgroup.remove()
     }
 

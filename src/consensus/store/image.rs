@@ -126,13 +126,11 @@ impl Image {
     }
 
     fn check(&self) -> Result<(), String> {
-        let first = match (&self.purged, self.log.keys().next()) {
-            (Some(purged), _) => purged.index + 1,
-            (None, Some(first)) => *first,
-            (None, None) => return Ok(()),
-        };
-        if let Some((expected, index)) = (first..).zip(self.log.keys()).find(|(expected, index)| expected != *index) {
-            return Err(format!("log entry {expected} is missing before {index}"));
+        let first = self.purged.map(|purged| purged.index + 1).or(self.log.keys().next().copied());
+        for (expected, index) in (first.unwrap_or(0)..).zip(self.log.keys()) {
+            if *index != expected {
+                return Err(format!("log entry {expected} is missing before {index}"));
+            }
         }
         let covered = self.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id);
         if self.purged > covered {

@@ -15,7 +15,6 @@ mod store_test;
 
 pub use log::Store;
 
-use stamp::Owner;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub enum StoreError {
     InUse { path: PathBuf, holder: String },
     /// It was made for another node or cluster. Use the right directory; never rename a stamp.
     #[error("{path} belongs to {theirs}, but this is {ours}: correct data_dir or node, or use an empty directory")]
-    Foreign { path: PathBuf, theirs: Box<Owner>, ours: Box<Owner> },
+    Foreign { path: PathBuf, theirs: Box<stamp::Owner>, ours: Box<stamp::Owner> },
     /// Written by a newer regent, or not by regent.
     #[error("{path} has format {found}, this program reads format {known}: run the version that wrote it")]
     Format { path: PathBuf, found: u32, known: u32 },

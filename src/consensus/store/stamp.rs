@@ -9,6 +9,7 @@ use crate::types::{ClusterId, NodeId, NodeName};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -25,8 +26,8 @@ pub struct Owner {
     pub id: NodeId,
 }
 
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} (number {}) of cluster {}", self.node, self.id, self.cluster)
     }
 }
@@ -143,12 +144,10 @@ fn check(file: &Path, bytes: &[u8], owner: &Owner) -> Result<Stamp, StoreError> 
         return Err(StoreError::Format { path: file.to_owned(), found, known: FORMAT });
     }
     let stamp: Stamp = serde_json::from_value(any).map_err(corrupt)?;
-    if (&stamp.cluster, &stamp.node, stamp.id) != (&owner.cluster, &owner.node, owner.id) {
-        return Err(StoreError::Foreign {
-            path: file.parent().unwrap_or(file).to_owned(),
-            theirs: Box::new(Owner { cluster: stamp.cluster, node: stamp.node, id: stamp.id }),
-            ours: Box::new(owner.clone()),
-        });
+    let theirs = Owner { cluster: stamp.cluster.clone(), node: stamp.node.clone(), id: stamp.id };
+    if theirs != *owner {
+        let path = file.parent().unwrap_or(file).to_owned();
+        return Err(StoreError::Foreign { path, theirs: Box::new(theirs), ours: Box::new(owner.clone()) });
     }
     Ok(stamp)
 }

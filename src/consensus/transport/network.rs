@@ -4,8 +4,9 @@
 
 use super::peer::{CallError, Peer};
 use super::proto::{RaftKind, RaftRequest};
+use super::refusals::Refusals;
 use crate::consensus::machine::Machine;
-use crate::consensus::raft::{LedgerTypes, Snapshot, SnapshotMeta, Types, Vote};
+use crate::consensus::raft::{LogId, Snapshot, SnapshotMeta, Types, Vote};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
@@ -16,7 +17,7 @@ use openraft::{EmptyNode, OptionalSend, Raft, RaftNetworkFactory, RaftNetworkV2}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 type C = Types;
@@ -24,15 +25,46 @@ type C = Types;
 /// Makes clients.
 pub struct Network {
     pub peers: Arc<BTreeMap<u64, Arc<Peer>>>,
+    pub kept: Arc<Kept>,
+    pub refusals: Arc<Refusals>,
     /// The shortest deadline of a message that the target has to write to disk.
     pub patience: Duration,
     /// Pause between tries to replicate to a target that does not answer.
     pub backoff: Duration,
 }
 
+/// What each target has said to have on disk, by this node's present vote.
+///
+/// A target whose log went backwards (a disk or a virtual machine rolled back) must not be believed, and openraft ends
+/// the *leader's* process when it hears of one. So it is not told: to openraft the target is unreachable, and the
+/// operator sees a refusal.
+#[derive(Default)]
+pub struct Kept {
+    by_target: Mutex<BTreeMap<u64, (Vote, Option<LogId>)>>,
+}
+
+impl Kept {
+    /// The target has everything up to `last`.
+    fn has(&self, target: u64, vote: Vote, last: Option<LogId>) {
+        let mut by_target = self.by_target.lock().expect("a panic aborts the process");
+        match by_target.get_mut(&target) {
+            Some((of, known)) if *of == vote => *known = (*known).max(last),
+            _ => drop(by_target.insert(target, (vote, last))),
+        }
+    }
+
+    /// The target says that it does not have `prev`: whether it had said otherwise.
+    fn has_lost(&self, target: u64, vote: Vote, prev: Option<LogId>) -> bool {
+        let by_target = self.by_target.lock().expect("a panic aborts the process");
+        by_target.get(&target).is_some_and(|(of, known)| *of == vote && prev.is_some() && *known >= prev)
+    }
+}
+
 /// A client for one target.
 pub struct Client {
     id: u64,
+    kept: Arc<Kept>,
+    refusals: Arc<Refusals>,
     peer: Option<Arc<Peer>>,
     patience: Duration,
     backoff: Duration,
@@ -42,7 +74,14 @@ impl RaftNetworkFactory<C> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Client {
-        Client { id: target, peer: self.peers.get(&target).cloned(), patience: self.patience, backoff: self.backoff }
+        Client {
+            id: target,
+            kept: self.kept.clone(),
+            refusals: self.refusals.clone(),
+            peer: self.peers.get(&target).cloned(),
+            patience: self.patience,
+            backoff: self.backoff,
+        }
     }
 }
 
@@ -70,6 +109,17 @@ impl Client {
     }
 }
 
+impl Client {
+    fn refuse_lost(&self) -> String {
+        let reason = "its log went backwards: entries that it had confirmed are gone (a disk or virtual machine that was \
+                      rolled back?); remove it from the cluster and add it again";
+        if let Some(peer) = &self.peer {
+            self.refusals.note(peer.name.as_str(), peer.address(), reason);
+        }
+        reason.to_owned()
+    }
+}
+
 impl RaftNetworkV2<C> for Client {
     type SnapshotData = Vec<u8>;
 
@@ -78,7 +128,17 @@ impl RaftNetworkV2<C> for Client {
         rpc: AppendEntriesRequest<C>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
-        self.send(RaftKind::Append, &rpc, Vec::new(), option.hard_ttl().max(self.patience)).await
+        let answer = self.send(RaftKind::Append, &rpc, Vec::new(), option.hard_ttl().max(self.patience)).await?;
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        match &answer {
+            AppendEntriesResponse::Success => self.kept.has(self.id, rpc.vote, last),
+            AppendEntriesResponse::PartialSuccess(matching) => self.kept.has(self.id, rpc.vote, *matching),
+            AppendEntriesResponse::Conflict if self.kept.has_lost(self.id, rpc.vote, rpc.prev_log_id) => {
+                return Err(RPCError::Unreachable(Unreachable::from_string(self.refuse_lost())));
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
+        }
+        Ok(answer)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
@@ -96,11 +156,16 @@ impl RaftNetworkV2<C> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
+        let last = snapshot.meta.last_log_id;
         let head = (vote, snapshot.meta);
-        tokio::select! {
-            closed = cancel => Err(closed.into()),
-            sent = self.send(RaftKind::Snapshot, &head, snapshot.snapshot, option.hard_ttl()) => Ok(sent?),
+        let answer: SnapshotResponse<C> = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            sent = self.send(RaftKind::Snapshot, &head, snapshot.snapshot, option.hard_ttl()) => sent?,
+        };
+        if answer.vote == vote {
+            self.kept.has(self.id, vote, last);
         }
+        Ok(answer)
     }
 
     async fn transfer_leader(
@@ -121,27 +186,27 @@ pub async fn handle(raft: &Raft<C, Machine<C>>, from: u64, request: RaftRequest)
     match request.kind() {
         RaftKind::Append => {
             let rpc: AppendEntriesRequest<C> = parse(&request.head)?;
-            check_sender::<C>(&rpc.vote, from)?;
+            check_sender(&rpc.vote, from)?;
             reply(raft.append_entries(rpc).await)
         }
         RaftKind::Vote => {
             let rpc: VoteRequest<C> = parse(&request.head)?;
-            check_sender::<C>(&rpc.vote, from)?;
+            check_sender(&rpc.vote, from)?;
             reply(raft.vote(rpc).await)
         }
         RaftKind::PreVote => {
             let rpc: VoteRequest<C> = parse(&request.head)?;
-            check_sender::<C>(&rpc.vote, from)?;
+            check_sender(&rpc.vote, from)?;
             reply(raft.pre_vote(rpc).await)
         }
         RaftKind::Snapshot => {
             let (vote, meta): (Vote, SnapshotMeta) = parse(&request.head)?;
-            check_sender::<C>(&vote, from)?;
+            check_sender(&vote, from)?;
             reply(raft.install_full_snapshot(vote, Snapshot { meta, snapshot: request.body }).await)
         }
         RaftKind::Transfer => {
             let rpc: TransferLeaderRequest<C> = parse(&request.head)?;
-            check_sender::<C>(rpc.from_leader(), from)?;
+            check_sender(rpc.from_leader(), from)?;
             reply(raft.handle_transfer_leader(rpc).await)
         }
         RaftKind::Unspecified => Err("an unknown kind of Raft message".into()),
@@ -156,9 +221,42 @@ fn reply<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Result<Vec
     result.map(|answer| to_json(&answer)).map_err(|e| e.to_string())
 }
 
-fn check_sender<T: LedgerTypes>(vote: &Vote, from: u64) -> Result<(), String> {
+fn check_sender(vote: &Vote, from: u64) -> Result<(), String> {
     match vote.leader_id().voted_for {
         id if id == from => Ok(()),
         id => Err(format!("node {from} sent a message in the name of node {id}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::raft::CommittedLeaderId;
+
+    fn at(term: u64, index: u64) -> Option<LogId> {
+        let leader_id = CommittedLeaderId::from(openraft::vote::leader_id_std::CommittedLeaderId::new(term));
+        Some(LogId { leader_id, index })
+    }
+
+    #[test]
+    fn a_log_that_went_backwards_is_told_from_one_that_never_got_there() {
+        let (kept, vote) = (Kept::default(), Vote::new_committed(3, 1));
+        assert!(!kept.has_lost(2, vote, at(2, 9)), "nothing is known: the usual search for the common end");
+        kept.has(2, vote, at(2, 5));
+        kept.has(2, vote, at(2, 4));
+        assert!(!kept.has_lost(2, vote, at(3, 6)), "it never said that it has this");
+        assert!(kept.has_lost(2, vote, at(2, 5)) && kept.has_lost(2, vote, at(1, 2)));
+        assert!(!kept.has_lost(3, vote, at(2, 5)), "another target");
+        assert!(
+            !kept.has_lost(2, Vote::new_committed(4, 1), at(2, 5)),
+            "another term: it may have been cut back since"
+        );
+    }
+
+    #[test]
+    fn nobody_votes_in_the_name_of_another() {
+        assert!(check_sender(&Vote::new(3, 2), 2).is_ok());
+        let text = check_sender(&Vote::new(3, 1), 2).expect_err("forged");
+        assert_eq!(text, "node 2 sent a message in the name of node 1");
     }
 }

@@ -58,6 +58,10 @@ impl Path {
         state.client.clone().map(|client| (client, !state.suspect))
     }
 
+    pub fn address(&self) -> std::net::IpAddr {
+        self.dial.remote.ip()
+    }
+
     pub fn status(&self) -> PathStatus {
         let state = self.lock();
         PathStatus { network: self.network, connected: state.client.is_some(), error: state.error.clone() }

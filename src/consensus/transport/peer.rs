@@ -100,6 +100,11 @@ impl Peer {
         self.body(said)
     }
 
+    /// Its address on the primary network.
+    pub fn address(&self) -> std::net::IpAddr {
+        self.paths[0].address()
+    }
+
     pub fn status(&self) -> PeerPaths {
         let in_use = self.order().first().map(|(path, _)| path.network);
         PeerPaths { peer: self.name.clone(), in_use, paths: [self.paths[0].status(), self.paths[1].status()] }

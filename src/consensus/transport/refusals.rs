@@ -26,12 +26,12 @@ pub struct Refusal {
 /// Who, from where, and why.
 type Key = (String, IpAddr, String);
 /// How often, and when last.
-type Count = (u64, Option<Instant>);
+type Times = (u64, Option<Instant>);
 
 /// The collected refusals.
 #[derive(Default)]
 pub struct Refusals {
-    kept: Mutex<BTreeMap<Key, Count>>,
+    kept: Mutex<BTreeMap<Key, Times>>,
 }
 
 impl Refusals {

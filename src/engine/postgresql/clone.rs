@@ -5,7 +5,7 @@ use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::initdb::make_data_dir;
-use super::layout::{sync_parent, write_durably};
+use super::layout::{sync_parent, sync_volumes, write_durably};
 use super::program::Run;
 use super::{keep, start};
 use crate::types::{SystemId, Upstream};
@@ -43,6 +43,7 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
             "--wal-method=stream".as_ref(),
             "--checkpoint=fast".as_ref(),
             "--no-password".as_ref(),
+            "--no-sync".as_ref(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
@@ -59,6 +60,7 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
     core.on_disk(move |core| {
         // A standby before it is in its place: there is no moment at which it could start as a primary.
         start::make_standby_in(core, &layout, &conninfo)?;
+        sync_volumes(&new)?;
         swap(core, &new)
     })
     .await

@@ -5,7 +5,7 @@ use super::access;
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{remove_durably, write_durably};
+use super::layout::{remove_durably, sync_volumes, write_durably};
 use super::program::Run;
 use super::session::PROBE_TABLE;
 use crate::types::SystemId;
@@ -32,6 +32,7 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
             "-D".as_ref(),
             core.layout.data_dir.as_os_str(),
             "--data-checksums".as_ref(),
+            "--no-sync".as_ref(),
             "--auth-local=peer".as_ref(),
             "--auth-host=scram-sha-256".as_ref(),
             "--encoding=UTF8".as_ref(),
@@ -49,7 +50,11 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     }
     single_user(core, &statements).await?;
     let control = Control::read(&core.layout, &core.user).await?;
-    core.on_disk(|core| remove_durably(&core.layout.marker())).await?;
+    core.on_disk(|core| {
+        sync_volumes(&core.layout.data_dir)?;
+        remove_durably(&core.layout.marker())
+    })
+    .await?;
     Ok(control.system)
 }
 
@@ -103,7 +108,13 @@ async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
     let run = Run {
         user: &core.user,
         program: program.clone(),
-        arguments: vec!["--single".as_ref(), "-D".as_ref(), core.layout.data_dir.as_os_str(), "postgres".as_ref()],
+        arguments: vec![
+            "--single".as_ref(),
+            "-F".as_ref(),
+            "-D".as_ref(),
+            core.layout.data_dir.as_os_str(),
+            "postgres".as_ref(),
+        ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input,
         deadline: DEADLINE,

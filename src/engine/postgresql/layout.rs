@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::types::ServiceName;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -142,4 +143,19 @@ pub fn remove_durably(path: &Path) -> Result<()> {
 pub fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(EngineError::file("sync", parent))
+}
+
+/// Makes everything in a data directory durable: one call for each volume that it lies on, which is quicker by far
+/// than one for each file, as PostgreSQL's own programs do it.
+pub fn sync_volumes(data_dir: &Path) -> Result<()> {
+    let tablespaces =
+        fs::read_dir(data_dir.join("pg_tblspc")).into_iter().flatten().flatten().map(|entry| entry.path());
+    for directory in [data_dir.to_owned(), data_dir.join("pg_wal")].into_iter().chain(tablespaces) {
+        let open = File::open(&directory).map_err(EngineError::file("open", &directory))?;
+        // SAFETY: the descriptor is open.
+        if unsafe { libc::syncfs(open.as_raw_fd()) } != 0 {
+            return Err(EngineError::file("sync the volume of", &directory)(std::io::Error::last_os_error()));
+        }
+    }
+    Ok(())
 }

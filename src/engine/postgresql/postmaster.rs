@@ -60,6 +60,14 @@ impl Postmaster {
     }
 }
 
+/// Whether the lock file names a dead process that its parent has not reaped yet. PostgreSQL takes such a one for alive
+/// and refuses to start.
+pub fn is_unreaped(layout: &Layout) -> bool {
+    let lock = fs::read_to_string(layout.data_dir.join("postmaster.pid")).unwrap_or_default();
+    let pid = lock.lines().next().and_then(|line| line.trim().parse().ok());
+    pid.and_then(process_state).is_some_and(|state| matches!(state, 'Z' | 'X'))
+}
+
 /// The phase that the lock file tells of this postmaster; `None` while the file is not its own yet: a killed one leaves
 /// its last word behind.
 pub fn phase(layout: &Layout, pid: i32) -> Option<Phase> {

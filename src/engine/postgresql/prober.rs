@@ -9,7 +9,7 @@
 )]
 
 use super::core::Core;
-use super::error::Result;
+use super::error::{EngineError, Result};
 use super::session::Session;
 use crate::config::Postgresql;
 use crate::types::Trouble;
@@ -23,15 +23,25 @@ pub struct Prober {
     state: watch::Receiver<ProbeState>,
 }
 
-/// How one write ended: its SQLSTATE, where the server gave one, and the text of the error.
-type Written = std::result::Result<(), (Option<String>, String)>;
-
 #[derive(Clone, Debug)]
 struct ProbeState {
     /// When the present write began, while one is under way.
     under_way: Option<Instant>,
-    /// When the last one ended, and how.
-    last: Option<(Instant, Written)>,
+    last: Option<Ended>,
+}
+
+/// How a write ended, and when.
+#[derive(Clone, Debug)]
+struct Ended {
+    at: Instant,
+    failure: Option<Failure>,
+}
+
+/// Why a write failed: the server's SQLSTATE, where it sent one, and the text.
+#[derive(Clone, Debug)]
+struct Failure {
+    code: Option<String>,
+    error: String,
 }
 
 impl Prober {
@@ -51,8 +61,12 @@ impl Prober {
         }
         match &state.last {
             None => (false, None),
-            Some((_, Err((code, error)))) => (false, Some(trouble_of(code.as_deref(), error))),
-            Some((at, Ok(()))) => (at.elapsed() <= postgresql.probe_interval + postgresql.probe_timeout, None),
+            Some(Ended { failure: Some(failure), .. }) => {
+                (false, Some(trouble_of(failure.code.as_deref(), &failure.error)))
+            }
+            Some(Ended { at, failure: None }) => {
+                (at.elapsed() <= postgresql.probe_interval + postgresql.probe_timeout, None)
+            }
         }
     }
 }
@@ -68,10 +82,11 @@ async fn probe(core: Arc<Core>, sender: watch::Sender<ProbeState>) {
     loop {
         sender.send_modify(|state| state.under_way = Some(Instant::now()));
         let written = write(&core, &mut session).await;
-        let outcome = written.map_err(|error| (error.code().map(str::to_owned), error.to_string()));
-        let was_fine = matches!(sender.borrow().last, Some((_, Ok(()))));
-        let changed = was_fine != outcome.is_ok();
-        sender.send_replace(ProbeState { under_way: None, last: Some((Instant::now(), outcome)) });
+        let failure = |error: EngineError| Failure { code: error.code().map(str::to_owned), error: error.to_string() };
+        let last = Ended { at: Instant::now(), failure: written.err().map(failure) };
+        let was_fine = sender.borrow().last.as_ref().is_some_and(|last| last.failure.is_none());
+        let changed = was_fine != last.failure.is_none();
+        sender.send_replace(ProbeState { under_way: None, last: Some(last) });
         if changed {
             core.look.notify_one();
         }

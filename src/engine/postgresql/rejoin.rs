@@ -15,7 +15,7 @@ use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
-use super::layout::{remove_durably, write_durably};
+use super::layout::{remove_durably, sync_volumes, write_durably};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
@@ -238,6 +238,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
             core.layout.data_dir.as_os_str(),
             server.as_ref(),
             "--no-ensure-shutdown".as_ref(),
+            "--no-sync".as_ref(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
@@ -245,6 +246,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
     };
     end_recovery_alone(core).await?;
     let said = run.finish().await?;
+    core.on_disk(|core| sync_volumes(&core.layout.data_dir)).await?;
     tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system == source.system {
@@ -270,6 +272,9 @@ async fn end_recovery_alone(core: &Arc<Core>) -> Result<()> {
             core.layout.data_dir.as_os_str(),
             "-c".as_ref(),
             "archive_mode=off".as_ref(),
+            "-c".as_ref(),
+            // Its last checkpoint would remove the WAL before the fork, in which pg_rewind looks for the common one.
+            "wal_keep_size=1TB".as_ref(),
             "template1".as_ref(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],

@@ -9,7 +9,7 @@ use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::{Layout, remove_durably, write_durably};
-use super::postmaster::{Phase, phase};
+use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
 use super::{access, promote, settings};
 use crate::types::{Epoch, Position, Upstream};
@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 /// How long a standby's start is watched. It may well need longer to become consistent (its upstream is away): that
 /// is for the observer to see.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a dead postmaster's process may stand unreaped before the start is tried all the same.
+const REAPING_PATIENCE: Duration = Duration::from_secs(10);
 /// A log at rest larger than this makes room at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
 
@@ -35,14 +37,12 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
         return promote::promote(core, epoch).await;
     }
     may_start(core, "start").await?;
-    let control = Control::read(&core.layout, &core.user).await?;
-    if matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery) {
+    if is_anothers(core).await? {
         // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
         start_standby(core, None).await?;
         return promote::promote(core, epoch).await;
     }
     core.on_disk(|core| {
-        remove_durably(&core.layout.standby_signal())?;
         remove_durably(&core.layout.data_dir.join("recovery.signal"))?;
         settings::write_conninfo(&core.layout, &core.user, "", true)
     })
@@ -51,6 +51,15 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     let ended = launch(core).await?;
     await_ready(core, ended, None).await?;
     promote::prove(core, epoch).await
+}
+
+/// Whether the directory is a standby's, or a copy that has not run yet (its control file is still its source's).
+async fn is_anothers(core: &Arc<Core>) -> Result<bool> {
+    let control = Control::read(&core.layout, &core.user).await?;
+    let in_recovery = matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
+    let marked =
+        |core: &Core| core.layout.standby_signal().exists() || core.layout.data_dir.join("backup_label").exists();
+    Ok(in_recovery || core.on_disk(marked).await)
 }
 
 /// Starts the database in recovery. Done when it answers, or runs and is not consistent yet.
@@ -80,7 +89,7 @@ pub fn make_standby_in(core: &Core, layout: &Layout, conninfo: &str) -> Result<(
         .map_err(EngineError::file("verify the standby signal", layout.standby_signal()))
 }
 
-/// A server that runs out of recovery although a standby was asked for is killed: better down than writable.
+/// Errors where the running server is not in recovery.
 async fn must_be_standby(core: &Arc<Core>) -> Result<()> {
     let in_recovery = core.session().await?.place().await?.in_recovery;
     if in_recovery {
@@ -116,6 +125,13 @@ struct Launched {
 }
 
 async fn launch(core: &Arc<Core>) -> Result<Launched> {
+    // An adopted postmaster that was killed is the init process's to reap, in its own time.
+    let reaped = async {
+        while core.on_disk(|core| is_unreaped(&core.layout)).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(REAPING_PATIENCE, reaped).await;
     let (command, log_from) = core.on_disk(command).await?;
     let program = core.layout.program("postgres");
     let mut child =

@@ -1,0 +1,139 @@
+//! Configurations of simulated clusters: profile `lan`, built as values. No file is read.
+
+use regent::config::{
+    Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
+    Profile, RaftTiming, Role, Security, Service, Watchdog,
+};
+use regent::types::{AgentKind, AgentName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn name(text: &str) -> AgentName {
+    text.parse().expect("names here are constants and valid")
+}
+
+/// `databases` database hosts db1, db2, ... and `witnesses` witnesses w1, w2, ..., with a shared disk and one power
+/// device each.
+pub fn config(databases: u8, witnesses: u8) -> Config {
+    let all = (1..=databases).map(|i| (format!("db{i}"), Role::Database));
+    let all = all.chain((1..=witnesses).map(|i| (format!("w{i}"), Role::Witness)));
+    let nodes = all.zip(11u8..).map(|((name, role), i)| {
+        let node = Node {
+            role,
+            primary: [10, 0, 1, i].into(),
+            secondary: [10, 0, 2, i].into(),
+            grpc_port: 7420,
+            heartbeat_port: 7421,
+            priority: 100 + u32::from(name == "db1"),
+            location: None,
+            disk: true,
+        };
+        (name.parse().expect("names here are constants and valid"), node)
+    });
+    Config {
+        cluster: "sim".to_owned(),
+        node: "db1".parse().expect("a constant, valid name"),
+        data_dir: "/nowhere".into(),
+        run_dir: "/nowhere".into(),
+        profile: Profile::Lan,
+        boot_id_file: "/nowhere".into(),
+        security: Security { heartbeat_keys: vec![], tls: None, insecure: true },
+        nodes: nodes.collect(),
+        disk: Some(Disk { path: "/nowhere".into() }),
+        detector: Detector {
+            interval: ms(200),
+            phi_threshold: 8.0,
+            acceptable_pause: ms(1000),
+            window: 200,
+            min_deviation: ms(40),
+            rise: 3,
+            startup_grace: ms(10_000),
+        },
+        raft: RaftTiming { heartbeat: ms(100), election_min: ms(500), election_max: ms(1000), slow_write: ms(300) },
+        lease: LeaseTiming {
+            ttl: ms(8000),
+            renew: ms(500),
+            drift_permille: 10,
+            grace: ms(2000),
+            stop_immediate: ms(1000),
+            stop_kill: ms(1000),
+        },
+        watchdog: None,
+        fencing: fencing(),
+        failover: Failover {
+            max_failovers_per_hour: 4,
+            quarantine: ms(60_000),
+            max_lag: 16 << 20,
+            install: ms(30_000),
+        },
+        services: BTreeMap::from([("orders".parse().expect("a constant, valid name"), service())]),
+        hash: 1,
+    }
+}
+
+fn agent(kind: AgentKind, everywhere: bool) -> Agent {
+    Agent {
+        kind,
+        command: "none".into(),
+        options: BTreeMap::new(),
+        node: BTreeMap::new(),
+        isolates: false,
+        everywhere,
+        timeout: ms(3000),
+        tries: 2,
+        monitor: Duration::ZERO,
+    }
+}
+
+fn fencing() -> Fencing {
+    Fencing {
+        assist: vec![name("firewall")],
+        levels: vec![vec![name("ipmi")], vec![name("pdu")]],
+        agents: BTreeMap::from([
+            (name("ipmi"), agent(AgentKind::Power, false)),
+            (name("pdu"), agent(AgentKind::Power, false)),
+            (name("firewall"), agent(AgentKind::Network, true)),
+        ]),
+        on_lapsed: OnLapsed::Fence,
+        power_on: PowerOn::Auto,
+        lease_without_watchdog: false,
+        lease_on_virtual_machine: false,
+        retry: ms(5000),
+        retry_max: ms(60_000),
+    }
+}
+
+fn service() -> Service {
+    Service {
+        postgresql: Postgresql {
+            data_dir: "/nowhere".into(),
+            bin_dir: "/nowhere".into(),
+            port: 5432,
+            os_user: "postgres".to_owned(),
+            superuser: "postgres".to_owned(),
+            replication_user: "regent".to_owned(),
+            replication_password_file: None,
+            hba: vec![],
+            parameters: BTreeMap::new(),
+            probe_interval: ms(1000),
+            probe_timeout: ms(3000),
+        },
+        on_crash: OnCrash::Restart,
+        max_restarts: 3,
+        stop_fast: ms(60_000),
+        stop_immediate: ms(10_000),
+        stop_kill: ms(5000),
+        bootstrap_initdb: true,
+    }
+}
+
+/// A watchdog on every host, and the lease as the second level.
+pub fn with_watchdog(mut config: Config) -> Config {
+    config.watchdog = Some(Watchdog { device: "/nowhere".into(), timeout: ms(5000) });
+    config.fencing.levels = vec![vec![name("ipmi")], vec![name("lease")]];
+    config
+}
