@@ -252,8 +252,7 @@ impl World {
                 w.apply_on(host);
             }
             if w.hosts[host].life == life {
-                let state = confirmed.then(|| w.hosts[host].state.clone());
-                w.give(host, Event::QuorumRead { id, state });
+                w.give(host, Event::QuorumRead { id, confirmed });
             }
         });
     }
