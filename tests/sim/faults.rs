@@ -213,16 +213,7 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         }
         Kind::DatabaseHangs => {
             w.fault("database hangs", what);
-            let now = w.now;
-            if let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) {
-                db.hung_since = Some(now);
-                let postmaster = db.postmaster;
-                w.after(lasts, move |w| {
-                    if w.db(host).postmaster == postmaster {
-                        w.db(host).hung_since = None;
-                    }
-                });
-            }
+            hang(w, host, lasts);
         }
         Kind::Loss => {
             w.fault("loss", what);
@@ -249,6 +240,19 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
             w.transfer(host);
         }
     }
+}
+
+/// The postmaster of this host, if one runs, stands still for so long.
+fn hang(w: &mut World, host: usize, lasts: u64) {
+    let now = w.now;
+    let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) else { return };
+    db.hung_since = Some(now);
+    let postmaster = db.postmaster;
+    w.after(lasts, move |w| {
+        if w.db(host).postmaster == postmaster {
+            w.db(host).hung_since = None;
+        }
+    });
 }
 
 fn restart(w: &mut World, rng: &mut StdRng, kind: Kind, host: usize, what: String) {
