@@ -201,7 +201,7 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
             w.fault("disk hangs", what);
             w.net.disk_hangs[host] = true;
             let report = |usable| regent::node::Event::Channel { channel: "disk".parse().expect("a constant"), usable };
-            w.to_node(500 * MS, host, report(Err("the disk hangs".to_owned())));
+            w.give_later(500 * MS, host, report(Err("the disk hangs".to_owned())));
             w.after(lasts.max(S), move |w| {
                 w.net.disk_hangs[host] = false;
                 w.give(host, report(Ok(())));
@@ -319,7 +319,7 @@ fn operator(w: &mut World, kind: Kind, lasts: u64) {
     }
     w.fault("pause", format!("of {service}"));
     w.propose(leader, id, Command::Pause { service: service.clone(), who });
-    w.after(lasts, |w| resume(w));
+    w.after(lasts, resume);
 }
 
 fn resume(w: &mut World) {
