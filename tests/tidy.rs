@@ -142,8 +142,11 @@ fn is_test_file(file: &Path) -> bool {
 
 /// The lines of code before the inline tests, numbered from one.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-    numbered.take_while(|(_, line)| line.trim() != "#[cfg(test)]").filter(|(_, line)| !is_comment(line))
+    // `#[cfg(test)] mod a_test;` names another file: the code goes on after it.
+    let next = text.lines().skip(1).chain([""]);
+    let tests_begin = |(line, next): &(&str, &str)| line.trim() == "#[cfg(test)]" && next.trim_end().ends_with('{');
+    let code = text.lines().zip(next).take_while(move |pair| !tests_begin(pair));
+    code.enumerate().map(|(index, (line, _))| (index + 1, line)).filter(|(_, line)| !is_comment(line))
 }
 
 fn report(rule: &str, found: &[String]) {

@@ -220,7 +220,7 @@ impl World {
         self.serve_clients();
         self.watch_watchdogs();
         self.note_impairment();
-        if self.now / (10 * MS) % 2 == 0 {
+        if (self.now / (10 * MS)).is_multiple_of(2) {
             self.log_tick();
         }
         self.after(10 * MS, World::tick);
@@ -295,7 +295,7 @@ impl World {
     }
 
     /// Gives the daemon of this host an event later, if it is still the same daemon.
-    pub fn to_node(&mut self, delay: u64, host: usize, event: Event) {
+    pub fn give_later(&mut self, delay: u64, host: usize, event: Event) {
         let life = self.hosts[host].life;
         self.after(delay, move |w| {
             if w.hosts[host].life == life {
@@ -355,7 +355,7 @@ impl World {
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
             Effect::ArmWatchdog => {
                 self.feed(host);
-                self.to_node(MS, host, Event::Watchdog { armed: true });
+                self.give_later(MS, host, Event::Watchdog { armed: true });
             }
             Effect::FeedWatchdog => self.feed(host),
             Effect::DisarmWatchdog => self.hosts[host].watchdog_at = None,

@@ -201,7 +201,7 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
             w.fault("disk hangs", what);
             w.net.disk_hangs[host] = true;
             let report = |usable| regent::node::Event::Channel { channel: "disk".parse().expect("a constant"), usable };
-            w.to_node(500 * MS, host, report(Err("the disk hangs".to_owned())));
+            w.give_later(500 * MS, host, report(Err("the disk hangs".to_owned())));
             w.after(lasts.max(S), move |w| {
                 w.net.disk_hangs[host] = false;
                 w.give(host, report(Ok(())));
@@ -213,16 +213,7 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         }
         Kind::DatabaseHangs => {
             w.fault("database hangs", what);
-            let now = w.now;
-            if let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) {
-                db.hung_since = Some(now);
-                let postmaster = db.postmaster;
-                w.after(lasts, move |w| {
-                    if w.db(host).postmaster == postmaster {
-                        w.db(host).hung_since = None;
-                    }
-                });
-            }
+            hang(w, host, lasts);
         }
         Kind::Loss => {
             w.fault("loss", what);
@@ -249,6 +240,19 @@ fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
             w.transfer(host);
         }
     }
+}
+
+/// The postmaster of this host, if one runs, stands still for so long.
+fn hang(w: &mut World, host: usize, lasts: u64) {
+    let now = w.now;
+    let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) else { return };
+    db.hung_since = Some(now);
+    let postmaster = db.postmaster;
+    w.after(lasts, move |w| {
+        if w.db(host).postmaster == postmaster {
+            w.db(host).hung_since = None;
+        }
+    });
 }
 
 fn restart(w: &mut World, rng: &mut StdRng, kind: Kind, host: usize, what: String) {
@@ -315,7 +319,7 @@ fn operator(w: &mut World, kind: Kind, lasts: u64) {
     }
     w.fault("pause", format!("of {service}"));
     w.propose(leader, id, Command::Pause { service: service.clone(), who });
-    w.after(lasts, |w| resume(w));
+    w.after(lasts, resume);
 }
 
 fn resume(w: &mut World) {

@@ -58,6 +58,6 @@ impl World {
 
     fn agent_ends(&mut self, by: usize, key: RunKey, outcome: AgentOutcome, took: u64) {
         let run = AgentRun { outcome, tries: 1, took: Duration::from_nanos(took), output: String::new() };
-        self.to_node(took.max(MS).min(60 * S), by, Event::AgentEnded { key, run });
+        self.give_later(took.clamp(MS, 60 * S), by, Event::AgentEnded { key, run });
     }
 }

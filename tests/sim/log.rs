@@ -105,7 +105,7 @@ impl World {
         let name = self.hosts[leader].name.clone();
         let i_lead = host == leader;
         let delay = self.rng.random_range(MS..6 * MS);
-        self.to_node(delay, host, Event::Leadership { term: Term(term), leader: Some(name), i_lead });
+        self.give_later(delay, host, Event::Leadership { term: Term(term), leader: Some(name), i_lead });
     }
 
     fn elect_in_time(&mut self) {

@@ -8,8 +8,11 @@ use regent::ledger::Command;
 /// A story fails with a sentence.
 type Told = Result<String, String>;
 
+/// Plays one story; with `true` it prints its trace.
+type Story = fn(bool) -> Told;
+
 /// Every story, by name.
-pub const STORIES: &[(&str, fn(bool) -> Told)] = &[
+pub const STORIES: &[(&str, Story)] = &[
     ("bootstrap_by_initdb_from_empty_directories", bootstrap),
     ("whoever_dies_while_it_makes_the_database_does_not_block_the_service", dies_in_initdb),
     ("a_power_cut_of_the_primary_ends_in_a_failover", power_cut),

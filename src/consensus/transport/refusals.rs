@@ -1,5 +1,7 @@
 //! Who was refused and why: bounded, counted, for `status`.
 
+#![expect(clippy::disallowed_methods, reason = "how long ago somebody was refused: for status alone")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;

@@ -3,6 +3,11 @@
 //! It runs on a connection and a task of its own: a commit that hangs in a stalled volume cannot be cancelled, and
 //! must neither hold up the observer nor be joined by more of its kind.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long one write is under way while this host runs: a sleep of the host is not the disk's fault"
+)]
+
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
