@@ -3,6 +3,7 @@
 use super::{Common, Exit, config};
 use crate::daemon;
 use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
@@ -10,6 +11,7 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = Arc::new(config::load(common)?);
     let filter = EnvFilter::try_from_env("REGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    hear_signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -19,4 +21,9 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
     runtime.shutdown_background();
     ended.map(|()| Exit::Done).context("the daemon cannot run")
+}
+
+/// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.
+fn hear_signals() -> anyhow::Result<()> {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().context("signals cannot be unblocked")
 }

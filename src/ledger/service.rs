@@ -66,6 +66,9 @@ impl State {
         timeline: Timeline,
     ) -> Result<Event, Refusal> {
         let record = self.held(&service, epoch, &node, incarnation)?;
+        if record.phase == (Phase::Promoting { timeline }) {
+            return Ok(Event::Noted);
+        }
         if record.phase != Phase::Appointed {
             return Err(Refusal::NotAllowed { why: format!("epoch {epoch} of {service} is past its appointment") });
         }

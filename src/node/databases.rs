@@ -57,6 +57,12 @@ impl Node {
             }
             Step::Db(action) => self.start_action(name, action),
             Step::StopNow(ladder, why) => self.stop_now(name, ladder, why),
+            Step::StopToRejoin(ladder, why) => {
+                if let Some(local) = self.databases.get_mut(name) {
+                    local.distrusted = true;
+                }
+                self.stop_now(name, ladder, why);
+            }
             Step::Tombstone(epoch) => self.write_tombstone(name, epoch),
             Step::Release { epoch, position, why } => {
                 let Some(incarnation) = self.incarnation else { return };
@@ -188,7 +194,7 @@ impl Node {
                     DbDone::Writable { position } => local.first_write = Some(position),
                     DbDone::Stopped { clean, position } => local.stopped_at = position.filter(|_| clean),
                     DbDone::Rejoined { how, kept } => {
-                        local.rejoined = epoch;
+                        local.distrusted = false;
                         self.report_rejoined(name, how, kept);
                     }
                 }

@@ -108,7 +108,7 @@ pub fn switchover_objections(input: &Input, name: &ServiceName, to: &NodeName) -
     }
     let Some(record) = input.state.nodes.get(to) else { return vec![format!("{to} has not joined")] };
     if !input.is_living(to) {
-        why.push(format!("{to} is dead or suspected"));
+        why.push(format!("{to} is not living: it is declared dead, or suspected"));
     }
     if input.state.is_fenced(to, &record.boot) || input.state.off_may_land(to) {
         why.push(format!("{to} is fenced"));

@@ -33,8 +33,8 @@ pub struct Local {
     pub stopped_at: Option<Position>,
     /// A checkpoint was written for the move of this epoch.
     pub checkpointed: Option<Epoch>,
-    /// The directory was made a standby's for this epoch.
-    pub rejoined: Option<Epoch>,
+    /// The directory cannot follow as it is.
+    pub distrusted: bool,
     /// Since when a running standby gets nothing from the upstream that it should follow.
     pub idle_since: Option<Instant>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
@@ -65,7 +65,7 @@ impl Default for Local {
             restarts_in: Epoch(0),
             stopped_at: None,
             checkpointed: None,
-            rejoined: None,
+            distrusted: false,
             idle_since: None,
             sealed: None,
             retry_at: None,
@@ -106,6 +106,8 @@ pub enum Step {
     Db(DbAction),
     /// Stop now, whatever runs.
     StopNow(StopLadder, String),
+    /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
+    StopToRejoin(StopLadder, String),
     /// Write durably that this node never writes under the epoch again.
     Tombstone(Epoch),
     /// Bring the final word to the ledger.
@@ -365,7 +367,8 @@ fn follow(input: &Input) -> Step {
     }
     match seen.state {
         DbState::Absent | DbState::Unstartable => Step::Db(DbAction::Rejoin { upstream }),
-        DbState::Stopped if input.local.rejoined == Some(s.epoch) => {
+        // A standby that was merely stopped starts as it is; whether it can follow shows when it tries.
+        DbState::Stopped if seen.starts_in_recovery && !input.local.distrusted => {
             Step::Db(DbAction::StartStandby { upstream: Some(upstream) })
         }
         DbState::Stopped => Step::Db(DbAction::Rejoin { upstream }),
@@ -380,14 +383,14 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
     let started = s.history.last().map_or(Timeline(0), |e| e.start.timeline);
     let foreign = seen.position.timeline != started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at;
     if foreign {
-        return Step::StopNow(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
+        return Step::StopToRejoin(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
     }
     if seen.follows.as_ref() != Some(&upstream.node) || input.local.sealed.is_some_and(|e| e < s.epoch) {
         return Step::Db(DbAction::Follow { upstream });
     }
     let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
     if stuck {
-        return Step::StopNow(input.planned_ladder(), "it gets no WAL from its upstream: rejoining".to_owned());
+        return Step::StopToRejoin(input.planned_ladder(), "it gets no WAL from its upstream: rejoining".to_owned());
     }
     Step::Wait(format!("standby of {}", upstream.node))
 }

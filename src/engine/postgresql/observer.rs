@@ -129,6 +129,7 @@ impl Memory {
                 position,
                 history: history_of(&core.layout.data_dir, position.timeline),
                 clean: control.is_clean(),
+                starts_in_recovery: core.layout.standby_signal().exists(),
                 ..Observation::unclear()
             }
         })
