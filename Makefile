@@ -9,8 +9,10 @@ PREFIX ?= /usr
 DESTDIR ?=
 # How often `make lab` runs every scenario.
 N ?= 1
+# How many seeds `make sim` runs.
+SEEDS ?= 300
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
-LAB_SHORT ?= world
+LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
@@ -43,8 +45,8 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 	$(CARGO) build --bins
 	target/debug/regent demo
 
-sim: prepare ## the seeded simulation, many seeds
-	REGENT_SIM=many $(CARGO) test --test sim -- --nocapture
+sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
+	$(CARGO) test --test sim -- --seeds $(SEEDS)
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

@@ -2,7 +2,6 @@
 //! writing of small files only; what they mean is the node's.
 
 use crate::action::guard;
-use crate::clock;
 use crate::config::Config;
 use crate::ledger::Machine;
 use crate::node::Start;
@@ -106,11 +105,8 @@ pub fn lease_path(config: &Config, service: &ServiceName) -> PathBuf {
     config.run_dir.join(service.as_str()).join("lease")
 }
 
-/// The lease that an earlier daemon of this boot kept. One that reaches further than a ttl was held open by a pause: it
-/// says that the database may run, not until when, so it counts as ended.
+/// The lease that an earlier daemon of this boot kept. A pause holds it open: then it reaches further than any lease.
 fn kept_lease(config: &Config, service: &ServiceName, boot: &Boot) -> Option<(crate::types::Epoch, Instant)> {
     let lease = guard::read_lease(&lease_path(config, service)).ok()?;
-    let now = clock::now();
-    let end = if lease.end > now + config.lease.ttl { now } else { lease.end };
-    (lease.boot == *boot && !lease.released).then_some((lease.epoch, end))
+    (lease.boot == *boot && !lease.released).then_some((lease.epoch, lease.end))
 }

@@ -44,7 +44,8 @@ impl Node {
         if self.state.settings.is_some() && self.incarnation.is_none_or(|mine| own.is_some_and(|own| own >= mine)) {
             return true;
         }
-        self.kept_until(name).is_some_and(|until| until <= self.now + self.stop_time())
+        let held_open = self.databases.get(name).is_some_and(|l| l.held_open && self.state.settings.is_none());
+        !held_open && self.kept_until(name).is_some_and(|until| until <= self.now + self.stop_time())
     }
 
     fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {

@@ -10,11 +10,16 @@ use crate::types::{DbState, Epoch, Instant, ServiceName};
 use std::collections::BTreeMap;
 
 /// The local database as a starting daemon knows it.
-pub(super) fn local(config: &Config, start: &Start, name: &ServiceName) -> Local {
+pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Instant) -> Local {
     let tombstone = start.tombstones.get(name);
     let kept = start.kept.get(name);
+    // One that reaches further than a ttl was held open by a pause: it says that the database may run while the pause
+    // lasts, not until when, so as a lease it counts as ended.
+    let held_open = kept.is_some_and(|(_, until)| *until > now + config.lease.ttl);
+    let until = |until: Instant| if held_open { now } else { until };
     Local {
-        lease: kept.map(|(epoch, until)| lease::Holder::adopt(*epoch, config.lease.renew, *until)),
+        lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
+        held_open,
         started_as_primary: kept.is_some(),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
         released: tombstone.copied(),

@@ -120,7 +120,7 @@ impl Node {
             .services
             .keys()
             .filter(|_| keeps_databases)
-            .map(|name| (name.clone(), joining::local(&config, &start, name)))
+            .map(|name| (name.clone(), joining::local(&config, &start, name, now)))
             .collect();
         Node {
             timing: Timing::new(&config, detection),

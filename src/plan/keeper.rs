@@ -18,6 +18,10 @@ pub struct Local {
     /// The action under way, and since when.
     pub running: Option<(DbAction, Instant)>,
     pub lease: Option<lease::Holder>,
+    /// An earlier daemon of this boot left the lease held open by a pause. Whether the pause still stands, the ledger
+    /// says; until it is known nothing is stopped: a pause bars `lease`, and so does a resume that this holder has not
+    /// answered (H1.6).
+    pub held_open: bool,
     /// Epochs up to this one are over for this node, durably.
     pub tombstone: Epoch,
     /// Written durably right now.
@@ -57,6 +61,7 @@ impl Default for Local {
             seen: Observation::unclear(),
             running: None,
             lease: None,
+            held_open: false,
             tombstone: Epoch(0),
             writing_tombstone: None,
             released: None,
@@ -174,7 +179,7 @@ impl Input<'_> {
         let Some(lease) = self.local.lease.as_ref().filter(|_| self.me.incarnation.is_none()) else { return false };
         let valid = lease.is_valid(self.now + self.stop_time());
         match self.service() {
-            None => valid,
+            None => valid || self.local.held_open,
             Some(s) => {
                 let held = s.holder.as_ref().is_some_and(|h| &h.node == self.me.node && &h.boot == self.me.boot);
                 let paused = s.paused && lease.until().is_some();
