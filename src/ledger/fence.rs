@@ -486,6 +486,7 @@ impl State {
         let f = self.fence_mut(fence)?;
         f.state = FenceState::Lifting;
         f.confirmed = None;
+        end_wait(f);
         // Power is given back once an incident, where the policy or the operator wants it.
         f.powered_on |= !power_on;
         let incident = f.incident;
@@ -512,6 +513,7 @@ impl State {
         let Some(f) = self.fences.get_mut(&fence) else { return };
         f.state = FenceState::Void;
         f.confirmed = None;
+        end_wait(f);
         let incident = f.incident;
         self.record(incident, m, Happening::FenceVoid { fence, why: why.to_owned() });
     }
@@ -537,4 +539,14 @@ fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) ->
         let same_level = new.action == AgentAction::On || (o.level == level && o.round == round);
         o.agent == new.agent && o.action == new.action && same_level
     })
+}
+
+/// Nobody waits for the lease any more. The wait does nothing by itself, so that it cannot act late: an order of it left
+/// running would bar the node for ever.
+fn end_wait(f: &mut Fence) {
+    let output = "the fence is not needed any more".to_owned();
+    let run = AgentRun { outcome: AgentOutcome::NotRun, tries: 0, took: std::time::Duration::ZERO, output };
+    for order in f.orders.iter_mut().filter(|o| o.agent.as_str() == LEASE && o.is_running()) {
+        order.state = OrderState::Done { run: run.clone() };
+    }
 }

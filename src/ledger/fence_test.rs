@@ -188,6 +188,18 @@ fn a_success_against_a_former_boot_confirms_nothing() {
 }
 
 #[test]
+fn a_wait_for_the_lease_ends_with_its_fence() {
+    let mut world = World::new();
+    world.done(open_fence("db2", 1));
+    world.done(order("ipmi", OFF, Some(0)));
+    world.done(ended(0, AgentOutcome::TimedOut));
+    world.done(next_level(0));
+    world.done(order("lease", OFF, Some(1)));
+    world.done(join("db2", 2, &[]));
+    assert!(!world.state.off_may_land(&node("db2")), "a wait that does nothing bars the node for ever");
+}
+
+#[test]
 fn a_former_boot_is_not_fenced_again() {
     let mut world = World::new();
     world.done(join("db2", 2, &[]));
