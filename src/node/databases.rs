@@ -163,6 +163,12 @@ impl Node {
         if seen.state == DbState::Primary {
             local.stopped_at = None;
         }
+        // A standby with a backlog is not given up while it gets on with it.
+        if seen.replayed > local.seen.replayed
+            && let Some((_, since)) = &mut local.install_since
+        {
+            *since = now;
+        }
         local.seen = seen;
     }
 
