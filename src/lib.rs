@@ -44,3 +44,5 @@ pub mod api;
 pub mod daemon;
 
 pub mod cli;
+
+pub mod known_bugs;

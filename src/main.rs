@@ -1,5 +1,16 @@
 //! The command line, nothing else.
 
 fn main() -> std::process::ExitCode {
+    #[cfg(feature = "known-bugs")]
+    choose_bug();
     regent::cli::main()
+}
+
+/// A build that has bugs on purpose is told which one by its environment.
+#[cfg(feature = "known-bugs")]
+fn choose_bug() {
+    use regent::known_bugs::{ALL, choose};
+    let Ok(wanted) = std::env::var("REGENT_KNOWN_BUG") else { return };
+    let bug = ALL.iter().find(|(name, _)| *name == wanted).map(|(_, bug)| *bug);
+    choose(Some(bug.unwrap_or_else(|| panic!("REGENT_KNOWN_BUG={wanted}: there is no such bug"))));
 }

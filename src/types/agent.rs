@@ -86,3 +86,10 @@ pub struct AgentRun {
     /// The last lines of standard output and standard error, passwords removed.
     pub output: String,
 }
+
+impl AgentRun {
+    /// A success that never was: only `known_bugs` makes one.
+    pub fn pretended() -> Self {
+        AgentRun { outcome: AgentOutcome::Succeeded, tries: 0, took: Duration::ZERO, output: "not run".to_owned() }
+    }
+}

@@ -119,9 +119,10 @@ impl<'w> Cluster<'w> {
         fs::write(&key, format!("{}\n", "5a".repeat(32)))?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         let (units, probers) = (self.units.clone(), self.plan.probers && name.starts_with("db"));
+        let bug = self.plan.bug;
         let tables_are_there = Mutex::new(false);
         host.set_on_boot(Arc::new(move |host| {
-            start_daemon(host, &units)?;
+            start_daemon(host, &units, bug)?;
             // At the first boot there is nothing to probe yet; `start` does it when the tables are there.
             let first = !std::mem::replace(&mut *tables_are_there.lock().unwrap(), true);
             if probers && !first { start_prober(host, &units) } else { Ok(()) }
@@ -179,7 +180,7 @@ impl<'w> Cluster<'w> {
     }
 
     pub fn start_daemon(&self, node: &str) -> Result<()> {
-        start_daemon(self.host(node)?, &self.units)
+        start_daemon(self.host(node)?, &self.units, self.plan.bug)
     }
 
     /// The process of a node's daemon, as the lab numbers it.
@@ -201,8 +202,8 @@ impl<'w> Cluster<'w> {
 
     /// What a scenario needs to kill and start a daemon from the moment of a fence, on another thread.
     pub fn daemon_switch(&self, node: &str) -> Result<impl Fn(bool) -> Result<()> + Send + use<>> {
-        let (host, units) = (self.host(node)?.clone(), self.units.clone());
-        Ok(move |on| if on { start_daemon(&host, &units) } else { kill_daemon(&host.name, &units) })
+        let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
+        Ok(move |on| if on { start_daemon(&host, &units, bug) } else { kill_daemon(&host.name, &units) })
     }
 
     /// SIGTERM, and waits for the end.
@@ -361,9 +362,10 @@ impl<'w> Cluster<'w> {
     }
 }
 
-fn start_daemon(host: &Host, units: &Units) -> Result<()> {
+fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
     let mut command = Command::new(REGENT);
     command.args(["run", "--config", CONFIG]);
+    command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
     keep(host, "regent", host.start(command, "regent")?, units)
 }
 

@@ -32,6 +32,8 @@ pub struct Plan {
     pub failover: &'static str,
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
+    /// A mistake that every daemon makes on purpose: `known_bugs`.
+    pub bug: Option<&'static str>,
 }
 
 impl Default for Plan {
@@ -46,6 +48,7 @@ impl Default for Plan {
             power_on: "auto",
             failover: "",
             probers: true,
+            bug: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Every scenario, by name. `world_*` test the lab itself and need no regent; the others are numbered as in the list of
 //! what regent must survive.
 
+#[cfg(feature = "known-bugs")]
+mod broken;
 mod cuts;
 mod freezes;
 mod local;
@@ -27,5 +29,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(local::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
+    #[cfg(feature = "known-bugs")]
+    all.extend(broken::SCENARIOS);
     all
 }
