@@ -60,9 +60,10 @@ lab-self-test: prepare ## the lab must see two writers where the fence is disabl
 	@scripts/needs-root "make lab-self-test"
 	$(CARGO) test --features known-bugs --test lab -- without_a_fence
 
-bench-failover: prepare ## measure failover and switchover times in the lab (root; minutes)
+bench-failover: prepare ## measure failover and switchover times of the release build in the lab (root; minutes)
 	@scripts/needs-root "make bench-failover"
-	$(CARGO) test --test bench_failover
+	$(CARGO) build --release --bins
+	REGENT_UNDER_TEST=$(CURDIR)/target/release/regent $(CARGO) test --test bench_failover
 
 bench-quorum: prepare ## measure commits, quorum reads and leader changes over loopback (a minute)
 	$(CARGO) test --test bench_quorum

@@ -1,9 +1,19 @@
 //! The command line, nothing else.
 
 fn main() -> std::process::ExitCode {
+    abort_on_panic();
     #[cfg(feature = "known-bugs")]
     choose_bug();
     regent::cli::main()
+}
+
+/// A broken invariant ends the process, whichever thread finds it: the guard and the watchdog are part of the design.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// A build that has bugs on purpose is told which one by its environment.

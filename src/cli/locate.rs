@@ -51,7 +51,8 @@ pub fn socket(common: &Common) -> anyhow::Result<PathBuf> {
 fn run_dir(table: &toml::Table, host: &str) -> PathBuf {
     let node = table.get("node").and_then(|n| n.as_str()).unwrap_or(host);
     let own = table.get("nodes").and_then(|nodes| nodes.get(node)).and_then(|own| own.get("run_dir"));
-    own.or_else(|| table.get("run_dir")).and_then(|dir| dir.as_str()).unwrap_or(RUN_DIR_DEFAULT).into()
+    let written = own.or_else(|| table.get("run_dir")).and_then(|dir| dir.as_str());
+    written.unwrap_or(RUN_DIR_DEFAULT).replace("{node}", node).into()
 }
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ mod tests {
         assert_eq!(find("cluster = 'a'"), "/run/regent");
         assert_eq!(find("run_dir = '/run/a'"), "/run/a");
         assert_eq!(find("run_dir = '/run/a'\n[nodes.db1]\nrun_dir = '/run/b'"), "/run/b");
+        assert_eq!(find("run_dir = '/run/{node}'"), "/run/db1");
         assert_eq!(find("run_dir = '/run/a'\nnode = 'db2'\n[nodes.db1]\nrun_dir = '/run/b'"), "/run/a");
     }
 }

@@ -5,23 +5,40 @@ use crate::daemon;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What is logged where `REGENT_LOG` says nothing else.
+const LOGGED: &str = "info,openraft=error";
 
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = Arc::new(config::load(common)?);
-    let filter = EnvFilter::try_from_env("REGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    write_log()?;
     hear_signals()?;
     stay_in_memory();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the runtime cannot be started")?;
+    // One thread for all that waits: a loop that hangs takes the heartbeats, the lease and the log with it, so that the
+    // others see a dead node and not a half-dead one; and an idle daemon wakes one thread, not three. What blocks (the
+    // log's writes, the shared disk, a database's files) has threads of its own.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
     let ended = runtime.block_on(daemon::run(config));
     // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
     runtime.shutdown_background();
     ended.map(|()| Exit::Done).context("the daemon cannot run")
+}
+
+/// To standard error, which systemd keeps. `REGENT_LOG` has the form `level,module=level,…`.
+fn write_log() -> anyhow::Result<()> {
+    let wanted = std::env::var("REGENT_LOG").unwrap_or_else(|_| LOGGED.to_owned());
+    let targets: Targets = wanted.parse().with_context(|| {
+        format!(
+            "REGENT_LOG={wanted}: expected level,module=level,… with the levels off, error, warn, info, debug and trace"
+        )
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(targets).init();
+    Ok(())
 }
 
 /// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.

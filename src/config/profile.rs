@@ -116,7 +116,7 @@ fn fast() -> Preset {
 fn lan() -> Preset {
     Preset {
         detector: detector(ms(200), s(1), ms(40), s(10)),
-        raft: RaftTiming { heartbeat: ms(100), election_min: ms(500), election_max: s(1), slow_write: ms(300) },
+        raft: RaftTiming { heartbeat: ms(200), election_min: ms(600), election_max: s(1), slow_write: ms(300) },
         lease: LeaseTiming {
             ttl: s(8),
             renew: ms(500),

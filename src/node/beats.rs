@@ -4,7 +4,7 @@ use super::{Effect, Node, Watchdog};
 use crate::channel::replay::Freshness;
 use crate::plan::Row;
 use crate::types::{
-    ChannelName, DbState, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, ServiceHealth, Sight,
+    ChannelName, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, ServiceHealth,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -34,15 +34,20 @@ impl Beats {
     }
 }
 
-/// What in a body is worth a heartbeat of its own when it changes: sights and final words.
-fn is_news(before: &HeartbeatBody, after: &HeartbeatBody) -> bool {
-    let sights = |body: &HeartbeatBody| -> BTreeMap<NodeName, (bool, BTreeMap<ChannelName, Sight>)> {
-        body.views.iter().map(|(n, v)| (n.clone(), (v.database_alive, v.channels.clone()))).collect()
+/// What is worth a heartbeat of its own when it changes: sights, final words, and what a database is, so that an
+/// operator who sees it on its own host is not told otherwise by the leader.
+fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
+    let sights = |a: &PeerView, b: &PeerView| a.database_alive == b.database_alive && a.channels == b.channels;
+    let words = |a: &ServiceHealth, b: &ServiceHealth| {
+        (a.state, a.released, a.holds, &a.streams_from) == (b.state, b.released, b.holds, &b.streams_from)
     };
-    let words = |body: &HeartbeatBody| -> Vec<_> {
-        body.health.services.values().map(|h| (h.state == DbState::Primary, h.released, h.holds)).collect()
-    };
-    sights(before) != sights(after) || words(before) != words(after) || before.goodbye != after.goodbye
+    !is_alike(&said.views, &row.views, sights)
+        || !is_alike(&said.health.services, &row.health.services, words)
+        || said.goodbye != goodbye
+}
+
+fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(&V, &V) -> bool) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((m, v), (n, w))| m == n && is_same(v, w))
 }
 
 impl Node {
@@ -125,17 +130,17 @@ impl Node {
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
         let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
+        let due = self.now >= self.beats.next;
+        let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, row, self.beats.goodbye));
+        if !due && !news {
+            return;
+        }
         let body = HeartbeatBody {
             views: row.views.clone(),
             health: row.health.clone(),
             heard: self.replay.newest(),
             goodbye: self.beats.goodbye,
         };
-        let due = self.now >= self.beats.next;
-        let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, &body));
-        if !due && !news {
-            return;
-        }
         if due {
             let interval = self.config.detector.interval;
             let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
@@ -156,5 +161,40 @@ impl Node {
 
     pub(super) fn say_goodbye(&mut self, back_within: Duration) {
         self.beats.goodbye = Some(Goodbye { back_within });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DbState, Incarnation, Position};
+
+    fn row(state: DbState, upstream: Option<&str>) -> Row {
+        let health = ServiceHealth {
+            state,
+            holds: None,
+            timeline: Default::default(),
+            position: Position::default(),
+            streams_from: upstream.map(|name| name.parse().expect("valid")),
+            released: None,
+        };
+        let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
+        let health = Health { services, ..Health::default() };
+        Row { at: Instant::default(), incarnation: Incarnation(1), views: BTreeMap::new(), health }
+    }
+
+    #[test]
+    fn what_a_database_has_become_is_said_at_once_and_where_its_log_ends_is_not() {
+        let before = row(DbState::Unstartable, None);
+        let said = HeartbeatBody { health: before.health.clone(), ..HeartbeatBody::default() };
+        assert!(!is_news(&said, &before, None));
+        assert!(is_news(&said, &row(DbState::Standby, None), None), "it is a standby now");
+        assert!(is_news(&said, &row(DbState::Unstartable, Some("db2")), None), "it streams now");
+        let mut later = row(DbState::Unstartable, None);
+        for health in later.health.services.values_mut() {
+            health.position.lsn = crate::types::Lsn(7);
+        }
+        assert!(!is_news(&said, &later, None), "a position moves all the time");
+        assert!(is_news(&said, &before, Some(Goodbye { back_within: Duration::from_secs(1) })), "a goodbye");
     }
 }

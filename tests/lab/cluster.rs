@@ -42,7 +42,10 @@ pub struct Reign {
     pub epoch: u64,
 }
 
-const REGENT: &str = env!("CARGO_BIN_EXE_regent");
+/// The program under test: the one that was built with the lab, or the one that `REGENT_UNDER_TEST` names.
+fn regent() -> String {
+    std::env::var("REGENT_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_regent").to_owned())
+}
 
 impl<'w> Cluster<'w> {
     /// Builds the plan in an empty world, switches everything on and waits until writes are served, every standby
@@ -222,7 +225,7 @@ impl<'w> Cluster<'w> {
     /// One `regent` command on a node, whatever its exit status.
     pub fn regent(&self, node: &str, words: &[&str]) -> Result<Output> {
         let args: Vec<&str> = words.iter().copied().chain(["--config", CONFIG]).collect();
-        self.host(node)?.output(REGENT, &args)
+        self.host(node)?.output(&regent(), &args)
     }
 
     /// The same; must succeed. Returns what it printed.
@@ -363,7 +366,7 @@ impl<'w> Cluster<'w> {
 }
 
 fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
-    let mut command = Command::new(REGENT);
+    let mut command = Command::new(regent());
     command.args(["run", "--config", CONFIG]);
     command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
     keep(host, "regent", host.start(command, "regent")?, units)
