@@ -177,7 +177,7 @@ impl Turn {
                 continue;
             }
             self.seen[slot] = Some(bytes.to_vec());
-            let admitted = self.intake.gate().admit(bytes).and_then(|heartbeat| {
+            let admitted = self.intake.admit(bytes).and_then(|heartbeat| {
                 if heartbeat.node == *owner {
                     Ok(heartbeat)
                 } else {

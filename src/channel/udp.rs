@@ -213,7 +213,7 @@ fn check(shared: &Shared, intake: &Intake, buffer: &[u8], message: Message) -> R
     if cut || len > MAX_LEN {
         return Err(WireError::NotAHeartbeat.into());
     }
-    let heartbeat = intake.gate().admit(&buffer[..len])?;
+    let heartbeat = intake.admit(&buffer[..len])?;
     let expected = shared.peers.get(&heartbeat.node).map(SocketAddr::ip);
     match (from, expected) {
         (Some(from), Some(expected)) if from == expected => {
