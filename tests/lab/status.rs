@@ -13,6 +13,7 @@ pub struct Status {
     pub fences: Vec<Fence>,
     /// Newest first.
     pub incidents: Vec<Incident>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
