@@ -187,6 +187,13 @@ impl<'w> Cluster<'w> {
         kill_daemon(node, &self.units)
     }
 
+    /// Another daemon on a node's host, with a file of its own. Nobody restarts it.
+    pub fn run_daemon(&self, node: &str, config: &str) -> Result<Child> {
+        let mut command = Command::new(REGENT);
+        command.args(["run", "--config", config]);
+        self.host(node)?.start(command, "intruder")
+    }
+
     pub fn start_daemon(&self, node: &str) -> Result<()> {
         start_daemon(self.host(node)?, &self.units, self.plan.bug)
     }

@@ -25,6 +25,7 @@ pub struct Quorum {
 pub struct Node {
     /// `up`, `suspect`, `dead` or `not_joined`.
     pub state: String,
+    pub refusals: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
