@@ -16,6 +16,8 @@ mod peers;
 
 #[cfg(test)]
 mod database_test;
+#[cfg(test)]
+mod fences_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
 pub use orders::agent_order;
