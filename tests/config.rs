@@ -281,8 +281,6 @@ fn tables() -> [(&'static str, String); 3] {
     row("fencing.agents.*.timeout", &|c| show(c.fencing.agents.values().next().expect("ipmi").timeout));
     row("fencing.agents.*.tries", &|c| c.fencing.agents.values().next().expect("ipmi").tries.to_string());
     row("fencing.agents.*.monitor", &|c| show(c.fencing.agents.values().next().expect("ipmi").monitor));
-    row("failover.max_failovers_per_hour", &|c| c.failover.max_failovers_per_hour.to_string());
-    row("failover.quarantine", &|c| show(c.failover.quarantine));
     row("failover.max_lag", &|c| format!("{} MiB", c.failover.max_lag >> 20));
     row("failover.choose", &|c| show(c.failover.choose));
     row("failover.install", &|c| show(c.failover.install));

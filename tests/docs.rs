@@ -201,10 +201,10 @@ impl Place {
         let mut text = read(&root().join("config/three-databases.toml"));
         let changes = [
             ("# node = \"db1\"", "node = \"db1\"".to_owned()),
-            ("/etc/regent/ca.pem", self.path("own-ca/ca.crt")),
-            ("/etc/regent/node.pem", self.path("own-ca/db1.crt")),
-            ("/etc/regent/node.key", self.path("own-ca/db1.key")),
-            ("/etc/regent/heartbeat.key", self.path("own-ca/heartbeat.key")),
+            ("/etc/regent/ca.pem", self.path("own-ca/db1/ca.pem")),
+            ("/etc/regent/node.pem", self.path("own-ca/db1/node.pem")),
+            ("/etc/regent/node.key", self.path("own-ca/db1/node.key")),
+            ("/etc/regent/heartbeat.key", self.path("own-ca/db1/heartbeat.key")),
         ];
         for (from, to) in changes {
             assert!(text.contains(from), "config/three-databases.toml has no {from} any more");

@@ -28,7 +28,6 @@ pub enum Request {
     /// Move the primary by force: the present one is fenced, whatever it looks like.
     Failover {
         service: Option<ServiceName>,
-        to: Option<NodeName>,
     },
     Pause {
         service: Option<ServiceName>,

@@ -192,8 +192,6 @@ pub struct DatabaseStatus {
     pub streams_from: Option<NodeName>,
     /// One sentence.
     pub trouble: Option<String>,
-    /// Why and for how long it is ranked last.
-    pub quarantine: Option<String>,
 }
 
 /// The standing answer: what if it died now? (Design, section 4.12.)

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Make the cluster's CA (ca.crt, ca.key) and heartbeat key (heartbeat.key) in DIR
+    /// Make the cluster's CA (ca.pem, ca.key) and heartbeat key (heartbeat.key) in DIR
     Init {
         dir: PathBuf,
         /// The cluster's name, as in the configuration
         #[arg(long)]
         cluster: String,
     },
-    /// Issue the certificate of NODE (NODE.crt, NODE.key) in DIR
+    /// Issue what belongs into /etc/regent on NODE in DIR/NODE: node.pem, node.key, ca.pem, heartbeat.key
     Issue {
         node: NodeName,
         dir: PathBuf,
@@ -35,9 +35,8 @@ struct Made {
 pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
     let made = match command {
         Command::Init { dir, cluster } => {
-            let id = certs::init(&dir, &cluster, clock::wall())?;
-            let files = ["ca.crt", "ca.key", "heartbeat.key"].map(|name| dir.join(name)).to_vec();
-            Made { cluster_id: id.to_string(), files }
+            let (id, files) = certs::init(&dir, &cluster, clock::wall())?;
+            Made { cluster_id: id.to_string(), files: files.to_vec() }
         }
         Command::Issue { node, dir, days } => {
             let files = certs::issue(&dir, &node, days, clock::wall())?.to_vec();

@@ -9,9 +9,6 @@ use crate::types::{NodeName, ServiceName};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The new primary [default: the best candidate]
-    #[arg(long, value_name = "NODE")]
-    to: Option<NodeName>,
     /// Which service, where there are several
     #[arg(long, value_name = "SERVICE")]
     service: Option<ServiceName>,
@@ -23,12 +20,12 @@ pub struct Arguments {
 }
 
 pub fn run(common: &Common, arguments: Arguments) -> anyhow::Result<Exit> {
-    let Arguments { to, service, yes, waiting } = arguments;
+    let Arguments { service, yes, waiting } = arguments;
     let service = which(&ask_status(common)?, service)?;
-    if !confirm::by_typing(service.name.as_str(), &service.warning(to.as_ref()), yes)? {
+    if !confirm::by_typing(service.name.as_str(), &service.warning(), yes)? {
         return Ok(Exit::Failed);
     }
-    perform(common, &waiting, &Request::Failover { service: Some(service.name), to })
+    perform(common, &waiting, &Request::Failover { service: Some(service.name) })
 }
 
 /// The service that was meant, and what a person should know before its primary is shot.
@@ -53,11 +50,12 @@ fn which(status: &Status, named: Option<ServiceName>) -> Result<Meant, UsageErro
 }
 
 impl Meant {
-    fn warning(&self, to: Option<&NodeName>) -> String {
-        let to = to.map_or("the best candidate".to_owned(), |to| to.to_string());
+    fn warning(&self) -> String {
         let first = match &self.primary {
-            Some(primary) => format!("{primary} is the primary of {} and will be fenced; {to} takes over.", self.name),
-            None => format!("{} has no primary; {to} takes over.", self.name),
+            Some(primary) => {
+                format!("{primary} is the primary of {} and will be fenced; the best candidate takes over.", self.name)
+            }
+            None => format!("{} has no primary; the best candidate takes over.", self.name),
         };
         format!(
             "{first}\nA forced failover may lose transactions that have not reached the new primary \

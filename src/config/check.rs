@@ -187,8 +187,6 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
     within("detector.rise", config.detector.rise.into(), 1..=100, "heartbeats in a row before a channel is up again");
     let drift = "quartz clocks differ by less than 0.1 %, broken ones by several";
     within("lease.drift_permille", config.lease.drift_permille.into(), 1..=100, drift);
-    let often = "0 would forbid every move away from a node that could serve";
-    within("failover.max_failovers_per_hour", config.failover.max_failovers_per_hour.into(), 1..=1_000, often);
     for (name, agent) in &config.fencing.agents {
         let deadline = "tries share one timeout";
         within(&format!("fencing.agents.{name}.tries"), agent.tries.into(), 1..=10, deadline);

@@ -223,9 +223,6 @@ pub enum PowerOn {
 /// Limits on moving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
-    pub max_failovers_per_hour: u32,
-    /// First quarantine after a failure; doubles.
-    pub quarantine: Duration,
     /// A standby further behind than this is not eligible, in bytes of WAL.
     pub max_lag: u64,
     /// How long the candidates have to report sealed positions before the choice is made without the silent ones.

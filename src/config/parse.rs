@@ -414,8 +414,6 @@ fn lease(written: Option<&raw::Lease>, preset: LeaseTiming) -> LeaseTiming {
 fn failover(written: Option<&raw::Failover>, preset: Failover) -> Failover {
     let Some(written) = written else { return preset };
     Failover {
-        max_failovers_per_hour: or(&written.max_failovers_per_hour, preset.max_failovers_per_hour),
-        quarantine: or(&written.quarantine, preset.quarantine),
         max_lag: written.max_lag.map_or(preset.max_lag, |size| size.0),
         choose: or(&written.choose, preset.choose),
         install: or(&written.install, preset.install),

@@ -95,13 +95,7 @@ fn fast() -> Preset {
         agent: AgentTiming { timeout: s(5), tries: 2, monitor: s(60) },
         retry: s(2),
         retry_max: s(60),
-        failover: Failover {
-            max_failovers_per_hour: 4,
-            quarantine: s(30),
-            max_lag: 16 * MIB,
-            choose: s(1),
-            install: s(10),
-        },
+        failover: Failover { max_lag: 16 * MIB, choose: s(1), install: s(10) },
         service: ServiceTiming {
             stop_fast: s(30),
             stop_immediate: s(5),
@@ -129,13 +123,7 @@ fn lan() -> Preset {
         agent: AgentTiming { timeout: s(15), tries: 2, monitor: s(60) },
         retry: s(5),
         retry_max: s(60),
-        failover: Failover {
-            max_failovers_per_hour: 4,
-            quarantine: s(60),
-            max_lag: 16 * MIB,
-            choose: s(3),
-            install: s(30),
-        },
+        failover: Failover { max_lag: 16 * MIB, choose: s(3), install: s(30) },
         service: ServiceTiming {
             stop_fast: s(60),
             stop_immediate: s(10),
@@ -163,13 +151,7 @@ fn wan() -> Preset {
         agent: AgentTiming { timeout: s(30), tries: 2, monitor: s(120) },
         retry: s(10),
         retry_max: s(300),
-        failover: Failover {
-            max_failovers_per_hour: 4,
-            quarantine: s(120),
-            max_lag: 64 * MIB,
-            choose: s(10),
-            install: s(60),
-        },
+        failover: Failover { max_lag: 64 * MIB, choose: s(10), install: s(60) },
         service: ServiceTiming {
             stop_fast: s(120),
             stop_immediate: s(20),

@@ -145,8 +145,6 @@ tables! {
     }
     /// `[failover]`
     Failover {
-        max_failovers_per_hour: u32,
-        quarantine: Duration,
         max_lag: Bytes,
         choose: Duration,
         install: Duration,

@@ -47,11 +47,16 @@ pub fn node_uri(cluster: &ClusterId, node: &NodeName) -> String {
     format!("regent://{cluster}/{node}")
 }
 
-/// Makes a cluster: `ca.crt`, `ca.key` and `heartbeat.key` (32 bytes in hexadecimal) in `dir`, which is made when it is
+/// What `init` makes.
+const OF_THE_CA: [&str; 3] = ["ca.pem", "ca.key", "heartbeat.key"];
+/// What `issue` makes for one node, under the names that the configuration expects in `/etc/regent`.
+const OF_A_NODE: [&str; 4] = ["node.pem", "node.key", "ca.pem", "heartbeat.key"];
+
+/// Makes a cluster: `ca.pem`, `ca.key` and `heartbeat.key` (32 bytes in hexadecimal) in `dir`, which is made when it is
 /// missing. The cluster id is the name and 8 random hexadecimal digits.
-pub fn init(dir: &Path, cluster: &str, now: WallTime) -> Result<ClusterId, CertError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("make", dir))?;
-    let files = ["ca.crt", "ca.key", "heartbeat.key"].map(|name| dir.join(name));
+pub fn init(dir: &Path, cluster: &str, now: WallTime) -> Result<(ClusterId, [PathBuf; 3]), CertError> {
+    make_folder(dir)?;
+    let files = OF_THE_CA.map(|name| dir.join(name));
     refuse_existing(&files)?;
     let id = ClusterId(format!("{cluster}-{}", hex(&random::<4>()?)));
     let key = KeyPair::generate()?;
@@ -62,11 +67,12 @@ pub fn init(dir: &Path, cluster: &str, now: WallTime) -> Result<ClusterId, CertE
     write(&files[1], key.serialize_pem().as_bytes(), 0o600)?;
     write(&files[2], format!("{}\n", hex(&random::<32>()?)).as_bytes(), 0o600)?;
     write(&files[0], certificate.pem().as_bytes(), 0o644)?;
-    Ok(id)
+    Ok((id, files))
 }
 
-/// Issues `NODE.crt` and `NODE.key` in `dir`, valid for `days`, by the CA that `init` made there.
-pub fn issue(dir: &Path, node: &NodeName, days: u64, now: WallTime) -> Result<[PathBuf; 2], CertError> {
+/// Issues what `node` needs in a folder of its name in `dir`, by the CA that `init` made there: its certificate, valid
+/// for `days`, and key, and the cluster's CA and heartbeat key beside them.
+pub fn issue(dir: &Path, node: &NodeName, days: u64, now: WallTime) -> Result<[PathBuf; 4], CertError> {
     let cluster = cluster_of(dir)?;
     issue_for(dir, node, &cluster, days, now)
 }
@@ -77,28 +83,33 @@ fn issue_for(
     cluster: &ClusterId,
     days: u64,
     now: WallTime,
-) -> Result<[PathBuf; 2], CertError> {
-    let files = [dir.join(format!("{node}.crt")), dir.join(format!("{node}.key"))];
+) -> Result<[PathBuf; 4], CertError> {
+    let folder = dir.join(node.as_str());
+    let files = OF_A_NODE.map(|name| folder.join(name));
     refuse_existing(&files)?;
     let read = |name: &str| {
         let path = dir.join(name);
         std::fs::read_to_string(&path).map_err(io("read", &path))
     };
-    let issuer = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
+    let (ca, heartbeat_key) = (read("ca.pem")?, read("heartbeat.key")?);
+    let issuer = Issuer::from_ca_cert_pem(&ca, KeyPair::from_pem(&read("ca.key")?)?)?;
     let key = KeyPair::generate()?;
     let mut params = params(&format!("{node} of {cluster}"), &node_uri(cluster, node), now, days)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, &issuer)?;
+    make_folder(&folder)?;
     write(&files[1], key.serialize_pem().as_bytes(), 0o600)?;
+    write(&files[2], ca.as_bytes(), 0o644)?;
+    write(&files[3], heartbeat_key.as_bytes(), 0o600)?;
     write(&files[0], certificate.pem().as_bytes(), 0o644)?;
     Ok(files)
 }
 
 /// The cluster id that the CA in `dir` carries.
 pub fn cluster_of(dir: &Path) -> Result<ClusterId, CertError> {
-    cluster_in(&dir.join("ca.crt"))
+    cluster_in(&dir.join("ca.pem"))
 }
 
 /// The cluster id in any certificate of ours, the CA's or a node's.
@@ -134,6 +145,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn make_folder(dir: &Path) -> Result<(), CertError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("make", dir))
+}
+
 fn refuse_existing(files: &[PathBuf]) -> Result<(), CertError> {
     match files.iter().find(|path| path.exists()) {
         Some(path) => Err(CertError::Exists { path: path.clone() }),
@@ -156,7 +171,7 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CertE
 
 /// A certificate of the same CA that names another cluster: for the test that such a one is refused.
 #[cfg(test)]
-pub(super) fn issue_foreign(dir: &Path, node: &NodeName, cluster: &str, now: WallTime) -> [PathBuf; 2] {
+pub(super) fn issue_foreign(dir: &Path, node: &NodeName, cluster: &str, now: WallTime) -> [PathBuf; 4] {
     issue_for(dir, node, &ClusterId(cluster.into()), 1, now).expect("issued")
 }
 
@@ -170,12 +185,12 @@ mod tests {
     #[test]
     fn nothing_is_overwritten_and_keys_are_private() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let id = init(dir.path(), "orders", NOW).expect("made");
+        let (id, _) = init(dir.path(), "orders", NOW).expect("made");
         assert_eq!(id.0.len(), "orders-".len() + 8);
         assert_eq!(cluster_of(dir.path()).expect("read"), id);
         let node = "db1".parse().expect("valid");
         issue(dir.path(), &node, 30, NOW).expect("issued");
-        for name in ["ca.key", "heartbeat.key", "db1.key"] {
+        for name in ["ca.key", "heartbeat.key", "db1/node.key", "db1/heartbeat.key"] {
             let mode = std::fs::metadata(dir.path().join(name)).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
@@ -186,10 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn a_node_gets_what_its_configuration_expects_by_default() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        init(dir.path(), "orders", NOW).expect("made");
+        let issued = issue(dir.path(), &"db1".parse().expect("valid"), 30, NOW).expect("issued");
+        let written = ["ca ", "certificate ", "key ", "heartbeat_keys "];
+        let example = include_str!("../../config/three-databases.toml").lines();
+        let defaults: Vec<_> = example.filter(|line| !written.iter().any(|key| line.starts_with(key))).collect();
+        let config = crate::config::Config::parse(&defaults.join("\n"), "regent.toml", None, "db1").expect("valid");
+        let tls = config.security.tls.expect("required off loopback");
+        let expected = [&tls.certificate, &tls.key, &tls.ca, &config.security.heartbeat_keys[0]];
+        for (issued, expected) in issued.iter().zip(expected) {
+            assert_eq!(issued.file_name(), expected.file_name());
+            assert_eq!(expected.parent(), Some(Path::new("/etc/regent")));
+        }
+        assert_eq!(cluster_in(&issued[0]).expect("a certificate"), cluster_of(dir.path()).expect("a CA"));
+    }
+
+    #[test]
     fn issuing_needs_a_ca_of_ours() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let node = "db1".parse().expect("valid");
         let text = issue(dir.path(), &node, 30, NOW).expect_err("no CA").to_string();
-        assert!(text.contains("ca.crt"), "{text}");
+        assert!(text.contains("ca.pem"), "{text}");
     }
 }

@@ -135,12 +135,7 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             };
             switchover(node, &name, to.as_ref(), *dry_run, who)
         }
-        Request::Failover { service, to } => {
-            if let Some(to) = to {
-                return refuse(format!(
-                    "a forced failover takes the candidate that has most; to move to {to} in order, use `regent switchover --to {to}`"
-                ));
-            }
+        Request::Failover { service } => {
             let name = match the_service(node, service.as_ref()) {
                 Ok(name) => name,
                 Err(why) => return refuse(why),

@@ -202,7 +202,6 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
                 lag_bytes: lag,
                 streams_from: found.and_then(|h| h.streams_from.clone()),
                 trouble,
-                quarantine: None,
             };
             (node.clone(), status)
         })

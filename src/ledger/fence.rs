@@ -64,6 +64,7 @@ impl State {
             used: false,
             powered_on: false,
             refuted: 0,
+            all_levels_from: None,
             checks: BTreeMap::new(),
             last_life: None,
         };
@@ -237,7 +238,7 @@ impl State {
             return Err(Refusal::OldLevel { fence });
         }
         match level {
-            Some(l) if l != f.level || round != f.round => Err(Refusal::OldLevel { fence }),
+            Some(l) if !f.is_level_due(l) || round != f.round => Err(Refusal::OldLevel { fence }),
             Some(l) if !self.set().levels.get(l as usize).is_some_and(|a| a.contains(&new.agent)) => Err(unknown()),
             Some(_) if new.agent.as_str() == LEASE => self.check_lease_proves(f),
             None if !self.set().assist.contains(&new.agent) || agent.everywhere => Err(unknown()),
@@ -319,32 +320,37 @@ impl State {
         };
         self.record(incident, m, ended);
         let on_running = self.fences.values().any(|other| other.target == target && other.has_running(AgentAction::On));
-        let confirmed = !on_running && self.level_confirmed(fence);
-        if confirmed {
-            self.confirm_level(m, fence);
+        let confirmed = if on_running { None } else { self.level_confirmed(fence) };
+        if let Some(level) = confirmed {
+            self.confirm_level(m, fence, level);
         }
-        Ok(Event::OrderEnded { fence, confirmed })
+        Ok(Event::OrderEnded { fence, confirmed: confirmed.is_some() })
     }
 
-    /// Whether every agent of the present level has confirmed in the present round.
-    fn level_confirmed(&self, fence: FenceId) -> bool {
+    /// The level of which every agent has confirmed in the present round.
+    fn level_confirmed(&self, fence: FenceId) -> Option<u32> {
         let f = &self.fences[&fence];
-        let Some(level) = self.set().levels.get(f.level as usize) else { return false };
-        let succeeded = |agent: &AgentName| {
+        let succeeded = |number: u32, agent: &AgentName| {
             f.orders.iter().any(|o| {
                 &o.agent == agent
                     && o.action == AgentAction::Off
-                    && o.level == Some(f.level)
+                    && o.level == Some(number)
                     && o.round == f.round
                     && matches!(&o.state, OrderState::Done { run } if run.outcome == AgentOutcome::Succeeded)
             })
         };
-        f.state == FenceState::Open && self.set().level_ends_epoch(level) && level.iter().all(succeeded)
+        let mut levels = (0u32..).zip(&self.set().levels).filter(|_| f.state == FenceState::Open);
+        let confirmed = levels.find(|(number, level)| {
+            f.is_level_due(*number)
+                && self.set().level_ends_epoch(level)
+                && level.iter().all(|agent| succeeded(*number, agent))
+        });
+        confirmed.map(|(number, _)| number)
     }
 
-    fn confirm_level(&mut self, m: Moment, fence: FenceId) {
+    fn confirm_level(&mut self, m: Moment, fence: FenceId, level: u32) {
         let f = &self.fences[&fence];
-        let (level, round, incident) = (f.level, f.round, f.incident);
+        let (round, incident) = (f.round, f.incident);
         let agents = self.set().levels[level as usize].clone();
         let kinds = agents.iter().filter_map(|a| self.set().agents.get(a)).map(|a| a.kind).collect();
         let f = self.fences.get_mut(&fence).expect("just seen");
@@ -372,7 +378,8 @@ impl State {
         if f.level != level || f.round != round {
             return Err(Refusal::OldLevel { fence });
         }
-        if f.orders.iter().any(|o| o.level == Some(level) && o.round == round && o.is_running()) {
+        let tried = |o: &&Order| o.round == round && o.level.is_some_and(|l| f.is_level_due(l));
+        if f.orders.iter().filter(tried).any(Order::is_running) {
             return Err(Refusal::FenceState { fence, state: "still running an order of that level".to_owned() });
         }
         let incident = f.incident;
@@ -384,7 +391,7 @@ impl State {
     fn advance_level(&mut self, fence: FenceId, levels: u32) {
         let f = self.fences.get_mut(&fence).expect("callers have seen it");
         f.level += 1;
-        if f.level >= levels {
+        if f.level >= levels || f.all_levels_from.is_some() {
             f.level = 0;
             f.round += 1;
         }
@@ -411,8 +418,8 @@ impl State {
         Ok(Event::Confirmed { fence })
     }
 
-    /// S9: signs of life contradict a confirmed fence. The next level is tried; an appointment that already rests on
-    /// it stands, and is never taken back by this.
+    /// S9: signs of life contradict a confirmed fence. The next level is tried. An appointment that already rests on
+    /// it stands, and is never taken back by this; then every level is tried at once, in a round of its own.
     pub(super) fn refute(
         &mut self,
         m: Moment,
@@ -437,7 +444,10 @@ impl State {
         f.confirmed = None;
         f.refuted += 1;
         f.last_life = Some(channel.clone());
-        if level.is_some() {
+        if f.used {
+            f.all_levels_from.get_or_insert(f.round + 1);
+            self.advance_level(fence, levels);
+        } else if level.is_some() {
             self.advance_level(fence, levels);
         }
         self.record(incident, m, Happening::FenceRefuted { fence, by, channel, what });

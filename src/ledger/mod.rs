@@ -24,7 +24,7 @@ mod fence_test;
 #[cfg(test)]
 mod ledger_test;
 #[cfg(test)]
-mod world_test;
+pub(crate) mod world_test;
 
 pub use apply::{apply, set_voters};
 pub use command::{

@@ -57,7 +57,7 @@ pub struct NodeRecord {
     pub life: Life,
     /// Boots before the present one: what they send has no effect.
     pub past_boots: BTreeSet<Boot>,
-    /// How often it failed as a primary; decides its quarantine.
+    /// How often it failed as a primary: among equals the one that failed less is chosen.
     pub failures: u32,
 }
 
@@ -236,6 +236,8 @@ pub struct Fence {
     /// Power `on` was ordered already for this fence (once an incident).
     pub powered_on: bool,
     pub refuted: u32,
+    /// Refuted after an appointment rested on it: from this round on every level is tried at once.
+    pub all_levels_from: Option<u32>,
     /// The last check answers, for the explanation.
     pub checks: BTreeMap<NodeName, CheckAnswer>,
     /// The channel on which life was seen last after a confirmation.
@@ -246,6 +248,11 @@ impl Fence {
     /// Whether an order of this action may still act.
     pub fn has_running(&self, action: AgentAction) -> bool {
         self.orders.iter().any(|o| o.action == action && o.is_running())
+    }
+
+    /// Whether an agent of this level may be told to act in the present round.
+    pub fn is_level_due(&self, level: u32) -> bool {
+        self.all_levels_from.is_some() || level == self.level
     }
 
     /// Whether it still needs work (levels, lifting).

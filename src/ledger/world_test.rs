@@ -13,44 +13,44 @@ use crate::types::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(super) const SYSTEM: SystemId = SystemId(7_000_000_000_000_000_001);
+pub(crate) const SYSTEM: SystemId = SystemId(7_000_000_000_000_000_001);
 /// The term of every entry, but where a test says otherwise.
-pub(super) const TERM: Term = Term(5);
+pub(crate) const TERM: Term = Term(5);
 /// The incarnations that `World::new` gives out.
-pub(super) const DB1: Incarnation = Incarnation(1);
-pub(super) const DB2: Incarnation = Incarnation(2);
-pub(super) const W1: Incarnation = Incarnation(3);
-pub(super) const FENCE: FenceId = FenceId(1);
+pub(crate) const DB1: Incarnation = Incarnation(1);
+pub(crate) const DB2: Incarnation = Incarnation(2);
+pub(crate) const W1: Incarnation = Incarnation(3);
+pub(crate) const FENCE: FenceId = FenceId(1);
 
-pub(super) fn node(name: &str) -> NodeName {
+pub(crate) fn node(name: &str) -> NodeName {
     name.parse().expect("a valid name")
 }
 
-pub(super) fn orders() -> ServiceName {
+pub(crate) fn orders() -> ServiceName {
     "orders".parse().expect("a valid name")
 }
 
 /// The n-th boot of a node.
-pub(super) fn boot(name: &str, n: u32) -> Boot {
+pub(crate) fn boot(name: &str, n: u32) -> Boot {
     Boot(format!("{name}-boot-{n}"))
 }
 
-pub(super) fn at(timeline: u32, lsn: u64) -> Position {
+pub(crate) fn at(timeline: u32, lsn: u64) -> Position {
     Position { timeline: Timeline(timeline), lsn: Lsn(lsn) }
 }
 
-pub(super) fn machine(name: &str) -> Machine {
+pub(crate) fn machine(name: &str) -> Machine {
     Machine { id: format!("machine of {name}"), is_virtual: false, watchdog: Some(Duration::from_secs(5)) }
 }
 
 /// Sealed reports of these nodes, all at the same place on timeline 1.
-pub(super) fn seals(names: &[&str]) -> BTreeMap<NodeName, Seal> {
+pub(crate) fn seals(names: &[&str]) -> BTreeMap<NodeName, Seal> {
     let seal = Seal { system: SYSTEM, history: History::default(), end: at(1, 1000), replayed: Lsn(1000) };
     names.iter().map(|name| (node(name), seal.clone())).collect()
 }
 
 /// One voter's sight of an incarnation: a letter a channel, `u`p, `l`ost or `b`lind.
-pub(super) fn sees(incarnation: Incarnation, sights: &str) -> Sighting {
+pub(crate) fn sees(incarnation: Incarnation, sights: &str) -> Sighting {
     let names = ["primary", "secondary", "disk"].map(|c| c.parse::<ChannelName>().expect("valid"));
     let sight = |letter| match letter {
         'u' => Sight::Up,
@@ -62,12 +62,12 @@ pub(super) fn sees(incarnation: Incarnation, sights: &str) -> Sighting {
     Sighting { view, silent_ms: BTreeMap::new() }
 }
 
-pub(super) fn answers(of: &[(&str, Sighting)]) -> BTreeMap<NodeName, Sighting> {
+pub(crate) fn answers(of: &[(&str, Sighting)]) -> BTreeMap<NodeName, Sighting> {
     of.iter().map(|(name, s)| (node(name), s.clone())).collect()
 }
 
 /// The voters' answers to a check: all hold.
-pub(super) fn hold(names: &[&str]) -> BTreeMap<NodeName, CheckAnswer> {
+pub(crate) fn hold(names: &[&str]) -> BTreeMap<NodeName, CheckAnswer> {
     names.iter().map(|name| (node(name), CheckAnswer::Holds)).collect()
 }
 
@@ -103,19 +103,19 @@ fn settings() -> Settings {
 }
 
 /// A ledger under test.
-pub(super) struct World {
-    pub(super) state: State,
-    pub(super) term: Term,
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) term: Term,
 }
 
 impl World {
     /// Three nodes have joined; db1 is the installed primary of `orders` in epoch 1, on timeline 1.
-    pub(super) fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(machine("db1"), |_| {})
     }
 
     /// As `new`, with db1 on this machine and with changed settings.
-    pub(super) fn with(db1: Machine, change: impl FnOnce(&mut Settings)) -> World {
+    pub(crate) fn with(db1: Machine, change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = settings();
         change(&mut settings);
         let mut world = World { state: State::default(), term: TERM };
@@ -133,26 +133,26 @@ impl World {
     }
 
     /// As `new`, and db1 was declared dead by the two others, to whom all channels are lost: fence 1 is open.
-    pub(super) fn dead() -> World {
+    pub(crate) fn dead() -> World {
         let mut world = World::new();
         world.declare_dead();
         world
     }
 
     /// As `dead`, and the power agent has confirmed.
-    pub(super) fn fenced() -> World {
+    pub(crate) fn fenced() -> World {
         let mut world = World::dead();
         world.power_off();
         world
     }
 
-    pub(super) fn declare_dead(&mut self) {
+    pub(crate) fn declare_dead(&mut self) {
         let lost = answers(&[("db2", sees(DB1, "lll")), ("w1", sees(DB1, "lll"))]);
         let declared = self.done(dead(DB1, TERM, lost));
         assert_eq!(declared, Event::Declared { target: node("db1"), fence: Some(FENCE) });
     }
 
-    pub(super) fn power_off(&mut self) {
+    pub(crate) fn power_off(&mut self) {
         self.done(order("ipmi", AgentAction::Off, Some(0)));
         let ended = self.done(ended(0, AgentOutcome::Succeeded));
         assert_eq!(ended, Event::OrderEnded { fence: FENCE, confirmed: true });
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Applies what must be accepted.
-    pub(super) fn done(&mut self, command: Command) -> Event {
+    pub(crate) fn done(&mut self, command: Command) -> Event {
         match self.apply(command.clone()) {
             Answer::Done(event) => event,
             Answer::Refused(refusal) => panic!("{command:?} was refused: {refusal}"),
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// Applies what must be refused; nothing but the records of refusals may change.
-    pub(super) fn refused(&mut self, command: Command) -> Refusal {
+    pub(crate) fn refused(&mut self, command: Command) -> Refusal {
         let before = self.state.clone();
         let Answer::Refused(refusal) = self.apply(command.clone()) else { panic!("{command:?} was accepted") };
         assert_eq!(self.state.refusals.back().map(|r| &r.refusal), Some(&refusal));
@@ -183,48 +183,48 @@ impl World {
     }
 
     /// The epoch and its holder.
-    pub(super) fn primary(&self) -> (Epoch, NodeName) {
+    pub(crate) fn primary(&self) -> (Epoch, NodeName) {
         let service = &self.state.services[&orders()];
         (service.epoch, service.holder.clone().expect("a service has a holder").node)
     }
 }
 
-pub(super) fn join(name: &str, n: u32, claims: &[(u64, ClaimState)]) -> Command {
+pub(crate) fn join(name: &str, n: u32, claims: &[(u64, ClaimState)]) -> Command {
     let claims =
         claims.iter().map(|(epoch, state)| (orders(), Claim { epoch: Epoch(*epoch), state: *state })).collect();
     Command::Join { node: node(name), boot: boot(name, n), machine: machine(name), claims }
 }
 
-pub(super) fn dead(incarnation: Incarnation, term: Term, answers: BTreeMap<NodeName, Sighting>) -> Command {
+pub(crate) fn dead(incarnation: Incarnation, term: Term, answers: BTreeMap<NodeName, Sighting>) -> Command {
     Command::DeclareDead { target: node("db1"), incarnation, term, round: Round(1), answers }
 }
 
-pub(super) fn open_fence(name: &str, n: u32) -> Command {
+pub(crate) fn open_fence(name: &str, n: u32) -> Command {
     let reason = FenceReason::Operator { who: "the operator".to_owned() };
     Command::OpenFence { target: node(name), boot: boot(name, n), reason }
 }
 
 /// One order of fence 1, in its first round, run by w1.
-pub(super) fn order(agent: &str, action: AgentAction, level: Option<u32>) -> Command {
+pub(crate) fn order(agent: &str, action: AgentAction, level: Option<u32>) -> Command {
     let new = NewOrder { agent: agent.parse().expect("a valid name"), action, executor: node("w1") };
     Command::Order { fence: FENCE, term: TERM, level, round: 0, orders: vec![new] }
 }
 
-pub(super) fn ended(order: u32, outcome: AgentOutcome) -> Command {
+pub(crate) fn ended(order: u32, outcome: AgentOutcome) -> Command {
     let run = AgentRun { outcome, tries: 1, took: Duration::from_millis(10), output: String::new() };
     Command::OrderDone { fence: FENCE, order, run }
 }
 
-pub(super) fn next_level(level: u32) -> Command {
+pub(crate) fn next_level(level: u32) -> Command {
     Command::NextLevel { fence: FENCE, term: TERM, level, round: 0, why: "it failed".to_owned() }
 }
 
 /// db2 for the epoch after `prior`, with its own sealed report.
-pub(super) fn appoint_db2(prior: u64, basis: Basis) -> Command {
+pub(crate) fn appoint_db2(prior: u64, basis: Basis) -> Command {
     appoint("db2", 1, DB2, prior, basis)
 }
 
-pub(super) fn appoint(name: &str, n: u32, incarnation: Incarnation, prior: u64, basis: Basis) -> Command {
+pub(crate) fn appoint(name: &str, n: u32, incarnation: Incarnation, prior: u64, basis: Basis) -> Command {
     Command::Appoint {
         service: orders(),
         prior: Epoch(prior),
@@ -238,11 +238,11 @@ pub(super) fn appoint(name: &str, n: u32, incarnation: Incarnation, prior: u64, 
 }
 
 /// Fence 1, checked in the present term by these voters.
-pub(super) fn by_fence(checks: BTreeMap<NodeName, CheckAnswer>) -> Basis {
+pub(crate) fn by_fence(checks: BTreeMap<NodeName, CheckAnswer>) -> Basis {
     Basis::Fenced { fence: FENCE, term: TERM, checks }
 }
 
-pub(super) fn release(epoch: u64, n: u32, incarnation: Incarnation) -> Command {
+pub(crate) fn release(epoch: u64, n: u32, incarnation: Incarnation) -> Command {
     Command::Release {
         service: orders(),
         epoch: Epoch(epoch),
@@ -254,11 +254,11 @@ pub(super) fn release(epoch: u64, n: u32, incarnation: Incarnation) -> Command {
     }
 }
 
-pub(super) fn promoting(epoch: u64, name: &str, incarnation: Incarnation) -> Command {
+pub(crate) fn promoting(epoch: u64, name: &str, incarnation: Incarnation) -> Command {
     Command::Promoting { service: orders(), epoch: Epoch(epoch), node: node(name), incarnation, timeline: Timeline(2) }
 }
 
-pub(super) fn installed(epoch: u64, name: &str, incarnation: Incarnation, position: Position) -> Command {
+pub(crate) fn installed(epoch: u64, name: &str, incarnation: Incarnation, position: Position) -> Command {
     Command::Installed {
         service: orders(),
         epoch: Epoch(epoch),
@@ -269,14 +269,14 @@ pub(super) fn installed(epoch: u64, name: &str, incarnation: Incarnation, positi
     }
 }
 
-pub(super) fn pause() -> Command {
+pub(crate) fn pause() -> Command {
     Command::Pause { service: orders(), who: "the operator".to_owned() }
 }
 
-pub(super) fn resume() -> Command {
+pub(crate) fn resume() -> Command {
     Command::Resume { service: orders(), who: "the operator".to_owned() }
 }
 
-pub(super) fn renewed(resumed: u64) -> Command {
+pub(crate) fn renewed(resumed: u64) -> Command {
     Command::Renewed { service: orders(), epoch: Epoch(1), resumed }
 }

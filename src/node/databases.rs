@@ -175,6 +175,7 @@ impl Node {
     pub(super) fn database_ended(&mut self, name: &ServiceName, action: &DbAction, outcome: DbOutcome) {
         let now = self.now;
         let epoch = self.state.services.get(name).map(|s| s.epoch);
+        let may_write = self.keeper_input(name).is_some_and(|input| input.may_write(Duration::ZERO));
         let Some(local) = self.databases.get_mut(name) else { return };
         if local.running.as_ref().is_none_or(|(running, _)| running != action) {
             return;
@@ -186,6 +187,10 @@ impl Node {
                 local.retry_at = Some(now + RETRY);
                 if matches!(action, DbAction::StartPrimary { .. }) {
                     local.restarts += 1;
+                }
+                // Without a lease it is refused, which says nothing about the database.
+                if matches!(action, DbAction::Promote { .. }) && may_write {
+                    local.promotions_failed += 1;
                 }
                 if matches!(action, DbAction::Seal) {
                     local.seal_report = epoch.map(|e| (e, Err(error.clone())));
@@ -226,6 +231,7 @@ impl Node {
             local.first_write = None;
             local.seal_report = None;
             local.install_since = Some((epoch, now));
+            local.promotions_failed = 0;
             local.idle_since = None;
             local.last_error = None;
             local.retry_at = None;

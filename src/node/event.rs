@@ -8,6 +8,7 @@ use crate::types::{
     Observation, Released, Seal, ServiceName, Term,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub enum PeerResponse {
 pub enum RunKey {
     /// An order of the ledger.
     Order { fence: FenceId, order: u32 },
-    /// An assistant on this voter; `stage` is the epoch for which it is repeated on a new primary, else 0.
-    Assist { fence: FenceId, agent: AgentName, stage: Epoch, action: AgentAction },
+    /// An assistant on this voter; `stage` has the new epochs, by service, for which it is repeated on a new primary.
+    Assist { fence: FenceId, agent: AgentName, stage: BTreeMap<ServiceName, Epoch>, action: AgentAction },
 }
 
 /// Something happened.

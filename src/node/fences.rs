@@ -2,10 +2,10 @@
 
 use super::{Effect, Node, PeerResponse, RunKey};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Phase};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Phase, Service};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
-    Instant, NodeName, Sight, Term,
+    Instant, NodeName, ServiceName, Sight, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Node {
             let tried = fence.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
             let stage = match wanted {
                 AgentAction::Off => self.stage(fence, kind),
-                _ if tried => Epoch(0),
+                _ if tried => BTreeMap::new(),
                 _ => continue,
             };
             let opposite_running = self.runs.iter().any(|(k, s)| {
@@ -104,17 +104,13 @@ impl Node {
         }
     }
 
-    /// What can only be done on the new primary is repeated there after it is installed.
-    fn stage(&self, fence: &Fence, kind: AgentKind) -> Epoch {
-        if kind != AgentKind::Access {
-            return Epoch(0);
-        }
-        let mine = fence
-            .epochs
-            .keys()
-            .filter_map(|s| self.state.services.get(s))
-            .find(|s| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node));
-        mine.map_or(Epoch(0), |s| s.epoch)
+    /// What can only be done on the new primary is repeated there after it is installed, for each service anew.
+    fn stage(&self, fence: &Fence, kind: AgentKind) -> BTreeMap<ServiceName, Epoch> {
+        let mine =
+            |s: &Service| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node);
+        let services = fence.epochs.keys().filter_map(|name| Some((name, self.state.services.get(name)?)));
+        let installed = services.filter(|(_, s)| kind == AgentKind::Access && mine(s));
+        installed.map(|(name, s)| (name.clone(), s.epoch)).collect()
     }
 
     pub(super) fn retry_runs(&self) -> impl Iterator<Item = Instant> {

@@ -14,6 +14,11 @@ mod orders;
 mod outbox;
 mod peers;
 
+#[cfg(test)]
+mod database_test;
+#[cfg(test)]
+mod fences_test;
+
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
 pub use orders::agent_order;
 

@@ -1,7 +1,7 @@
 //! What is handed to an agent: the operator's options, those of the target, and what regent itself can offer.
 
-use crate::config::{Config, Role};
-use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName};
+use crate::config::{Config, Postgresql, Role};
+use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, ServiceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -43,16 +43,19 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
     ports.sort_unstable();
     ports.dedup();
     offer("regent_ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
-    if config.me().role == Role::Database
-        && let Some((name, service)) = config.services.first_key_value()
-    {
-        let dir = config.run_dir.join(name.as_str());
-        offer("hba_file", dir.join("pg_hba.conf").display().to_string());
-        offer("socket_dir", dir.display().to_string());
-        offer("port", service.postgresql.port.to_string());
-        offer("superuser", service.postgresql.superuser.clone());
+    if config.me().role == Role::Database && !config.services.is_empty() {
+        // One run for every service of this host: each list has one item a service, in the same order.
         let safe: String = target.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        offer("replication_role", format!("{}_{safe}", service.postgresql.replication_user));
+        let list = |item: &dyn Fn(&ServiceName, &Postgresql) -> String| {
+            let items: Vec<_> = config.services.iter().map(|(name, s)| item(name, &s.postgresql)).collect();
+            items.join(",")
+        };
+        let dir = |name: &ServiceName| config.run_dir.join(name.as_str());
+        offer("hba_file", list(&|name, _| dir(name).join("pg_hba.conf").display().to_string()));
+        offer("socket_dir", list(&|name, _| dir(name).display().to_string()));
+        offer("port", list(&|_, postgresql| postgresql.port.to_string()));
+        offer("superuser", list(&|_, postgresql| postgresql.superuser.clone()));
+        offer("replication_role", list(&|_, postgresql| format!("{}_{safe}", postgresql.replication_user)));
     }
     offers
 }

@@ -14,7 +14,7 @@ pub struct Choice {
     pub refused: BTreeMap<NodeName, String>,
 }
 
-/// Chooses among sealed reports: lineage first, then most WAL, then no quarantine, location, priority, name.
+/// Chooses among sealed reports: lineage first, then most WAL, then fewest failures, location, priority, name.
 pub fn choose(
     input: &Input,
     service: &Service,

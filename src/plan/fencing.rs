@@ -78,12 +78,10 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     if fence.has_running(AgentAction::On) {
         return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
     }
-    let ended: BTreeMap<&AgentName, &Order> = fence
-        .orders
-        .iter()
-        .filter(|o| o.level == Some(fence.level) && o.round == fence.round && o.action == AgentAction::Off)
-        .map(|o| (&o.agent, o))
-        .collect();
+    if fence.all_levels_from.is_some() {
+        return try_every_level(input, fence, &settings.levels, plan);
+    }
+    let ended = ordered(fence, fence.level);
     let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
     if missing.iter().any(|a| is_lease(a))
         && let Some(why) = input.state.lease_objection(fence)
@@ -91,14 +89,44 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
         return give_level_up(input, fence, format!("lease proves nothing: {why}"), plan);
     }
     if !missing.is_empty() {
-        return order_level(input, fence, &missing, plan);
+        return order_level(input, fence, fence.level, &missing, plan);
     }
-    follow_level(input, fence, &ended, plan);
+    if let Some(why) = follow_level(input, fence, &ended, plan) {
+        give_level_up(input, fence, why, plan);
+    }
+}
+
+/// What was ordered of a level in the present round.
+fn ordered(fence: &Fence, level: u32) -> BTreeMap<&AgentName, &Order> {
+    let orders = fence.orders.iter().filter(|o| o.level == Some(level) && o.round == fence.round);
+    orders.filter(|o| o.action == AgentAction::Off).map(|o| (&o.agent, o)).collect()
+}
+
+/// The fence was refuted although an appointment rests on it (S9): two nodes may write now, so no level waits for
+/// another. The new primary stays.
+fn try_every_level(input: &Input, fence: &Fence, levels: &[Vec<AgentName>], plan: &mut Plan) {
+    let mut given_up = Vec::new();
+    for (number, level) in (0u32..).zip(levels) {
+        let ended = ordered(fence, number);
+        let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
+        let objection = input.state.lease_objection(fence).filter(|_| missing.iter().any(|a| is_lease(a)));
+        if let Some(why) = objection {
+            given_up.push(format!("lease proves nothing: {why}"));
+        } else if !missing.is_empty() {
+            order_level(input, fence, number, &missing, plan);
+        } else {
+            given_up.extend(follow_level(input, fence, &ended, plan));
+        }
+    }
+    if given_up.len() == levels.len() {
+        give_level_up(input, fence, given_up.join("; "), plan);
+    }
 }
 
 /// When the next round may begin; `None` in the first round, or once something of this round was ordered.
 fn retry_at(input: &Input, fence: &Fence) -> Option<Instant> {
-    if fence.round == 0 || fence.level != 0 || fence.orders.iter().any(|o| o.round == fence.round) {
+    let fresh = fence.all_levels_from == Some(fence.round);
+    if fence.round == 0 || fence.level != 0 || fresh || fence.orders.iter().any(|o| o.round == fence.round) {
         return None;
     }
     let since = input.applied.fence_level.get(&fence.id).copied().unwrap_or(input.lead.since);
@@ -117,7 +145,7 @@ fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
     });
 }
 
-fn order_level(input: &Input, fence: &Fence, missing: &[&AgentName], plan: &mut Plan) {
+fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName], plan: &mut Plan) {
     let Some(executor) = executor(input, fence) else {
         return plan.say(format!("no living voter can execute the fence of {}", fence.target));
     };
@@ -128,10 +156,10 @@ fn order_level(input: &Input, fence: &Fence, missing: &[&AgentName], plan: &mut 
     };
     let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
     let names: Vec<_> = orders.iter().map(|o| o.agent.as_str()).collect();
-    plan.say(format!("fencing {} with {} (level {})", fence.target, names.join(" and "), fence.level + 1));
+    plan.say(format!("fencing {} with {} (level {})", fence.target, names.join(" and "), level + 1));
     let order =
         |level, orders| Command::Order { fence: fence.id, term: input.lead.term, level, round: fence.round, orders };
-    plan.propose(order(Some(fence.level), orders));
+    plan.propose(order(Some(level), orders));
     let Some(settings) = &input.state.settings else { return };
     let assist: Vec<_> = settings
         .assist
@@ -140,7 +168,7 @@ fn order_level(input: &Input, fence: &Fence, missing: &[&AgentName], plan: &mut 
         .filter(|a| !fence.orders.iter().any(|o| &o.agent == *a && o.level.is_none()))
         .map(&new)
         .collect();
-    if !assist.is_empty() && fence.level == 0 && fence.round == 0 {
+    if !assist.is_empty() && level == 0 && fence.round == 0 {
         plan.propose(order(None, assist));
     }
 }
@@ -154,8 +182,9 @@ fn executor(input: &Input, fence: &Fence) -> Option<NodeName> {
     voters.into_iter().nth(turn)
 }
 
-fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Order>, plan: &mut Plan) {
-    let Some(settings) = &input.state.settings else { return };
+/// Waits for a level; says why when it has ended and did not confirm.
+fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Order>, plan: &mut Plan) -> Option<String> {
+    let settings = input.state.settings.as_ref()?;
     for order in ended.values() {
         match &order.state {
             OrderState::Running if is_lease(&order.agent) => {
@@ -195,9 +224,7 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
         })
         .collect();
     let running = ended.values().any(|o| o.is_running());
-    if !failed.is_empty() && !running {
-        give_level_up(input, fence, format!("{} did not confirm", failed.join(" and ")), plan);
-    }
+    (!failed.is_empty() && !running).then(|| format!("{} did not confirm", failed.join(" and ")))
 }
 
 /// A confirmed fence is checked before it is used, and watched afterwards (S9).

@@ -47,6 +47,8 @@ pub struct Local {
     pub retry_at: Option<Instant>,
     pub last_error: Option<String>,
     pub install_since: Option<(Epoch, Instant)>,
+    /// Promotions in the present epoch that failed under a lease.
+    pub promotions_failed: u32,
     /// What the last `Seal` found, for the epoch that was ending.
     pub seal_report: Option<(Epoch, Result<Seal, String>)>,
     /// When this node saw its service resumed: until a lease time after it, the pause still holds.
@@ -76,6 +78,7 @@ impl Default for Local {
             retry_at: None,
             last_error: None,
             install_since: None,
+            promotions_failed: 0,
             seal_report: None,
             resumed_at: None,
             first_write: None,
@@ -332,6 +335,12 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
+    }
+    // It tried twice, and recovery goes on: it can say so before the deadline, and its word is final.
+    let failed = local.promotions_failed >= 2 && matches!(local.seen.state, DbState::Standby | DbState::Stopped);
+    if failed && s.phase != Phase::Installed {
+        let error = local.last_error.as_deref().unwrap_or("the promotion failed");
+        return Some(format!("it could not be promoted: {error}"));
     }
     let since = local.install_since.filter(|(e, _)| *e == epoch).map(|(_, at)| at);
     let late = since.is_some_and(|at| input.now.since(at) > input.config.failover.install);

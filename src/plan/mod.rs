@@ -14,6 +14,11 @@ pub mod keeper;
 pub mod lead;
 pub mod service;
 
+#[cfg(test)]
+mod coordinator_test;
+#[cfg(test)]
+mod keeper_test;
+
 pub use coordinator::coordinate;
 pub use keeper::keep;
 pub use lead::{Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};

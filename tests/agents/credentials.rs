@@ -181,3 +181,48 @@ fn a_revocation_list_is_exchanged_and_put_back() {
     std::fs::write(format!("{path}/one"), "rubbish").expect("written");
     assert!(ask("off", 1, "one").text.contains("no list in PEM form"));
 }
+
+/// The whole way: what regent hands the agent for a host with two services, and what the agent does with it.
+#[test]
+fn every_service_of_a_host_is_revoked_in_one_run() {
+    use regent::types::{AgentAction, FenceId};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display().to_string();
+    let example = include_str!("../../config/two-databases-and-witness.toml");
+    let service = |name: &str, port: u16| {
+        format!(
+            "\n[service.{name}]\nengine = \"postgresql\"\n[service.{name}.postgresql]\nport = {port}\n\
+             data_dir = \"/var/lib/{name}\"\nbin_dir = \"/usr/lib/postgresql/15/bin\"\n"
+        )
+    };
+    let before = example.split("[service.").next().expect("there is always a first part");
+    let text = format!("run_dir = \"{path}\"\n{before}{}{}", service("billing", 5433), service("orders", 5432));
+    let config = regent::config::Config::parse(&text, "regent.toml", None, "db2").expect("a valid file");
+    let mine = "host all all all scram-sha-256\n";
+    let files = ["billing", "orders"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("pg_hba.conf"), mine).expect("written");
+        folder.join("pg_hba.conf")
+    });
+    let (agent, target) = ("credentials".parse().expect("valid"), "db1".parse().expect("valid"));
+    let ask = |action: AgentAction, word: &str| {
+        let order = regent::node::agent_order(&config, &agent, action, &target, Some(FenceId(7)));
+        let options = order.expect("the example configures it").options;
+        let lines = options.iter().map(|(name, value)| format!("{}={value}\n", name.trim_start_matches("offer:")));
+        call(CREDENTIALS, &[], &format!("action={word}\nnodename=db1\n{}", lines.collect::<String>()))
+    };
+    for _ in 0..2 {
+        let off = ask(AgentAction::Off, "off");
+        assert_eq!(off.status, 0, "{off:?}");
+        for file in &files {
+            let text = std::fs::read_to_string(file).expect("the file");
+            assert_eq!(text.matches("# regent fence 7 begin").count(), 1, "{}: {text}", file.display());
+            assert!(text.contains("host replication all 10.0.1.11/32 reject") && text.ends_with(mine), "{text}");
+        }
+    }
+    assert_eq!(ask(AgentAction::On, "on").status, 0);
+    for file in &files {
+        assert_eq!(std::fs::read_to_string(file).expect("the file"), mine, "{}", file.display());
+    }
+}

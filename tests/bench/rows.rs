@@ -35,7 +35,7 @@ pub fn all() -> Vec<Scenario> {
 
 fn plan(profile: &'static str) -> Plan {
     // Many incidents an hour are what is wanted here.
-    Plan { profile, probers: false, failover: "max_failovers_per_hour = 1000\nquarantine = \"1s\"", ..Plan::default() }
+    Plan { profile, probers: false, ..Plan::default() }
 }
 
 fn power_cut_fast(world: &mut World) -> Result<()> {

@@ -7,17 +7,18 @@ use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
 use crate::host::Host;
 use crate::network::Net;
-use crate::plan::{CONFIG, Plan, SERVICE};
+use crate::plan::{CLUSTER, CONFIG, Plan, SERVICE};
 use crate::postgres;
 use crate::status::{Report, Service, Status};
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
+use regent::clock;
+use regent::consensus::certs;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -102,10 +103,16 @@ impl<'w> Cluster<'w> {
             }
         }
         let cluster = Cluster { world, plan, devices, client, units: Units::default(), writer: None };
+        certs::init(&cluster.authority(), CLUSTER, clock::wall())?;
         for name in &names {
             cluster.install(name)?;
         }
         Ok(cluster)
+    }
+
+    /// Where the cluster's own certificate authority is: on no host.
+    fn authority(&self) -> PathBuf {
+        self.world.directory.join("ca")
     }
 
     /// Puts the configuration on a host's disk and enables its daemon.
@@ -118,9 +125,10 @@ impl<'w> Cluster<'w> {
             devices.find(|((a, n), _)| *a == agent && n == node).map(|(_, d)| d.address.clone()).unwrap_or_default()
         };
         fs::write(host.disk().join("regent.toml"), self.plan.toml(name, address, device)?)?;
-        let key = host.disk().join("heartbeat.key");
-        fs::write(&key, format!("{}\n", "5a".repeat(32)))?;
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        // An insecure host has its certificate as well: it is only not asked for it.
+        let issued = certs::issue(&self.authority(), &name.parse()?, 1, clock::wall())?;
+        let folder = issued[0].parent().context("a certificate lies in a folder")?;
+        fs::rename(folder, host.disk().join("tls"))?;
         let (units, probers) = (self.units.clone(), self.plan.probers && name.starts_with("db"));
         let bug = self.plan.bug;
         let tables_are_there = Mutex::new(false);
@@ -180,6 +188,13 @@ impl<'w> Cluster<'w> {
     /// SIGKILL of the daemon alone. What it started runs on.
     pub fn kill_daemon(&self, node: &str) -> Result<()> {
         kill_daemon(node, &self.units)
+    }
+
+    /// Another daemon on a node's host, with a file of its own. Nobody restarts it.
+    pub fn run_daemon(&self, node: &str, config: &str) -> Result<Child> {
+        let mut command = Command::new(REGENT);
+        command.args(["run", "--config", config]);
+        self.host(node)?.start(command, "intruder")
     }
 
     pub fn start_daemon(&self, node: &str) -> Result<()> {

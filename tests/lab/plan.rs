@@ -8,6 +8,8 @@ use crate::postgres;
 use anyhow::Result;
 use std::fmt::Write;
 
+/// The name of every cluster in the lab.
+pub const CLUSTER: &str = "lab";
 /// The service of every cluster in the lab.
 pub const SERVICE: &str = "orders";
 /// The configuration file, as every host sees it.
@@ -32,6 +34,8 @@ pub struct Plan {
     pub failover: &'static str,
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
+    /// Without TLS: nodes do not prove who they are.
+    pub insecure: bool,
     /// A mistake that every daemon makes on purpose: `known_bugs`.
     pub bug: Option<&'static str>,
 }
@@ -48,6 +52,7 @@ impl Default for Plan {
             power_on: "auto",
             failover: "",
             probers: true,
+            insecure: false,
             bug: None,
         }
     }
@@ -88,10 +93,16 @@ impl Plan {
         let mut text = String::new();
         writeln!(
             text,
-            "cluster = \"lab\"\nnode = \"{node}\"\ndata_dir = \"{DISK}/regent\"\nprofile = \"{}\"",
+            "cluster = \"{CLUSTER}\"\nnode = \"{node}\"\ndata_dir = \"{DISK}/regent\"\nprofile = \"{}\"",
             self.profile
         )?;
-        writeln!(text, "\n[security]\ninsecure = true\nheartbeat_keys = [\"{DISK}/heartbeat.key\"]")?;
+        writeln!(text, "\n[security]\nheartbeat_keys = [\"{DISK}/tls/heartbeat.key\"]")?;
+        if self.insecure {
+            writeln!(text, "insecure = true")?;
+        } else {
+            writeln!(text, "ca = \"{DISK}/tls/ca.pem\"\ncertificate = \"{DISK}/tls/node.pem\"")?;
+            writeln!(text, "key = \"{DISK}/tls/node.key\"")?;
+        }
         for (rank, name) in self.node_names().iter().enumerate() {
             writeln!(text, "\n[nodes.{name}]")?;
             if name.starts_with('w') {

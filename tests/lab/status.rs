@@ -13,6 +13,7 @@ pub struct Status {
     pub fences: Vec<Fence>,
     /// Newest first.
     pub incidents: Vec<Incident>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,7 @@ pub struct Quorum {
 pub struct Node {
     /// `up`, `suspect`, `dead` or `not_joined`.
     pub state: String,
+    pub refusals: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -141,18 +141,14 @@ impl Cluster {
             let addresses = Addresses { primary: on(Network::Primary), secondary: on(Network::Secondary) };
             (node, addresses)
         });
-        let file = |name: String| self.dir.path().join(name);
+        let file = |name: &str| self.dir.path().join(me).join(name);
         Options {
             cluster: "orders".into(),
             me: name(me),
             nodes: nodes.collect(),
             data_dir: self.data_dir(me),
             timing: self.timing.clone(),
-            security: Security::Tls(Tls {
-                ca: file("ca.crt".into()),
-                certificate: file(format!("{me}.crt")),
-                key: file(format!("{me}.key")),
-            }),
+            security: Security::Tls(Tls { ca: file("ca.pem"), certificate: file("node.pem"), key: file("node.key") }),
             config_hash: 1,
             snapshot_every: self.snapshot_every,
             keep_entries: 5,

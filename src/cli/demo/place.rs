@@ -3,6 +3,8 @@
 //! Everything lies below one folder on a real file system (the disk channel uses O_DIRECT), and `stop` in it ends and
 //! removes everything, also after this program is gone.
 
+use crate::clock;
+use crate::consensus::certs;
 use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,6 +17,9 @@ pub const NODES: [(&str, u8); 3] = [("db1", 11), ("db2", 12), ("db3", 13)];
 pub const PORT: u16 = 55432;
 /// The only service.
 pub const SERVICE: &str = "orders";
+const CLUSTER: &str = "demo";
+/// A kept demo may run for as long.
+const CERTIFICATE_DAYS: u64 = 30;
 const BMC_PORT: u16 = 9623;
 const BMC_PASSWORD: &str = "demo-secret";
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
@@ -44,9 +49,11 @@ impl Place {
         script(&self.folder.join("stop"), include_str!("stop.sh"))?;
         symlink(program, self.folder.join("regent"))?;
         secret(&self.folder.join("bmc.password"), BMC_PASSWORD)?;
-        secret(&self.folder.join("heartbeat.key"), &random_key()?)?;
+        let ca = self.folder.join("ca");
+        certs::init(&ca, CLUSTER, clock::wall())?;
         for (name, number) in NODES {
             let node = self.node(name);
+            certs::issue(&ca, &name.parse()?, CERTIFICATE_DAYS, clock::wall())?;
             // PostgreSQL's user makes its directory in here itself.
             fs::create_dir_all(node.join("database"))?;
             let postgres = nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;
@@ -124,13 +131,16 @@ impl Place {
         let mut text = format!(
             r#"node = "{node}"
 # The demo: three nodes on the loopback network of one host. Everything a node keeps lies in a folder of its own.
-cluster      = "demo"
+cluster      = "{CLUSTER}"
 data_dir     = "{folder}/nodes/{{node}}/ledger"
 run_dir      = "{folder}/nodes/{{node}}/run"
 boot_id_file = "{folder}/nodes/{{node}}/boot_id"
 
 [security]
-heartbeat_keys = ["{folder}/heartbeat.key"]
+ca             = "{folder}/ca/{{node}}/ca.pem"
+certificate    = "{folder}/ca/{{node}}/node.pem"
+key            = "{folder}/ca/{{node}}/node.key"
+heartbeat_keys = ["{folder}/ca/{{node}}/heartbeat.key"]
 
 [channels.disk]
 path = "{folder}/disk"
@@ -222,12 +232,4 @@ fn secret(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(writeln!(file, "{text}")?)
-}
-
-/// 32 bytes in hexadecimal.
-fn random_key() -> anyhow::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0u8; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

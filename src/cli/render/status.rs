@@ -99,7 +99,6 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
 fn databases(service: &ServiceStatus) -> String {
     let header = ["database", "state", "timeline", "position", "lag", "streams from", "notes"];
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
-        let notes = [&database.trouble, &database.quarantine];
         vec![
             node.to_string(),
             database_state(database.state).to_owned(),
@@ -107,7 +106,7 @@ fn databases(service: &ServiceStatus) -> String {
             or_dash(database.position),
             or_dash(database.lag_bytes.map(bytes)),
             or_dash(database.streams_from.as_ref()),
-            notes.into_iter().flatten().cloned().collect::<Vec<_>>().join("; "),
+            database.trouble.clone().unwrap_or_default(),
         ]
     };
     table(&header, service.databases.iter().map(row))

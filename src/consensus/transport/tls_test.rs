@@ -68,9 +68,9 @@ impl Drop for Listener {
 
 fn files(dir: &Path, node: &str) -> config::Tls {
     config::Tls {
-        ca: dir.join("ca.crt"),
-        certificate: dir.join(format!("{node}.crt")),
-        key: dir.join(format!("{node}.key")),
+        ca: dir.join(node).join("ca.pem"),
+        certificate: dir.join(node).join("node.pem"),
+        key: dir.join(node).join("node.key"),
     }
 }
 
@@ -85,7 +85,7 @@ fn ip(net: u8, host: u8) -> IpAddr {
 impl Listener {
     async fn start(net: u8, secure: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let id = certs::init(dir.path(), "orders", now()).expect("a CA");
+        let (id, _) = certs::init(dir.path(), "orders", now()).expect("a CA");
         certs::issue(dir.path(), &name("db1"), 1, now()).expect("issued");
         certs::issue(dir.path(), &name("db2"), 1, now()).expect("issued");
         let (credentials, cluster) = match secure {
@@ -158,7 +158,7 @@ impl Listener {
     async fn refused_with(&self, dir: &Path) -> String {
         let files = files(dir, "db2");
         // The visitor's own checks are not what is tested: it takes whatever it was given.
-        let own = Tls::load_unchecked(&files, self.cluster.clone(), &self.dir.path().join("ca.crt"));
+        let own = Tls::load_unchecked(&files, self.cluster.clone(), &self.dir.path().join("ca.pem"));
         let dial = self.dial(Credentials::Tls(Arc::new(own)), 2);
         let said = self.hello(&dial, [&self.cluster.0, "db2", "f2"]).await;
         assert!(said.is_err(), "it was let in");
@@ -187,8 +187,7 @@ async fn another_ca_is_refused() {
 #[tokio::test]
 async fn another_cluster_is_refused() {
     let db1 = Listener::start(3, true).await;
-    std::fs::remove_file(db1.dir.path().join("db2.crt")).expect("removed");
-    std::fs::remove_file(db1.dir.path().join("db2.key")).expect("removed");
+    std::fs::remove_dir_all(db1.dir.path().join("db2")).expect("removed");
     certs::issue_foreign(db1.dir.path(), &name("db2"), "billing-12345678", now());
     let refusal = db1.refused_with(db1.dir.path()).await;
     let expected = format!("its certificate is for another cluster (billing-12345678), this is {}", db1.cluster);
@@ -199,8 +198,7 @@ async fn another_cluster_is_refused() {
 async fn an_expired_certificate_is_refused() {
     let db1 = Listener::start(4, true).await;
     let old = WallTime(now().0 - 10 * DAY);
-    std::fs::remove_file(db1.dir.path().join("db2.crt")).expect("removed");
-    std::fs::remove_file(db1.dir.path().join("db2.key")).expect("removed");
+    std::fs::remove_dir_all(db1.dir.path().join("db2")).expect("removed");
     certs::issue(db1.dir.path(), &name("db2"), 1, old).expect("issued");
     let refusal = db1.refused_with(db1.dir.path()).await;
     assert!(refusal.contains("its certificate has expired (") && refusal.contains("regent cert issue"), "{refusal}");
@@ -209,7 +207,7 @@ async fn an_expired_certificate_is_refused() {
 #[tokio::test]
 async fn no_certificate_is_refused() {
     let db1 = Listener::start(5, true).await;
-    let own = Tls::load_unchecked(&files(db1.dir.path(), "db2"), db1.cluster.clone(), &db1.dir.path().join("ca.crt"));
+    let own = Tls::load_unchecked(&files(db1.dir.path(), "db2"), db1.cluster.clone(), &db1.dir.path().join("ca.pem"));
     let dial = db1.dial(Credentials::Tls(Arc::new(own.without_certificate())), 2);
     assert!(db1.hello(&dial, [&db1.cluster.0, "db2", "f2"]).await.is_err());
     let refusal = db1.refusal().await;
@@ -270,7 +268,7 @@ fn own_files_that_belong_to_another_node_or_cluster_are_named() {
     let load = |cluster, node: &str| Tls::load(&files(dir.path(), "db1"), cluster, &name(node)).err();
     let describe = |error: Option<TlsError>| error.expect("refused").to_string();
     let text = describe(load("orders", "db2"));
-    assert!(text.contains("db1.crt") && text.contains("another node (db1), expected was db2"), "{text}");
+    assert!(text.contains("db1/node.pem") && text.contains("another node (db1), expected was db2"), "{text}");
     let text = describe(load("billing", "db1"));
     assert!(text.contains("another cluster (orders-"), "{text}");
 }

@@ -5,6 +5,7 @@
 mod broken;
 mod cuts;
 mod freezes;
+mod identity;
 mod local;
 mod members;
 mod power;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(local::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
+    all.extend(identity::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all

@@ -1,0 +1,104 @@
+//! This node's own part in a fence of a node that held two services.
+
+use super::{Effect, Event, Node, RunKey, Start};
+use crate::config::Config;
+use crate::ledger::world_test::*;
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent};
+use crate::types::{AgentAction, AgentOutcome, AgentRun, ClusterId, Epoch, Instant, ServiceName, SystemId, WallTime};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn billing() -> ServiceName {
+    "billing".parse().expect("a valid name")
+}
+
+/// The same command for the other service.
+fn of_billing(mut command: Command) -> Command {
+    match &mut command {
+        Command::Create { service, .. } | Command::Appoint { service, .. } | Command::Promoting { service, .. } => {
+            *service = billing();
+        }
+        Command::Installed { service, system, .. } => (*service, *system) = (billing(), SystemId(8)),
+        other => panic!("{other:?} is about no service"),
+    }
+    if let Command::Appoint { seals, .. } = &mut command {
+        seals.values_mut().for_each(|seal| seal.system = SystemId(8));
+    }
+    command
+}
+
+/// db1 holds both services; the only assistant runs everywhere.
+fn two_services() -> World {
+    let mut world = World::with(machine("db1"), |settings| {
+        settings.services.insert(billing(), true);
+        settings.agents.get_mut(&settings.assist[0]).expect("configured").everywhere = true;
+    });
+    let create = Command::Create { service: orders(), node: node("db1"), boot: boot("db1", 1), incarnation: DB1 };
+    world.done(of_billing(create));
+    world.done(of_billing(installed(1, "db1", DB1, at(1, 100))));
+    world
+}
+
+fn daemon(name: &str) -> Node {
+    let text = include_str!("../../config/two-databases-and-witness.toml");
+    let config = Config::parse(text, "regent.toml", None, name).expect("an example");
+    let start = Start {
+        cluster: ClusterId("orders".to_owned()),
+        boot: boot(name, 1),
+        machine: machine(name),
+        tombstones: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        seed: 1,
+    };
+    Node::new(Arc::new(config), start, NOW)
+}
+
+const NOW: Instant = Instant(1_000_000_000_000);
+
+fn tell(node: &mut Node, event: Event) -> Vec<RunKey> {
+    let effects = node.handle(NOW, event);
+    let started =
+        effects.into_iter().filter_map(|e| if let Effect::RunAgent { key, .. } = e { Some(key) } else { None });
+    started.collect()
+}
+
+/// For which new epochs the assistant is run, now that the ledger looks like this. Each run succeeds.
+fn stages(node: &mut Node, world: &World) -> Vec<BTreeMap<ServiceName, Epoch>> {
+    let mut stages = Vec::new();
+    let mut started = tell(node, Event::Ledger { state: Arc::new(world.state.clone()) });
+    while let Some(key) = started.pop() {
+        let run = AgentRun {
+            outcome: AgentOutcome::Succeeded,
+            tries: 1,
+            took: Duration::from_millis(10),
+            output: String::new(),
+        };
+        started.extend(tell(node, Event::AgentEnded { key: key.clone(), run }));
+        let RunKey::Assist { stage, action: AgentAction::Off, .. } = key else { panic!("{key:?} is no assistant") };
+        stages.push(stage);
+    }
+    stages
+}
+
+#[test]
+fn what_only_a_new_primary_can_revoke_is_repeated_for_each_service_that_a_host_takes_over() {
+    let mut world = two_services();
+    let mut db2 = daemon("db2");
+    let entry = Arc::new(Entry { at: WallTime(0), command: join("db2", 1, &[]) });
+    let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation: DB2 }));
+    tell(&mut db2, Event::Applied { entry, answer, state: Arc::new(world.state.clone()) });
+    world.declare_dead();
+    assert_eq!(world.state.fences[&FENCE].epochs.len(), 2, "both epochs hang on the dead boot");
+    assert_eq!(stages(&mut db2, &world), [BTreeMap::new()], "at once, before anything is confirmed");
+    world.power_off();
+    let checks = || by_fence(hold(&["db2", "w1"]));
+    let take_over = [appoint_db2(1, checks()), promoting(2, "db2", DB2), installed(2, "db2", DB2, at(2, 2000))];
+    take_over.clone().into_iter().for_each(|command| drop(world.done(of_billing(command))));
+    let mut taken = BTreeMap::from([(billing(), Epoch(2))]);
+    assert_eq!(stages(&mut db2, &world), [taken.clone()]);
+    take_over.into_iter().for_each(|command| drop(world.done(command)));
+    taken.insert(orders(), Epoch(2));
+    assert_eq!(stages(&mut db2, &world), [taken], "the second service is revoked as well");
+    assert_eq!(stages(&mut db2, &world), [], "and nothing twice");
+}

@@ -1,0 +1,46 @@
+//! The keeper of an appointee whose promotion fails: when it gives the epoch back, and when it does not.
+
+use super::keeper::{Input, Local, Me, Step, keep};
+use crate::config::Config;
+use crate::ledger::world_test::*;
+use crate::types::{DbState, Instant, Observation};
+
+/// What the keeper on db2 does next, which was appointed for epoch 2 and is about to promote.
+fn next(local: Local) -> Step {
+    let mut world = World::fenced();
+    world.done(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
+    world.done(promoting(2, "db2", DB2));
+    let text = include_str!("../../config/two-databases-and-witness.toml");
+    let config = Config::parse(text, "regent.toml", None, "db2").expect("an example");
+    let (me, boot, name) = (node("db2"), boot("db2", 1), orders());
+    keep(&Input {
+        now: Instant(1_000_000_000_000),
+        me: Me { node: &me, boot: &boot, incarnation: Some(DB2) },
+        state: &world.state,
+        name: &name,
+        config: &config,
+        local: &local,
+    })
+}
+
+fn after_failures(promotions_failed: u32, state: DbState) -> Local {
+    let seen = Observation { state, ..Observation::unclear() };
+    Local { seen, promotions_failed, last_error: Some("it says nothing".to_owned()), ..Local::default() }
+}
+
+#[test]
+fn an_appointee_whose_promotion_failed_twice_gives_the_epoch_back_before_the_deadline() {
+    let Step::StopNow(_, why) = next(after_failures(2, DbState::Standby)) else { panic!("it goes on") };
+    assert_eq!(why, "it could not be promoted: it says nothing");
+    // Stopped: its final word follows.
+    assert!(matches!(next(after_failures(2, DbState::Stopped)), Step::Tombstone(_)));
+}
+
+#[test]
+fn one_failure_is_tried_again_and_an_open_database_is_not_given_up() {
+    let waits = Step::Wait("waiting for the lease".to_owned());
+    assert_eq!(next(after_failures(1, DbState::Standby)), waits);
+    // Out of recovery: other nodes cannot follow another history any more. Without a lease it is stopped by S5 alone.
+    let Step::StopNow(_, why) = next(after_failures(2, DbState::Primary)) else { panic!("it writes on") };
+    assert_eq!(why, "no lease for the present epoch");
+}
