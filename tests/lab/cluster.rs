@@ -192,7 +192,7 @@ impl<'w> Cluster<'w> {
 
     /// Another daemon on a node's host, with a file of its own. Nobody restarts it.
     pub fn run_daemon(&self, node: &str, config: &str) -> Result<Child> {
-        let mut command = Command::new(REGENT);
+        let mut command = Command::new(regent());
         command.args(["run", "--config", config]);
         self.host(node)?.start(command, "intruder")
     }
