@@ -210,7 +210,8 @@ pub fn keep(input: &Input) -> Step {
     let stopping = matches!(input.local.running, Some((DbAction::Stop { .. }, _)));
     // S5 first: whoever could commit without the right to is stopped, before the lease ends.
     if input.could_commit() && !input.may_write(input.stop_time()) {
-        if input.me.incarnation.is_none() && input.service().is_none() && input.state.settings.is_some() {
+        // No epoch was ever begun here: regent did not open it, and does not stop it (a kept lease says otherwise).
+        if input.service().is_none() && input.state.settings.is_some() && input.local.lease.is_none() {
             return Step::Wait("a running database that regent does not manage yet is left alone".to_owned());
         }
         if input.awaits_adoption() {
