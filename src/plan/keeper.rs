@@ -270,11 +270,11 @@ fn finish_release(input: &Input) -> Option<Step> {
 }
 
 fn release_reason(input: &Input, s: &Service) -> String {
-    match (&s.moving, &input.local.last_error) {
-        (Some(_), _) => "stopped in order for the switchover".to_owned(),
-        (None, Some(error)) => error.clone(),
-        (None, None) => "its database could not go on".to_owned(),
+    if s.moving.is_some() {
+        return "stopped in order for the switchover".to_owned();
     }
+    let why = giving_up(input, s, s.epoch).or_else(|| input.local.last_error.clone());
+    why.unwrap_or_else(|| "its database could not go on".to_owned())
 }
 
 /// Towards a writable database under the held epoch.
