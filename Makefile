@@ -32,7 +32,7 @@ build: prepare ## build regent and its fence agents
 check: prepare ## what needs no root and little time: format, lints, unit tests, golden texts, tidy
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test --lib --bins
+	$(CARGO) test --lib --bins --test golden
 	$(CARGO) test --test tidy
 
 test: prepare ## everything that must pass: the tests, a small simulation, the lab's short half, the demo (root)

@@ -8,8 +8,8 @@ use super::wakeup::{Call, CallReply, Submitted, Wakeup};
 use crate::api::admin::{Check, Request, Response};
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::Node;
-use crate::plan::candidate;
-use crate::types::{IncidentId, NodeName, ServiceName, Sight};
+use crate::plan::{candidate, fencing};
+use crate::types::{IncidentId, NodeName, ServiceName};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -235,14 +235,7 @@ fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {
 
 /// Refused while any sign of life shows, unless forced, which is recorded.
 fn confirm(node: &Node, target: &NodeName, incident: IncidentId, force: bool, who: String) -> Begin {
-    let life = node.rows().iter().filter(|(observer, _)| *observer != target).find_map(|(observer, row)| {
-        let view = row.views.get(target)?;
-        let boot = &node.state().nodes.get(target)?.boot;
-        let (channel, _) = view.channels.iter().find(|(_, s)| **s == Sight::Up).filter(|_| &view.boot == boot)?;
-        Some(format!("{observer} still hears it on {channel}"))
-    });
-    if let (Some(what), false) = (life, force) {
-        let refusal = ledger::Refusal::ShowsLife { node: target.clone(), what };
+    if let Err(refusal) = fencing::may_vouch(node.state(), node.rows(), target, force) {
         return Begin::Answer(Response::Refused { reasons: vec![refusal.to_string()] });
     }
     Begin::Propose(Command::HumanConfirm { incident, target: target.clone(), who, force })

@@ -12,9 +12,6 @@ mod link;
 mod phi;
 mod window;
 
-#[cfg(test)]
-mod story_test;
-
 use crate::config;
 use crate::types::{Boot, ChannelName, Incarnation, Instant, NodeName, PeerView, Sight};
 use fusion::{Ear, Kind};
@@ -265,12 +262,24 @@ impl Detector {
 
 #[cfg(test)]
 mod tests {
-    use super::story_test::lan;
     use super::*;
     use proptest::prelude::*;
 
     const CHANNELS: [&str; 3] = ["primary", "secondary", "disk"];
     const NODES: [&str; 3] = ["a", "b", "c"];
+
+    /// Profile `lan`.
+    fn lan() -> config::Detector {
+        config::Detector {
+            interval: Duration::from_millis(200),
+            phi_threshold: 8.0,
+            acceptable_pause: Duration::from_secs(1),
+            window: 100,
+            min_deviation: Duration::from_millis(40),
+            rise: 3,
+            startup_grace: Duration::from_secs(10),
+        }
+    }
 
     fn node(name: &str) -> NodeName {
         name.parse().unwrap()

@@ -138,7 +138,12 @@ impl State {
             .filter(|(name, r)| **name != target && r.life == Life::Up && self.is_voter(name))
             .map(|(name, r)| (name.clone(), r.incarnation))
             .collect();
-        let fence = self.open_fence(m, &target, &boot, IncidentKind::Fencing, evidence, heard_by);
+        // Only a person's own order goes on in a pause; a lapsed holder is a failover like any other.
+        let kind = match reason {
+            FenceReason::Operator { .. } => IncidentKind::Fencing,
+            FenceReason::Lapsed { .. } => IncidentKind::Failover,
+        };
+        let fence = self.open_fence(m, &target, &boot, kind, evidence, heard_by);
         let Some(fence) = fence else {
             return Err(Refusal::NotAllowed { why: format!("{target} is being fenced already") });
         };

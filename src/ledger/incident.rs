@@ -14,7 +14,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentKind {
-    /// A verdict on a holder.
+    /// A verdict on a holder, or a holder that lapsed.
     Failover,
     /// A holder that released because its database could not go on.
     LocalFailure,

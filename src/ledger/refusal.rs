@@ -47,7 +47,7 @@ pub enum Refusal {
     NotThatIncident { incident: IncidentId, node: NodeName },
     #[error("{node} shows life: {what}; force it only if you have seen with your own eyes that it is off")]
     ShowsLife { node: NodeName, what: String },
-    #[error("{service} is at epoch {current}, not {epoch} (S4)")]
+    #[error("epoch {epoch} of {service} is over, or not the present one ({current}) (S4)")]
     OldEpoch { service: ServiceName, epoch: Epoch, current: Epoch },
     #[error("epoch {epoch} of {service} is not over: neither released nor its holder fenced (S2)")]
     EpochNotOver { service: ServiceName, epoch: Epoch },

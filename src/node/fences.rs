@@ -25,8 +25,9 @@ pub(super) enum RunState {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     since: Instant,
-    /// Channels on which the node was heard when the confirmation was applied: advances since.
-    beats: BTreeMap<ChannelName, u32>,
+    /// Channels on which the node was heard when the confirmation was applied, and those on which it was heard since:
+    /// advances since, and when the last one came.
+    beats: BTreeMap<ChannelName, (u32, Instant)>,
     refuted: Option<(ChannelName, String)>,
 }
 
@@ -188,7 +189,7 @@ impl Node {
             let fence = &self.state.fences[&key.0];
             let view = self.detector.views(self.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
             let heard = view.into_iter().flat_map(|v| v.channels).filter(|(_, s)| *s == Sight::Up);
-            let beats = heard.map(|(channel, _)| (channel, 0)).collect();
+            let beats = heard.map(|(channel, _)| (channel, (0, self.now))).collect();
             self.watches.insert(key, Watch { since: self.now, beats, refuted: None });
         }
     }
@@ -209,8 +210,8 @@ impl Node {
                 continue;
             }
             let Some(confirmed) = &fence.confirmed else { continue };
-            let beats = watch.beats.entry(channel.clone()).or_insert(0);
-            *beats += 1;
+            let (beats, last) = watch.beats.entry(channel.clone()).or_insert((0, at));
+            (*beats, *last) = (*beats + 1, at);
             if *beats < ADVANCES || confirmed.is_forced() {
                 continue;
             }
@@ -264,7 +265,11 @@ impl Node {
         }
         let still = |channel: &ChannelName| {
             let up = view.as_ref().and_then(|v| v.channels.get(channel)) == Some(&Sight::Up);
-            up && (silent || watch.beats.get(channel).is_none_or(|b| *b < ADVANCES))
+            let (beats, last) = watch.beats.get(channel).copied().unwrap_or_default();
+            // One sign of life was heard: whether another follows is seen within the time in which the detector judges,
+            // also where it began anew, because a later incarnation of that boot sent it.
+            let fresh = (1..ADVANCES).contains(&beats) && self.now.since(last) <= self.timing.detection;
+            fresh || up && (silent || beats < ADVANCES)
         };
         let waiting = !forced && watch.beats.keys().any(still);
         // Who doubts itself has not watched.

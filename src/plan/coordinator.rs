@@ -141,7 +141,7 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .filter(|n| !slow(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
         .max_by_key(|n| (role(n) == Some(Role::Witness), std::cmp::Reverse((*n).clone())));
     if let Some(to) = best {
-        plan.say(format!("handing leadership to {to}: {} {why}", input.me));
+        plan.say(format!("handing leadership from {} to {to}: {why}", input.me));
         plan.steps.push(Step::Transfer { to: to.clone(), why: why.to_owned() });
     }
 }

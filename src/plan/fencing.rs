@@ -1,8 +1,9 @@
 //! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
 
-use super::{Input, Plan, Question};
+use super::{Input, Plan, Question, Row};
 use crate::ledger::{
     CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
+    Refusal, State,
 };
 use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight};
 use std::collections::BTreeMap;
@@ -325,4 +326,18 @@ fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     let names: Vec<_> = fence.assisted.keys().map(NodeName::as_str).collect();
     plan.say(format!("waiting for {} to undo fence {} of {}", names.join(", "), fence.id, fence.target));
+}
+
+/// Whether a person may vouch that a node is off: refused while any sign of life of its present boot shows, a standby
+/// that it still feeds included, unless forced, which is recorded.
+pub fn may_vouch(state: &State, rows: &BTreeMap<NodeName, Row>, target: &NodeName, force: bool) -> Result<(), Refusal> {
+    let Some(record) = state.nodes.get(target).filter(|_| !force) else { return Ok(()) };
+    let life = rows.iter().filter(|(observer, _)| *observer != target).find_map(|(observer, row)| {
+        let view = row.views.get(target).filter(|view| view.boot == record.boot)?;
+        if let Some((channel, _)) = view.channels.iter().find(|(_, sight)| **sight == Sight::Up) {
+            return Some(format!("{observer} still hears it on {channel}"));
+        }
+        view.database_alive.then(|| format!("its database still feeds the one on {observer}"))
+    });
+    life.map_or(Ok(()), |what| Err(Refusal::ShowsLife { node: target.clone(), what }))
 }

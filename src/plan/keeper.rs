@@ -213,7 +213,8 @@ pub fn keep(input: &Input) -> Step {
     let stopping = matches!(input.local.running, Some((DbAction::Stop { .. }, _)));
     // S5 first: whoever could commit without the right to is stopped, before the lease ends.
     if input.could_commit() && !input.may_write(input.stop_time()) {
-        if input.me.incarnation.is_none() && input.service().is_none() && input.state.settings.is_some() {
+        // No epoch was ever begun here: regent did not open it, and does not stop it (a kept lease says otherwise).
+        if input.service().is_none() && input.state.settings.is_some() && input.local.lease.is_none() {
             return Step::Wait("a running database that regent does not manage yet is left alone".to_owned());
         }
         if input.awaits_adoption() {
@@ -272,11 +273,11 @@ fn finish_release(input: &Input) -> Option<Step> {
 }
 
 fn release_reason(input: &Input, s: &Service) -> String {
-    match (&s.moving, &input.local.last_error) {
-        (Some(_), _) => "stopped in order for the switchover".to_owned(),
-        (None, Some(error)) => error.clone(),
-        (None, None) => "its database could not go on".to_owned(),
+    if s.moving.is_some() {
+        return "stopped in order for the switchover".to_owned();
     }
+    let why = giving_up(input, s, s.epoch).or_else(|| input.local.last_error.clone());
+    why.unwrap_or_else(|| "its database could not go on".to_owned())
 }
 
 /// Towards a writable database under the held epoch.

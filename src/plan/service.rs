@@ -237,7 +237,10 @@ fn released(
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     // Nobody has it all, and the node that has is not there: the best of the rest, rather than nobody (asynchronous).
-    let choice = candidate::choose(input, service, all, None);
+    let mut choice = candidate::choose(input, service, all, None);
+    if let (Some(end), Some((_, why))) = (position, &mut choice.best) {
+        why.push_str(&format!("; nobody has reached the final position {end}: what lies after its own end is lost"));
+    }
     appoint(input, name, service, Basis::Released, choice, plan);
 }
 

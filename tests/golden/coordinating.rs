@@ -1,0 +1,311 @@
+//! The leader's part of the desk: what it hears of everybody, the answers to its questions, its plan, its choice.
+
+use crate::commands::{self, orders, present};
+use crate::desk::Desk;
+use crate::story::Line;
+use crate::words;
+use regent::config::Config;
+use regent::detector::Detector;
+use regent::ledger::{CheckAnswer, FenceState, Refusal, Sighting, State};
+use regent::plan::candidate::{self, Choice};
+use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
+use regent::types::{DbState, Epoch, Health, Instant, NodeName, Released, Seal, ServiceHealth, Term, Timeline};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+pub struct Leader {
+    timing: Timing,
+    lead: Lead,
+    applied: Applied,
+    rows: BTreeMap<NodeName, Row>,
+    silent: BTreeSet<NodeName>,
+    doubts_itself: bool,
+}
+
+impl Leader {
+    pub fn new(config: &Config, term: Term, now: Instant) -> Self {
+        Leader {
+            timing: Timing::new(config, Detector::worst_detection(&config.detector)),
+            lead: Lead::new(term, now),
+            applied: Applied::default(),
+            rows: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            doubts_itself: false,
+        }
+    }
+
+    /// Another term: what was remembered of the last one is forgotten, what this node applied is not.
+    pub fn elected(&mut self, term: Term, now: Instant) {
+        self.lead = Lead::new(term, now);
+    }
+
+    /// When this leader learned of what waiting counts from.
+    pub fn note_applied(&mut self, before: &State, state: &State, now: Instant) {
+        for (id, fence) in &state.fences {
+            let old = before.fences.get(id);
+            if old.is_none() {
+                self.applied.fence_opened.insert(*id, now);
+            }
+            if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
+                self.applied.fence_level.insert(*id, now);
+            }
+            let confirmed = fence.state == FenceState::Confirmed;
+            if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed) {
+                self.applied.fence_confirmed.insert(*id, now);
+            }
+            for order in fence.orders.iter().skip(old.map_or(0, |o| o.orders.len())) {
+                self.applied.ordered.insert((*id, order.number), now);
+            }
+        }
+        for (name, service) in &state.services {
+            let old = before.services.get(name);
+            if old.is_none_or(|o| o.epoch != service.epoch) {
+                self.applied.epoch.insert(name.clone(), now);
+            }
+            if service.over.is_some() && old.is_none_or(|o| o.over.is_none()) {
+                self.applied.over.insert(name.clone(), now);
+            }
+        }
+    }
+
+    fn input<'a>(&'a self, config: &'a Config, state: &'a State, now: Instant) -> Input<'a> {
+        Input {
+            now,
+            me: &config.node,
+            state,
+            config,
+            timing: &self.timing,
+            lead: &self.lead,
+            applied: &self.applied,
+            rows: &self.rows,
+            doubts_itself: self.doubts_itself,
+        }
+    }
+
+    /// Before an operator's word is proposed.
+    pub fn may_vouch(
+        &mut self,
+        config: &Config,
+        state: &State,
+        target: &NodeName,
+        force: bool,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.refresh(config, state, now);
+        fencing::may_vouch(state, &self.rows, target, force)
+    }
+
+    /// Everybody who is not silent sends heartbeats all the time.
+    fn refresh(&mut self, config: &Config, state: &State, now: Instant) {
+        for name in config.nodes.keys() {
+            let (_, incarnation) = present(state, name);
+            let empty = || Row { at: now, incarnation, views: BTreeMap::new(), health: Health::default() };
+            let row = self.rows.entry(name.clone()).or_insert_with(empty);
+            if !self.silent.contains(name) {
+                row.at = now;
+                row.incarnation = incarnation;
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// The commands of the leader's part.
+    pub fn leads(&mut self, line: &Line) -> Option<String> {
+        match line.verb() {
+            "row" => self.row(line),
+            "silent" => {
+                self.leader.silent.insert(line.parse(line.word(1)));
+            }
+            "doubts" => self.leader.doubts_itself = true,
+            "sure" => self.leader.doubts_itself = false,
+            "renewal" => {
+                let epoch = self.state.services[&orders()].epoch;
+                self.leader.lead.renewed.insert(orders(), (epoch, self.now));
+            }
+            "answer" => self.answer(line),
+            "plan" => return Some(self.plan(line.has("and-do"))),
+            "choose" => return Some(self.choose(line)),
+            "may-switch" => return Some(self.may_switch(line)),
+            _ => return None,
+        }
+        Some(String::new())
+    }
+
+    /// What one node's heartbeats say.
+    fn row(&mut self, line: &Line) {
+        self.leader.refresh(&self.config, &self.state, self.now);
+        let name: NodeName = line.parse(line.word(1));
+        let state = self.state.clone();
+        let row = self.leader.rows.get_mut(&name).unwrap_or_else(|| line.fail("no such node"));
+        for (peer, sights) in commands::pairs(line, line.get("sees").unwrap_or("")) {
+            let (boot, incarnation) = present(&state, &peer);
+            row.views.insert(peer, commands::view(line, sights, &boot, incarnation));
+        }
+        row.health.self_doubt = line.has("doubts");
+        if let Some(took) = line.get("log-write") {
+            row.health.log_write = line.duration(took);
+        }
+        let released = line.get("released").map(|text| {
+            let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
+            Released { epoch: Epoch(line.parse(epoch)), position: at.map(|at| commands::position(line, at)) }
+        });
+        if let Some(text) = line.get("database") {
+            let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
+            let health = ServiceHealth {
+                state: database(line, text),
+                holds: line.number("holds").map(Epoch),
+                timeline: Timeline(position.timeline.0),
+                position,
+                streams_from: line.get("from").map(|n| line.parse(n)),
+                released,
+            };
+            row.health.services.insert(orders(), health);
+        }
+    }
+
+    /// Answers to the leader's questions.
+    fn answer(&mut self, line: &Line) {
+        match line.word(1) {
+            "look" => {
+                let target: NodeName = line.parse(line.word(2));
+                let (boot, incarnation) = present(&self.state, &target);
+                let look = self.leader.lead.looks.get_mut(&target);
+                let look = look.unwrap_or_else(|| line.fail("nobody was asked to look"));
+                for (by, text) in commands::pairs(line, line.need("by")) {
+                    let view = commands::view(line, text, &boot, incarnation);
+                    look.answers.insert(by, Sighting { view, silent_ms: BTreeMap::new() });
+                }
+            }
+            "check" => {
+                let fence = &self.state.fences[&self.state.last_fence];
+                let answers = self.leader.lead.checks.entry((fence.id, fence.refuted)).or_default();
+                for by in commands::names(line, line.get("holds").unwrap_or("")) {
+                    answers.insert(by, CheckAnswer::Holds);
+                }
+                for by in commands::names(line, line.get("refuted").unwrap_or("")) {
+                    let what = line.say("what", "2 heartbeats of that boot after the confirmation");
+                    answers.insert(by, CheckAnswer::Refuted { channel: line.parse("disk"), what });
+                }
+            }
+            "seal" => {
+                let epoch = self.state.services[&orders()].epoch;
+                let seals = sealed(line);
+                self.leader.lead.seals.entry((orders(), epoch)).or_default().extend(seals);
+            }
+            other => line.fail(&format!("nobody asks {other:?}")),
+        }
+    }
+
+    /// One look of the coordinator; `and-do` also applies what it proposes, until it proposes nothing new.
+    fn plan(&mut self, and_do: bool) -> String {
+        let mut out = String::new();
+        for _ in 0..10 {
+            self.leader.refresh(&self.config, &self.state, self.now);
+            let plan = plan::coordinate(&self.leader.input(&self.config, &self.state, self.now));
+            out += &self.shown(&plan);
+            self.remember(&plan);
+            let proposed: Vec<_> =
+                plan.steps.into_iter().filter_map(|s| if let Step::Propose(c) = s { Some(c) } else { None }).collect();
+            if !and_do || proposed.is_empty() {
+                return out;
+            }
+            for command in proposed {
+                out += &self.apply(command);
+            }
+        }
+        panic!("the plan comes to no end:\n{out}");
+    }
+
+    fn shown(&self, plan: &Plan) -> String {
+        let mut out = format!("plan at {} s, by {}\n", self.now.0 as f64 / 1e9, self.config.node);
+        for line in &plan.report {
+            writeln!(out, "    says: {line}").expect("a string takes everything");
+        }
+        for step in &plan.steps {
+            writeln!(out, "    {}", words::step(step)).expect("a string takes everything");
+        }
+        if let Some(at) = plan.wakeup {
+            writeln!(out, "    looks again at {} s", at.0 as f64 / 1e9).expect("a string takes everything");
+        }
+        out
+    }
+
+    /// As a node does when it hands the steps out.
+    fn remember(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            match step {
+                Step::Ask { question: Question::Look { target, incarnation, round, .. }, .. } => {
+                    let lead = &mut self.leader.lead;
+                    if lead.looks.get(target).is_none_or(|l| l.round < *round) {
+                        let (incarnation, round, opened) = (*incarnation, *round, self.now);
+                        lead.last_round = round;
+                        let look = LookRound { incarnation, round, opened, answers: BTreeMap::new() };
+                        lead.looks.insert(target.clone(), look);
+                    }
+                }
+                Step::Transfer { .. } => self.leader.lead.last_transfer = Some(self.now),
+                _ => {}
+            }
+        }
+    }
+
+    fn choose(&mut self, line: &Line) -> String {
+        self.leader.refresh(&self.config, &self.state, self.now);
+        let at_least = line.get("at-least").map(|at| commands::position(line, at));
+        let service = &self.state.services[&orders()];
+        let input = self.leader.input(&self.config, &self.state, self.now);
+        let Choice { best, refused } = candidate::choose(&input, service, &sealed(line), at_least);
+        let mut out = match best {
+            Some((node, why)) => format!("chosen: {node}: {why}\n"),
+            None => "chosen: nobody\n".to_owned(),
+        };
+        for (node, why) in refused {
+            writeln!(out, "    not {node}: {why}").expect("a string takes everything");
+        }
+        out
+    }
+
+    fn may_switch(&mut self, line: &Line) -> String {
+        self.leader.refresh(&self.config, &self.state, self.now);
+        let input = self.leader.input(&self.config, &self.state, self.now);
+        let (who, why) = match line.get("to") {
+            Some(to) => (to.to_owned(), candidate::switchover_objections(&input, &orders(), &line.parse(to))),
+            None => match candidate::switchover_target(&input, &orders()) {
+                Ok(to) => (to.to_string(), Vec::new()),
+                Err(why) => ("anybody".to_owned(), why),
+            },
+        };
+        if why.is_empty() {
+            return format!("may-switch: {who} may take over\n");
+        }
+        why.iter().map(|why| format!("may-switch: not to {who}: {why}\n")).collect()
+    }
+}
+
+pub fn database(line: &Line, text: &str) -> DbState {
+    match text {
+        "unclear" => DbState::Unclear,
+        "absent" => DbState::Absent,
+        "unstartable" => DbState::Unstartable,
+        "stopped" => DbState::Stopped,
+        "starting" => DbState::Starting,
+        "standby" => DbState::Standby,
+        "primary" => DbState::Primary,
+        "stopping" => DbState::Stopping,
+        other => line.fail(&format!("{other:?} is no state of a database")),
+    }
+}
+
+/// `db2@1:0/1000`, or `db3` with its reason: `db3:no_running_standby`.
+fn sealed(line: &Line) -> BTreeMap<NodeName, Result<Seal, String>> {
+    let items = line.get("from").unwrap_or("").split(',').filter(|t| !t.is_empty());
+    let report = |item: &str| match item.split_once('@') {
+        Some((node, at)) => (line.parse(node), Ok(commands::seal(line, at))),
+        None => {
+            let (node, why) = item.split_once(':').unwrap_or_else(|| line.fail("expected NODE@POSITION or NODE:why"));
+            (line.parse(node), Err(why.replace('_', " ")))
+        }
+    };
+    items.map(report).collect()
+}

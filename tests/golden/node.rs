@@ -1,0 +1,449 @@
+//! The stage of the stories of one whole node: the real `Node::handle` on one host, with the ledger of the desk; its
+//! peers, their heartbeats and answers are what the story says. What it wants done is shown, but for its heartbeats.
+
+use crate::commands::{self, orders, present};
+use crate::coordinating::database;
+use crate::desk::Desk;
+use crate::story::{Line, Stage};
+use crate::words;
+use regent::config::Config;
+use regent::lease;
+use regent::ledger::{Answer, Command, Machine};
+use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey, Start};
+use regent::plan::Question;
+use regent::types::{
+    ChannelName, ClusterId, DbAction, DbDone, DbOutcome, Epoch, Heartbeat, HeartbeatBody, Instant, NodeName, Released,
+    ServiceHealth,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Heartbeats of the peers come at this pace.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+pub struct Stand {
+    pub desk: Desk,
+    node: Option<Node>,
+    name: NodeName,
+    /// What is still to come, by time and then by order of writing.
+    events: BTreeMap<(Instant, usize), Event>,
+    written: usize,
+    /// How far each peer's counter is, by incarnation.
+    sequences: BTreeMap<(NodeName, u64), u64>,
+    proposals: Vec<(u64, Command, bool)>,
+    leases: Vec<(u64, PeerRequest)>,
+    reads: Vec<u64>,
+    runs: Vec<RunKey>,
+    actions: Vec<DbAction>,
+    tombstones: Vec<Epoch>,
+    replies: u64,
+}
+
+impl Stand {
+    pub fn new() -> Self {
+        Stand {
+            desk: Desk::new(),
+            node: None,
+            name: "w1".parse().expect("valid"),
+            events: BTreeMap::new(),
+            written: 0,
+            sequences: BTreeMap::new(),
+            proposals: Vec::new(),
+            leases: Vec::new(),
+            reads: Vec::new(),
+            runs: Vec::new(),
+            actions: Vec::new(),
+            tombstones: Vec::new(),
+            replies: 0,
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, event: Event) {
+        self.events.insert((at, self.written), event);
+        self.written += 1;
+    }
+
+    /// Gives the node an event now; what it wants done, as sentences.
+    fn give(&mut self, event: Event) -> String {
+        let Some(node) = &mut self.node else { return String::new() };
+        let effects = node.handle(self.desk.now, event);
+        let mut out = String::new();
+        for effect in effects {
+            if let Some(words) = self.shown(&effect) {
+                writeln!(out, "{:>8.3} s  {}: {words}", self.desk.now.0 as f64 / 1e9, self.name)
+                    .expect("a string takes everything");
+            }
+            self.note(effect);
+        }
+        out
+    }
+
+    /// Runs until then; the node is woken whenever it wants to be.
+    fn until(&mut self, end: Instant) -> String {
+        let mut out = String::new();
+        loop {
+            let next = self.events.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.node.as_ref().and_then(Node::next_wakeup);
+            let Some(at) = [next, wake].into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            self.desk.advance(at.max(self.desk.now));
+            let due = self.events.first_entry().filter(|e| e.key().0 <= at).map(|e| e.remove());
+            out += &self.give(due.unwrap_or(Event::Wake));
+        }
+        self.desk.advance(end);
+        out
+    }
+
+    /// The node hears of everything that was applied.
+    fn follow_ledger(&mut self) -> String {
+        let applied = std::mem::take(&mut self.desk.applied);
+        applied.into_iter().map(|(entry, answer, state)| self.give(Event::Applied { entry, answer, state })).collect()
+    }
+
+    fn note(&mut self, effect: Effect) {
+        match effect {
+            Effect::Propose { id, command } => self.proposals.push((id, *command, true)),
+            Effect::Ask { id, request, .. } => match unwrapped(&request) {
+                PeerRequest::Propose(command) => self.proposals.push((id, (**command).clone(), false)),
+                PeerRequest::Lease(_) => self.leases.push((id, request)),
+                _ => {}
+            },
+            Effect::QuorumRead { id } => self.reads.push(id),
+            Effect::RunAgent { key, .. } => self.runs.push(key),
+            Effect::Db { action, .. } => self.actions.push(action),
+            Effect::Tombstone { released, .. } => self.tombstones.push(released.epoch),
+            _ => {}
+        }
+    }
+
+    fn shown(&self, effect: &Effect) -> Option<String> {
+        Some(match effect {
+            Effect::Beat(_) | Effect::FeedWatchdog => return None,
+            Effect::Ask { to, request, .. } => format!("asks {to}: {}", asked(request)),
+            Effect::Reply { response, .. } => format!("answers: {}", answered(response)),
+            Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
+            Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
+            Effect::Transfer { to } => format!("hands leadership to {to}"),
+            Effect::RunAgent { agent, action, target, fence, .. } => {
+                format!("runs {agent} {} against {target}, fence {fence}", action.word())
+            }
+            Effect::Db { action, .. } => format!("database: {}", words::action(action)),
+            Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
+            Effect::Tombstone { released, .. } => format!("writes the tombstone of epoch {}", released.epoch),
+            Effect::KeepLease { epoch, until, .. } => match until {
+                Some(at) if at.0 > u64::MAX / 8 => format!("guard: epoch {epoch} is held open by a pause"),
+                Some(at) => format!("guard: kill the database at {:.3} s, epoch {epoch}", at.0 as f64 / 1e9),
+                None => format!("guard: nothing is held any more, epoch {epoch}"),
+            },
+            Effect::ArmWatchdog => "arms the watchdog".to_owned(),
+            Effect::DisarmWatchdog => "disarms the watchdog".to_owned(),
+            Effect::Say { line } => format!("says: {line}"),
+        })
+    }
+
+    /// Starts the daemon of a host.
+    fn daemon(&mut self, line: &Line) -> String {
+        self.name = line.parse(line.word(1));
+        let config = Config { node: self.name.clone(), ..self.desk.config.clone() };
+        let kept = line.get("kept").map(|text| {
+            let (epoch, until) = text.split_once('@').unwrap_or_else(|| line.fail("expected EPOCH@MOMENT"));
+            (orders(), (Epoch(line.parse(epoch)), Instant(0) + line.duration(until)))
+        });
+        let tombstone = line.number("tombstone").map(|e| (orders(), Released { epoch: Epoch(e), position: None }));
+        let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
+        let start = Start {
+            cluster: ClusterId("story".to_owned()),
+            boot: commands::boot(&self.name, line.number("boot").unwrap_or(1)),
+            machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
+            tombstones: tombstone.into_iter().collect(),
+            kept: kept.into_iter().collect(),
+            seed: 1,
+        };
+        self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
+        self.desk.applied.clear();
+        self.give(Event::Ledger { state: Arc::new(self.desk.state.clone()) })
+    }
+
+    /// A peer's heartbeats: on these channels, from then until then; `drained=` when this node takes them all at once.
+    fn beats(&mut self, line: &Line) {
+        let peer: NodeName = line.parse(line.word(1));
+        let (boot, incarnation) = present(&self.desk.state, &peer);
+        let boot = line.number("boot").map_or(boot, |n| commands::boot(&peer, n));
+        let incarnation = line.number("inc").map_or(incarnation, regent::types::Incarnation);
+        let on: Vec<ChannelName> =
+            line.get("on").unwrap_or("primary,secondary,disk").split(',').map(|c| line.parse(c)).collect();
+        let moment = |key| line.get(key).map(|text| Instant(0) + line.duration(text));
+        let mut at = moment("from").unwrap_or(self.desk.now);
+        let until = moment("until").unwrap_or(at);
+        let body = self.body(line);
+        let mut sequence = self.sequences.get(&(peer.clone(), incarnation.0)).copied().unwrap_or(0);
+        if let Some(n) = line.number("number") {
+            sequence = n - 1;
+        }
+        while at <= until {
+            sequence += 1;
+            for channel in &on {
+                let heartbeat = Heartbeat {
+                    cluster: ClusterId("story".to_owned()),
+                    node: peer.clone(),
+                    boot: boot.clone(),
+                    incarnation,
+                    sequence,
+                    body: (!line.has("unknown-body")).then(|| body.clone()),
+                };
+                let arrives = moment("drained").unwrap_or(at);
+                self.schedule(arrives, Event::Heard { channel: channel.clone(), at, heartbeat });
+            }
+            at += INTERVAL;
+        }
+        if line.number("number").is_none() {
+            self.sequences.insert((peer, incarnation.0), sequence);
+        }
+    }
+
+    fn body(&self, line: &Line) -> HeartbeatBody {
+        let mut body = HeartbeatBody::default();
+        for (peer, sights) in commands::pairs(line, line.get("sees").unwrap_or("")) {
+            let (boot, incarnation) = present(&self.desk.state, &peer);
+            body.views.insert(peer, commands::view(line, sights, &boot, incarnation));
+        }
+        if let Some(text) = line.get("database") {
+            let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
+            let released = line.number("released").map(|e| Released { epoch: Epoch(e), position: Some(position) });
+            let health = ServiceHealth {
+                state: database(line, text),
+                holds: line.number("holds").map(Epoch),
+                timeline: position.timeline,
+                position,
+                streams_from: line.get("streams-from").map(|n| line.parse(n)),
+                released,
+            };
+            body.health.services.insert(orders(), health);
+        }
+        body
+    }
+
+    /// What the others, the log and the host answer.
+    fn world(&mut self, line: &Line) -> Option<String> {
+        Some(match line.verb() {
+            "asked" => self.asked(line),
+            "commit" => self.commit(line),
+            "granted" => self.granted(line),
+            "unanswered" => {
+                let why = Err("no answer in time".to_owned());
+                let id = if line.has("lease") {
+                    self.leases.pop().map(|(id, _)| id)
+                } else {
+                    self.proposals.pop().map(|(id, ..)| id)
+                };
+                let id = id.unwrap_or_else(|| line.fail("nothing was asked"));
+                self.give(Event::Answered { id, response: why })
+            }
+            "read" => {
+                let id = self.reads.pop().unwrap_or_else(|| line.fail("no quorum was asked"));
+                self.give(Event::QuorumRead { id, confirmed: line.word(1) == "confirmed" })
+            }
+            "agent" => {
+                let key = self.runs.pop().unwrap_or_else(|| line.fail("no agent runs"));
+                self.give(Event::AgentEnded { key, run: commands::run(line, line.word(1)) })
+            }
+            "watchdog" => self.give(Event::Watchdog { armed: line.word(1) == "armed" }),
+            "log-write" => self.give(Event::LogWrite { took: line.duration(line.word(1)) }),
+            "goodbye" => self.give(Event::Goodbye { back_within: line.duration(line.word(1)) }),
+            "tombstoned" => {
+                let epoch = self.tombstones.pop().unwrap_or_else(|| line.fail("no tombstone was asked for"));
+                self.give(Event::Tombstoned { service: orders(), epoch })
+            }
+            "see" => {
+                self.desk.local(line);
+                let seen = self.desk.locals[&self.name].seen.clone();
+                self.give(Event::Seen { service: orders(), seen: Box::new(seen) })
+            }
+            "ended-action" => self.action_ended(line),
+            _ => return None,
+        })
+    }
+
+    fn asked(&mut self, line: &Line) -> String {
+        let term = self.desk.term;
+        let question = match line.word(1) {
+            "check" => {
+                let fence = &self.desk.state.fences[&self.desk.state.last_fence];
+                Question::Check { fence: fence.id, refuted: fence.refuted, term }
+            }
+            "look" => {
+                let target: NodeName = line.parse(line.word(2));
+                let (_, incarnation) = present(&self.desk.state, &target);
+                Question::Look { target, incarnation, term, round: regent::types::Round(1) }
+            }
+            "lease" => {
+                let node: NodeName = line.parse(line.need("by"));
+                let (boot, incarnation) = present(&self.desk.state, &node);
+                let epoch = self.desk.state.services[&orders()].epoch;
+                let number = line.number("request").unwrap_or(1);
+                let from = node.clone();
+                let request =
+                    lease::LeaseRequest { service: orders(), epoch, number, node, boot, incarnation, resumed: None };
+                self.replies += 1;
+                return self.give(Event::Asked { reply: self.replies, from, request: PeerRequest::Lease(request) });
+            }
+            "seal" => Question::Seal { service: orders(), epoch: self.desk.state.services[&orders()].epoch },
+            other => line.fail(&format!("nobody asks {other:?}")),
+        };
+        self.replies += 1;
+        let from = line.parse(line.get("by").unwrap_or("db2"));
+        let request = PeerRequest::Question(question);
+        self.give(Event::Asked { reply: self.replies, from, request })
+    }
+
+    /// The oldest proposal commits: `commit`; its answer is lost on the way: `commit unheard`.
+    fn commit(&mut self, line: &Line) -> String {
+        if self.proposals.is_empty() {
+            line.fail("nothing was proposed");
+        }
+        let (id, command, leads) = self.proposals.remove(0);
+        let mut out = self.desk.apply(command);
+        let answer = self.desk.applied.last().map(|(_, answer, _)| (**answer).clone());
+        out += &self.follow_ledger();
+        let Some(answer) = answer.filter(|_| !line.has("unheard")) else { return out };
+        out + &match leads {
+            true => self.give(Event::Proposed { id, result: Ok(answer) }),
+            false => self.give(Event::Answered { id, response: Ok(proposed(answer)) }),
+        }
+    }
+
+    /// The newest lease request is decided and answered.
+    fn granted(&mut self, line: &Line) -> String {
+        let Some((id, request)) = self.leases.pop() else { line.fail("no lease was asked for") };
+        let PeerRequest::Lease(request) = unwrapped(&request) else { line.fail("no lease was asked for") };
+        let decision = lease::decide(&self.desk.state, request);
+        self.give(Event::Answered { id, response: Ok(PeerResponse::Lease(decision)) })
+    }
+
+    /// The newest action on the database ended: `ended-action done` or `ended-action failed`.
+    fn action_ended(&mut self, line: &Line) -> String {
+        let action = self.actions.pop().unwrap_or_else(|| line.fail("nothing is under way"));
+        let at = line.get("at").map(|at| commands::position(line, at));
+        let done = match &action {
+            DbAction::Stop { .. } => DbDone::Stopped { clean: at.is_some(), position: at },
+            DbAction::Rejoin { .. } => DbDone::Rejoined { how: "rewound".to_owned(), kept: None },
+            DbAction::Seal => DbDone::Sealed(commands::seal(line, line.need("at"))),
+            DbAction::Promote { .. } | DbAction::StartPrimary { .. } => {
+                DbDone::Writable { position: at.unwrap_or_default() }
+            }
+            _ => DbDone::Plain,
+        };
+        let outcome = match line.word(1) {
+            "done" => DbOutcome::Done(done),
+            _ => DbOutcome::Failed { error: line.say("error", "it did not work") },
+        };
+        self.give(Event::DbEnded { service: orders(), action, outcome })
+    }
+
+    fn views(&self) -> String {
+        let Some(node) = &self.node else { return String::new() };
+        let mut out = String::new();
+        for (name, view) in node.detector().views(self.desk.now) {
+            let sights: Vec<_> = view.channels.iter().map(|(c, s)| format!("{c} {s:?}").to_lowercase()).collect();
+            let suspects = if view.suspects(view.channels.len()) { ", suspects it" } else { "" };
+            writeln!(
+                out,
+                "{} sees {name}, incarnation {}: {}{suspects}",
+                self.name,
+                view.incarnation,
+                sights.join(", ")
+            )
+            .expect("a string takes everything");
+        }
+        out
+    }
+}
+
+fn unwrapped(request: &PeerRequest) -> &PeerRequest {
+    if let PeerRequest::Relay(inner) = request { unwrapped(inner) } else { request }
+}
+
+fn asked(request: &PeerRequest) -> String {
+    match request {
+        PeerRequest::Question(q) => words::question(q),
+        PeerRequest::Lease(l) => format!("lease for epoch {}, request {}", l.epoch, l.number),
+        PeerRequest::Propose(c) => format!("please propose {}", words::command(c)),
+        PeerRequest::Relay(inner) => format!("pass on to the leader: {}", asked(inner)),
+    }
+}
+
+fn answered(response: &PeerResponse) -> String {
+    match response {
+        PeerResponse::Sighting(s) => {
+            let sights: Vec<_> = s.view.channels.iter().map(|(c, s)| format!("{c} {s:?}").to_lowercase()).collect();
+            format!("incarnation {}: {}", s.view.incarnation, sights.join(", "))
+        }
+        PeerResponse::Check(answer) => format!("{answer:?}"),
+        PeerResponse::Seal(Ok(seal)) => format!("its WAL ends at {}", seal.end),
+        PeerResponse::Seal(Err(why)) => format!("no candidate: {why}"),
+        PeerResponse::Lease(Ok(grant)) => {
+            format!("request {} is granted for {} ms", grant.number, grant.use_for.as_millis())
+        }
+        PeerResponse::Lease(Err(denial)) => format!("denied: {denial}"),
+        PeerResponse::Proposed(_) => "proposed".to_owned(),
+        PeerResponse::NotLeader { .. } => "this node does not lead".to_owned(),
+        PeerResponse::Failed { why } => format!("no: {why}"),
+    }
+}
+
+fn proposed(answer: Answer) -> PeerResponse {
+    PeerResponse::Proposed(Box::new(answer))
+}
+
+impl Stage for Stand {
+    fn run(&mut self, line: &Line) -> String {
+        let moment = |text: &str| Instant(0) + line.duration(text);
+        match line.verb() {
+            "daemon" => self.daemon(line),
+            "daemon-ends" => {
+                self.node = None;
+                self.events.clear();
+                String::new()
+            }
+            "beats" => {
+                self.beats(line);
+                String::new()
+            }
+            "until" => self.until(moment(line.word(1))),
+            "sleeps" => {
+                // Everything on this host stands still; what arrives is taken in afterwards.
+                self.desk.advance(moment(line.need("until")));
+                self.give(Event::Wake)
+            }
+            "leader" => {
+                let leader: NodeName = line.parse(line.word(1));
+                if let Some(term) = line.number("term") {
+                    self.desk.run(&Line::new(&format!("term {term}")));
+                }
+                let i_lead = leader == self.name;
+                // What was proposed through the last leader is not waited for any more.
+                self.proposals.clear();
+                self.give(Event::Leadership { term: self.desk.term, leader: Some(leader), i_lead })
+            }
+            "channel" => {
+                let channel = line.parse(line.word(1));
+                let usable = if line.has("usable") { Ok(()) } else { Err(line.say("why", "it does not work")) };
+                self.give(Event::Channel { channel, usable })
+            }
+            "views" => self.views(),
+            "report" => {
+                let Some(node) = &self.node else { return String::new() };
+                let plan = node.report().iter().map(|l| format!("plan: {l}\n"));
+                plan.chain(node.keeping().values().map(|l| format!("keeper: {l}\n"))).collect()
+            }
+            _ => {
+                if let Some(shown) = self.world(line) {
+                    return shown;
+                }
+                let shown = self.desk.run(line);
+                shown + &self.follow_ledger()
+            }
+        }
+    }
+}
