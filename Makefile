@@ -18,7 +18,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim model fuzz lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -50,6 +50,9 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 
 sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
 	$(CARGO) test --test sim -- --seeds $(SEEDS)
+
+model: prepare ## the protocol as a model, every state of every scope, the large ones too (minutes)
+	$(CARGO) test --test model -- --deep
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"
