@@ -36,7 +36,8 @@ const NONE: Scope = Scope {
     bug: None,
 };
 const OUTAGES: Scope = Scope { outages: 2, power: true, ..NONE };
-const CRASHES: Scope = Scope { crashes: 2, power: true, lease: true, ..NONE };
+const CRASHES: Scope = Scope { crashes: 2, power: true, lease: true, epochs: 2, fences: 1, ..NONE };
+const CRASHES_TWO_FAILOVERS: Scope = Scope { epochs: 3, fences: 2, ..CRASHES };
 const CUTS: Scope = Scope { cuts: 3, lease: true, ..NONE };
 const LEADERS: Scope = Scope { cuts: 3, lease: true, terms: 3, epochs: 2, fences: 1, ..NONE };
 const CRASH_AND_CUTS: Scope = Scope { crashes: 1, cuts: 2, lease: true, epochs: 2, fences: 1, ..NONE };
@@ -67,9 +68,9 @@ const fn whole(name: &'static str, scope: Scope, goals: &'static [Question<State
     Searched { name, scope, depth: None, goals, deep: false }
 }
 
-pub const SEARCHED: [Searched; 12] = [
+pub const SEARCHED: [Searched; 13] = [
     whole("two_hosts_lose_power", OUTAGES, &[AFTER_POWER, SECOND]),
-    whole("two_daemons_crash", CRASHES, &[AFTER_POWER, AFTER_LEASE, SECOND]),
+    whole("two_daemons_crash", CRASHES, &[AFTER_POWER, AFTER_LEASE]),
     whole("three_links_are_cut", CUTS, &[AFTER_LEASE, SECOND]),
     whole("one_leader_two_links_and_a_host", ONE_LEADER, &[AFTER_POWER, AFTER_LEASE, SECOND]),
     whole("a_daemon_crashes_and_two_links_are_cut", CRASH_AND_CUTS, &[AFTER_LEASE]),
@@ -78,7 +79,11 @@ pub const SEARCHED: [Searched; 12] = [
     whole("pause_and_resume", PAUSE, &[AFTER_LEASE]),
     whole("a_device_lies", LIE, &[AFTER_POWER, REFUTED]),
     whole("the_detector_errs", DETECTOR, &[AFTER_POWER, AFTER_LEASE]),
-    Searched { name: "everything_at_once", scope: EVERYTHING, depth: Some(9), goals: &[], deep: false },
+    Searched { name: "everything_at_once", scope: EVERYTHING, depth: Some(8), goals: &[], deep: false },
+    Searched {
+        deep: true,
+        ..whole("two_daemons_and_two_failovers", CRASHES_TWO_FAILOVERS, &[AFTER_POWER, AFTER_LEASE, SECOND])
+    },
     Searched { deep: true, ..whole("two_links_and_a_host", CUTS_AND_OUTAGE, &[AFTER_POWER, AFTER_LEASE, SECOND]) },
 ];
 
