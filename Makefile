@@ -12,6 +12,9 @@ DESTDIR ?=
 N ?= 1
 # How many seeds `make sim` runs.
 SEEDS ?= 300
+# How long each target of `make fuzz` runs, and which; none named = all.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
 LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 
@@ -53,6 +56,9 @@ sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo 
 
 model: prepare ## the protocol as a model, every state of every scope, the large ones too (minutes)
 	$(CARGO) test --test model -- --deep
+
+fuzz: prepare ## each fuzz target for FUZZ_SECONDS (60): runs and crashes (a build of its own; FUZZ_TARGETS=config)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZ_TARGETS)
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

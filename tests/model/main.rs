@@ -105,7 +105,7 @@ fn size(found: &Found, since: Instant) -> String {
 /// Every rule holds in every state of the scope, and every goal is reached.
 fn holds(searched: &Searched, wanted: &Wanted) -> Result<String, String> {
     let since = Instant::now();
-    let depth = searched.depth.map(|depth| wanted.depth.unwrap_or(if wanted.deep { depth + 2 } else { depth }));
+    let depth = searched.depth.map(|depth| wanted.depth.unwrap_or(if wanted.deep { depth + 3 } else { depth }));
     let limit = depth.unwrap_or(usize::MAX);
     let search = Search { rules: &RULES, goals: searched.goals, depth: limit, states: STATES_MAX };
     let found = run(&Protocol { scope: searched.scope }, &search);

@@ -46,6 +46,8 @@ const PAUSE: Scope = Scope { cuts: 2, epochs: 2, fences: 1, lease: true, pause: 
 const LIE: Scope = Scope { cuts: 2, power: true, lease: true, lie: true, epochs: 2, fences: 1, ..NONE };
 const DETECTOR: Scope =
     Scope { crashes: 1, power: true, lease: true, false_suspicion: true, epochs: 2, fences: 1, ..NONE };
+const RELEASES_TWICE: Scope = Scope { crashes: 1, epochs: 3, fences: 2, ..RELEASES };
+const PAUSE_TWO_FAILOVERS: Scope = Scope { cuts: 3, epochs: 3, fences: 2, ..PAUSE };
 const CUTS_AND_OUTAGE: Scope = Scope { cuts: 2, outages: 1, power: true, lease: true, ..NONE };
 const ONE_LEADER: Scope = Scope { terms: 1, ..CUTS_AND_OUTAGE };
 const EVERYTHING: Scope = Scope {
@@ -68,7 +70,11 @@ const fn whole(name: &'static str, scope: Scope, goals: &'static [Question<State
     Searched { name, scope, depth: None, goals, deep: false }
 }
 
-pub const SEARCHED: [Searched; 13] = [
+const fn deep(name: &'static str, scope: Scope, goals: &'static [Question<State>]) -> Searched {
+    Searched { deep: true, ..whole(name, scope, goals) }
+}
+
+pub const SEARCHED: [Searched; 15] = [
     whole("two_hosts_lose_power", OUTAGES, &[AFTER_POWER, SECOND]),
     whole("two_daemons_crash", CRASHES, &[AFTER_POWER, AFTER_LEASE]),
     whole("three_links_are_cut", CUTS, &[AFTER_LEASE, SECOND]),
@@ -80,11 +86,10 @@ pub const SEARCHED: [Searched; 13] = [
     whole("a_device_lies", LIE, &[AFTER_POWER, REFUTED]),
     whole("the_detector_errs", DETECTOR, &[AFTER_POWER, AFTER_LEASE]),
     Searched { name: "everything_at_once", scope: EVERYTHING, depth: Some(8), goals: &[], deep: false },
-    Searched {
-        deep: true,
-        ..whole("two_daemons_and_two_failovers", CRASHES_TWO_FAILOVERS, &[AFTER_POWER, AFTER_LEASE, SECOND])
-    },
-    Searched { deep: true, ..whole("two_links_and_a_host", CUTS_AND_OUTAGE, &[AFTER_POWER, AFTER_LEASE, SECOND]) },
+    deep("releases_and_two_failovers", RELEASES_TWICE, &[AFTER_LEASE, AFTER_RELEASE]),
+    deep("pause_and_two_failovers", PAUSE_TWO_FAILOVERS, &[AFTER_LEASE, SECOND]),
+    deep("two_daemons_and_two_failovers", CRASHES_TWO_FAILOVERS, &[AFTER_POWER, AFTER_LEASE, SECOND]),
+    deep("two_links_and_a_host", CUTS_AND_OUTAGE, &[AFTER_POWER, AFTER_LEASE, SECOND]),
 ];
 
 /// One search for a mistake.
