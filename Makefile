@@ -12,13 +12,16 @@ DESTDIR ?=
 N ?= 1
 # How many seeds `make sim` runs.
 SEEDS ?= 300
+# How long each target of `make fuzz` runs, and which; none named = all.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
 LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim model fuzz lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -50,6 +53,12 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 
 sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
 	$(CARGO) test --test sim -- --seeds $(SEEDS)
+
+model: prepare ## the protocol as a model, every state of every scope, the large ones too (minutes)
+	$(CARGO) test --test model -- --deep
+
+fuzz: prepare ## each fuzz target for FUZZ_SECONDS (60): runs and crashes (a build of its own; FUZZ_TARGETS=config)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZ_TARGETS)
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

@@ -20,6 +20,7 @@
 )]
 
 use super::agent_metadata::{Metadata, NotMetadata};
+use super::agent_output::last_lines;
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
@@ -39,8 +40,6 @@ pub const OFFER: &str = "offer:";
 const LIBRARY: &str = "/usr/lib/regent";
 /// How long an agent may take to describe itself.
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
-/// How many lines of each output stream are kept.
-const KEEP_LINES: usize = 20;
 
 /// Why an agent cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +177,11 @@ impl Runner {
         let start = |source| FenceError::Start { agent: agent.clone(), source };
         let finished = process::run(&program, "action=metadata\n", limit).await.map_err(start)?;
         if !matches!(finished.end, End::Exited(0)) {
-            let said = last_lines(&finished).lines().next_back().unwrap_or("it said nothing").to_owned();
+            let said = last_lines(&finished.stdout, &finished.stderr)
+                .lines()
+                .next_back()
+                .unwrap_or("it said nothing")
+                .to_owned();
             return Err(FenceError::NoMetadata { agent: agent.clone(), said });
         }
         let bad = |source| FenceError::BadMetadata { agent: agent.clone(), source };
@@ -279,7 +282,7 @@ fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut
             return false;
         }
     };
-    run.output = last_lines(&finished);
+    run.output = last_lines(&finished.stdout, &finished.stderr);
     run.outcome = match (finished.end, action) {
         (End::TimedOut, _) => AgentOutcome::TimedOut,
         (End::Exited(0), _) => AgentOutcome::Succeeded,
@@ -349,15 +352,6 @@ fn find_program(command: &Path) -> Option<PathBuf> {
 fn is_executable(path: &Path) -> bool {
     let executable = |about: std::fs::Metadata| about.is_file() && about.permissions().mode() & 0o111 != 0;
     std::fs::metadata(path).is_ok_and(executable)
-}
-
-/// The last lines of standard output, then those of standard error.
-fn last_lines(finished: &Finished) -> String {
-    let tail = |text: &str| {
-        let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-        lines[lines.len().saturating_sub(KEEP_LINES)..].to_vec()
-    };
-    [tail(&finished.stdout), tail(&finished.stderr)].concat().join("\n")
 }
 
 /// An error with its causes.

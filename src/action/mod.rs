@@ -2,8 +2,9 @@
 //! decides anything.
 
 pub mod agent_metadata;
+pub mod agent_output;
 pub mod fence;
 pub mod guard;
 mod process;
-mod secrets;
+pub mod secrets;
 pub mod watchdog;

@@ -22,11 +22,12 @@ pub use calls::IncomingCall;
 pub use event::{Advanced, Applied, Event, Leadership};
 pub use options::{Options, Security};
 pub use store::StoreError;
+pub use transport::network::is_readable;
 pub use transport::path::PathStatus;
 pub use transport::peer::{CallError, PeerPaths};
 pub use transport::refusals::Refusal;
 pub use transport::tls::TlsError;
-pub use transport::{Addresses, Network};
+pub use transport::{Addresses, Network, proto};
 
 use crate::ledger::{Answer, Entry};
 use crate::types::{ClusterId, LogIndex, NodeId, NodeName, Term};

@@ -29,7 +29,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wakeup::{Call, CallReply, Wakeup};
+use wakeup::{CallReply, Wakeup};
+
+pub use wakeup::Call;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -181,35 +181,56 @@ impl RaftNetworkV2<C> for Client {
     }
 }
 
+/// A Raft message, read.
+enum Message {
+    Append(AppendEntriesRequest<C>),
+    Vote(VoteRequest<C>),
+    PreVote(VoteRequest<C>),
+    Snapshot(Vote, SnapshotMeta),
+    Transfer(TransferLeaderRequest<C>),
+}
+
+impl Message {
+    fn read(request: &RaftRequest) -> Result<Message, String> {
+        match request.kind() {
+            RaftKind::Append => parse(&request.head).map(Message::Append),
+            RaftKind::Vote => parse(&request.head).map(Message::Vote),
+            RaftKind::PreVote => parse(&request.head).map(Message::PreVote),
+            RaftKind::Snapshot => parse(&request.head).map(|(vote, meta)| Message::Snapshot(vote, meta)),
+            RaftKind::Transfer => parse(&request.head).map(Message::Transfer),
+            RaftKind::Unspecified => Err("an unknown kind of Raft message".into()),
+        }
+    }
+}
+
+/// Whether this node can read a Raft message: all of `handle` that comes before Raft itself.
+pub fn is_readable(request: &RaftRequest) -> Result<(), String> {
+    Message::read(request).map(|_| ())
+}
+
 /// Handles a Raft message from the voter with number `from`.
 pub async fn handle(raft: &Raft<C, Machine<C>>, from: u64, request: RaftRequest) -> Result<Vec<u8>, String> {
-    match request.kind() {
-        RaftKind::Append => {
-            let rpc: AppendEntriesRequest<C> = parse(&request.head)?;
+    match Message::read(&request)? {
+        Message::Append(rpc) => {
             check_sender(&rpc.vote, from)?;
             reply(raft.append_entries(rpc).await)
         }
-        RaftKind::Vote => {
-            let rpc: VoteRequest<C> = parse(&request.head)?;
+        Message::Vote(rpc) => {
             check_sender(&rpc.vote, from)?;
             reply(raft.vote(rpc).await)
         }
-        RaftKind::PreVote => {
-            let rpc: VoteRequest<C> = parse(&request.head)?;
+        Message::PreVote(rpc) => {
             check_sender(&rpc.vote, from)?;
             reply(raft.pre_vote(rpc).await)
         }
-        RaftKind::Snapshot => {
-            let (vote, meta): (Vote, SnapshotMeta) = parse(&request.head)?;
+        Message::Snapshot(vote, meta) => {
             check_sender(&vote, from)?;
             reply(raft.install_full_snapshot(vote, Snapshot { meta, snapshot: request.body }).await)
         }
-        RaftKind::Transfer => {
-            let rpc: TransferLeaderRequest<C> = parse(&request.head)?;
+        Message::Transfer(rpc) => {
             check_sender(rpc.from_leader(), from)?;
             reply(raft.handle_transfer_leader(rpc).await)
         }
-        RaftKind::Unspecified => Err("an unknown kind of Raft message".into()),
     }
 }
 

@@ -1,0 +1,7 @@
+//! A block of the shared disk, fuzzed. What is checked is not here but in tests/fuzz/targets.rs.
+#![no_main]
+
+#[path = "../../tests/fuzz/targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::disk_slot(data));

@@ -1,0 +1,56 @@
+//! The one step that makes a new primary, and what it must find in the ledger before.
+//!
+//! Not here: how the ledger came to hold it.
+
+use super::Protocol;
+use super::verdict::hears_life;
+use crate::state::{NODES, Round, Stage, State, Via};
+use crate::step::{Bug, Step};
+
+pub fn steps(p: &Protocol, s: &State, into: &mut Vec<(Step, State)>) {
+    let l = &s.ledger;
+    if l.epoch >= p.scope.epochs || l.pause == 1 || s.leader().is_none() {
+        return;
+    }
+    let Some(via) = over(p, s) else { return };
+    for to in NODES.into_iter().filter(|to| eligible(s, *to)) {
+        let mut t = *s;
+        let epoch = l.epoch + 1;
+        if let Some(fence) = s.fence_of(s.holder()) {
+            // After a wait for the lease the node may live on and be heard later; after its power was cut it may not.
+            t.broken.s9 |= via == Via::Power && NODES.into_iter().any(|voter| hears_life(s, voter, fence));
+            t.ledger.fences[fence].stage = Stage::Closed;
+        }
+        t.ledger.epoch = epoch;
+        t.ledger.holder[epoch as usize] = to as u8;
+        t.ledger.via[epoch as usize - 2] = via;
+        (t.ledger.released, t.ledger.checks, t.ledger.verdict_age) = (false, 0, 0);
+        t.ledger.round = Round::default();
+        t.ledger.barred = false;
+        // Whoever has applied its appointment has applied everything before it.
+        t.nodes[to].pause = l.pause;
+        p.push(into, Step::Appoint { node: to, epoch }, t);
+    }
+}
+
+/// Why the present epoch is over: its holder said so, or its boot is fenced and both other voters found that it holds.
+fn over(p: &Protocol, s: &State) -> Option<Via> {
+    if s.ledger.released {
+        return Some(Via::Release);
+    }
+    let fence = s.fence_of(s.holder())?;
+    let others = !(1 << s.holder()) & 0b111;
+    let checked = s.ledger.checks == others;
+    match s.ledger.fences[fence].stage {
+        Stage::ByPower if checked => Some(Via::Power),
+        Stage::ByLease if checked => Some(Via::Lease),
+        Stage::Ordered if p.scope.has(Bug::PromoteBeforeFence) => Some(Via::Nothing),
+        _ => None,
+    }
+}
+
+/// A living node that has reported, against which no fence stands and no `off` may be under way.
+fn eligible(s: &State, to: usize) -> bool {
+    let off = s.ledger.fences.iter().any(|fence| fence.off && fence.target as usize == to);
+    s.nodes[to].joined && !s.ledger.dead[to] && s.fence_of(to).is_none() && !off
+}
