@@ -18,7 +18,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-raft lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -35,7 +35,7 @@ check: prepare ## what needs no root and little time: format, lints, unit tests,
 	$(CARGO) test --lib --bins
 	$(CARGO) test --test tidy
 
-test: prepare ## everything that must pass: the tests, a small simulation, the lab's short half, the demo (root)
+test: prepare ## everything that must pass: the tests, small simulations, the lab's short half, the demo (root)
 	@scripts/needs-root "make test"
 	$(CARGO) test
 	$(CARGO) test --test lab -- $(LAB_SHORT)
@@ -50,6 +50,11 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 
 sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
 	$(CARGO) test --test sim -- --seeds $(SEEDS)
+
+sim-raft: SEEDS = 20
+sim-raft: prepare ## the same cluster on the real openraft, SEEDS of them (SEEDS=20), and every story
+	$(CARGO) test --test raft_sim -- --story ""
+	$(CARGO) test --test raft_sim -- --seeds $(SEEDS)
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

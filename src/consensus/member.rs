@@ -22,7 +22,6 @@ use openraft::async_runtime::{AsyncRuntime, Instant};
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Raft, ReadPolicy};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -71,8 +70,7 @@ impl<C: LedgerTypes> Member<C> {
             patience: timing.election_max,
             backoff: timing.heartbeat,
         };
-        let starting = Arc::new(AtomicBool::new(true));
-        let machine = Machine::new(self.store.clone(), self.events.clone(), starting.clone());
+        let machine = Machine::new(self.store.clone(), self.events.clone());
         let raft = Raft::build(self.id.0, Arc::new(config), network, self.store.clone(), machine).await;
         let raft = raft.map_err(|e| format!("the stored log cannot be used: {e}"))?;
         let configured: BTreeSet<u64> = self.options.voters().keys().map(|id| id.0).collect();
@@ -82,7 +80,6 @@ impl<C: LedgerTypes> Member<C> {
                 "the log says that the voters are numbers {stored:?}, the file lists {configured:?}: put the nodes back"
             ));
         }
-        starting.store(false, Ordering::Release);
         raft.run();
         drop(C::AsyncRuntime::spawn(watch_quorum(raft.clone(), self.leaders.clone(), timing.election_max)));
         if initialise && let Err(error) = raft.initialize(configured).await {

@@ -137,9 +137,10 @@ impl Consensus {
         let id = voters.iter().find(|(_, name)| **name == options.me).map(|(id, _)| *id);
         let id = id.ok_or_else(|| StartError::NotListed(options.me.clone()))?;
         let owner = Owner { cluster: credentials.cluster().clone(), node: options.me.clone(), id };
-        let data_dir = DataDir::open(&options.data_dir, &owner, format!("{:016x}", rand::random::<u64>()))?;
+        let mut data_dir = DataDir::open(&options.data_dir, &owner, format!("{:016x}", rand::random::<u64>()))?;
         let (event_sender, events) = mpsc::unbounded_channel();
-        let backend = Arc::new(Durable::open(&data_dir.log_file())?);
+        let backend = Arc::new(Durable::open(&data_dir.log_file(), data_dir.has_log())?);
+        data_dir.record_log()?;
         let member = Member::open(options, backend, event_sender)?;
         let (options, refusals) = (member.options(), member.refusals().clone());
         let me = Identity { cluster: owner.cluster.clone(), node: owner.node, founder: data_dir.founder().to_owned() };
