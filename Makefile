@@ -21,7 +21,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim model fuzz lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-raft model fuzz lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -38,7 +38,7 @@ check: prepare ## what needs no root and little time: format, lints, unit tests,
 	$(CARGO) test --lib --bins --test golden
 	$(CARGO) test --test tidy
 
-test: prepare ## everything that must pass: the tests, a small simulation, the lab's short half, the demo (root)
+test: prepare ## everything that must pass: the tests, small simulations, the lab's short half, the demo (root)
 	@scripts/needs-root "make test"
 	$(CARGO) test
 	$(CARGO) test --test lab -- $(LAB_SHORT)
@@ -59,6 +59,11 @@ model: prepare ## the protocol as a model, every state of every scope, the large
 
 fuzz: prepare ## each fuzz target for FUZZ_SECONDS (60): runs and crashes (a build of its own; FUZZ_TARGETS=config)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZ_TARGETS)
+
+sim-raft: SEEDS = 20
+sim-raft: prepare ## the same cluster on the real openraft, SEEDS of them (SEEDS=20), and every story
+	$(CARGO) test --test raft_sim -- --story ""
+	$(CARGO) test --test raft_sim -- --seeds $(SEEDS)
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

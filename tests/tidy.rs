@@ -75,7 +75,6 @@ const IMPURE: &[&str] = &[
 /// Files outside of `src/clock.rs` that read a clock all the same, each with the reason why no decision hangs on it.
 const CLOCK_READERS: &[(&str, &str)] = &[
     ("src/action/fence.rs", "the deadline of a child process is a plain time-out: nothing is proved by it"),
-    ("src/consensus/mod.rs", "the time-out of one question to the log"),
     ("src/consensus/store/durable.rs", "how long a write takes while this host runs: a sleep is not the disk's fault"),
     ("src/consensus/transport/peer.rs", "the time-out of one question to a peer"),
     ("src/consensus/transport/refusals.rs", "how long ago somebody was refused, for status alone"),

@@ -24,7 +24,8 @@ pub struct Applied {
     pub answer: Arc<Answer>,
     /// The ledger right after it.
     pub state: Arc<State>,
-    /// Read back from this node's own log while it started: it may have been applied here before.
+    /// From this node's own log as it was at the start: it may have been applied here before, and whatever this node did
+    /// in it concerned an earlier daemon.
     pub replay: bool,
 }
 

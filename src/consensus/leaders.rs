@@ -5,7 +5,8 @@ use super::event::{Event, Leadership};
 use super::raft::Vote;
 use crate::types::{NodeId, NodeName, Term};
 use std::collections::BTreeMap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc, watch};
 
 /// The present leadership, and its events.
 pub struct Leaders {
@@ -13,6 +14,8 @@ pub struct Leaders {
     names: BTreeMap<NodeId, NodeName>,
     events: mpsc::UnboundedSender<Event>,
     current: watch::Sender<Leadership>,
+    /// Wakes in the order of waiting, which tokio's `watch` does not: a simulation must be repeatable.
+    changes: Notify,
 }
 
 impl Leaders {
@@ -25,7 +28,7 @@ impl Leaders {
     ) -> Self {
         let term = Term(stored.map_or(0, |vote| vote.leader_id().term));
         let current = Leadership { term, leader: None, i_lead: false, quorum_acked: false };
-        Leaders { me, names, events, current: watch::Sender::new(current) }
+        Leaders { me, names, events, current: watch::Sender::new(current), changes: Notify::new() }
     }
 
     /// A vote was saved: this node follows, leads, or has voted in a term that is open.
@@ -58,6 +61,11 @@ impl Leaders {
         self.current.subscribe()
     }
 
+    /// Ends with the next change after this call.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changes.notified()
+    }
+
     /// The name of a voter.
     pub fn name_of(&self, id: u64) -> Option<NodeName> {
         self.names.get(&NodeId(id)).cloned()
@@ -78,6 +86,7 @@ impl Leaders {
             );
             // Nobody listens any more during a shutdown.
             let _ = self.events.send(Event::Leadership(leadership));
+            self.changes.notify_waiters();
         }
     }
 }

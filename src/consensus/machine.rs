@@ -14,7 +14,6 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{Membership, OptionalSend};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 /// The replicated ledger of this node.
@@ -24,15 +23,17 @@ pub struct Machine<C> {
     applied: Option<LogId>,
     membership: StoredMembership,
     events: mpsc::UnboundedSender<Event>,
-    /// True until Raft runs: what is applied before comes from this node's own disk.
-    starting: Arc<AtomicBool>,
+    /// What is applied up to here was on this node's own disk when it started. The mark of what is committed lags, so
+    /// some of it is applied only after a leader has named the commit index again: it is no news all the same.
+    stored: Option<u64>,
 }
 
 impl<C: LedgerTypes> Machine<C> {
     /// An empty ledger; openraft restores the snapshot of `store` and replays the log while it is built.
-    pub fn new(store: Store<C>, events: mpsc::UnboundedSender<Event>, starting: Arc<AtomicBool>) -> Self {
+    pub fn new(store: Store<C>, events: mpsc::UnboundedSender<Event>) -> Self {
+        let stored = store.last_index();
         let membership = StoredMembership::default();
-        Machine { store, state: Arc::default(), applied: None, membership, events, starting }
+        Machine { store, state: Arc::default(), applied: None, membership, events, stored }
     }
 
     fn publish(&self, event: Event) {
@@ -42,7 +43,7 @@ impl<C: LedgerTypes> Machine<C> {
 
     fn apply_one(&mut self, log_id: LogId, payload: Payload) -> Outcome {
         let (index, term) = position(&log_id);
-        let replay = self.starting.load(Ordering::Acquire);
+        let replay = self.stored >= Some(index.0);
         self.applied = Some(log_id);
         let mut outcome = Outcome(None);
         let event = match payload {
@@ -117,7 +118,7 @@ impl<C: LedgerTypes> RaftStateMachine<C> for Machine<C> {
         self.membership = meta.last_membership.clone();
         if let Some(log_id) = &meta.last_log_id {
             let (index, term) = position(log_id);
-            let replay = self.starting.load(Ordering::Acquire);
+            let replay = self.stored >= Some(index.0);
             self.publish(Event::Advanced(Advanced { index, term, state: self.state.clone(), snapshot: true, replay }));
         }
         Ok(())

@@ -10,6 +10,7 @@ pub mod event;
 mod founding;
 mod leaders;
 mod machine;
+mod member;
 mod node;
 pub mod options;
 mod raft;
@@ -20,11 +21,14 @@ mod transport;
 
 pub use calls::IncomingCall;
 pub use event::{Advanced, Applied, Event, Leadership};
+pub use member::Member;
 pub use options::{Options, Security};
-pub use store::StoreError;
-pub use transport::network::is_readable;
+pub use raft::{LeaderId, LedgerTypes, Outcome, Proposal};
+pub use store::{Backend, Change, Done, StoreError};
+pub use transport::network::{Line, is_readable};
 pub use transport::path::PathStatus;
 pub use transport::peer::{CallError, PeerPaths};
+pub use transport::proto::{RaftKind, RaftRequest};
 pub use transport::refusals::Refusal;
 pub use transport::tls::TlsError;
 pub use transport::{Addresses, Network, proto};
@@ -32,19 +36,14 @@ pub use transport::{Addresses, Network, proto};
 use crate::ledger::{Answer, Entry};
 use crate::types::{ClusterId, LogIndex, NodeId, NodeName, Term};
 use node::{Node, lock};
-use openraft::ReadPolicy;
-use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
-use raft::Proposal;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::Store;
 use store::durable::Durable;
 use store::stamp::{DataDir, Owner};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use transport::dial::Dial;
 use transport::path::Path;
 use transport::peer::Peer;
@@ -138,36 +137,26 @@ impl Consensus {
         let id = voters.iter().find(|(_, name)| **name == options.me).map(|(id, _)| *id);
         let id = id.ok_or_else(|| StartError::NotListed(options.me.clone()))?;
         let owner = Owner { cluster: credentials.cluster().clone(), node: options.me.clone(), id };
-        let data_dir = DataDir::open(&options.data_dir, &owner, format!("{:016x}", rand::random::<u64>()))?;
-        let store = Store::open(Arc::new(Durable::open(&data_dir.log_file())?))?;
+        let mut data_dir = DataDir::open(&options.data_dir, &owner, format!("{:016x}", rand::random::<u64>()))?;
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let backend = Arc::new(Durable::open(&data_dir.log_file(), data_dir.has_log())?);
+        data_dir.record_log()?;
+        let member = Member::open(options, backend, event_sender)?;
+        let (options, refusals) = (member.options(), member.refusals().clone());
         let me = Identity { cluster: owner.cluster.clone(), node: owner.node, founder: data_dir.founder().to_owned() };
 
-        let refusals = Arc::new(Refusals::default());
-        let peers = Arc::new(start_peers(&options, &credentials, &me, &refusals));
-        let (event_sender, events) = mpsc::unbounded_channel();
+        let peers = Arc::new(start_peers(options, &credentials, &me, &refusals));
         let (call_sender, calls) = mpsc::channel(1024);
-        let stored = store.image().vote;
+        let (nodes, silence) = (options.nodes.clone(), silence(options));
         let node = Arc::new(Node {
-            id,
-            leaders: Arc::new(leaders::Leaders::new(id, voters, event_sender.clone(), stored)),
+            member,
             me: me.clone(),
             peers,
-            refusals: refusals.clone(),
-            store,
             calls: calls::Calls::new(call_sender),
-            events: event_sender,
             data_dir: Mutex::new(data_dir),
-            raft: OnceLock::new(),
             waiting: Mutex::default(),
-            options,
         });
-        let gate = Arc::new(Gate {
-            credentials,
-            me,
-            nodes: node.options.nodes.clone(),
-            refusals,
-            silence: silence(&node.options),
-        });
+        let gate = Arc::new(Gate { credentials, me, nodes, refusals, silence });
         let (stop_server, stopped) = oneshot::channel();
         let server = tokio::spawn(server::serve(gate, node.clone(), stopped));
         let starting = tokio::spawn(node.clone().start());
@@ -182,86 +171,35 @@ impl Consensus {
 
     /// This node's number.
     pub fn id(&self) -> NodeId {
-        self.node.id
+        self.node.member.id()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the time-out of one question: plain I/O")]
     /// Puts an entry into the log and waits until it is applied here. A leader that no quorum has answered yet is waited
     /// for, within the deadline.
     pub async fn propose(&self, entry: Entry, deadline: Duration) -> Result<Proposed, ProposeError> {
-        let end = Instant::now() + deadline;
-        let proposal = Proposal(Arc::new(entry));
-        let mut leadership = self.node.leaders.watch();
-        loop {
-            let Some(raft) = self.node.raft.get() else {
-                return Err(ProposeError::NotLeader { leader: None });
-            };
-            let written = tokio::time::timeout_at(end, raft.client_write(proposal.clone())).await;
-            match written {
-                Err(_) => return Err(ProposeError::Unknown(format!("no answer within {deadline:?}"))),
-                Ok(Ok(response)) => {
-                    let (index, term) = (LogIndex(response.log_id.index), node::term_of(&response.log_id.leader_id));
-                    let answer = response.data.0.expect("the machine answers every proposal");
-                    return Ok(Proposed { index, term, answer });
-                }
-                Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                    let now = leadership.borrow_and_update().clone();
-                    let fresh = now.i_lead && !now.quorum_acked;
-                    // Refused before it was appended, so it can be tried again without harm.
-                    if !fresh || tokio::time::timeout_at(end, leadership.changed()).await.is_err() {
-                        let leader = forward.leader_id.and_then(|id| self.node.leaders.name_of(id));
-                        return Err(ProposeError::NotLeader { leader });
-                    }
-                }
-                Ok(Err(other)) => return Err(ProposeError::Unknown(other.to_string())),
-            }
-        }
+        self.node.member.propose(entry, deadline).await
     }
 
     /// ReadIndex: a quorum confirms that this node leads, after the call; the answer comes when everything that was
     /// committed then is applied here (and its events are in the stream). Never answered from a lease.
     pub async fn quorum_read(&self, deadline: Duration) -> Result<LogIndex, ReadError> {
-        let Some(raft) = self.node.raft.get() else {
-            return Err(ReadError::NotLeader { leader: None });
-        };
-        match tokio::time::timeout(deadline, raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
-            Err(_) => Err(ReadError::TimedOut(deadline)),
-            Ok(Ok(read)) => Ok(LogIndex(read.index())),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
-                Err(ReadError::NotLeader { leader: forward.leader_id.and_then(|id| self.node.leaders.name_of(id)) })
-            }
-            Ok(Err(other)) => Err(ReadError::Failed(other.to_string())),
-        }
+        self.node.member.quorum_read(deadline).await
     }
 
     /// Hands leadership to `to`, and waits until it leads. The term changes as in any election, but no voter waits for
     /// the old leader's lease: whoever counts on leases must look at the term.
     pub async fn transfer_leadership(&self, to: &NodeName, deadline: Duration) -> Result<(), TransferError> {
-        let voters = self.node.options.voters();
-        let target = voters.iter().find(|(id, name)| *name == to && **id != self.node.id).map(|(id, _)| id.0);
-        let target = target.ok_or_else(|| TransferError::NotAVoter(to.clone()))?;
-        let mut leadership = self.node.leaders.watch();
-        let raft = match self.node.raft.get() {
-            Some(raft) if leadership.borrow().i_lead => raft,
-            _ => return Err(TransferError::NotLeader),
-        };
-        raft.trigger().transfer_leader(target).await.map_err(|e| TransferError::Failed(e.to_string()))?;
-        let taken = leadership.wait_for(|now| now.leader.as_ref() == Some(to));
-        match tokio::time::timeout(deadline, taken).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(TransferError::Failed("this node is shutting down".into())),
-            Err(_) => Err(TransferError::TimedOut { to: to.clone(), after: deadline }),
-        }
+        self.node.member.transfer_leadership(to, deadline).await
     }
 
     /// Who leads now. The events tell every change.
     pub fn leadership(&self) -> Leadership {
-        self.node.leaders.current()
+        self.node.member.leaders().current()
     }
 
     /// To wait for a leadership. Short terms may be skipped here; the events skip none.
     pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
-        self.node.leaders.watch()
+        self.node.member.leaders().watch()
     }
 
     /// Sends a message to a peer's daemon over whichever network works. It is handled at most once there.
@@ -280,12 +218,12 @@ impl Consensus {
 
     /// Who was refused, the latest first.
     pub fn refusals(&self) -> Vec<Refusal> {
-        self.node.refusals.list()
+        self.node.member.refusals().list()
     }
 
     /// The slowest durable write of the last seconds, one that hangs right now included.
     pub fn log_write_latency(&self) -> Duration {
-        self.node.store.write_latency()
+        self.node.member.store().write_latency()
     }
 
     /// Which networks reach each peer, and which is used.
@@ -304,13 +242,9 @@ impl Consensus {
         if tokio::time::timeout(Duration::from_secs(1), self.server).await.is_err() {
             server.abort();
         }
-        if let Some(raft) = self.node.raft.get()
-            && let Err(error) = raft.shutdown().await
-        {
-            tracing::warn!(%error, "Raft did not stop in order");
-        }
+        self.node.member.shutdown().await;
         self.node.peers.values().for_each(|peer| peer.stop());
-        self.node.store.close();
+        self.node.member.store().close();
         lock(&self.node.data_dir).release();
     }
 }

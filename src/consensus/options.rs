@@ -23,7 +23,7 @@ pub struct Options {
     pub me: NodeName,
     /// All voters. Their numbers are 1..n in the order of their names.
     pub nodes: BTreeMap<NodeName, Addresses>,
-    /// Where `stamp.json`, `lock` and `raft.redb` are kept.
+    /// Where `stamp.json`, `lock`, `raft.redb` and `raft.mark` are kept.
     pub data_dir: PathBuf,
     pub timing: RaftTiming,
     pub security: Security,

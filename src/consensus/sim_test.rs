@@ -4,9 +4,13 @@
 use super::event::Event;
 use super::leaders::Leaders;
 use super::machine::Machine;
+use super::member::Member;
+use super::options::{Options, Security};
 use super::raft::{Proposal, SimTypes as C, Snapshot, Vote};
-use super::store::Store;
 use super::store::memory::Memory;
+use super::store::{Backend, Change, Store};
+use super::transport::Addresses;
+use crate::config::RaftTiming;
 use crate::ledger::{Command, Entry};
 use crate::types::{FenceId, NodeId, NodeName, WallTime};
 use openraft::async_runtime::AsyncRuntime;
@@ -136,7 +140,7 @@ async fn start(world: &Arc<World>, id: u64) -> mpsc::UnboundedReceiver<Event> {
     let (sender, events) = mpsc::unbounded_channel();
     let names = (1..=3).map(|id| (NodeId(id), name(id))).collect();
     let mut store: Store<C> = Store::open(Arc::new(Memory::default())).expect("an empty memory");
-    let machine = Machine::new(store.clone(), sender.clone(), Arc::default());
+    let machine = Machine::new(store.clone(), sender.clone());
     store.announce_votes(Arc::new(Leaders::new(NodeId(id), names, sender, None)));
     let config = Arc::new(config.validate().expect("valid"));
     let node = Node::new(id, config, Net { world: world.clone(), me: id }, store, machine).await.expect("started");
@@ -182,6 +186,51 @@ async fn story(world: Arc<World>) -> Vec<Vec<Event>> {
         node.shutdown().await.expect("stopped");
     }
     streams.into_iter().map(|mut stream| std::iter::from_fn(|| stream.try_recv().ok()).collect()).collect()
+}
+
+/// One life of a cluster of one node on what `memory` holds: proposes some, and tells what it heard.
+async fn life(memory: &Arc<Memory>, proposals: u64) -> Vec<Event> {
+    let ms = Duration::from_millis;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let options = Options {
+        cluster: "one".into(),
+        me: name(1),
+        nodes: BTreeMap::from([(name(1), Addresses { primary: address, secondary: address })]),
+        data_dir: "none".into(),
+        timing: RaftTiming { heartbeat: ms(50), election_min: ms(150), election_max: ms(300), slow_write: ms(300) },
+        security: Security::Insecure,
+        config_hash: 0,
+        snapshot_every: 1000,
+        keep_entries: 10,
+    };
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let member: Member<C> = Member::open(options, memory.clone(), sender).expect("whole");
+    member.start(BTreeMap::new(), member.is_blank()).await.expect("started");
+    for number in 0..proposals {
+        let entry = Entry { at: WallTime(number), command: Command::CloseFence { fence: FenceId(number) } };
+        while member.propose(entry.clone(), Duration::from_secs(1)).await.is_err() {
+            SimRuntime::sleep(ms(10)).await;
+        }
+    }
+    member.shutdown().await;
+    std::iter::from_fn(|| events.try_recv().ok()).collect()
+}
+
+#[test]
+fn what_was_stored_before_the_start_is_no_news_even_if_its_commit_was_forgotten() {
+    let memory = Arc::new(Memory::default());
+    let applied = |proposals| {
+        let events = SimRuntime::with_seed(1).block_on(life(&memory, proposals));
+        let applied = events.into_iter().filter_map(|event| match event {
+            Event::Applied(applied) => Some((applied.entry.at.0, applied.replay)),
+            _ => None,
+        });
+        applied.collect::<Vec<_>>()
+    };
+    assert_eq!(applied(2), [(0, false), (1, false)]);
+    // The mark rides along with later writes: a crash loses it.
+    memory.write(vec![Change::Delete(b"committed".into())], None);
+    assert_eq!(applied(1), [(0, true), (1, true), (0, false)]);
 }
 
 struct Run {

@@ -4,6 +4,7 @@
 
 use crate::cluster::{MS, World};
 use rand::RngExt;
+use regent::config::Config;
 use regent::ledger::{self, Answer, Command, Entry, State};
 use regent::node::Event;
 use regent::types::{LogIndex, NodeId, Term, WallTime};
@@ -42,9 +43,9 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(voters: usize) -> Self {
+    pub fn new(_seed: u64, config: &Config) -> Self {
         let mut state = State::default();
-        let ids = (1..=voters as u64).map(NodeId).collect();
+        let ids = (1..=config.nodes.len() as u64).map(NodeId).collect();
         ledger::set_voters(&mut state, LogIndex(1), vec![ids]);
         Log {
             term: 0,
@@ -66,6 +67,17 @@ impl Log {
 }
 
 impl World {
+    /// Everything in this model is an event of the world. `tests/raft_sim` has another log in its place, which is not.
+    pub fn log_acts(&mut self, _until: u64) -> bool {
+        false
+    }
+
+    /// A daemon starts: this model has kept for it what it had applied.
+    pub fn log_starts(&mut self, _host: usize) {}
+
+    /// A daemon ends.
+    pub fn log_ends(&mut self, _host: usize) {}
+
     fn has_quorum(&self, host: usize) -> bool {
         let reached = (0..self.hosts.len()).filter(|v| self.is_alive(*v) && self.net.connects(host, *v)).count();
         self.is_alive(host) && reached * 2 > self.hosts.len()

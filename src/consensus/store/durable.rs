@@ -1,4 +1,5 @@
-//! A backend in one file (redb): each write is a transaction that is on disk before it is answered.
+//! A backend in one file (redb): each write is a transaction that is on disk before it is answered, and is counted
+//! beside it (`mark.rs`) before it is answered too, so that a file without it is never taken for a whole one.
 //!
 //! One thread does all the writing, so that vote and log share one order. What waits when it becomes free is written in
 //! one transaction. A write or flush that fails ends the process: after a failed fsync nobody knows what is on disk.
@@ -8,6 +9,7 @@
     reason = "how long a write takes while this host runs: a sleep of the host is not the disk's fault"
 )]
 
+use super::mark::Mark;
 use super::{Backend, Change, Done, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("raft");
+/// How many transactions there were: compared with the mark, and no business of whoever writes here.
+const WRITES: &[u8] = b"writes";
 
 /// Writes that may ride along are written after this time at the latest.
 const RIDE_ALONG: Duration = Duration::from_secs(1);
@@ -44,23 +48,44 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// Opens or makes the file. A file that is not regent's, or does not hang together, is an error.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens or makes the file, and its mark. A file that is not regent's, does not hang together, or lacks what was
+    /// acknowledged, is an error. `made`: both were there before.
+    pub fn open(path: &Path, made: bool) -> Result<Self, StoreError> {
+        let mark = Mark::open(&path.with_extension("mark"), made)?;
+        if mark.acknowledged() > 0 && std::fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+            // redb would make a new one in its place.
+            let what = format!("it is empty or gone, and held {} acknowledged writes", mark.acknowledged());
+            return Err(StoreError::Corrupt { path: path.to_owned(), what });
+        }
+        let closed = if path.exists() { mark.reopen(path) } else { Ok(true) };
+        if !closed.map_err(|source| StoreError::Io { action: "read", path: path.to_owned(), source })? {
+            let what = "it is not what was left by the last orderly end: it was changed or damaged since".to_owned();
+            return Err(StoreError::Corrupt { path: path.to_owned(), what });
+        }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let database = database.map_err(|e| StoreError::Corrupt { path: path.to_owned(), what: e.to_string() })?;
-        Self::start(path, database)
+        Self::start(path, database.map_err(|error| unusable(path, error.into()))?, mark)
     }
 
     /// Over a database that is open already.
-    pub(super) fn start(path: &Path, database: Database) -> Result<Self, StoreError> {
-        let stored = read(&database);
-        let stored = stored.map_err(|e| StoreError::Corrupt { path: path.to_owned(), what: e.to_string() })?;
+    pub(super) fn start(path: &Path, mut database: Database, mark: Mark) -> Result<Self, StoreError> {
+        // All checksums once: what is damaged must not be found later, or be read as something else. What it puts right
+        // by going back in time the mark finds out.
+        database.check_integrity().map_err(|error| unusable(path, error.into()))?;
+        let (stored, writes) = read(&database).map_err(|error| unusable(path, error))?;
+        if writes < mark.acknowledged() {
+            let known = mark.acknowledged();
+            let what = format!("it holds {writes} of {known} acknowledged writes: an older copy, or damaged");
+            return Err(StoreError::Corrupt { path: path.to_owned(), what });
+        }
         let latency = Arc::new(Mutex::new(Latency::default()));
         let (requests, received) = channel();
-        let writer = Writer { database, latency: latency.clone() };
+        let mut writer = Writer { path: path.to_owned(), database, mark, writes, latency: latency.clone() };
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
-            .spawn(move || writer.run(&received))
+            .spawn(move || {
+                writer.run(&received);
+                writer.end();
+            })
             .map_err(|source| StoreError::Io { action: "start the writer of", path: path.to_owned(), source })?;
         Ok(Durable {
             path: path.to_owned(),
@@ -72,16 +97,39 @@ impl Durable {
     }
 }
 
-fn read(database: &Database) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, redb::Error> {
-    let made = database.begin_write()?;
-    made.open_table(TABLE)?;
-    made.commit()?;
+/// Everything stored, and how many transactions made it.
+fn read(database: &Database) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64), redb::Error> {
     let mut stored = BTreeMap::new();
-    for row in database.begin_read()?.open_table(TABLE)?.iter()? {
+    let table = match database.begin_read()?.open_table(TABLE) {
+        Ok(table) => table,
+        // New. A start on a full disk need not write anything.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((stored, 0)),
+        Err(error) => return Err(error.into()),
+    };
+    for row in table.iter()? {
         let (key, value) = row?;
         stored.insert(key.value().to_vec(), value.value().to_vec());
     }
-    Ok(stored)
+    let writes = match stored.remove(WRITES) {
+        Some(count) => <[u8; 8]>::try_from(count).map(u64::from_le_bytes),
+        // Written before there was a mark.
+        None => Ok(0),
+    };
+    let writes = writes.map_err(|_| redb::Error::Corrupted("the count of its writes is no number".to_owned()))?;
+    Ok((stored, writes))
+}
+
+/// Damage is told from an operating system that says no: only for the first is a node to be removed.
+fn unusable(path: &Path, error: redb::Error) -> StoreError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let path = path.to_owned();
+    match error {
+        redb::Error::Io(source) if !matches!(source.kind(), InvalidData | UnexpectedEof) => {
+            StoreError::Io { action: "use", path, source }
+        }
+        redb::Error::DatabaseAlreadyOpen => StoreError::InUse { path, holder: "unknown".to_owned() },
+        other => StoreError::Corrupt { path, what: other.to_string() },
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,12 +172,15 @@ impl Drop for Durable {
 }
 
 struct Writer {
+    path: PathBuf,
     database: Database,
+    mark: Mark,
+    writes: u64,
     latency: Arc<Mutex<Latency>>,
 }
 
 impl Writer {
-    fn run(&self, requests: &Receiver<Request>) {
+    fn run(&mut self, requests: &Receiver<Request>) {
         let mut waiting: Vec<Change> = Vec::new();
         loop {
             let first = match waiting.is_empty() {
@@ -153,17 +204,30 @@ impl Writer {
         }
     }
 
-    fn commit(&self, changes: Vec<Change>) {
+    /// An orderly end. Without its note the next start relies on redb alone, as after a crash.
+    fn end(self) {
+        let Writer { path, database, mark, .. } = self;
+        drop(database);
+        if let Err(error) = mark.close(&path) {
+            tracing::warn!(path = %path.display(), %error, "the orderly end of the Raft log could not be noted");
+        }
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) {
         lock(&self.latency).begin(Instant::now());
         if let Err(error) = self.try_commit(changes) {
-            tracing::error!(%error, "the Raft log cannot be written: ending, because what is on disk is not known");
-            eprintln!("regent: the Raft log cannot be written: {error}");
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the Raft log cannot be written: ending, because what is on disk is not known");
+            eprintln!(
+                "regent: the Raft log {path} cannot be written: {error}. Ending, because what is on disk is not known; \
+                 nothing that was acknowledged is lost. Make room or mend the disk, then start again"
+            );
             std::process::abort();
         }
         lock(&self.latency).end(Instant::now());
     }
 
-    fn try_commit(&self, changes: Vec<Change>) -> Result<(), redb::Error> {
+    fn try_commit(&mut self, changes: Vec<Change>) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(TABLE)?;
@@ -173,9 +237,13 @@ impl Writer {
                     Change::Delete(key) => drop(table.remove(key.as_slice())?),
                 }
             }
+            table.insert(WRITES, (self.writes + 1).to_le_bytes().as_slice())?;
         }
         // The default durability: `commit` returns after fsync.
         transaction.commit()?;
+        self.writes += 1;
+        // Before anybody is answered. Behind the file in a crash, never ahead of it.
+        self.mark.set(self.writes)?;
         Ok(())
     }
 }

@@ -54,6 +54,13 @@ impl<C> Store<C> {
         self.lock().is_blank()
     }
 
+    /// The last index that is stored here, in the log or covered by a snapshot.
+    pub fn last_index(&self) -> Option<u64> {
+        let image = self.lock();
+        let covered = image.snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id).max(image.purged);
+        image.log.keys().next_back().copied().max(covered.map(|id| id.index))
+    }
+
     /// See [`Backend::write_latency`].
     pub fn write_latency(&self) -> std::time::Duration {
         self.backend.write_latency()
@@ -61,15 +68,18 @@ impl<C> Store<C> {
 
     /// Keeps the snapshot, unless a newer one is there already; durable when it returns.
     pub async fn save_snapshot(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
-        let change = {
+        let change = image::put_snapshot(meta, data);
+        let written = {
             let mut image = self.lock();
             if image.snapshot.as_ref().is_some_and(|(old, _)| old.last_log_id >= meta.last_log_id) {
                 return Ok(());
             }
             image.snapshot = Some((meta.clone(), Arc::new(data.to_vec())));
-            image::put_snapshot(meta, data)
+            // Under the lock: a builder and a leader's snapshot may come at the same time, and on disk too the newer
+            // one must be the last.
+            self.begin_write(vec![change])
         };
-        self.write_now(vec![change]).await
+        finish(written).await
     }
 
     /// The newest snapshot.
@@ -84,18 +94,26 @@ impl<C> Store<C> {
     }
 
     async fn write_now(&self, changes: Vec<super::Change>) -> io::Result<()> {
+        finish(self.begin_write(changes)).await
+    }
+
+    fn begin_write(&self, changes: Vec<super::Change>) -> oneshot::Receiver<()> {
         let (done, written) = oneshot::channel();
         // The receiver may be gone when the caller was dropped: the write counts all the same.
         let answer = move || {
             let _ = done.send(());
         };
         self.backend.write(changes, Some(Box::new(answer)));
-        written.await.map_err(|_| io::Error::other("the log writer has ended"))
+        written
     }
 
     fn lock(&self) -> MutexGuard<'_, Image> {
         self.image.lock().expect("no code panics while it holds the image: a panic aborts the process")
     }
+}
+
+async fn finish(written: oneshot::Receiver<()>) -> io::Result<()> {
+    written.await.map_err(|_| io::Error::other("the log writer has ended"))
 }
 
 impl<C: LedgerTypes> RaftLogReader<C> for Store<C> {

@@ -1,12 +1,17 @@
 //! The log, the vote and the snapshot: one code path over a thin key/value backend, which is either a file
-//! (`durable.rs`) or memory without threads (`memory.rs`).
+//! (`durable.rs`) or memory without threads (`memory.rs`, `tests/raft_sim`).
 //!
 //! Everything is kept in memory too (the log is short: it is cut after each snapshot), so that reads never wait for the
 //! disk. Not here: the ledger itself (`machine.rs`) and whose data directory it is (`stamp.rs`).
 
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod damage_test;
 pub mod durable;
 mod image;
 mod log;
+mod mark;
 #[cfg(test)]
 pub mod memory;
 pub mod stamp;

@@ -44,6 +44,9 @@ struct Stamp {
     /// The marks of all voters' directories, once every voter was seen blank: the cluster's founding.
     #[serde(default)]
     founders: BTreeMap<NodeName, String>,
+    /// The log was made here: from then on an empty directory is a loss, and no beginning.
+    #[serde(default)]
+    log: bool,
 }
 
 /// A locked, stamped data directory.
@@ -62,8 +65,8 @@ impl DataDir {
         let stamp = match std::fs::read(&file) {
             Ok(bytes) => check(&file, &bytes, owner)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                if path.join("raft.redb").exists() {
-                    let what = "raft.redb is there, but stamp.json is not".to_owned();
+                if let Some(file) = ["raft.redb", "raft.mark"].into_iter().find(|file| path.join(file).exists()) {
+                    let what = format!("{file} is there, but stamp.json is not");
                     return Err(StoreError::Corrupt { path: path.to_owned(), what });
                 }
                 let stamp = Stamp {
@@ -73,6 +76,7 @@ impl DataDir {
                     id: owner.id,
                     founder,
                     founders: BTreeMap::new(),
+                    log: false,
                 };
                 write(path, &stamp)?;
                 stamp
@@ -100,6 +104,21 @@ impl DataDir {
     /// Another process may have it now.
     pub fn release(&mut self) {
         drop(self.lock.take());
+    }
+
+    /// The log was made here before.
+    pub fn has_log(&self) -> bool {
+        self.stamp.log
+    }
+
+    /// Keeps that the log was made, durably: before anything is acknowledged in it.
+    pub fn record_log(&mut self) -> Result<(), StoreError> {
+        if !self.stamp.log {
+            let stamp = Stamp { log: true, ..self.stamp.clone() };
+            write(&self.path, &stamp)?;
+            self.stamp = stamp;
+        }
+        Ok(())
     }
 
     /// Keeps the founding, durably.

@@ -3,31 +3,31 @@
 use super::durable::Durable;
 use super::image::{self, Image};
 use super::memory::Memory;
-use super::{Backend, Change, Store, StoreError};
+use super::{Backend, Change, Done, Store, StoreError};
 use crate::consensus::machine::Machine;
 use crate::consensus::raft::{CommittedLeaderId, LogEntry, LogId, Payload, SnapshotMeta, Types, Vote};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{RaftLogReader, StorageError};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
-type C = Types;
+pub(super) type C = Types;
 
 fn pair(backend: Arc<dyn Backend>) -> (Store<C>, Machine<C>) {
     let store = Store::open(backend).expect("opened");
     let (events, _) = mpsc::unbounded_channel();
-    (store.clone(), Machine::new(store, events, Arc::default()))
+    (store.clone(), Machine::new(store, events))
 }
 
 struct OnDisk;
 impl StoreBuilder<C, Store<C>, Machine<C>, tempfile::TempDir> for OnDisk {
     async fn build(&self) -> Result<(tempfile::TempDir, Store<C>, Machine<C>), StorageError<C>> {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (store, machine) = pair(Arc::new(Durable::open(&dir.path().join("raft.redb")).expect("opened")));
+        let (store, machine) = pair(Arc::new(Durable::open(&dir.path().join("raft.redb"), false).expect("opened")));
         Ok((dir, store, machine))
     }
 }
@@ -50,16 +50,20 @@ async fn the_memory_store_passes_the_suite_of_openraft() {
     Suite::test_all(InMemory).await.expect("the suite");
 }
 
-fn log_id(term: u64, index: u64) -> LogId {
-    LogId { leader_id: CommittedLeaderId::from(openraft::vote::leader_id_std::CommittedLeaderId::new(term)), index }
+pub(super) fn committed_in(term: u64) -> CommittedLeaderId {
+    CommittedLeaderId::from(openraft::vote::leader_id_std::CommittedLeaderId::new(term))
 }
 
-fn entry(term: u64, index: u64) -> LogEntry {
+pub(super) fn log_id(term: u64, index: u64) -> LogId {
+    LogId { leader_id: committed_in(term), index }
+}
+
+pub(super) fn entry(term: u64, index: u64) -> LogEntry {
     LogEntry { log_id: log_id(term, index), payload: Payload::Blank }
 }
 
 fn open(path: &Path) -> Result<Store<C>, StoreError> {
-    Store::open(Arc::new(Durable::open(path)?))
+    Store::open(Arc::new(Durable::open(path, false)?))
 }
 
 #[tokio::test]
@@ -96,6 +100,61 @@ async fn an_older_snapshot_does_not_replace_a_newer_one() {
     assert_eq!(store.snapshot().map(|s| s.snapshot), Some(b"new".to_vec()));
 }
 
+/// A backend on which the first write has to let another one pass, if that one can come.
+struct SlowFirst {
+    kept: Memory,
+    first: AtomicBool,
+    second: std::sync::Condvar,
+    passed: Mutex<bool>,
+}
+
+impl Backend for SlowFirst {
+    fn load(&self) -> Result<std::collections::BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+        self.kept.load()
+    }
+    fn write(&self, changes: Vec<Change>, done: Option<Done>) {
+        if self.first.swap(false, Ordering::Relaxed) {
+            let passed = self.passed.lock().expect("whole");
+            // It cannot pass where both are in order: then this is how long the test takes.
+            let waited = self.second.wait_timeout_while(passed, Duration::from_millis(300), |passed| !*passed);
+            drop(waited.expect("whole"));
+            self.kept.write(changes, done);
+        } else {
+            self.kept.write(changes, done);
+            *self.passed.lock().expect("whole") = true;
+            self.second.notify_all();
+        }
+    }
+    fn write_latency(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn path(&self) -> std::path::PathBuf {
+        "memory".into()
+    }
+}
+
+#[test]
+fn of_two_snapshots_at_the_same_time_the_newer_one_stays_on_disk() {
+    let (first, passed) = (AtomicBool::new(true), Mutex::new(false));
+    let slow = Arc::new(SlowFirst { kept: Memory::default(), first, second: Default::default(), passed });
+    let store: Store<C> = Store::open(slow.clone()).expect("empty");
+    let meta = |index| SnapshotMeta { last_log_id: Some(log_id(1, index)), ..Default::default() };
+    std::thread::scope(|scope| {
+        let older = store.clone();
+        scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(older.save_snapshot(&meta(5), b"old")).expect("saved");
+        });
+        while slow.first.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(store.save_snapshot(&meta(9), b"new")).expect("saved");
+    });
+    let stored = Image::load(slow.as_ref()).expect("read").snapshot.expect("there");
+    assert_eq!((stored.0.last_log_id, stored.1.as_slice()), (Some(log_id(1, 9)), b"new".as_slice()));
+}
+
 fn refusal(changes: Vec<Change>) -> String {
     let memory = Memory::default();
     memory.write(changes, None);
@@ -126,63 +185,4 @@ fn a_file_that_is_not_regents_is_refused() {
     std::fs::write(&path, vec![7_u8; 20_000]).expect("written");
     let text = open(&path).err().expect("refused").to_string();
     assert!(text.contains("raft.redb is corrupt") && text.contains("do not delete it"), "{text}");
-}
-
-/// A file whose flushes fail, once it is told so.
-#[derive(Debug)]
-struct FailingFlush {
-    file: redb::backends::FileBackend,
-    fails: Arc<AtomicBool>,
-}
-
-impl redb::StorageBackend for FailingFlush {
-    fn len(&self) -> std::io::Result<u64> {
-        self.file.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.file.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn sync_data(&self) -> std::io::Result<()> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(std::io::Error::other("the disk is gone")),
-            false => self.file.sync_data(),
-        }
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.file.write(offset, data)
-    }
-}
-
-/// Set in the process that is to end.
-const VICTIM: &str = "REGENT_TEST_FLUSH_VICTIM";
-
-#[test]
-fn a_failed_flush_ends_the_process_before_anything_is_answered() {
-    if std::env::var_os(VICTIM).is_some() {
-        lose_the_disk();
-    }
-    let name = "consensus::store::store_test::a_failed_flush_ends_the_process_before_anything_is_answered";
-    let own = std::env::current_exe().expect("this test");
-    let child = std::process::Command::new(own).args([name, "--exact", "--nocapture"]).env(VICTIM, "1").output();
-    let child = child.expect("started");
-    assert_eq!(child.status.signal(), Some(nix::libc::SIGABRT), "{child:?}");
-    let said = String::from_utf8_lossy(&child.stderr);
-    assert!(said.contains("the Raft log cannot be written") && !said.contains("ANSWERED"), "{said}");
-}
-
-fn lose_the_disk() -> ! {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("raft.redb");
-    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("made");
-    let fails = Arc::new(AtomicBool::new(false));
-    let file = redb::backends::FileBackend::new(file).expect("a backend");
-    let database = redb::Database::builder().create_with_backend(FailingFlush { file, fails: fails.clone() });
-    let durable = Durable::start(&path, database.expect("a database")).expect("started");
-    fails.store(true, Ordering::Relaxed);
-    durable.write(vec![image::put_vote(&Vote::new(1, 1))], Some(Box::new(|| eprintln!("ANSWERED"))));
-    durable.close();
-    std::process::exit(0)
 }

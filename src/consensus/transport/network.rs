@@ -2,11 +2,14 @@
 //!
 //! Only a peer's own votes are accepted from it: the id in the message must be the id of the certificate's node.
 
-use super::peer::{CallError, Peer};
+use super::peer::CallError;
 use super::proto::{RaftKind, RaftRequest};
 use super::refusals::Refusals;
 use crate::consensus::machine::Machine;
-use crate::consensus::raft::{LogId, Snapshot, SnapshotMeta, Types, Vote};
+use crate::consensus::raft::{LedgerTypes, LogId, Snapshot, SnapshotMeta, Types, Vote};
+use crate::types::NodeName;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
@@ -17,14 +20,24 @@ use openraft::{EmptyNode, OptionalSend, Raft, RaftNetworkFactory, RaftNetworkV2}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-type C = Types;
+/// The way to one other member. What the answer is worth openraft decides; the way only carries bytes.
+pub trait Line: Send + Sync + 'static {
+    /// Whom it leads to.
+    fn name(&self) -> &NodeName;
+    /// Where that one is, for messages to people.
+    fn address(&self) -> IpAddr;
+    /// Carries one message there, and its answer back. It may arrive twice, or late.
+    fn carry(&self, request: RaftRequest, deadline: Duration) -> BoxFuture<'_, Result<Vec<u8>, CallError>>;
+}
 
 /// Makes clients.
 pub struct Network {
-    pub peers: Arc<BTreeMap<u64, Arc<Peer>>>,
+    pub lines: BTreeMap<u64, Arc<dyn Line>>,
     pub kept: Arc<Kept>,
     pub refusals: Arc<Refusals>,
     /// The shortest deadline of a message that the target has to write to disk.
@@ -65,12 +78,12 @@ pub struct Client {
     id: u64,
     kept: Arc<Kept>,
     refusals: Arc<Refusals>,
-    peer: Option<Arc<Peer>>,
+    line: Option<Arc<dyn Line>>,
     patience: Duration,
     backoff: Duration,
 }
 
-impl RaftNetworkFactory<C> for Network {
+impl<C: LedgerTypes> RaftNetworkFactory<C> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Client {
@@ -78,7 +91,7 @@ impl RaftNetworkFactory<C> for Network {
             id: target,
             kept: self.kept.clone(),
             refusals: self.refusals.clone(),
-            peer: self.peers.get(&target).cloned(),
+            line: self.lines.get(&target).cloned(),
             patience: self.patience,
             backoff: self.backoff,
         }
@@ -90,18 +103,18 @@ fn to_json<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 impl Client {
-    async fn send<Q: Serialize, A: DeserializeOwned>(
+    async fn send<C: LedgerTypes, Q: Serialize, A: DeserializeOwned>(
         &self,
         kind: RaftKind,
         head: &Q,
         body: Vec<u8>,
         deadline: Duration,
     ) -> Result<A, RPCError<C>> {
-        let Some(peer) = &self.peer else {
+        let Some(line) = &self.line else {
             return Err(RPCError::Unreachable(Unreachable::from_string(format!("node {} is not configured", self.id))));
         };
         let request = RaftRequest { kind: kind.into(), head: to_json(head), body };
-        let answer = peer.raft(request, deadline).await.map_err(|error| match error {
+        let answer = line.carry(request, deadline).await.map_err(|error| match error {
             CallError::TimedOut { .. } => RPCError::Network(NetworkError::new(&error)),
             _ => RPCError::Unreachable(Unreachable::new(&error)),
         })?;
@@ -113,14 +126,14 @@ impl Client {
     fn refuse_lost(&self) -> String {
         let reason = "its log went backwards: entries that it had confirmed are gone (a disk or virtual machine that was \
                       rolled back?); remove it from the cluster and add it again";
-        if let Some(peer) = &self.peer {
-            self.refusals.note(peer.name.as_str(), peer.address(), reason);
+        if let Some(line) = &self.line {
+            self.refusals.note(line.name().as_str(), line.address(), reason);
         }
         reason.to_owned()
     }
 }
 
-impl RaftNetworkV2<C> for Client {
+impl<C: LedgerTypes> RaftNetworkV2<C> for Client {
     type SnapshotData = Vec<u8>;
 
     async fn append_entries(
@@ -158,9 +171,11 @@ impl RaftNetworkV2<C> for Client {
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
         let last = snapshot.meta.last_log_id;
         let head = (vote, snapshot.meta);
-        let answer: SnapshotResponse<C> = tokio::select! {
-            closed = cancel => return Err(closed.into()),
-            sent = self.send(RaftKind::Snapshot, &head, snapshot.snapshot, option.hard_ttl()) => sent?,
+        let sending = self.send(RaftKind::Snapshot, &head, snapshot.snapshot, option.hard_ttl());
+        // In a fixed order: a simulation must be repeatable.
+        let answer: SnapshotResponse<C> = futures::select_biased! {
+            closed = pin!(cancel.fuse()) => return Err(closed.into()),
+            sent = pin!(sending.fuse()) => sent?,
         };
         if answer.vote == vote {
             self.kept.has(self.id, vote, last);
@@ -182,7 +197,7 @@ impl RaftNetworkV2<C> for Client {
 }
 
 /// A Raft message, read.
-enum Message {
+enum Message<C: LedgerTypes> {
     Append(AppendEntriesRequest<C>),
     Vote(VoteRequest<C>),
     PreVote(VoteRequest<C>),
@@ -190,8 +205,8 @@ enum Message {
     Transfer(TransferLeaderRequest<C>),
 }
 
-impl Message {
-    fn read(request: &RaftRequest) -> Result<Message, String> {
+impl<C: LedgerTypes> Message<C> {
+    fn read(request: &RaftRequest) -> Result<Self, String> {
         match request.kind() {
             RaftKind::Append => parse(&request.head).map(Message::Append),
             RaftKind::Vote => parse(&request.head).map(Message::Vote),
@@ -205,11 +220,15 @@ impl Message {
 
 /// Whether this node can read a Raft message: all of `handle` that comes before Raft itself.
 pub fn is_readable(request: &RaftRequest) -> Result<(), String> {
-    Message::read(request).map(|_| ())
+    Message::<Types>::read(request).map(|_| ())
 }
 
 /// Handles a Raft message from the voter with number `from`.
-pub async fn handle(raft: &Raft<C, Machine<C>>, from: u64, request: RaftRequest) -> Result<Vec<u8>, String> {
+pub async fn handle<C: LedgerTypes>(
+    raft: &Raft<C, Machine<C>>,
+    from: u64,
+    request: RaftRequest,
+) -> Result<Vec<u8>, String> {
     match Message::read(&request)? {
         Message::Append(rpc) => {
             check_sender(&rpc.vote, from)?;

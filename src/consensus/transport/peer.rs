@@ -4,10 +4,13 @@
 #![expect(clippy::disallowed_methods, reason = "time-outs of one question to a peer: plain I/O")]
 
 use super::Network;
+use super::network::Line;
 use super::path::{Path, PathStatus};
 use super::proto::peer_client::PeerClient;
 use super::proto::{Answer, CallRequest, HelloReply, HelloRequest, RaftRequest};
 use crate::types::NodeName;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -89,20 +92,10 @@ impl Peer {
         }
     }
 
-    pub async fn raft(&self, request: RaftRequest, deadline: Duration) -> Result<Vec<u8>, CallError> {
-        let said = self.ask(Ask::Raft(request), deadline).await?;
-        self.body(said)
-    }
-
     pub async fn call(&self, body: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, CallError> {
         let id = self.next_call.fetch_add(1, Ordering::Relaxed);
         let said = self.ask(Ask::Call(CallRequest { id, body }), deadline).await?;
         self.body(said)
-    }
-
-    /// Its address on the primary network.
-    pub fn address(&self) -> std::net::IpAddr {
-        self.paths[0].address()
     }
 
     pub fn status(&self) -> PeerPaths {
@@ -146,6 +139,25 @@ impl Peer {
         raced.await.unwrap_or_else(|_| {
             Err(CallError::Unreachable { node: self.name.clone(), why: "this node is shutting down".into() })
         })
+    }
+}
+
+impl Line for Peer {
+    fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// On the primary network.
+    fn address(&self) -> std::net::IpAddr {
+        self.paths[0].address()
+    }
+
+    fn carry(&self, request: RaftRequest, deadline: Duration) -> BoxFuture<'_, Result<Vec<u8>, CallError>> {
+        async move {
+            let said = self.ask(Ask::Raft(request), deadline).await?;
+            self.body(said)
+        }
+        .boxed()
     }
 }
 

@@ -1,0 +1,351 @@
+//! The log of the simulated cluster: the real one. Each host runs regent's consensus on openraft; this module lets its
+//! virtual time go on together with the world's, takes what happened into the daemons as the daemon's loop does, and
+//! compares what the hosts have applied: one entry an index, one leader a term, one ledger.
+
+use crate::cluster::World;
+use crate::disk::Platter;
+use crate::member::Life;
+use crate::wires::Wires;
+use openraft::async_runtime::{AsyncRuntime, Instant as _};
+use openraft_rt_sim::{SimInstant, SimRuntime};
+use regent::config::Config;
+use regent::consensus::{self, Advanced, Applied, Leadership, ProposeError};
+use regent::ledger::{Answer, Command, Entry, State};
+use regent::node::Event;
+use regent::types::{LogIndex, NodeName, Term, WallTime};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// As in the daemon.
+const RAFT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The end of something that a daemon asked of its Raft.
+enum Ended {
+    Proposed { id: u64, result: Result<Answer, Option<NodeName>> },
+    Read { id: u64, confirmed: bool },
+    Failed(String),
+}
+
+/// What the log has to say: of which host, and of which life of its daemon.
+enum Input {
+    Happened(usize, consensus::Event),
+    Ended(usize, u64, Ended),
+}
+
+/// What one index holds; a leader's first entry and a membership hold no command.
+struct Committed {
+    term: Term,
+    entry: Option<(Arc<Entry>, Arc<Answer>)>,
+    state: Arc<State>,
+}
+
+/// Every host's Raft.
+pub struct Log {
+    pub leader: Option<(usize, u64)>,
+    pub first: Arc<State>,
+    leads_in: Term,
+    leaders: BTreeMap<Term, NodeName>,
+    committed: BTreeMap<LogIndex, Committed>,
+    newest: Arc<State>,
+    lives: Vec<Option<Life>>,
+    platters: Vec<Platter>,
+    wires: Wires,
+    ends: mpsc::UnboundedSender<(usize, u64, Ended)>,
+    ended: mpsc::UnboundedReceiver<(usize, u64, Ended)>,
+    began: SimInstant,
+    runtime: SimRuntime,
+}
+
+/// What the runs so far came to, beside what the world counts.
+#[derive(Default)]
+pub struct Total {
+    messages: [u64; 3],
+    terms: u64,
+    snapshots: u64,
+}
+
+static MESSAGES: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+static TERMS: AtomicU64 = AtomicU64::new(0);
+static SNAPSHOTS: AtomicU64 = AtomicU64::new(0);
+
+impl Total {
+    /// The run that has just ended.
+    pub fn add(&mut self) {
+        for (sum, ran) in self.messages.iter_mut().zip(&MESSAGES) {
+            *sum += ran.swap(0, Ordering::Relaxed);
+        }
+        self.terms += TERMS.swap(0, Ordering::Relaxed);
+        self.snapshots += SNAPSHOTS.swap(0, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [sent, twice, lost] = self.messages;
+        write!(
+            f,
+            "openraft: {sent} messages, {twice} of them sent twice, {lost} lost; {} terms with a leader; {} snapshots \
+             installed",
+            self.terms, self.snapshots
+        )
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let reach = self.wires.lock();
+        for (sum, ran) in MESSAGES.iter().zip([reach.sent, reach.twice, reach.lost]) {
+            sum.fetch_add(ran, Ordering::Relaxed);
+        }
+        TERMS.fetch_add(self.leaders.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The runtime's clock, inside it.
+pub fn now_of_runtime() -> u64 {
+    SimInstant::now().elapsed_since_start().as_nanos() as u64
+}
+
+impl Log {
+    pub fn new(seed: u64, config: &Config) -> Self {
+        let hosts = config.nodes.len();
+        let mut runtime = SimRuntime::with_seed(seed);
+        let began = runtime.block_on(async { SimInstant::now() });
+        let (ends, ended) = mpsc::unbounded_channel();
+        let wires = Wires::default();
+        wires.lock().members = (0..hosts).map(|_| None).collect();
+        Log {
+            leader: None,
+            first: Arc::default(),
+            leads_in: Term(0),
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            newest: Arc::default(),
+            lives: (0..hosts).map(|_| None).collect(),
+            platters: (0..hosts).map(|_| Platter::default()).collect(),
+            wires,
+            ends,
+            ended,
+            began,
+            runtime,
+        }
+    }
+
+    /// The ledger as far as anybody has applied it.
+    pub fn state(&self) -> &Arc<State> {
+        &self.newest
+    }
+
+    /// Lets the runtime go on until something happened, at most until the world's clock shows `until`.
+    fn wait(&mut self, until: u64) -> Option<(u64, Input)> {
+        let (lives, ended, began) = (&mut self.lives, &mut self.ended, self.began);
+        self.runtime.block_on(async {
+            let happened = std::future::poll_fn(|cx| {
+                // The ledger before everything else, as in the daemon's loop.
+                for (host, life) in lives.iter_mut().enumerate() {
+                    let Some(life) = life else { continue };
+                    if let Poll::Ready(Some(event)) = life.events.poll_recv(cx) {
+                        return Poll::Ready(Input::Happened(host, event));
+                    }
+                }
+                match ended.poll_recv(cx) {
+                    Poll::Ready(Some((host, life, ended))) => Poll::Ready(Input::Ended(host, life, ended)),
+                    _ => Poll::Pending,
+                }
+            });
+            let input = SimRuntime::timeout_at(began + Duration::from_nanos(until), happened).await.ok();
+            let now = (SimInstant::now() - began).as_nanos() as u64;
+            input.map(|input| (now, input))
+        })
+    }
+}
+
+impl World {
+    /// What Raft does by itself before `until`. True when something came of it.
+    pub fn log_acts(&mut self, until: u64) -> bool {
+        self.lay_wires();
+        let Some((at, input)) = self.log.wait(until) else { return false };
+        self.now = self.now.max(at);
+        let wired = self.log.wires.lock().hash;
+        self.hash = (self.hash ^ at ^ wired.rotate_left(17)).wrapping_mul(0x100_0000_01b3);
+        match input {
+            Input::Happened(host, consensus::Event::Applied(applied)) => self.applied(host, applied),
+            Input::Happened(host, consensus::Event::Advanced(advanced)) => self.advanced(host, advanced),
+            Input::Happened(host, consensus::Event::Leadership(now)) => self.leadership(host, now),
+            Input::Ended(host, life, ended) if self.hosts[host].life == life => match ended {
+                Ended::Proposed { id, result } => self.give(host, Event::Proposed { id, result }),
+                Ended::Read { id, confirmed } => self.give(host, Event::QuorumRead { id, confirmed }),
+                Ended::Failed(why) => {
+                    self.violate("Raft", format!("{} does not start: {why}", self.hosts[host].name));
+                }
+            },
+            Input::Ended(..) => {}
+        }
+        true
+    }
+
+    /// What the world's network carries now.
+    fn lay_wires(&mut self) {
+        let n = self.hosts.len();
+        let mut reach = self.log.wires.lock();
+        reach.connects.resize(n, vec![true; n]);
+        for from in 0..n {
+            for to in 0..n {
+                reach.connects[from][to] = self.net.connects(from, to);
+            }
+        }
+        reach.frozen = self.hosts.iter().map(|h| h.frozen).collect();
+        reach.loss = *self.net.loss.iter().min().expect("two networks");
+    }
+
+    /// A daemon starts: its Raft with it, over what is stored.
+    pub fn log_starts(&mut self, host: usize) {
+        let life = self.hosts[host].life;
+        let config = self.hosts[host].config.clone();
+        self.hosts[host].state = Arc::default();
+        self.lay_wires();
+        let log = &mut self.log;
+        let ends = log.ends.clone();
+        let failed = move |why| drop(ends.send((host, life, Ended::Failed(why))));
+        let (platter, wires) = (&log.platters[host], &log.wires);
+        let began = log.runtime.block_on(async { Life::start(&config, life, platter, wires, failed) });
+        log.lives[host] = Some(began);
+    }
+
+    /// A daemon is killed: its Raft with it.
+    pub fn log_ends(&mut self, host: usize) {
+        let Some(life) = self.log.lives[host].take() else { return };
+        life.kill(host, &self.log.wires);
+        if self.log.leader.is_some_and(|(leader, _)| leader == host) {
+            self.log.leader = None;
+        }
+    }
+
+    /// The log needs no beat of the world's.
+    pub fn log_tick(&mut self) {}
+
+    fn applied(&mut self, host: usize, applied: Applied) {
+        let Applied { index, term, entry, answer, state, replay } = applied;
+        self.compare(host, index, term, Some((&entry, &answer)), &state);
+        if matches!(entry.command, Command::Resume { .. }) && matches!(*answer, Answer::Done(_)) {
+            self.hosts[host].resumed_at = Some(self.now);
+        }
+        self.hosts[host].state = state.clone();
+        match replay {
+            true => self.give(host, Event::Ledger { state }),
+            false => self.give(host, Event::Applied { entry, answer, state }),
+        }
+    }
+
+    fn advanced(&mut self, host: usize, advanced: Advanced) {
+        let Advanced { index, term, state, snapshot, .. } = advanced;
+        if snapshot {
+            SNAPSHOTS.fetch_add(1, Ordering::Relaxed);
+            self.note(|| format!("host {host}: a snapshot up to {index}"));
+            let same = self.log.committed.get(&index).is_some_and(|c| c.term == term && *c.state == *state);
+            if !same {
+                self.violate("Raft", format!("the snapshot of host {host} up to {index} is nothing that was applied"));
+            }
+        } else {
+            self.compare(host, index, term, None, &state);
+        }
+        self.hosts[host].state = state.clone();
+        self.give(host, Event::Ledger { state });
+    }
+
+    /// Every host must apply the same at the same index, and get the same ledger.
+    fn compare(
+        &mut self,
+        host: usize,
+        index: LogIndex,
+        term: Term,
+        entry: Option<(&Arc<Entry>, &Arc<Answer>)>,
+        state: &Arc<State>,
+    ) {
+        if let Some(known) = self.log.committed.get(&index) {
+            let same_entry = match (&known.entry, entry) {
+                (Some((e, a)), Some((entry, answer))) => e == entry && a == answer,
+                (None, None) => true,
+                _ => false,
+            };
+            if !same_entry || known.term != term || *known.state != **state {
+                self.violate("Raft", format!("host {host} applied something else at {index}"));
+            }
+            return;
+        }
+        let next = self.log.committed.last_key_value().map_or(index, |(last, _)| LogIndex(last.0 + 1));
+        if index != next {
+            return self.violate("Raft", format!("host {host} applied {index} before anybody applied {next}"));
+        }
+        let before = std::mem::replace(&mut self.log.newest, state.clone());
+        let kept = entry.map(|(entry, answer)| (entry.clone(), answer.clone()));
+        self.log.committed.insert(index, Committed { term, entry: kept, state: state.clone() });
+        if let Some((entry, answer)) = entry {
+            self.note(|| format!("{index} {:?} -> {answer:?}", entry.command));
+            self.entry_committed(&before, state, entry, answer);
+        }
+    }
+
+    fn leadership(&mut self, host: usize, now: Leadership) {
+        let life = self.hosts[host].life;
+        let name = self.hosts[host].name.clone();
+        self.note(|| format!("{name}: term {}, leader {:?}, acked {}", now.term, now.leader, now.quorum_acked));
+        if let Some(leader) = &now.leader {
+            let known = self.log.leaders.entry(now.term).or_insert_with(|| leader.clone()).clone();
+            if known != *leader {
+                self.violate("Raft", format!("term {} has two leaders, {known} and {leader}", now.term));
+            }
+        }
+        let leads = now.i_lead && now.quorum_acked;
+        if leads && now.term >= self.log.leads_in {
+            (self.log.leader, self.log.leads_in) = (Some((host, life)), now.term);
+        } else if !leads && self.log.leader == Some((host, life)) {
+            self.log.leader = None;
+        }
+        self.give(host, Event::Leadership { term: now.term, leader: now.leader, i_lead: leads });
+    }
+
+    pub fn propose(&mut self, host: usize, id: u64, command: Command) {
+        let at = WallTime(1_700_000_000_000 + self.now / crate::cluster::MS);
+        let Some(life) = &self.log.lives[host] else { return };
+        let (member, number, ends) = (life.member.clone(), life.life, self.log.ends.clone());
+        let proposal = async move {
+            let result = match member.propose(Entry { at, command }, RAFT_DEADLINE).await {
+                Ok(proposed) => Ok((*proposed.answer).clone()),
+                Err(ProposeError::NotLeader { leader }) => Err(leader),
+                Err(ProposeError::Unknown(_)) => Err(None),
+            };
+            // The world is gone when nobody listens.
+            let _ = ends.send((host, number, Ended::Proposed { id, result }));
+        };
+        self.spawn(proposal);
+    }
+
+    pub fn quorum_read(&mut self, host: usize, id: u64) {
+        let Some(life) = &self.log.lives[host] else { return };
+        let (member, number, ends) = (life.member.clone(), life.life, self.log.ends.clone());
+        self.spawn(async move {
+            let confirmed = member.quorum_read(RAFT_DEADLINE).await.is_ok();
+            let _ = ends.send((host, number, Ended::Read { id, confirmed }));
+        });
+    }
+
+    /// Whoever leads is asked to hand over.
+    pub fn transfer(&mut self, to: usize) {
+        let Some(life) = self.log.leader.and_then(|(host, _)| self.log.lives[host].as_ref()) else { return };
+        let (member, to) = (life.member.clone(), self.hosts[to].name.clone());
+        self.spawn(async move {
+            // Whether it worked, the leadership tells.
+            let _ = member.transfer_leadership(&to, RAFT_DEADLINE).await;
+        });
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.log.runtime.block_on(async { drop(SimRuntime::spawn(task)) });
+    }
+}

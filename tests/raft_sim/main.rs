@@ -1,0 +1,142 @@
+//! The cluster of `tests/sim` on the real openraft, under openraft's own deterministic runtime: the same world, faults
+//! and properties, but the log is regent's `consensus` itself, and no model of it. Slower, so fewer seeds.
+//! `cargo test --test raft_sim -- [--seeds N] [--seed S] [--minutes M] [--story NAME] [--trace]`.
+
+mod disk;
+mod log;
+mod member;
+mod wires;
+
+// The world, as it is: only its `log` is another.
+#[allow(dead_code, reason = "what the model of the log keeps with each host")]
+#[path = "../sim/cluster.rs"]
+mod cluster;
+#[path = "../sim/database.rs"]
+mod database;
+#[path = "../sim/faults.rs"]
+mod faults;
+#[path = "../sim/fence.rs"]
+mod fence;
+#[path = "../sim/invariants/mod.rs"]
+mod invariants;
+#[path = "../sim/network.rs"]
+mod network;
+#[path = "../sim/oracle.rs"]
+mod oracle;
+#[path = "../sim/setup.rs"]
+mod setup;
+#[path = "../sim/stories.rs"]
+mod stories;
+
+use std::process::ExitCode;
+
+/// The stories that a plain run tells: where the log itself is what is tried. `--story ""` tells all.
+const STORIES: [&str; 4] = [
+    "bootstrap_by_initdb_from_empty_directories",
+    "a_leader_that_dies_between_fence_and_promotion_is_succeeded",
+    "the_whole_cluster_loses_power_and_comes_back",
+    "a_primary_cut_off_from_everything_stops_in_time",
+];
+
+/// What was asked for on the command line.
+struct Wanted {
+    seeds: u64,
+    seed: Option<u64>,
+    minutes: u64,
+    story: Option<String>,
+    trace: bool,
+}
+
+fn wanted() -> Result<Wanted, String> {
+    let mut wanted = Wanted { seeds: 3, seed: None, minutes: 2, story: None, trace: false };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text:?} is no number: {e}"));
+        match arg.as_str() {
+            "--seeds" => wanted.seeds = number(value()?)?,
+            "--seed" => wanted.seed = Some(number(value()?)?),
+            "--minutes" => wanted.minutes = number(value()?)?,
+            "--story" => wanted.story = Some(value()?),
+            "--trace" => wanted.trace = true,
+            "--nocapture" | "--quiet" | "-q" => {}
+            filter if !filter.starts_with('-') => wanted.story = Some(filter.to_owned()),
+            other => {
+                return Err(format!("{other} is not known; known are --seeds, --seed, --minutes, --story, --trace"));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn commit() -> String {
+    let head = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    head.map_or("unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+}
+
+fn main() -> ExitCode {
+    let wanted = match wanted() {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            eprintln!("raft_sim: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
+    if wanted.seed.is_none() {
+        tell_stories(&wanted, &mut count);
+    }
+    if wanted.story.is_none() {
+        random(&wanted, &mut count);
+    }
+    println!("{passed} passed, {failed} failed, 0 skipped");
+    if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn tell_stories(wanted: &Wanted, count: &mut impl FnMut(bool)) {
+    for (name, story) in stories::STORIES {
+        let told = match &wanted.story {
+            Some(filter) => name.contains(filter.as_str()),
+            None => STORIES.contains(name),
+        };
+        if !told {
+            continue;
+        }
+        let told = story(wanted.trace);
+        count(told.is_ok());
+        match told {
+            Ok(told) => println!("PASS {name}: {told}"),
+            Err(why) => {
+                println!("FAIL {name}: {why}");
+                println!("REGENT commit {}, cargo test --test raft_sim -- --story {name} --trace", commit());
+            }
+        }
+    }
+}
+
+fn random(wanted: &Wanted, count: &mut impl FnMut(bool)) {
+    let seeds = wanted.seed.map_or(1..wanted.seeds + 1, |s| s..s + 1);
+    let mut total = faults::Total::default();
+    let mut raft = log::Total::default();
+    for seed in seeds {
+        let ended = faults::run(seed, wanted.minutes, wanted.trace);
+        if let Some(violation) = &ended.violation {
+            println!("FAIL seed {seed}: {violation}");
+            println!(
+                "REGENT seed {seed}, commit {}, cargo test --test raft_sim -- --seed {seed} --minutes {} --trace",
+                commit(),
+                wanted.minutes
+            );
+        }
+        count(ended.violation.is_none());
+        total.add(&ended);
+        raft.add();
+    }
+    println!("{total}");
+    println!("{raft}");
+    let first = wanted.seed.unwrap_or(1);
+    let same = faults::run(first, 1, false).hash == faults::run(first, 1, false).hash;
+    println!("{} the same seed gives the same trace", if same { "PASS" } else { "FAIL" });
+    count(same);
+}
