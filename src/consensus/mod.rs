@@ -140,6 +140,7 @@ impl Consensus {
         let mut data_dir = DataDir::open(&options.data_dir, &owner, format!("{:016x}", rand::random::<u64>()))?;
         let (event_sender, events) = mpsc::unbounded_channel();
         let backend = Arc::new(Durable::open(&data_dir.log_file(), data_dir.has_log())?);
+        // This flushes the directory too, with the names of the log and of its mark in it.
         data_dir.record_log()?;
         let member = Member::open(options, backend, event_sender)?;
         let (options, refusals) = (member.options(), member.refusals().clone());

@@ -31,6 +31,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// The whole log is in memory anyway.
 const CACHE_BYTES: usize = 1 << 20;
 
+type Stored = BTreeMap<Vec<u8>, Vec<u8>>;
+
 struct Request {
     changes: Vec<Change>,
     done: Option<Done>,
@@ -40,7 +42,7 @@ struct Request {
 pub struct Durable {
     path: PathBuf,
     /// What was there when it was opened; handed out once.
-    stored: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    stored: Mutex<Stored>,
     latency: Arc<Mutex<Latency>>,
     /// `None` once it is closed.
     requests: Mutex<Option<Sender<Request>>>,
@@ -98,7 +100,7 @@ impl Durable {
 }
 
 /// Everything stored, and how many transactions made it.
-fn read(database: &Database) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64), redb::Error> {
+fn read(database: &Database) -> Result<(Stored, u64), redb::Error> {
     let mut stored = BTreeMap::new();
     let table = match database.begin_read()?.open_table(TABLE) {
         Ok(table) => table,
