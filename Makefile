@@ -10,6 +10,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 # How often `make lab` runs every scenario.
 N ?= 1
+# How many scenarios `make lab` runs at once.
+JOBS ?= 1
 # How many seeds `make sim` runs.
 SEEDS ?= 300
 # How long each target of `make fuzz` runs, and which; none named = all.
@@ -65,9 +67,9 @@ sim-raft: prepare ## the same cluster on the real openraft, SEEDS of them (SEEDS
 	$(CARGO) test --test raft_sim -- --story ""
 	$(CARGO) test --test raft_sim -- --seeds $(SEEDS)
 
-lab: prepare ## every lab scenario N times (N=5), without retries (root)
+lab: prepare ## every lab scenario N times (N=5), JOBS at once (JOBS=2), without retries (root)
 	@scripts/needs-root "make lab"
-	$(CARGO) test --test lab -- --repeat $(N)
+	$(CARGO) test --test lab -- --repeat $(N) --jobs $(JOBS)
 	$(CARGO) test --features known-bugs --test lab -- without_a_fence
 
 lab-self-test: prepare ## the lab must see two writers where the fence is disabled on purpose (root; a build of its own)

@@ -1,4 +1,4 @@
-//! Runs scenarios one after another, each in a process of its own, and clears up after each from outside, so that a
+//! Runs scenarios one after another (or several at once), each in a process of its own, and clears up after each from outside, so that a
 //! panic, a timeout or an interrupt leaves nothing behind. Knows PASS, FAIL and SKIPPED. There are no retries.
 
 use crate::system;
@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// One scenario: a name, what it shows, how long it may take, and the function that runs it in a fresh world.
@@ -45,13 +45,14 @@ enum Outcome {
 struct Options {
     filters: Vec<String>,
     repeat: u32,
+    jobs: u32,
     list: bool,
     keep: bool,
     show: bool,
 }
 
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { filters: Vec::new(), repeat: 1, list: false, keep: false, show: false };
+    let mut options = Options { filters: Vec::new(), repeat: 1, jobs: 1, list: false, keep: false, show: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -61,9 +62,15 @@ fn parse(args: &[String]) -> Result<Options> {
                 let n = args.next().context("--repeat needs a number")?;
                 options.repeat = n.parse().with_context(|| format!("--repeat: {n:?} is not a number"))?;
             }
+            "--jobs" => {
+                let n = args.next().context("--jobs needs a number")?;
+                options.jobs = n.parse().with_context(|| format!("--jobs: {n:?} is not a number"))?;
+            }
             "--nocapture" | "--show-output" => options.show = true,
             other if other.starts_with('-') => {
-                bail!("unknown option {other}; there are [FILTER…] [--repeat N] [--list] [--keep] [--show-output]")
+                bail!(
+                    "unknown option {other}; there are [FILTER…] [--repeat N] [--jobs N] [--list] [--keep] [--show-output]"
+                )
             }
             filter => options.filters.push(filter.to_owned()),
         }
@@ -86,25 +93,36 @@ pub fn main(scenarios: &[Scenario], args: &[String]) -> Result<i32> {
     }
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
-    let interrupts = interrupts(signals);
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for round in 1..=options.repeat {
-        for (number, scenario) in chosen.iter().enumerate() {
+    let interrupt = interrupt(signals);
+    let all = (1..=options.repeat).flat_map(|round| chosen.iter().enumerate().map(move |(n, s)| (round, n, *s)));
+    let queue = Mutex::new(all);
+    let counts = Mutex::new([0; 3]);
+    let work = || -> Result<()> {
+        while let Some((round, number, scenario)) = next(&queue, &interrupt) {
             let start = Instant::now();
             let name = format!("{PREFIX}{}-{round}-{number}", std::process::id());
             let outcome = match &unable {
                 Some(reason) => Outcome::Skipped(reason.clone()),
-                None => run_one(scenario, &name, &options, &interrupts)?,
+                None => run_one(scenario, &name, &options, &interrupt)?,
             };
-            let took = start.elapsed().as_secs_f64();
-            match outcome {
-                Outcome::Pass => passed += 1,
-                Outcome::Fail(_) => failed += 1,
-                Outcome::Skipped(_) => skipped += 1,
-            }
-            report(scenario.name, &outcome, took);
+            let mut counts = counts.lock().expect("no holder of this lock can panic");
+            counts[match outcome {
+                Outcome::Pass => 0,
+                Outcome::Fail(_) => 1,
+                Outcome::Skipped(_) => 2,
+            }] += 1;
+            report(scenario.name, &outcome, start.elapsed().as_secs_f64());
         }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..options.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a panic here is a bug of the harness"))
+    })?;
+    if interrupt.has_come() {
+        return Ok(130);
     }
+    let [passed, failed, skipped] = counts.into_inner().expect("no holder of this lock can panic");
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     let skips_fail = std::env::var_os("CI").is_some_and(|v| v == "true") && skipped > 0;
     if skips_fail {
@@ -138,25 +156,45 @@ pub fn what_is_missing() -> Option<String> {
     (!missing.is_empty()).then(|| format!("programs are missing: {}", missing.join(", ")))
 }
 
-/// A channel that delivers the first signal by which this process is asked to end.
-fn interrupts(signals: SigSet) -> mpsc::Receiver<Signal> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            if sender.send(signal).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+/// Whether this process was asked to end.
+struct Interrupt {
+    come: Mutex<bool>,
+    changed: Condvar,
 }
 
-fn run_one(
-    scenario: &Scenario,
-    world: &str,
-    options: &Options,
-    interrupts: &mpsc::Receiver<Signal>,
-) -> Result<Outcome> {
+impl Interrupt {
+    fn has_come(&self) -> bool {
+        *self.come.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Returns when it has come.
+    fn wait(&self) {
+        let come = self.come.lock().expect("no holder of this lock can panic");
+        drop(self.changed.wait_while(come, |come| !*come).expect("no holder of this lock can panic"));
+    }
+}
+
+fn interrupt(signals: SigSet) -> Arc<Interrupt> {
+    let interrupt = Arc::new(Interrupt { come: Mutex::new(false), changed: Condvar::new() });
+    let told = interrupt.clone();
+    std::thread::spawn(move || {
+        while signals.wait().is_ok() {
+            *told.come.lock().expect("no holder of this lock can panic") = true;
+            told.changed.notify_all();
+        }
+    });
+    interrupt
+}
+
+/// The next of the queue; nothing more once the process was asked to end.
+fn next<T>(queue: &Mutex<impl Iterator<Item = T>>, interrupt: &Interrupt) -> Option<T> {
+    if interrupt.has_come() {
+        return None;
+    }
+    queue.lock().expect("no holder of this lock can panic").next()
+}
+
+fn run_one(scenario: &Scenario, world: &str, options: &Options, interrupt: &Interrupt) -> Result<Outcome> {
     let directory = Path::new(world::BASE).join(world);
     fs::create_dir_all(&directory)?;
     let log_path = directory.join("scenario.log");
@@ -167,10 +205,10 @@ fn run_one(
     // SAFETY: one system call between fork and exec.
     unsafe { command.pre_exec(system::die_with_parent) };
     let child = command.spawn().context("start the scenario's process")?;
-    let end = wait(child, scenario.within, interrupts)?;
+    let end = wait(child, scenario.within, interrupt)?;
     if options.keep && !matches!(end, End::Interrupted) {
         println!("kept: {} (cgroup of the same name); interrupt to clear up", directory.display());
-        let _ = interrupts.recv();
+        interrupt.wait();
     }
     let outcome = match end {
         End::Exited(0) => Outcome::Pass,
@@ -192,10 +230,6 @@ fn run_one(
     if failed {
         drop_disks(&directory);
     }
-    if matches!(end, End::Interrupted) {
-        report(scenario.name, &outcome, 0.0);
-        std::process::exit(130);
-    }
     Ok(outcome)
 }
 
@@ -206,7 +240,7 @@ enum End {
     Interrupted,
 }
 
-fn wait(mut child: Child, within: Duration, interrupts: &mpsc::Receiver<Signal>) -> Result<End> {
+fn wait(mut child: Child, within: Duration, interrupt: &Interrupt) -> Result<End> {
     let (sender, ended) = mpsc::channel();
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     std::thread::spawn(move || sender.send(child.wait()));
@@ -223,7 +257,7 @@ fn wait(mut child: Child, within: Duration, interrupts: &mpsc::Receiver<Signal>)
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the waiting thread is gone"),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
-        let interrupted = interrupts.try_recv().is_ok();
+        let interrupted = interrupt.has_come();
         if interrupted || Instant::now() >= deadline {
             nix::sys::signal::kill(pid, Signal::SIGKILL)?;
             return Ok(if interrupted { End::Interrupted } else { End::TimedOut });

@@ -1,6 +1,6 @@
 //! The lab: regent on real hosts (namespaces, cgroups, simulated power devices) with real PostgreSQL and real faults.
 //!
-//! `cargo test --test lab -- [FILTER…] [--repeat N] [--list] [--keep] [--show-output]`. Needs root; without it everything is SKIPPED.
+//! `cargo test --test lab -- [FILTER…] [--repeat N] [--jobs N] [--list] [--keep] [--show-output]`. Needs root; without it everything is SKIPPED.
 //! The same program also plays the parts of its world: a host's first process, a device's hook, clients.
 //! The lab judges by the clock and by what clients saw, never by what the program under test says about itself alone.
 

@@ -111,7 +111,10 @@ impl Switch {
         let (mut here, mut there) = (String::new(), String::from("link set lo up\n"));
         for net in NETS {
             let (port, nic) = (net.port(host), net.nic());
-            here += &format!("link add {port} type veth peer name {nic} netns {host}\n");
+            // A host keeps its hardware addresses when it boots: with others, whoever knew the old ones would not find
+            // it for half a minute.
+            let hardware = format!("02:77:00:00:{:02x}:{index:02x}", net.number());
+            here += &format!("link add {port} type veth peer name {nic} address {hardware} netns {host}\n");
             here += &format!("link set {port} master {} up\n", net.bridge());
             there += &format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", net.address(index));
         }
