@@ -329,6 +329,9 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
         let error = local.last_error.as_deref().unwrap_or("it keeps dying");
         return Some(format!("the database could not be kept running ({error})"));
     }
+    if down && !s.paused && has_lapsed(input, epoch) {
+        return Some("its lease ended and could not be renewed".to_owned());
+    }
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
@@ -336,6 +339,13 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     let since = local.install_since.filter(|(e, _)| *e == epoch).map(|(_, at)| at);
     let late = since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
     (s.phase != Phase::Installed && late).then(|| "it could not take over within the install deadline".to_owned())
+}
+
+/// The lease of this epoch is over, and for a pause that we accept of others nobody renewed it. Whoever holds the epoch
+/// on says nothing, and silence can only be fenced; the final word lets the service move, out of the disk slot too.
+fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
+    let ended = input.local.lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
+    ended.is_some_and(|until| input.now >= until + input.config.detector.acceptable_pause)
 }
 
 /// Stop, write the tombstone, then (through `finish_release`) say the final word.
