@@ -10,15 +10,21 @@ PREFIX ?= /usr
 DESTDIR ?=
 # How often `make lab` runs every scenario.
 N ?= 1
-# How many seeds `make sim` runs.
-SEEDS ?= 300
+# How many seeds `make sim` runs; with SEED it runs that one.
+SEEDS ?= 24
+SEED ?=
+# For how many minutes `make sim-long` runs, and for how many simulated minutes faults strike in each of its seeds.
+MINUTES ?= 10
+SIM_MINUTES ?= 10
+# The event log that `make sim-replay` steps through.
+LOG ?=
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
 LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -39,6 +45,7 @@ test: prepare ## everything that must pass: the tests, a small simulation, the l
 	@scripts/needs-root "make test"
 	$(CARGO) test
 	$(CARGO) test --test lab -- $(LAB_SHORT)
+	$(CARGO) test --features known-bugs --test sim -- --bugs
 	$(CARGO) test --features known-bugs --test lab -- without_a_fence
 	$(CARGO) build --bins
 	target/debug/regent demo
@@ -48,8 +55,17 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 	$(CARGO) build --bins
 	target/debug/regent demo
 
-sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
-	$(CARGO) test --test sim -- --seeds $(SEEDS)
+sim: prepare ## the simulation: found seeds, every story, SEEDS random seeds (SEEDS=24), or one (SEED=4711)
+	$(CARGO) test --test sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose (a build of its own)
+	$(CARGO) test --features known-bugs --test sim -- --bugs
+
+sim-long: prepare ## random seeds for MINUTES of real time (MINUTES=10), optimised, with totals (a build of its own)
+	$(CARGO) test --profile sim --test sim -- --only-random --minutes $(SIM_MINUTES) --for $(MINUTES)
+
+sim-replay: prepare ## step through the event log of a failed seed in words (LOG=target/sim-logs/seed-N.log)
+	$(CARGO) test --test sim -- --replay $(abspath $(LOG))
 
 lab: prepare ## every lab scenario N times (N=5), without retries (root)
 	@scripts/needs-root "make lab"

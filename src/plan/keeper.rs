@@ -3,6 +3,7 @@
 //! `released` only when nothing is left that could commit (S2, S5).
 
 use crate::config;
+use crate::known_bugs::{self, Bug};
 use crate::lease;
 use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
 use crate::types::{
@@ -221,7 +222,8 @@ pub fn keep(input: &Input) -> Step {
         }
         return Step::StopNow(input.lease_ladder(), "no lease for the present epoch".to_owned());
     }
-    if let Some((action, _)) = &input.local.running {
+    let hasty = stopping && known_bugs::has(Bug::ReleasedEarly);
+    if let Some((action, _)) = input.local.running.as_ref().filter(|_| !hasty) {
         return Step::Wait(format!("{} is under way", action_name(action)));
     }
     if let Some(at) = input.local.retry_at
@@ -358,7 +360,9 @@ fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
             _ => Step::Tombstone(epoch),
         },
         DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
-        DbState::Stopping => Step::Wait("stopping".to_owned()),
+        DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait("stopping".to_owned()),
+        DbState::Stopping if local.writing_tombstone.is_none() => Step::Tombstone(epoch),
+        DbState::Stopping => Step::Wait("writing the tombstone".to_owned()),
         _ if planned => Step::Db(DbAction::Stop { ladder: input.planned_ladder() }),
         _ => Step::StopNow(input.lease_ladder(), why),
     }
