@@ -160,7 +160,7 @@ impl Log {
             lives: (0..hosts).map(|_| None).collect(),
             platters: (0..hosts).map(|_| Platter::default()).collect(),
             reached: vec![LogIndex(0); hosts],
-            unheard: vec![None; hosts],
+            unheard: (0..hosts).map(|_| None).collect(),
             deposed: None,
             holds: false,
             inherits: None,

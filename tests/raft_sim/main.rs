@@ -43,8 +43,10 @@ mod replication;
 mod setup;
 #[path = "../sim/stories/mod.rs"]
 mod stories;
+#[allow(dead_code, reason = "what the runner of tests/sim prints of a seed, and this one does not")]
 #[path = "../sim/swarm.rs"]
 mod swarm;
+#[allow(dead_code, reason = "what the runner of tests/sim prints of a seed, and this one does not")]
 #[path = "../sim/totals.rs"]
 mod totals;
 
@@ -149,7 +151,7 @@ fn tell_stories(wanted: &Wanted, count: &mut impl FnMut(bool)) {
 
 fn random(wanted: &Wanted, count: &mut impl FnMut(bool)) {
     let seeds = wanted.seed.map_or(1..wanted.seeds + 1, |s| s..s + 1);
-    let mut totals = totals::Totals { jobs: 1, ..totals::Totals::default() };
+    let mut totals = totals::Totals::default();
     let mut raft = log::Total::default();
     let began = Instant::now();
     for seed in seeds {
@@ -166,7 +168,7 @@ fn random(wanted: &Wanted, count: &mut impl FnMut(bool)) {
         totals.add(&ended);
         raft.add();
     }
-    totals.took = began.elapsed();
+    (totals.took, totals.jobs) = (began.elapsed(), 1);
     println!("{totals}");
     println!("{raft}");
     if !wanted.trace {
