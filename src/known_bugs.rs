@@ -9,10 +9,57 @@
 pub enum Bug {
     /// Orders of a fence are said to have succeeded and are not carried out, and every check of one holds.
     FenceDisabled = 1,
+    /// The next primary is appointed while the fence is still being tried.
+    PromoteBeforeFence,
+    /// A channel that the observer cannot use counts as lost.
+    BlindCountsAsLost,
+    /// The rows of heartbeats count at any age, and nobody looks again.
+    OldViewsCount,
+    /// Whoever is declared dead is no longer counted among all.
+    MajorityOfLiving,
+    /// A lease counts from the answer, not from before the request.
+    LeaseFromAnswer,
+    /// A leader goes on with the book of an earlier term of its own.
+    LeaseBookKept,
+    /// A command about an earlier epoch is taken for one about the present one.
+    EpochUnchecked,
+    /// A verdict on an earlier incarnation hits the present one.
+    VerdictForOldIncarnation,
+    /// A fence is believed in spite of heartbeats.
+    FenceBelieved,
+    /// A lease is granted although the quorum read failed.
+    LeaseWithoutQuorum,
+    /// `released` is said while the database is still stopping.
+    ReleasedEarly,
+    /// The `lease` agent does not respect a pause, nor a resume that the holder has not answered.
+    PauseIgnoredByLease,
+    /// The choice does not look at who has the most WAL.
+    SyncSetIgnored,
+    /// A node that stood still does not doubt itself.
+    DoubtIgnored,
+    /// The `lease` agent does not wait for the lease.
+    LeaseNotWaitedFor,
 }
 
 /// Every bug with the name by which it is chosen.
-pub const ALL: &[(&str, Bug)] = &[("fence_disabled", Bug::FenceDisabled)];
+pub const ALL: &[(&str, Bug)] = &[
+    ("fence_disabled", Bug::FenceDisabled),
+    ("promote_before_fence", Bug::PromoteBeforeFence),
+    ("blind_counts_as_lost", Bug::BlindCountsAsLost),
+    ("old_views_count", Bug::OldViewsCount),
+    ("majority_of_living", Bug::MajorityOfLiving),
+    ("lease_from_answer", Bug::LeaseFromAnswer),
+    ("lease_book_kept", Bug::LeaseBookKept),
+    ("epoch_unchecked", Bug::EpochUnchecked),
+    ("verdict_for_old_incarnation", Bug::VerdictForOldIncarnation),
+    ("fence_believed", Bug::FenceBelieved),
+    ("lease_without_quorum", Bug::LeaseWithoutQuorum),
+    ("released_early", Bug::ReleasedEarly),
+    ("pause_ignored_by_lease", Bug::PauseIgnoredByLease),
+    ("sync_set_ignored", Bug::SyncSetIgnored),
+    ("doubt_ignored", Bug::DoubtIgnored),
+    ("lease_not_waited_for", Bug::LeaseNotWaitedFor),
+];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]
 compile_error!("the feature `known-bugs` is for tests: a released binary never has it");

@@ -1,6 +1,7 @@
 //! The holder's side: when to ask, what a grant is worth, when to stop.
 
 use super::{Grant, LeaseRequest};
+use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, Instant, NodeName, ServiceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,13 +95,14 @@ impl Holder {
         self.again_at = Some(at);
     }
 
-    /// A grant arrived. It is worth ttl x (1 - drift) from before its own request was sent; an unknown or older number
+    /// A grant arrived at `now`. It is worth ttl x (1 - drift) from before its own request was sent; an unknown or older number
     /// brings nothing.
-    pub fn granted(&mut self, grant: &Grant) {
+    pub fn granted(&mut self, now: Instant, grant: &Grant) {
         if grant.epoch != self.epoch {
             return;
         }
         let Some(asked) = self.asked.remove(&grant.number) else { return };
+        let asked = if known_bugs::has(Bug::LeaseFromAnswer) { now } else { asked };
         let until = asked + grant.use_for;
         self.until = Some(self.until.map_or(until, |before| before.max(until)));
         self.asked.retain(|number, _| *number > grant.number);
@@ -131,7 +133,7 @@ mod tests {
     fn s5_a_lease_counts_from_before_it_was_asked_for() {
         let mut h = Holder::new(Epoch(3), Duration::from_nanos(10));
         let first = asked(&mut h, 1000);
-        h.granted(&grant(first));
+        h.granted(Instant(1), &grant(first));
         assert!(h.is_valid(Instant(1099)));
         assert!(!h.is_valid(Instant(1100)), "not a moment longer, however late the answer came");
     }
@@ -141,10 +143,10 @@ mod tests {
         let mut h = Holder::new(Epoch(3), Duration::from_nanos(10));
         let first = asked(&mut h, 1000);
         let _second = asked(&mut h, 2000);
-        h.granted(&grant(first));
+        h.granted(Instant(1), &grant(first));
         assert!(!h.is_valid(Instant(1500)));
-        h.granted(&grant(first));
-        h.granted(&grant(77));
+        h.granted(Instant(1), &grant(first));
+        h.granted(Instant(1), &grant(77));
         assert!(!h.is_valid(Instant(1500)), "a repeated or unknown number brings nothing");
     }
 
@@ -152,7 +154,7 @@ mod tests {
     fn a_grant_for_another_epoch_brings_nothing() {
         let mut h = Holder::new(Epoch(4), Duration::from_nanos(10));
         let n = asked(&mut h, 1000);
-        h.granted(&grant(n));
+        h.granted(Instant(1), &grant(n));
         assert!(!h.is_valid(Instant(1001)));
     }
 
@@ -161,7 +163,7 @@ mod tests {
         let mut h = Holder::new(Epoch(3), Duration::from_nanos(10));
         let n = asked(&mut h, 1000);
         h.drop_lease(Instant(1001));
-        h.granted(&grant(n));
+        h.granted(Instant(1), &grant(n));
         assert!(!h.is_valid(Instant(1002)));
     }
 }

@@ -3,6 +3,7 @@
 use super::apply::Moment;
 use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
 use crate::config::Role;
+use crate::known_bugs::{self, Bug};
 use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
 use std::collections::BTreeMap;
 
@@ -137,6 +138,9 @@ impl State {
     ) -> Result<(), Refusal> {
         let f = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
         let holds = record.holder.as_ref().is_some_and(|h| h.node == f.target && h.boot == f.boot);
+        if known_bugs::has(Bug::PromoteBeforeFence) {
+            return Ok(());
+        }
         if f.state != FenceState::Confirmed || f.confirmed.is_none() || !holds {
             return Err(Refusal::NotFenced { fence, epoch: record.epoch });
         }

@@ -7,6 +7,7 @@ use super::{
     Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder, Order,
     OrderState, Outcome, Refusal, State,
 };
+use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, FenceId, Incarnation, IncidentId, NodeName,
     ServiceName, Term,
@@ -283,6 +284,9 @@ impl State {
         }
         if machine.watchdog.is_none() && !settings.lease_without_watchdog {
             return Some("it reported no armed watchdog (lease_without_watchdog = true accepts that)".to_owned());
+        }
+        if known_bugs::has(Bug::PauseIgnoredByLease) {
+            return None;
         }
         f.epochs.keys().filter_map(|name| Some((name, self.services.get(name)?))).find_map(|(name, s)| {
             if s.paused {

@@ -6,6 +6,7 @@ use super::{
     Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal, Sighting,
     State,
 };
+use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,14 +155,15 @@ impl State {
         if term != m.term {
             return Err(Refusal::OldTerm { based_on: term, term: m.term });
         }
-        let Some(record) = self.present(&target, incarnation) else {
+        let any = known_bugs::has(Bug::VerdictForOldIncarnation);
+        let Some(record) = self.nodes.get(&target).filter(|n| n.incarnation == incarnation || any) else {
             return Err(Refusal::OldIncarnation { node: target, incarnation });
         };
         if record.life == Life::Dead {
             return Err(Refusal::AlreadyDead { node: target });
         }
         let suspecting = self.suspecting(&target, incarnation, &answers);
-        if !super::is_majority(&self.voters, &suspecting) {
+        if !super::is_majority(&self.electorate(), &suspecting) {
             return Err(Refusal::NoDoubleMajority { node: target, suspecting: suspecting.len() });
         }
         let boot = record.boot.clone();

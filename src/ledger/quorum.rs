@@ -1,7 +1,9 @@
 //! Majorities of voters. Knows sets and names only, nothing of verdicts or fences.
 
-use super::State;
+use super::{Life, State};
+use crate::known_bugs::{self, Bug};
 use crate::types::{NodeId, NodeName};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Whether `these` are a majority in every one of the `voters` sets (both halves of a joint membership).
@@ -11,11 +13,23 @@ pub fn is_majority(voters: &[BTreeSet<NodeId>], these: &BTreeSet<NodeId>) -> boo
 }
 
 impl State {
+    /// Who counts as all: every voter, living or not.
+    pub(super) fn electorate(&self) -> Cow<'_, [BTreeSet<NodeId>]> {
+        let mut all = Cow::Borrowed(self.voters.as_slice());
+        if known_bugs::has(Bug::MajorityOfLiving) {
+            let id = |name: &NodeName| self.settings.as_ref().and_then(|s| s.nodes.get(name)).map(|n| n.id);
+            let dead: BTreeSet<_> =
+                self.nodes.iter().filter(|(_, n)| n.life == Life::Dead).filter_map(|(name, _)| id(name)).collect();
+            all.to_mut().iter_mut().for_each(|half| half.retain(|voter| !dead.contains(voter)));
+        }
+        all
+    }
+
     /// Whether these nodes are a majority of all voters.
     pub fn is_majority<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> bool {
         let Some(settings) = &self.settings else { return false };
         let ids = names.into_iter().filter_map(|n| settings.nodes.get(n)).map(|n| n.id).collect();
-        is_majority(&self.voters, &ids)
+        is_majority(&self.electorate(), &ids)
     }
 
     /// Whether the node votes in either half.

@@ -2,6 +2,7 @@
 //! (hazard 1.7: one drifted file must not give two primaries). Not here: per-host paths and preferences.
 
 use crate::config::{Config, OnLapsed, PowerOn, Role};
+use crate::known_bugs::{self, Bug};
 use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +105,9 @@ impl Settings {
 
     /// How long everybody else waits until a lease has surely ended: (ttl + watchdog + stop ladder) x (1 + drift).
     pub fn lease_wait(&self) -> Duration {
+        if known_bugs::has(Bug::LeaseNotWaitedFor) {
+            return self.ttl / 4;
+        }
         (self.ttl + self.watchdog + self.stop) * (1000 + self.drift_permille) / 1000
     }
 

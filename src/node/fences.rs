@@ -251,7 +251,8 @@ impl Node {
                 .then(|| PeerResponse::Failed { why: "this voter has not applied the confirmation".to_owned() });
         };
         let record = known?;
-        if let Some((channel, what)) = &watch.refuted {
+        let believed = known_bugs::has(Bug::FenceBelieved);
+        if let Some((channel, what)) = watch.refuted.as_ref().filter(|_| !believed) {
             let (channel, what) = (channel.clone(), what.clone());
             return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
         }
@@ -271,7 +272,7 @@ impl Node {
             let fresh = (1..ADVANCES).contains(&beats) && self.now.since(last) <= self.timing.detection;
             fresh || up && (silent || beats < ADVANCES)
         };
-        let waiting = !forced && watch.beats.keys().any(still);
+        let waiting = !forced && !believed && watch.beats.keys().any(still);
         // Who doubts itself has not watched.
         let doubting = self.detector.is_self_doubting(self.now);
         (!waiting && !doubting).then_some(PeerResponse::Check(CheckAnswer::Holds))

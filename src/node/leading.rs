@@ -3,6 +3,7 @@
 use super::outbox::Route;
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest};
+use crate::known_bugs::{self, Bug};
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, State};
 use crate::plan::{self, Lead, LookRound, Question, Step};
 use crate::types::{Incarnation, NodeName, Term};
@@ -96,7 +97,8 @@ impl Node {
         let leading = i_lead.then_some(term);
         if self.lead.as_ref().map(|l| l.term) != leading {
             // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
-            self.lead = leading.map(|term| Lead::new(term, self.now));
+            let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
+            self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, self.now)) });
             self.reads.clear();
         }
     }

@@ -2,8 +2,9 @@
 //! nothing of how the reports were collected.
 
 use super::Input;
+use crate::known_bugs::{self, Bug};
 use crate::ledger::Service;
-use crate::types::{DbState, NodeName, Position, Seal, ServiceName, Timeline};
+use crate::types::{DbState, Lsn, NodeName, Position, Seal, ServiceName, Timeline};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ pub fn choose(
         let failures = input.state.nodes.get(node).map_or(0, |n| n.failures);
         (
             seal.end.timeline,
-            seal.end.lsn,
+            if known_bugs::has(Bug::SyncSetIgnored) { Lsn(0) } else { seal.end.lsn },
             Reverse(failures),
             settings.is_some_and(|n| n.location.is_some() && n.location == location),
             settings.map_or(0, |n| n.priority),

@@ -3,6 +3,7 @@
 //! `released` only when nothing is left that could commit (S2, S5).
 
 use crate::config;
+use crate::known_bugs::{self, Bug};
 use crate::lease;
 use crate::ledger::{Holder as LedgerHolder, Phase, Service, State};
 use crate::types::{
@@ -225,7 +226,8 @@ pub fn keep(input: &Input) -> Step {
         }
         return Step::StopNow(input.lease_ladder(), "no lease for the present epoch".to_owned());
     }
-    if let Some((action, _)) = &input.local.running {
+    let hasty = stopping && known_bugs::has(Bug::ReleasedEarly);
+    if let Some((action, _)) = input.local.running.as_ref().filter(|_| !hasty) {
         return Step::Wait(format!("{} is under way", action_name(action)));
     }
     if let Some(at) = input.local.retry_at
@@ -333,6 +335,9 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
         let error = local.last_error.as_deref().unwrap_or("it keeps dying");
         return Some(format!("the database could not be kept running ({error})"));
     }
+    if down && !s.paused && has_lapsed(input, epoch) {
+        return Some("its lease ended and could not be renewed".to_owned());
+    }
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
@@ -348,6 +353,13 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     (s.phase != Phase::Installed && late).then(|| "it could not take over within the install deadline".to_owned())
 }
 
+/// The lease of this epoch is over, and for a pause that we accept of others nobody renewed it. Whoever holds the epoch
+/// on says nothing, and silence can only be fenced; the final word lets the service move, out of the disk slot too.
+fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
+    let ended = input.local.lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
+    ended.is_some_and(|until| input.now >= until + input.config.detector.acceptable_pause)
+}
+
 /// Stop, write the tombstone, then (through `finish_release`) say the final word.
 fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
     let local = input.local;
@@ -358,7 +370,9 @@ fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
             _ => Step::Tombstone(epoch),
         },
         DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
-        DbState::Stopping => Step::Wait("stopping".to_owned()),
+        DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait("stopping".to_owned()),
+        DbState::Stopping if local.writing_tombstone.is_none() => Step::Tombstone(epoch),
+        DbState::Stopping => Step::Wait("writing the tombstone".to_owned()),
         _ if planned => Step::Db(DbAction::Stop { ladder: input.planned_ladder() }),
         _ => Step::StopNow(input.lease_ladder(), why),
     }

@@ -1,6 +1,7 @@
 //! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
 
 use crate::config::Config;
+use crate::known_bugs::{self, Bug};
 use crate::ledger::{CheckAnswer, Command, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use serde::{Deserialize, Serialize};
@@ -182,7 +183,8 @@ impl Input<'_> {
         let row = self.rows.get(node)?;
         let age = self.now.since(row.at);
         let limit = self.timing.acceptable_pause + self.timing.interval * 3;
-        (age <= limit && self.state.present(node, row.incarnation).is_some()).then_some(row)
+        ((age <= limit || known_bugs::has(Bug::OldViewsCount)) && self.state.present(node, row.incarnation).is_some())
+            .then_some(row)
     }
 
     /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.

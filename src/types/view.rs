@@ -1,6 +1,7 @@
 //! What one node sees of another. Only words: how they are arrived at is the detector's.
 
 use super::{Boot, ChannelName, Incarnation};
+use crate::known_bugs::{self, Bug};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,7 +37,8 @@ impl PeerView {
 
     /// Suspect: a majority of the `configured` channels is lost. Blind channels count for nothing (S3).
     pub fn suspects(&self, configured: usize) -> bool {
-        self.count(Sight::Lost) * 2 > configured
+        let blind = if known_bugs::has(Bug::BlindCountsAsLost) { self.count(Sight::Blind) } else { 0 };
+        (self.count(Sight::Lost) + blind) * 2 > configured
     }
 
     /// Whether any channel still carries heartbeats of the peer.
