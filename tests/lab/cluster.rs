@@ -65,6 +65,10 @@ impl<'w> Cluster<'w> {
         })?;
         let reign = cluster.reign()?;
         postgres::sql(cluster.host(&reign.primary)?, TABLES)?;
+        // Whoever takes over must have them: a fault may come at once.
+        for name in cluster.plan.database_names() {
+            postgres::wait_for_tables(cluster.host(&name)?, Duration::from_secs(30))?;
+        }
         if cluster.plan.probers {
             for name in cluster.plan.database_names() {
                 start_prober(cluster.host(&name)?, &cluster.units)?;
