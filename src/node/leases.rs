@@ -7,7 +7,8 @@ use super::{Effect, Node, PeerRequest, PeerResponse, Watchdog};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::Command;
-use crate::types::{Epoch, Instant, ServiceName};
+use crate::plan::keeper::Local;
+use crate::types::{ChannelName, Epoch, Instant, ServiceName, Sight};
 
 /// Further away than any lease.
 const FAR: Instant = Instant(u64::MAX / 4);
@@ -155,6 +156,29 @@ impl Node {
                 self.retry_lease(service);
             }
         }
+    }
+
+    /// Whether a lease that has ended could be renewed by others who have a quorum without this node.
+    pub(super) fn look_for_quorum_elsewhere(&mut self) {
+        let now = self.now;
+        let has_ended = |local: &Local| local.lease.as_ref().and_then(|l| l.until()).is_some_and(|until| until <= now);
+        let elsewhere = self.databases.values().any(has_ended) && self.is_quorum_elsewhere();
+        for local in self.databases.values_mut() {
+            let since = local.quorum_elsewhere_since.unwrap_or(now);
+            local.quorum_elsewhere_since = (elsewhere && has_ended(local)).then_some(since);
+        }
+    }
+
+    /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
+    fn is_quorum_elsewhere(&self) -> bool {
+        let me = &self.config.node;
+        let recent = self.timing.acceptable_pause + self.timing.interval * 3;
+        let on_a_network = |(channel, sight): (&ChannelName, &Sight)| channel.as_str() != "disk" && *sight == Sight::Up;
+        let others = self.rows.iter().filter(|(node, row)| *node != me && self.now.since(row.at) <= recent);
+        others.into_iter().any(|(observer, row)| {
+            let seen = row.views.iter().filter(|(node, view)| *node != me && view.channels.iter().any(on_a_network));
+            self.state.is_majority(seen.map(|(node, _)| node).chain([observer]))
+        })
     }
 
     /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the

@@ -240,6 +240,7 @@ impl Node {
         self.run_fences();
         self.bring_results();
         self.keep_leases();
+        self.look_for_quorum_elsewhere();
         self.keep_databases();
         self.renew_leases();
         self.answer_pending();

@@ -54,6 +54,8 @@ pub struct Local {
     pub seal_report: Option<(Epoch, Result<Seal, String>)>,
     /// When this node saw its service resumed: until a lease time after it, the pause still holds.
     pub resumed_at: Option<Instant>,
+    /// Since when others have a quorum without this node, as their heartbeats tell, while its lease has ended.
+    pub quorum_elsewhere_since: Option<Instant>,
     /// Where it accepted its first write in the present epoch.
     pub first_write: Option<Position>,
 }
@@ -82,6 +84,7 @@ impl Default for Local {
             promotions_failed: 0,
             seal_report: None,
             resumed_at: None,
+            quorum_elsewhere_since: None,
             first_write: None,
         }
     }
@@ -353,11 +356,15 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     (s.phase != Phase::Installed && late).then(|| "it could not take over within the install deadline".to_owned())
 }
 
-/// The lease of this epoch is over, and for a pause that we accept of others nobody renewed it. Whoever holds the epoch
-/// on says nothing, and silence can only be fenced; the final word lets the service move, out of the disk slot too.
+/// The lease of this epoch is over, and those who could renew it have been there for long enough to elect a leader and
+/// to be asked: this node does not reach them. Its silence could only be fenced; the final word lets the service move,
+/// out of the disk slot too. While there is no quorum anywhere it keeps the epoch: nobody could move the service, and
+/// what it wrote last is here alone.
 fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
     let ended = input.local.lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
-    ended.is_some_and(|until| input.now >= until + input.config.detector.acceptable_pause)
+    let chance = config::timing::bounds(input.config).election_worst + input.config.lease.renew;
+    ended.is_some_and(|until| input.now >= until)
+        && input.local.quorum_elsewhere_since.is_some_and(|at| input.now >= at + chance)
 }
 
 /// Stop, write the tombstone, then (through `finish_release`) say the final word.

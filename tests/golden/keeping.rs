@@ -129,7 +129,7 @@ pub fn renew(config: &Config, state: &State, node: &NodeName, local: &mut Local,
     let Some(holder) = &mut local.lease else { return };
     let request = holder.request(now, &orders(), (node, &boot, incarnation));
     if let Ok(grant) = lease::decide(state, &request) {
-        holder.granted(&grant);
+        holder.granted(now, &grant);
     }
 }
 

@@ -65,6 +65,10 @@ impl<'w> Cluster<'w> {
         })?;
         let reign = cluster.reign()?;
         postgres::sql(cluster.host(&reign.primary)?, TABLES)?;
+        // Whoever takes over must have them: a fault may come at once.
+        for name in cluster.plan.database_names() {
+            postgres::wait_for_tables(cluster.host(&name)?, Duration::from_secs(30))?;
+        }
         if cluster.plan.probers {
             for name in cluster.plan.database_names() {
                 start_prober(cluster.host(&name)?, &cluster.units)?;
@@ -355,9 +359,15 @@ impl<'w> Cluster<'w> {
         Ok(())
     }
 
+    /// The Raft leader, once it is a wanted one: leadership may be changing hands just now.
+    pub fn leader(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let is_wanted = |status: &Status| status.quorum.leader.as_deref().is_some_and(&wanted);
+        self.wait("a leader", Duration::from_secs(10), is_wanted)?.quorum.leader.context("there is no leader")
+    }
+
     /// One incident, explained; the latest without a number.
     pub fn explain(&self, incident: Option<u64>) -> Result<Report> {
-        let leader = self.status()?.quorum.leader.context("there is no leader")?;
+        let leader = self.leader(|_| true)?;
         let number = incident.map(|id| id.to_string());
         let words: Vec<&str> = ["explain", "--json"].into_iter().chain(number.as_deref()).collect();
         let said = self.command(&leader, &words)?;

@@ -56,16 +56,7 @@ pub fn start_plain(host: &Host) -> Result<Child> {
     command.args(["-u", "postgres", "--"]).arg(bin.join("postgres")).args(["-D", &data]);
     command.args(["-c", "listen_addresses=*", "-c", "unix_socket_directories=/run/postgresql"]);
     let server = host.start(command, "postgresql")?;
-    let end = Instant::now() + Duration::from_secs(30);
-    while sql(host, "select 1").is_err() {
-        ensure!(
-            Instant::now() < end,
-            "PostgreSQL in host {} did not start; see {}",
-            host.name,
-            host.log("postgresql").display()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(host, "select 1", Duration::from_secs(30))?;
     sql(host, TABLES)?;
     Ok(server)
 }
@@ -78,6 +69,22 @@ pub fn sql(host: &Host, statements: &str) -> Result<String> {
     let args = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", &directory, "-p", &port, "-U", "postgres", "-d", "postgres"];
     let args: Vec<&str> = args.iter().copied().chain(["-c", statements]).collect();
     Ok(host.run(&psql, &args)?.trim_end().to_owned())
+}
+
+/// Waits until a server, the primary or a standby, has the tables of the clients.
+pub fn wait_for_tables(host: &Host, within: Duration) -> Result<()> {
+    wait_for(host, "select from lab_writes, lab_probe limit 0", within)
+}
+
+/// Waits until the server carries out a statement.
+fn wait_for(host: &Host, statement: &str, within: Duration) -> Result<()> {
+    let end = Instant::now() + within;
+    while let Err(error) = sql(host, statement) {
+        let log = host.log("postgresql");
+        ensure!(Instant::now() < end, "{statement:?} in host {}: {error:#}; see {}", host.name, log.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// The ids in the writer's table.

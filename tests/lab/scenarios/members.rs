@@ -62,8 +62,8 @@ fn witness(world: &mut World) -> Result<()> {
 /// Cuts the primary's power and does `act` to the leader's name once the fence has cut it too, before anybody knows.
 fn between(cluster: &mut Cluster, act: impl FnOnce(&Cluster, String) -> Result<crate::bmc::AfterOff>) -> Result<()> {
     let before = cluster.reign()?;
-    let leader = cluster.status()?.quorum.leader.context("there is no leader")?;
-    ensure!(leader != before.primary, "the Raft leader is on the primary's host");
+    // It hands leadership away from the primary's host by itself.
+    let leader = cluster.leader(|leader| leader != before.primary)?;
     let act = act(cluster, leader)?;
     cluster.device("ipmi", &before.primary)?.after_next_off(act);
     let fault = Stamp::now();

@@ -93,7 +93,7 @@ fn no_level(world: &mut World) -> Result<()> {
     let ready = &service.readiness;
     ensure!(!ready.failover_ready && !ready.reasons.is_empty(), "ready for a failover without a device: {ready:?}");
     let incident = open.incident.context("the fence has no incident")?.to_string();
-    let asked = status.quorum.leader.context("there is no leader")?;
+    let asked = cluster.leader(|_| true)?;
     let other = cluster.regent(&asked, &["fence", "confirm", &before.primary, "--incident", "999999", "--yes"])?;
     ensure!(!other.status.success(), "a confirmation for an incident that does not exist was accepted");
     cluster.command(&asked, &["fence", "confirm", &before.primary, "--incident", &incident, "--yes"])?;
