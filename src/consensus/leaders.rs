@@ -43,6 +43,15 @@ impl Leaders {
         });
     }
 
+    /// The leader that was elected in `term` has sent something. Mostly its vote was told before; after a restart it is
+    /// stored already and not saved again.
+    pub fn heard(&self, term: Term, leader: NodeId) {
+        let now = self.current.borrow().clone();
+        if now.leader.is_none() && now.term == term && leader != self.me {
+            self.tell(Leadership { leader: self.names.get(&leader).cloned(), ..now });
+        }
+    }
+
     /// A quorum answers this leader of `term`, or does not any more.
     pub fn acked(&self, term: Term, quorum_acked: bool) {
         let now = self.current.borrow().clone();

@@ -10,7 +10,7 @@ use super::options::Options;
 use super::raft::{CommittedLeaderId, LedgerTypes, Proposal};
 use super::store::{Backend, Store, StoreError};
 use super::transport::network::{self, Line, Network};
-use super::transport::proto::RaftRequest;
+use super::transport::proto::{RaftKind, RaftRequest};
 use super::transport::refusals::Refusals;
 use super::{ProposeError, Proposed, ReadError, TransferError};
 use crate::ledger::Entry;
@@ -96,7 +96,20 @@ impl<C: LedgerTypes> Member<C> {
         };
         let voters = self.options.voters();
         let id = voters.iter().find(|(_, name)| *name == from).map(|(id, _)| id.0);
-        network::handle(raft, id.ok_or("not a voter")?, request).await
+        let id = id.ok_or("not a voter")?;
+        let appends = request.kind() == RaftKind::Append;
+        let answer = network::handle(raft, id, request).await?;
+        if appends && self.leaders.current().leader.is_none() {
+            let metrics = raft.metrics();
+            let (term, leader) = {
+                let now = metrics.borrow_watched();
+                (Term(now.current_term), now.current_leader)
+            };
+            if leader == Some(id) {
+                self.leaders.heard(term, NodeId(id));
+            }
+        }
+        Ok(answer)
     }
 
     /// Puts an entry into the log and waits until it is applied here. A leader that no quorum has answered yet is waited

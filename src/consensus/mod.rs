@@ -9,6 +9,8 @@ pub mod certs;
 pub mod event;
 mod founding;
 mod leaders;
+#[cfg(test)]
+mod leaders_test;
 mod machine;
 mod member;
 mod node;
