@@ -27,6 +27,7 @@ impl Node {
     pub(super) fn keep_databases(&mut self) {
         let names: Vec<_> = self.databases.keys().cloned().collect();
         for name in names {
+            self.report_rejoined(&name);
             if !self.is_informed(&name) {
                 self.keeping.insert(name, "waiting for the ledger".to_owned());
                 continue;
@@ -207,7 +208,7 @@ impl Node {
                     DbDone::Stopped { clean, position } => local.stopped_at = position.filter(|_| clean),
                     DbDone::Rejoined { how, kept } => {
                         local.distrusted = false;
-                        self.report_rejoined(name, how, kept);
+                        local.rejoined = Some((how, kept));
                     }
                 }
                 if let DbAction::Checkpoint = action
@@ -219,9 +220,21 @@ impl Node {
         }
     }
 
-    fn report_rejoined(&mut self, name: &ServiceName, how: String, kept: Option<String>) {
+    /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
+    fn report_rejoined(&mut self, name: &ServiceName) {
+        let Some((how, kept)) = self.databases.get(name).and_then(|l| l.rejoined.clone()) else { return };
         let Some(epoch) = self.state.services.get(name).map(|s| s.epoch) else { return };
         self.propose(Command::Rejoined { service: name.clone(), epoch, node: self.me(), how, kept });
+    }
+
+    pub(super) fn rejoin_reported(&mut self, command: &Command) {
+        if let Command::Rejoined { service, node, how, kept, .. } = command
+            && *node == self.config.node
+            && let Some(local) = self.databases.get_mut(service)
+            && local.rejoined.as_ref().is_some_and(|(h, k)| h == how && k == kept)
+        {
+            local.rejoined = None;
+        }
     }
 
     /// A new epoch opens what the last one had sealed, and forgets what was counted in it.

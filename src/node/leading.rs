@@ -203,7 +203,8 @@ impl Node {
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_incarnation(incarnation),
             Ok(Answer::Refused(refusal)) => self.say(format!("{} refused: {refusal}", command.name())),
-            Ok(Answer::Done(_)) | Err(_) => {}
+            Ok(Answer::Done(_)) => self.rejoin_reported(&command),
+            Err(_) => {}
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Local {
     pub checkpointed: Option<Epoch>,
     /// The directory cannot follow as it is.
     pub distrusted: bool,
+    /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
+    pub rejoined: Option<(String, Option<String>)>,
     /// Since when a running standby gets nothing from the upstream that it should follow.
     pub idle_since: Option<Instant>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
@@ -76,6 +78,7 @@ impl Default for Local {
             stopped_at: None,
             checkpointed: None,
             distrusted: false,
+            rejoined: None,
             idle_since: None,
             sealed: None,
             retry_at: None,
