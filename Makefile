@@ -12,8 +12,14 @@ DESTDIR ?=
 N ?= 1
 # How many scenarios `make lab` runs at once.
 JOBS ?= 1
-# How many seeds `make sim` runs.
-SEEDS ?= 300
+# How many seeds `make sim` runs; with SEED it runs that one.
+SEEDS ?= 24
+SEED ?=
+# For how many minutes `make sim-long` runs, and for how many simulated minutes faults strike in each of its seeds.
+MINUTES ?= 10
+SIM_MINUTES ?= 10
+# The event log that `make sim-replay` steps through.
+LOG ?=
 # How long each target of `make fuzz` runs, and which; none named = all.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
@@ -23,7 +29,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim sim-raft model fuzz lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft model fuzz lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -44,6 +50,7 @@ test: prepare ## everything that must pass: the tests, small simulations, the la
 	@scripts/needs-root "make test"
 	$(CARGO) test
 	$(CARGO) test --test lab -- $(LAB_SHORT)
+	$(CARGO) test --features known-bugs --test sim -- --bugs
 	$(CARGO) test --features known-bugs --test lab -- without_a_fence
 	$(CARGO) build --bins
 	target/debug/regent demo
@@ -53,8 +60,17 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 	$(CARGO) build --bins
 	target/debug/regent demo
 
-sim: prepare ## the seeded simulation, SEEDS of them (SEEDS=300), or one: cargo test --test sim -- --seed S
-	$(CARGO) test --test sim -- --seeds $(SEEDS)
+sim: prepare ## the simulation: found seeds, every story, SEEDS random seeds (SEEDS=24), or one (SEED=4711)
+	$(CARGO) test --test sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose (a build of its own)
+	$(CARGO) test --features known-bugs --test sim -- --bugs
+
+sim-long: prepare ## random seeds for MINUTES of real time (MINUTES=10), optimised, with totals (a build of its own)
+	$(CARGO) test --profile sim --test sim -- --only-random --minutes $(SIM_MINUTES) --for $(MINUTES)
+
+sim-replay: prepare ## step through the event log of a failed seed in words (LOG=target/sim-logs/seed-N.log)
+	$(CARGO) test --test sim -- --replay $(abspath $(LOG))
 
 model: prepare ## the protocol as a model, every state of every scope, the large ones too (minutes)
 	$(CARGO) test --test model -- --deep

@@ -33,11 +33,11 @@ pub struct Disk {
 
 impl Disk {
     /// Inside the runtime.
-    pub fn start(platter: Platter, frozen: impl Fn() -> bool + Send + 'static) -> Arc<Disk> {
+    pub fn start(platter: Platter, stalls: impl Fn() -> bool + Send + 'static) -> Arc<Disk> {
         let (requests, received) = mpsc::unbounded_channel();
         let (gone, slowest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let writer = Writer { platter: platter.clone(), gone: gone.clone(), rng: SimRuntime::thread_rng() };
-        drop(SimRuntime::spawn(writer.run(received, frozen, slowest.clone())));
+        drop(SimRuntime::spawn(writer.run(received, stalls, slowest.clone())));
         Arc::new(Disk { platter, requests, gone, slowest })
     }
 
@@ -78,7 +78,7 @@ impl Writer {
     async fn run(
         mut self,
         mut requests: mpsc::UnboundedReceiver<Request>,
-        frozen: impl Fn() -> bool,
+        stalls: impl Fn() -> bool,
         slowest: Arc<AtomicU64>,
     ) {
         let mut waiting = Vec::new();
@@ -103,7 +103,7 @@ impl Writer {
             let took = self.delay();
             slowest.fetch_max(took.as_nanos() as u64, Ordering::Relaxed);
             SimRuntime::sleep(took).await;
-            while frozen() && !self.gone.load(Ordering::Relaxed) {
+            while stalls() && !self.gone.load(Ordering::Relaxed) {
                 SimRuntime::sleep(Duration::from_millis(5)).await;
             }
             if self.gone.load(Ordering::Relaxed) {

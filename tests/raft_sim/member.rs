@@ -63,8 +63,8 @@ impl Life {
         (options.snapshot_every, options.keep_entries) = (60, 10);
         let names: Vec<NodeName> = options.nodes.keys().cloned().collect();
         let host = names.iter().position(|n| *n == config.node).expect("a host of this cluster");
-        let frozen = wires.clone();
-        let disk = Disk::start(platter.clone(), move || frozen.is_frozen(host));
+        let stalls = wires.clone();
+        let disk = Disk::start(platter.clone(), move || stalls.stalls(host));
         let (sender, events) = mpsc::unbounded_channel();
         let member = Member::open(options, disk.clone(), sender).expect("what was written reads back");
         let member = Arc::new(member);

@@ -5,7 +5,7 @@ use crate::member::{Answering, C};
 use openraft::async_runtime::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use rand::RngExt;
-use regent::consensus::{CallError, Line, RaftRequest};
+use regent::consensus::{CallError, Line, RaftKind, RaftRequest};
 use regent::types::NodeName;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -19,6 +19,12 @@ pub struct Reach {
     pub connects: Vec<Vec<bool>>,
     /// A host that stands still: what is sent to it waits.
     pub frozen: Vec<bool>,
+    /// A host whose disk holds writes back.
+    pub slow: Vec<bool>,
+    /// What members answer to a leader that sends entries gets lost, so that it cannot commit; or, where the next leader
+    /// is not to have them, what it sends.
+    pub holds: bool,
+    pub inherits: Option<bool>,
     /// In a thousand.
     pub loss: u32,
     /// Who answers on each host, by the life of its daemon.
@@ -37,6 +43,11 @@ pub struct Wires(Arc<Mutex<Reach>>);
 impl Wires {
     pub fn lock(&self) -> MutexGuard<'_, Reach> {
         self.0.lock().expect("one thread")
+    }
+
+    /// Nothing is written on this host now.
+    pub fn stalls(&self, host: usize) -> bool {
+        self.is_frozen(host) || self.lock().slow.get(host).copied().unwrap_or(false)
     }
 
     pub fn is_frozen(&self, host: usize) -> bool {
@@ -101,7 +112,8 @@ impl Trip {
     async fn travel(self, request: RaftRequest, reply: Reply, late: Duration) {
         SimRuntime::sleep(late).await;
         self.note(&request);
-        if !self.hop(self.from.0, self.to).await {
+        let appends = request.kind() == RaftKind::Append;
+        if !self.hop(self.from.0, self.to).await || appends && self.is_held() == Some(false) {
             return self.lose(reply).await;
         }
         // What waits in a socket of a host that stands still is read when it goes on, if the daemon still lives.
@@ -113,7 +125,7 @@ impl Trip {
             Some((now, member)) if Some(now) == life => member.answer(self.names[0].clone(), request).await,
             _ => return self.lose(reply).await,
         };
-        if !self.hop(self.to, self.from.0).await {
+        if !self.hop(self.to, self.from.0).await || appends && self.is_held() == Some(true) {
             return self.lose(reply).await;
         }
         let node = self.names[1].clone();
@@ -121,6 +133,13 @@ impl Trip {
             // Whoever asked may have given up.
             let _ = reply.send(said.map_err(|reason| CallError::Refused { node, reason }));
         }
+    }
+
+    /// Whether entries are held up now, and if so, whether members get them.
+    fn is_held(&self) -> Option<bool> {
+        let reach = self.wires.lock();
+        let by_chance = || SimRuntime::thread_rng().random_range(0..2) == 0;
+        reach.holds.then(|| reach.inherits.unwrap_or_else(by_chance))
     }
 
     fn member(&self) -> Option<(u64, Arc<dyn Answering>)> {

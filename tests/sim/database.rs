@@ -1,11 +1,12 @@
 //! A model of one database on one host: its directory, its processes, its place in history, and how long everything
-//! takes. What a daemon gave up waiting for goes on by itself, as a real postmaster would.
+//! takes. What a daemon gave up waiting for goes on by itself, as a real postmaster would. Not here: who streams from
+//! whom and which commits are acknowledged (`replication.rs`).
 
 use crate::cluster::{MS, World};
 use rand::RngExt;
 use regent::node::Event;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, Observation, Position, Seal, ServiceName, SystemId,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, SystemId,
     Timeline, Trouble,
 };
 
@@ -20,6 +21,19 @@ pub enum Process {
     Stopping {
         acks_until: u64,
     },
+}
+
+/// What was told to the daemon last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    state: DbState,
+    streams_from: Option<usize>,
+    follows: Option<usize>,
+    writable: bool,
+    starts_in_recovery: bool,
+    at: Position,
+    replayed: Lsn,
+    hung: bool,
 }
 
 /// One database.
@@ -38,10 +52,18 @@ pub struct Database {
     pub streams_from: Option<usize>,
     pub sealed: bool,
     pub hung_since: Option<u64>,
+    /// Something else than regent started it: it has no access file, so it serves no client.
+    pub is_closed: bool,
     /// The epoch under which it was opened for writes.
     pub epoch: Epoch,
+    /// How long the next promotion replays before it ends, and whether that is to be seen.
+    pub backlog: u64,
+    pub backlog_shows: bool,
+    replaying: Option<(u64, u64)>,
+    /// A stop takes so much longer: a process hangs in the kernel.
+    pub stop_hangs: u64,
     action: Option<u64>,
-    seen: Option<Observation>,
+    seen: Option<Seen>,
     seen_at: u64,
 }
 
@@ -60,7 +82,12 @@ impl Database {
             streams_from: None,
             sealed: false,
             hung_since: None,
+            is_closed: false,
             epoch: Epoch(0),
+            backlog: 0,
+            backlog_shows: true,
+            replaying: None,
+            stop_hangs: 0,
             action: None,
             seen: None,
             seen_at: 0,
@@ -78,146 +105,145 @@ impl Database {
             Process::None => DbState::Stopped,
         }
     }
+
+    fn replayed(&self, now: u64) -> Lsn {
+        match self.replaying.filter(|(_, end)| self.backlog_shows && now < *end) {
+            Some((_, end)) => Lsn(self.at.lsn.0.saturating_sub((end - now) / MS)),
+            None if self.replaying.is_some_and(|(_, end)| now < end) => Lsn(self.at.lsn.0.saturating_sub(1)),
+            None => self.at.lsn,
+        }
+    }
+
+    fn look(&self, now: u64) -> Seen {
+        let hung = self.hung_since.is_some();
+        Seen {
+            state: self.state(),
+            streams_from: self.streams_from,
+            follows: self.follows,
+            writable: self.process == Process::Primary && !hung && !self.is_closed,
+            starts_in_recovery: self.standby_signal,
+            at: self.at,
+            replayed: self.replayed(now),
+            hung,
+        }
+    }
+}
+
+/// Whether what changed is told at once.
+fn is_news(a: &Seen, b: &Seen) -> bool {
+    let key = |s: &Seen| (s.state, s.streams_from, s.follows, s.writable, s.starts_in_recovery, s.hung, s.at.timeline);
+    key(a) != key(b)
+}
+
+/// One action under way.
+#[derive(Clone)]
+struct Act {
+    host: usize,
+    service: usize,
+    action: DbAction,
+    number: u64,
+    postmaster: u64,
 }
 
 impl World {
-    /// The one service that is simulated.
-    pub fn service(&self) -> ServiceName {
-        self.hosts[0].config.services.keys().next().expect("every configuration here has one service").clone()
-    }
-
-    pub fn db(&mut self, host: usize) -> &mut Database {
-        self.hosts[host].database.as_mut().expect("asked of database hosts only")
-    }
-
-    /// Whether this postmaster would acknowledge a commit to a client right now.
-    pub fn acknowledges(&self, host: usize) -> bool {
-        let h = &self.hosts[host];
-        let Some(db) = h.database.as_ref().filter(|db| db.hung_since.is_none()) else { return false };
-        let open = match db.process {
-            Process::Primary => true,
-            Process::Stopping { acks_until } => self.now < acks_until,
-            _ => false,
-        };
-        h.power && !h.frozen && open
-    }
-
-    /// Whether it could acknowledge one later without being opened again: it is only frozen or hung.
-    pub fn could_acknowledge_later(&self, host: usize) -> bool {
-        let h = &self.hosts[host];
-        let open = |process| match process {
-            Process::Primary => true,
-            Process::Stopping { acks_until } => self.now < acks_until,
-            _ => false,
-        };
-        h.power && h.database.as_ref().is_some_and(|db| open(db.process))
-    }
-
-    /// Standbys receive what their upstream has.
-    pub fn replicate(&mut self) {
-        for h in 0..self.hosts.len() {
-            let Some(db) = &self.hosts[h].database else { continue };
-            let wants = db.follows.filter(|_| db.process == Process::Standby && !db.sealed);
-            let wants = wants.filter(|_| self.hosts[h].power && !self.hosts[h].frozen);
-            let got = wants.and_then(|up| Some((up, self.upstream_of(h, up)?)));
-            let db = self.db(h);
-            match got {
-                Some((up, (at, history))) => {
-                    (db.at, db.history, db.streams_from) = (at, history, Some(up));
-                }
-                None => db.streams_from = None,
-            }
-        }
-        for h in 0..self.hosts.len() {
-            self.observe(h);
-        }
-    }
-
-    /// What `up` has for `host`, if `host` may stream from it.
-    fn upstream_of(&self, host: usize, up: usize) -> Option<(Position, History)> {
-        let (from, to) = (self.hosts[up].database.as_ref()?, self.hosts[host].database.as_ref()?);
-        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.hung_since.is_none();
-        let there = self.hosts[up].power && !self.hosts[up].frozen && self.net.connects(host, up);
-        let fits = from.system == to.system && from.history.can_follow(from.at, to.at);
-        let behind = to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn;
-        (runs && there && fits && behind).then(|| (from.at, from.history.clone()))
-    }
-
-    /// Every client writes to every database that lets it.
-    pub fn serve_clients(&mut self) {
-        for h in 0..self.hosts.len() {
-            if self.acknowledges(h) {
-                self.db(h).at.lsn.0 += 64;
-                self.facts.acknowledged(self.now, h);
-            }
-        }
+    pub fn db(&mut self, host: usize, service: usize) -> &mut Database {
+        &mut self.hosts[host].databases[service]
     }
 
     /// Tells the daemon what there is to see: at once when the state changed, else every 200 ms.
     pub fn observe(&mut self, host: usize) {
-        let now = self.now;
-        let names: Vec<_> = self.hosts.iter().map(|h| h.name.clone()).collect();
-        let alive = self.is_alive(host);
-        let Some(db) = self.hosts[host].database.as_mut().filter(|_| alive) else { return };
-        let name = |i: Option<usize>| i.map(|i| names[i].clone());
-        let hung = db.hung_since.map(|since| Trouble::NotAnswering { since_ms: (now - since) / MS });
-        let seen = Observation {
-            state: db.state(),
+        if !self.is_alive(host) {
+            return;
+        }
+        for service in 0..self.hosts[host].databases.len() {
+            let now = self.now;
+            let db = &mut self.hosts[host].databases[service];
+            let seen = db.look(now);
+            let changed = db.seen.as_ref().is_none_or(|before| is_news(before, &seen));
+            let stale = now >= db.seen_at + 200 * MS && (db.hung_since.is_some() || db.seen.as_ref() != Some(&seen));
+            if changed || stale {
+                (db.seen, db.seen_at) = (Some(seen), now);
+                let seen = Box::new(self.observation(host, service));
+                let service = self.services[service].clone();
+                self.give(host, Event::Seen { service, seen });
+            }
+        }
+    }
+
+    fn observation(&self, host: usize, service: usize) -> Observation {
+        let db = &self.hosts[host].databases[service];
+        let seen = db.look(self.now);
+        let name = |i: Option<usize>| -> Option<NodeName> { i.map(|i| self.hosts[i].name.clone()) };
+        let trouble = db.hung_since.map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
+        Observation {
+            state: seen.state,
             system: db.system,
             position: db.at,
-            replayed: Some(db.at.lsn),
+            replayed: Some(seen.replayed),
             history: db.history.clone(),
             clean: db.clean,
             starts_in_recovery: db.standby_signal,
             streams_from: name(db.streams_from),
             follows: name(db.follows),
-            writable: db.process == Process::Primary && hung.is_none(),
-            trouble: hung,
-        };
-        let key = |o: &Observation| {
-            (o.state, o.streams_from.clone(), o.follows.clone(), o.writable, o.position.timeline, o.starts_in_recovery)
-        };
-        let changed = db.seen.as_ref().is_none_or(|before| key(before) != key(&seen));
-        let stale = now >= db.seen_at + 200 * MS && db.seen.as_ref() != Some(&seen);
-        if changed || stale {
-            (db.seen, db.seen_at) = (Some(seen.clone()), now);
-            let service = self.service();
-            self.give(host, Event::Seen { service, seen: Box::new(seen) });
+            writable: seen.writable,
+            trouble,
         }
     }
 
     /// A daemon that starts has seen nothing yet.
-    pub fn forget_seen(&mut self, host: usize) {
-        if let Some(db) = self.hosts[host].database.as_mut() {
-            db.seen = None;
-        }
+    pub fn databases_unseen(&mut self, host: usize) {
+        self.hosts[host].databases.iter_mut().for_each(|db| db.seen = None);
     }
 
-    /// Every process of it is gone at once: power, SIGKILL of the cgroup.
-    pub fn database_killed(&mut self, host: usize) {
-        let Some(db) = self.hosts[host].database.as_mut() else { return };
+    /// Every process of it is gone at once: SIGKILL of the cgroup.
+    pub fn database_killed(&mut self, host: usize, service: usize) {
+        let Some(db) = self.hosts[host].databases.get_mut(service) else { return };
         if db.process != Process::None {
             db.clean = false;
         }
-        (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
+        (db.process, db.hung_since, db.streams_from, db.replaying) = (Process::None, None, None, None);
+        db.is_closed = false;
         db.postmaster += 1;
         self.observe(host);
     }
 
+    pub fn databases_killed(&mut self, host: usize) {
+        (0..self.hosts[host].databases.len()).for_each(|s| self.database_killed(host, s));
+    }
+
     /// The daemon waits no more for what runs; what the database does by itself goes on.
-    pub fn database_abort(&mut self, host: usize) {
-        if let Some(db) = self.hosts[host].database.as_mut() {
+    pub fn database_abort(&mut self, host: usize, service: usize) {
+        if let Some(db) = self.hosts[host].databases.get_mut(service) {
             db.action = None;
             db.seen = None;
         }
     }
 
-    pub fn database_action(&mut self, host: usize, service: ServiceName, action: DbAction) {
+    pub fn databases_abort(&mut self, host: usize) {
+        (0..self.hosts[host].databases.len()).for_each(|s| self.database_abort(host, s));
+    }
+
+    /// A unit of the distribution, or a person, starts what is there. regent's access file is not there for it.
+    pub fn rogue_start(&mut self, host: usize, service: usize) {
+        let standby = self.hosts[host].databases[service].standby_signal;
+        let db = self.db(host, service);
+        if db.process != Process::None || db.system.is_none() || db.unfinished {
+            return;
+        }
+        db.postmaster += 1;
+        db.is_closed = true;
+        db.process = if standby { Process::Standby } else { Process::Primary };
+        self.note(|w| format!("{}: something else than regent starts the database", w.hosts[host].name));
+        self.observe(host);
+    }
+
+    pub fn database_action(&mut self, host: usize, service: usize, action: DbAction) {
         self.next_action += 1;
         let number = self.next_action;
         self.facts.acted(self.now);
-        self.db(host).action = Some(number);
-        let act = Act { host, service, action: action.clone(), number, postmaster: self.db(host).postmaster };
+        self.db(host, service).action = Some(number);
+        let postmaster = self.db(host, service).postmaster;
+        let act = Act { host, service, action: action.clone(), number, postmaster };
         match action {
             DbAction::Initdb => self.finish(200, 600, act, World::initdb),
             DbAction::StartPrimary { epoch } => self.start(act, false, epoch, None),
@@ -230,10 +256,17 @@ impl World {
                 self.finish(5, 50, act, move |w, a| w.follow(a, up));
             }
             DbAction::Seal => {
-                self.db(host).sealed = true;
+                self.db(host, service).sealed = true;
                 self.finish(5, 60, act, World::seal);
             }
-            DbAction::Promote { epoch } => self.finish(50, 400, act, move |w, a| w.promote(a, epoch)),
+            DbAction::Promote { epoch } => {
+                let now = self.now;
+                let db = self.db(host, service);
+                let backlog = std::mem::take(&mut db.backlog);
+                db.replaying = (backlog > 0).then_some((now, now + backlog));
+                let ms = backlog / MS;
+                self.finish(50 + ms, 400 + ms, act, move |w, a| w.promote(a, epoch));
+            }
             DbAction::Checkpoint => self.finish(10, 100, act, |_, _| Ok(DbDone::Plain)),
             DbAction::Stop { ladder } => self.stop(act, ladder.fast.as_nanos() > 0),
             DbAction::Rejoin { upstream } => {
@@ -266,32 +299,34 @@ impl World {
         if !h.power || h.boots != boots {
             return;
         }
-        if h.frozen {
-            return self.after(20 * MS, move |w| w.do_or_wait(act, boots, effect));
+        if let Some(until) = h.frozen_until {
+            // Half a millisecond after it goes on: the daemon may be first, and it may be too late.
+            let delay = until.saturating_sub(self.now) + MS / 2;
+            return self.after(delay, move |w| w.do_or_wait(act, boots, effect));
         }
-        let same = self.db(act.host).postmaster == act.postmaster;
+        let same = self.db(act.host, act.service).postmaster == act.postmaster;
         let result = if same { effect(self, &act) } else { Err("the database died meanwhile".to_owned()) };
         self.end(&act, result);
     }
 
     fn end(&mut self, act: &Act, result: Result<DbDone, String>) {
         self.observe(act.host);
-        if self.db(act.host).action != Some(act.number) {
+        if self.db(act.host, act.service).action != Some(act.number) {
             return;
         }
-        self.db(act.host).action = None;
+        self.db(act.host, act.service).action = None;
         let outcome = match result {
             Ok(done) => DbOutcome::Done(done),
             Err(error) => DbOutcome::Failed { error },
         };
-        let name = self.hosts[act.host].name.clone();
-        self.note(|| format!("{name}: {:?} -> {outcome:?}", act.action));
-        self.give(act.host, Event::DbEnded { service: act.service.clone(), action: act.action.clone(), outcome });
+        self.note(|w| format!("{}: {:?} -> {outcome:?}", w.hosts[act.host].name, act.action));
+        let service = self.services[act.service].clone();
+        self.give(act.host, Event::DbEnded { service, action: act.action.clone(), outcome });
     }
 
     fn initdb(&mut self, act: &Act) -> Result<DbDone, String> {
         let system = SystemId(self.rng.random());
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         if db.system.is_some() {
             return Err("the data directory is not empty".to_owned());
         }
@@ -302,7 +337,7 @@ impl World {
     }
 
     fn start(&mut self, act: Act, standby: bool, epoch: Epoch, upstream: Option<usize>) {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         if db.process != Process::None || db.system.is_none() || db.unfinished || (!standby && db.standby_signal) {
             let why = format!("cannot start: {:?}", db.process);
             return self.finish(1, 5, act, move |_, _| Err(why));
@@ -314,25 +349,25 @@ impl World {
         self.observe(act.host);
         self.finish(80, 500, Act { postmaster, ..act }, move |w, a| {
             if standby {
-                w.db(a.host).process = Process::Standby;
+                w.db(a.host, a.service).process = Process::Standby;
                 return Ok(DbDone::Plain);
             }
-            w.open(a.host, epoch);
-            Ok(DbDone::Writable { position: w.db(a.host).at })
+            w.open(a.host, a.service, epoch);
+            Ok(DbDone::Writable { position: w.db(a.host, a.service).at })
         });
     }
 
     /// From now on it takes writes.
-    fn open(&mut self, host: usize, epoch: Epoch) {
-        let db = self.db(host);
+    fn open(&mut self, host: usize, service: usize, epoch: Epoch) {
+        let db = self.db(host, service);
         (db.process, db.epoch, db.clean, db.follows) = (Process::Primary, epoch, false, None);
-        let name = self.hosts[host].name.clone();
-        self.note(|| format!("{name}: WRITABLE in epoch {epoch}"));
-        self.opened(host, epoch);
+        db.replaying = None;
+        self.note(|w| format!("{}: {} is WRITABLE in epoch {epoch}", w.hosts[host].name, w.services[service]));
+        crate::invariants::opened(self, host, service, epoch);
     }
 
     fn follow(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         if db.process != Process::Standby {
             return Err("it is no running standby".to_owned());
         }
@@ -341,7 +376,7 @@ impl World {
     }
 
     fn seal(&mut self, act: &Act) -> Result<DbDone, String> {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         let (Some(system), Process::Standby) = (db.system, db.process) else {
             return Err("it is no running standby".to_owned());
         };
@@ -350,7 +385,7 @@ impl World {
     }
 
     fn promote(&mut self, act: &Act, epoch: Epoch) -> Result<DbDone, String> {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         if db.process != Process::Standby {
             return Err("it is no running standby".to_owned());
         }
@@ -358,111 +393,94 @@ impl World {
         db.history.0.push(left);
         db.at.timeline = Timeline(left.timeline.0 + 1);
         (db.standby_signal, db.streams_from) = (false, None);
-        self.open(act.host, epoch);
-        Ok(DbDone::Writable { position: self.db(act.host).at })
+        self.open(act.host, act.service, epoch);
+        Ok(DbDone::Writable { position: self.db(act.host, act.service).at })
     }
 
     fn stop(&mut self, act: Act, fast: bool) {
-        let host = act.host;
+        let (host, service) = (act.host, act.service);
         let now = self.now;
         // A hung one does not hear the polite rungs.
-        let hung = self.db(host).hung_since.is_some();
+        let hung = self.db(host, service).hung_since.is_some();
         let takes = match (fast, hung) {
             (true, false) => self.rng.random_range(50..400),
             (false, false) => self.rng.random_range(5..200),
             _ => self.rng.random_range(200..900),
         } * MS;
-        let db = self.db(host);
+        // A backend that is in the middle of a commit may acknowledge it until the end of the stop.
+        let straggles = self.rng.random_range(0..3) == 0;
+        let db = self.db(host, service);
         if db.process == Process::None {
             return self.finish(1, 5, act, |w, a| Ok(w.stopped(a)));
         }
         if !matches!(db.process, Process::Stopping { .. }) {
-            // The last backend may acknowledge until a fast stop has reached it, and until the end of a rough one.
-            let was_primary = db.process == Process::Primary;
-            let acks_until = now
-                + if !was_primary {
-                    0
-                } else if fast {
-                    takes.min(50 * MS)
-                } else {
-                    takes
-                };
-            db.process = Process::Stopping { acks_until };
+            let acks = match db.process == Process::Primary && !db.is_closed {
+                false => 0,
+                true if fast && !straggles => takes.min(50 * MS),
+                true => takes,
+            };
+            db.process = Process::Stopping { acks_until: now + acks };
         }
         db.postmaster += 1;
+        let hangs = std::mem::take(&mut db.stop_hangs);
         let act = Act { postmaster: db.postmaster, ..act };
         self.observe(host);
-        self.finish(takes / MS, takes / MS + 2, act, move |w, a| {
+        let ms = (takes + hangs) / MS;
+        self.finish(ms, ms + 2, act, move |w, a| {
             if fast && !hung {
-                w.send_the_rest(a.host);
+                w.send_the_rest(a.host, a.service);
             }
-            let db = w.db(a.host);
+            let db = w.db(a.host, a.service);
             (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
-            db.clean = fast && !hung;
+            (db.clean, db.is_closed, db.replaying) = (fast && !hung, false, None);
             Ok(w.stopped(a))
         });
     }
 
-    /// A clean stop ends only when every connected standby has everything, the shutdown checkpoint included.
-    fn send_the_rest(&mut self, from: usize) {
-        let (at, history) = (self.db(from).at, self.db(from).history.clone());
-        for h in 0..self.hosts.len() {
-            let reaches = self.is_alive(h) && self.net.connects(h, from);
-            let streams = self.hosts[h].database.as_ref().is_some_and(|db| {
-                db.follows == Some(from)
-                    && db.process == Process::Standby
-                    && !db.sealed
-                    && history.can_follow(at, db.at)
-            });
-            if h != from && reaches && streams {
-                let db = self.db(h);
-                (db.at, db.history) = (at, history.clone());
-            }
-        }
-    }
-
     fn stopped(&mut self, act: &Act) -> DbDone {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         DbDone::Stopped { clean: db.clean, position: db.clean.then_some(db.at) }
     }
 
     fn rejoin(&mut self, act: Act, up: usize) {
-        let db = self.db(act.host);
+        let db = self.db(act.host, act.service);
         if db.process != Process::None {
             return self.finish(1, 5, act, |_, _| Err("it still runs".to_owned()));
         }
-        let Some(from) = self.hosts[up].database.clone() else { return };
-        let to = self.db(act.host);
+        let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
+        let to = self.db(act.host, act.service);
         let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
         if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
             return self.finish(5, 50, act, |w, a| {
-                w.db(a.host).standby_signal = true;
+                w.db(a.host, a.service).standby_signal = true;
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
         }
-        let reaches = self.net.connects(act.host, up) && self.hosts[up].power && from.process == Process::Primary;
+        let reaches = self.net.reaches(act.host, up) && self.hosts[up].power && from.process == Process::Primary;
         if !reaches {
             return self.finish(50, 500, act, |_, _| Err("the upstream does not answer".to_owned()));
         }
-        self.db(act.host).unfinished = true;
-        self.finish(300, 1500, act, move |w, a| {
-            let there = w.net.connects(a.host, up) && w.hosts[up].power && !w.hosts[up].frozen;
-            let from = w.hosts[up].database.clone().filter(|f| there && f.process == Process::Primary);
-            let Some(from) = from else { return Err("the upstream went away".to_owned()) };
-            let db = w.db(a.host);
-            (db.system, db.at, db.history) = (from.system, from.at, from.history);
-            (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
-            Ok(DbDone::Rejoined { how: "cloned".to_owned(), kept: None })
-        });
+        // The marker that forbids a start stands from here on.
+        self.db(act.host, act.service).unfinished = true;
+        self.finish(300, 1500, act, move |w, a| w.overwrite(a, up));
     }
-}
 
-/// One action under way.
-#[derive(Clone)]
-struct Act {
-    host: usize,
-    service: ServiceName,
-    action: DbAction,
-    number: u64,
-    postmaster: u64,
+    /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.
+    fn overwrite(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
+        let there = self.net.reaches(act.host, up) && self.hosts[up].power && !self.hosts[up].is_frozen();
+        let from = self.hosts[up].databases.get(act.service).cloned();
+        let from = from.filter(|f| there && f.process == Process::Primary);
+        let Some(from) = from else { return Err("the upstream went away".to_owned()) };
+        let (host, number) = (act.host, act.number);
+        let db = self.db(act.host, act.service);
+        let own = db.system == from.system && !from.history.can_follow(from.at, db.at);
+        let name = format!("{host}.diverged-{}-{number}", db.at.timeline);
+        let kept = own.then_some(name);
+        (db.system, db.at, db.history) = (from.system, from.at, from.history);
+        (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
+        if let Some(name) = &kept {
+            crate::invariants::client::kept(self, act.host, act.service, name.clone());
+        }
+        Ok(DbDone::Rejoined { how: "rewound".to_owned(), kept })
+    }
 }

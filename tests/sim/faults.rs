@@ -1,401 +1,428 @@
-//! Random clusters: each seed draws a cluster, which kinds of faults exist and how often; a phase with faults, then
-//! everything heals and the service must come back (L1).
+//! The kinds of faults: what each breaks, and how it ends by itself. When they strike is `swarm.rs`.
 
-use crate::cluster::{MS, S, Setup, World};
+use crate::cluster::{MS, S, World};
 use crate::database::Process;
 use crate::fence::Device;
-use crate::setup;
+use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use regent::config::{OnCrash, OnLapsed, PowerOn};
-use regent::ledger::Command;
-use std::collections::BTreeMap;
-use std::fmt;
+use regent::ledger::{Command, FenceReason, FenceState};
+use regent::types::NodeName;
+use std::time::Duration;
 
-/// The kinds of faults.
+/// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     PowerCut,
+    Blackout,
     Freeze,
+    GuestPause,
+    CommonStall,
     DaemonKilled,
     PlannedRestart,
+    Upgrade,
     CardCut,
     OneWayCut,
     PairCut,
     Partition,
+    Flapping,
+    Unconnected,
+    Loss,
+    Delay,
+    Doubling,
+    Reordering,
     DiskHangs,
+    DiskFails,
+    DiskTorn,
+    DiskStale,
     DatabaseDies,
     DatabaseHangs,
-    Loss,
+    SlowPromotion,
+    StuckStop,
+    RogueStart,
     Device,
     Switchover,
     Pause,
-    Blackout,
+    OperatorFence,
+    Confirm,
+    WrongConfirm,
     Transfer,
+    LeaderLost,
+    Uncommitted,
+    SlowLog,
+    Repeats,
+    MissedElections,
 }
 
-const KINDS: [Kind; 17] = [
-    Kind::PowerCut,
-    Kind::Freeze,
-    Kind::DaemonKilled,
-    Kind::PlannedRestart,
-    Kind::CardCut,
-    Kind::OneWayCut,
-    Kind::PairCut,
-    Kind::Partition,
-    Kind::DiskHangs,
-    Kind::DatabaseDies,
-    Kind::DatabaseHangs,
-    Kind::Loss,
-    Kind::Device,
-    Kind::Switchover,
-    Kind::Pause,
-    Kind::Blackout,
-    Kind::Transfer,
+/// Every kind with its name in the report.
+pub const KINDS: &[(Kind, &str)] = &[
+    (Kind::PowerCut, "power cut"),
+    (Kind::Blackout, "blackout"),
+    (Kind::Freeze, "freeze"),
+    (Kind::GuestPause, "guest paused"),
+    (Kind::CommonStall, "common stall"),
+    (Kind::DaemonKilled, "daemon killed"),
+    (Kind::PlannedRestart, "planned restart"),
+    (Kind::Upgrade, "upgrade"),
+    (Kind::CardCut, "card cut"),
+    (Kind::OneWayCut, "one-way cut"),
+    (Kind::PairCut, "pair cut"),
+    (Kind::Partition, "partition"),
+    (Kind::Flapping, "flapping"),
+    (Kind::Unconnected, "connections fail"),
+    (Kind::Loss, "loss"),
+    (Kind::Delay, "delay"),
+    (Kind::Doubling, "duplication"),
+    (Kind::Reordering, "reordering"),
+    (Kind::DiskHangs, "disk hangs"),
+    (Kind::DiskFails, "disk error"),
+    (Kind::DiskTorn, "disk torn"),
+    (Kind::DiskStale, "disk stale"),
+    (Kind::DatabaseDies, "database dies"),
+    (Kind::DatabaseHangs, "database hangs"),
+    (Kind::SlowPromotion, "slow promotion"),
+    (Kind::StuckStop, "stuck stop"),
+    (Kind::RogueStart, "foreign start"),
+    (Kind::Device, "fence device"),
+    (Kind::Switchover, "switchover"),
+    (Kind::Pause, "pause"),
+    (Kind::OperatorFence, "operator's fence"),
+    (Kind::Confirm, "confirm"),
+    (Kind::WrongConfirm, "wrong confirm"),
+    (Kind::Transfer, "transfer"),
+    (Kind::LeaderLost, "leader lost"),
+    (Kind::Uncommitted, "uncommitted"),
+    (Kind::SlowLog, "slow log"),
+    (Kind::Repeats, "repeated proposals"),
+    (Kind::MissedElections, "missed elections"),
 ];
 
-/// The bound of L1 here: levels of 3 s each in two rounds, lease and watchdog, install, with room for boots.
-const COMES_BACK: u64 = 120 * S;
-
-/// How one seed ended.
-pub struct Ended {
-    pub violation: Option<String>,
-    pub hash: u64,
-    simulated: u64,
-    recovery: u64,
-    faults: BTreeMap<&'static str, u64>,
-    appointments: u64,
-    verdicts: u64,
-    refuted: u64,
-    events: u64,
+/// One fault: what it hits, and for how long.
+struct Hit {
+    kind: Kind,
+    host: usize,
+    other: usize,
+    lasts: u64,
 }
 
-/// Over all seeds.
-#[derive(Default)]
-pub struct Total {
-    seeds: u64,
-    violations: u64,
-    simulated: u64,
-    events: u64,
-    appointments: u64,
-    verdicts: u64,
-    refuted: u64,
-    recoveries: Vec<u64>,
-    faults: BTreeMap<&'static str, u64>,
-}
-
-impl Total {
-    pub fn add(&mut self, ended: &Ended) {
-        self.seeds += 1;
-        self.violations += u64::from(ended.violation.is_some());
-        self.simulated += ended.simulated;
-        self.events += ended.events;
-        self.appointments += ended.appointments;
-        self.verdicts += ended.verdicts;
-        self.refuted += ended.refuted;
-        self.recoveries.push(ended.recovery);
-        for (kind, n) in &ended.faults {
-            *self.faults.entry(kind).or_default() += n;
-        }
-    }
-}
-
-impl fmt::Display for Total {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut recoveries = self.recoveries.clone();
-        recoveries.sort_unstable();
-        let at = |n: usize| recoveries.get(n).copied().unwrap_or(0) as f64 / S as f64;
-        writeln!(
-            f,
-            "{} seeds, {:.2} simulated hours, {} events, {} violations",
-            self.seeds,
-            self.simulated as f64 / S as f64 / 3600.0,
-            self.events,
-            self.violations
-        )?;
-        writeln!(
-            f,
-            "{} appointments, {} verdicts, {} fences refuted; back in service after healing: median {:.1} s, worst {:.1} s",
-            self.appointments,
-            self.verdicts,
-            self.refuted,
-            at(recoveries.len() / 2),
-            at(recoveries.len().saturating_sub(1))
-        )?;
-        let faults: Vec<_> = self.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
-        write!(f, "faults: {}", faults.join(", "))
-    }
-}
-
-/// One seed, from the first boot to the verdict on it.
-pub fn run(seed: u64, minutes: u64, trace: bool) -> Ended {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
-    let config = draw_config(&mut rng);
-    let share = [15, 40, 80][rng.random_range(0..3)];
-    let kinds: Vec<_> = KINDS.into_iter().filter(|_| rng.random_range(0..100) < share).collect();
-    let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
-    let mut w = World::new(seed, &Setup { config, trace });
-    w.note(|| format!("faults: {kinds:?} every {} s", mean / S));
-    // Faults may strike during the creation of the service as well.
-    let calm = if rng.random_range(0..4) == 0 { S } else { 40 * S };
-    w.run_until(calm);
-    let until = w.now + minutes * 60 * S;
-    while w.now < until && w.facts.violation.is_none() {
-        let next = w.now + rng.random_range(mean / 4..mean * 2);
-        w.run_until(next.min(until));
-        if !kinds.is_empty() {
-            let kind = kinds[rng.random_range(0..kinds.len())];
-            strike(&mut w, &mut rng, kind);
-        }
-    }
-    let stays_down = (rng.random_range(0..3) == 0).then(|| rng.random_range(0..w.hosts.len()));
-    let recovery = heal(&mut w, stays_down);
-    Ended {
-        violation: w.facts.violation.clone(),
-        hash: w.hash,
-        simulated: w.now,
-        recovery,
-        faults: w.facts.faults.clone(),
-        appointments: w.facts.appointments,
-        verdicts: w.facts.verdicts,
-        refuted: w.facts.refuted,
-        events: w.events,
-    }
-}
-
-fn draw_config(rng: &mut StdRng) -> regent::config::Config {
-    let (databases, witnesses) = [(2, 1), (3, 0), (2, 1), (3, 0), (3, 2), (5, 0)][rng.random_range(0..6)];
-    let mut config = setup::config(databases, witnesses);
-    if rng.random_range(0..3) == 0 {
-        config = setup::with_watchdog(config);
-    }
-    config.fencing.on_lapsed = if rng.random_range(0..3) == 0 { OnLapsed::Alarm } else { OnLapsed::Fence };
-    config.fencing.power_on = if rng.random_range(0..4) == 0 { PowerOn::Manual } else { PowerOn::Auto };
-    if rng.random_range(0..4) == 0 {
-        config.services.values_mut().for_each(|s| s.on_crash = OnCrash::Failover);
-    }
-    config
-}
-
-/// One fault, and its end.
-fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
+/// Strikes once.
+pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     let n = w.hosts.len();
     let (host, other) = (rng.random_range(0..n), rng.random_range(0..n));
-    let lasts = rng.random_range(300 * MS..20 * S);
-    let what = format!("{kind:?} host {host} (other {other}), {} ms", lasts / MS);
+    let hit = Hit { kind, host, other, lasts: rng.random_range(300 * MS..20 * S) };
+    let name = KINDS.iter().find(|(k, _)| *k == kind).map_or("?", |(_, name)| name);
+    w.fault(name, format!("{} (and {}), {} ms", w.hosts[host].name, w.hosts[other].name, hit.lasts / MS));
     match kind {
+        Kind::PowerCut | Kind::Blackout | Kind::Freeze | Kind::GuestPause | Kind::CommonStall => power(w, rng, &hit),
+        Kind::DaemonKilled | Kind::PlannedRestart | Kind::Upgrade => restart(w, rng, &hit),
+        Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition | Kind::Flapping => cut(w, rng, &hit),
+        Kind::Unconnected | Kind::Loss | Kind::Delay | Kind::Doubling | Kind::Reordering => network(w, rng, &hit),
+        Kind::DiskHangs | Kind::DiskFails | Kind::DiskTorn | Kind::DiskStale => disk(w, &hit),
+        Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
+            database(w, rng, &hit)
+        }
+        Kind::Device => device(w, rng, host),
+        Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
+            operator(w, rng, &hit)
+        }
+        _ => log(w, &hit),
+    }
+}
+
+fn power(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let (host, lasts) = (hit.host, hit.lasts);
+    match hit.kind {
         Kind::PowerCut => {
-            w.fault("power cut", what);
             w.power_off(host);
             w.after(lasts, move |w| w.power_on(host));
         }
-        Kind::Freeze => {
-            w.fault("freeze", what);
-            w.freeze(host, lasts / 2);
-        }
-        Kind::DaemonKilled | Kind::PlannedRestart => restart(w, rng, kind, host, what),
-        Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition => {
-            cut(w, rng, kind, (host, other), lasts, what)
-        }
-        Kind::DiskHangs => {
-            w.fault("disk hangs", what);
-            w.net.disk_hangs[host] = true;
-            let report = |usable| regent::node::Event::Channel { channel: "disk".parse().expect("a constant"), usable };
-            w.give_later(500 * MS, host, report(Err("the disk hangs".to_owned())));
-            w.after(lasts.max(S), move |w| {
-                w.net.disk_hangs[host] = false;
-                w.give(host, report(Ok(())));
-            });
-        }
-        Kind::DatabaseDies => {
-            w.fault("database dies", what);
-            w.database_killed(host);
-        }
-        Kind::DatabaseHangs => {
-            w.fault("database hangs", what);
-            hang(w, host, lasts);
-        }
-        Kind::Loss => {
-            w.fault("loss", what);
-            w.net.loss = [rng.random_range(0..400), rng.random_range(0..400)];
-            w.after(lasts, |w| w.net.loss = [0, 0]);
-        }
-        Kind::Device => {
-            let modes = [Device::Honest, Device::Slow, Device::Failing, Device::Lying, Device::Late];
-            let mode = modes[rng.random_range(0..modes.len())];
-            w.fault("device", format!("ipmi of host {host}: {mode:?}"));
-            w.devices.insert((host, "ipmi".to_owned()), mode);
-        }
-        Kind::Switchover | Kind::Pause => operator(w, kind, lasts),
         Kind::Blackout => {
-            w.fault("blackout", what);
-            for h in 0..n {
+            for h in 0..w.hosts.len() {
                 w.power_off(h);
                 let back = rng.random_range(S..15 * S);
                 w.after(back, move |w| w.power_on(h));
             }
         }
-        Kind::Transfer => {
-            w.fault("transfer", what);
-            w.transfer(host);
+        // Only a guest's clock can stop, and a guest is fenced by other means than its lease.
+        Kind::GuestPause if w.hosts[host].is_virtual => w.freeze(host, lasts * 2, true),
+        Kind::CommonStall => {
+            for h in 0..w.hosts.len() {
+                let differs = rng.random_range(0..20 * MS);
+                w.freeze(h, lasts / 4 + differs, false);
+            }
         }
+        _ => w.freeze(host, lasts / 2, false),
     }
 }
 
-/// The postmaster of this host, if one runs, stands still for so long.
-fn hang(w: &mut World, host: usize, lasts: u64) {
-    let now = w.now;
-    let Some(db) = w.hosts[host].database.as_mut().filter(|db| db.process != Process::None) else { return };
-    db.hung_since = Some(now);
-    let postmaster = db.postmaster;
-    w.after(lasts, move |w| {
-        if w.db(host).postmaster == postmaster {
-            w.db(host).hung_since = None;
-        }
-    });
-}
-
-fn restart(w: &mut World, rng: &mut StdRng, kind: Kind, host: usize, what: String) {
+fn restart(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
     let boots = w.hosts[host].boots;
     let back = rng.random_range(100 * MS..3 * S);
     let again = move |w: &mut World| {
-        if w.hosts[host].boots == boots && !w.hosts[host].frozen {
+        if w.hosts[host].boots == boots && !w.hosts[host].is_frozen() {
             w.start_daemon(host);
         } else if w.hosts[host].boots == boots {
             w.after(20 * S, move |w| w.start_daemon(host));
         }
     };
-    if kind == Kind::DaemonKilled {
-        w.fault("daemon killed", what);
+    if hit.kind == Kind::DaemonKilled {
         w.kill_daemon(host);
         return w.after(back, again);
     }
-    w.fault("planned restart", what);
-    let back_within = std::time::Duration::from_secs(4);
-    w.give(host, regent::node::Event::Goodbye { back_within });
+    let upgrades = hit.kind == Kind::Upgrade;
+    w.give(host, regent::node::Event::Goodbye { back_within: Duration::from_secs(4) });
     w.after(300 * MS, move |w| {
         if w.hosts[host].boots == boots {
             w.kill_daemon(host);
+            // The new version's heartbeats have a body that the others learn to read only later.
+            w.hosts[host].speaks_unknown = upgrades;
             w.after(back, again);
+            w.after(back + 8 * S, move |w| w.hosts[host].speaks_unknown = false);
         }
     });
 }
 
-fn cut(w: &mut World, rng: &mut StdRng, kind: Kind, (a, b): (usize, usize), lasts: u64, what: String) {
+fn cut(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     let n = w.hosts.len();
     let channels: &[usize] = [&[0][..], &[1], &[0, 1]][rng.random_range(0..3)];
     let group: Vec<bool> = (0..n).map(|_| rng.random_range(0..2) == 0).collect();
-    let hit = move |from: usize, to: usize| match kind {
-        Kind::CardCut => from == a || to == a,
+    let (kind, a, b) = (hit.kind, hit.host, hit.other);
+    let hits = move |from: usize, to: usize| match kind {
+        Kind::CardCut | Kind::Flapping => from == a || to == a,
         Kind::OneWayCut => from == a,
         Kind::PairCut => (from, to) == (a, b) || (from, to) == (b, a),
         _ => group[from] != group[to],
     };
-    let name = match kind {
-        Kind::CardCut => "card cut",
-        Kind::OneWayCut => "one-way cut",
-        Kind::PairCut => "pair cut",
-        _ => "partition",
-    };
-    w.fault(name, format!("{what}, channels {channels:?}"));
     let paths: Vec<_> = (0..n)
         .flat_map(|from| (0..n).map(move |to| (from, to)))
-        .filter(|(from, to)| hit(*from, *to))
+        .filter(|(from, to)| from != to && hits(*from, *to))
         .flat_map(|(from, to)| channels.iter().map(move |c| (*c, from, to)))
         .collect();
-    paths.iter().for_each(|(c, from, to)| w.net.set_cut(*c, *from, *to, true));
-    w.after(lasts, move |w| paths.iter().for_each(|(c, from, to)| w.net.set_cut(*c, *from, *to, false)));
-}
-
-fn operator(w: &mut World, kind: Kind, lasts: u64) {
-    let service = w.service();
-    let Some((leader, _)) = w.log.leader else { return };
-    let Some(record) = w.log.state().services.get(&service) else { return };
-    let (epoch, who) = (record.epoch, "sim".to_owned());
-    let id = u64::MAX - w.events;
-    if kind == Kind::Switchover {
-        w.fault("switchover", format!("of {service}"));
-        return w.propose(leader, id, Command::Switchover { service, epoch, to: None, who });
+    if kind == Kind::Flapping {
+        let every = rng.random_range(200 * MS..1500 * MS);
+        return flap(w, paths, every, (hit.lasts / every).max(2), w.healings);
     }
-    w.fault("pause", format!("of {service}"));
-    w.propose(leader, id, Command::Pause { service: service.clone(), who });
-    w.after(lasts, resume);
+    paths.iter().for_each(|(c, from, to)| w.net.cut(*c, *from, *to));
+    let healings = w.healings;
+    w.after(hit.lasts, move |w| {
+        if w.healings == healings {
+            paths.iter().for_each(|(c, from, to)| w.net.join(*c, *from, *to));
+        }
+    });
 }
 
-fn resume(w: &mut World) {
-    let service = w.service();
-    let Some((leader, _)) = w.log.leader else { return };
-    if w.log.state().services.get(&service).is_some_and(|s| s.paused) {
-        let id = u64::MAX - w.events;
-        w.propose(leader, id, Command::Resume { service, who: "sim".to_owned() });
+/// Off and on again, so many times, until everything heals.
+fn flap(w: &mut World, paths: Vec<(usize, usize, usize)>, every: u64, times: u64, healings: u64) {
+    paths.iter().for_each(|(c, from, to)| w.net.cut(*c, *from, *to));
+    w.after(every, move |w| {
+        if w.healings != healings {
+            return;
+        }
+        paths.iter().for_each(|(c, from, to)| w.net.join(*c, *from, *to));
+        if times > 1 {
+            w.after(every, move |w| {
+                if w.healings == healings {
+                    flap(w, paths, every, times - 1, healings);
+                }
+            });
+        }
+    });
+}
+
+fn network(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::Unconnected => {
+            w.net.unconnected[host] = true;
+            w.after(hit.lasts, move |w| w.net.unconnected[host] = false);
+        }
+        Kind::Loss => {
+            w.net.loss = [rng.random_range(0..400), rng.random_range(0..400)];
+            w.after(hit.lasts, |w| w.net.loss = [0, 0]);
+        }
+        Kind::Delay => {
+            w.net.delay_max[rng.random_range(0..2)] = rng.random_range(10 * MS..300 * MS);
+            w.after(hit.lasts, |w| w.net.delay_max = [3 * MS; 2]);
+        }
+        Kind::Doubling => {
+            w.net.twice = rng.random_range(1..300);
+            w.after(hit.lasts, |w| w.net.twice = 0);
+        }
+        _ => {
+            w.net.late = rng.random_range(1..100);
+            w.after(hit.lasts, |w| w.net.late = 0);
+        }
     }
 }
 
-/// Whether one of the hosts that have power could take over: its WAL descends from the timeline of the last promotion.
-fn has_candidate(w: &World) -> bool {
-    let Some(service) = w.log.state().services.get(&w.service()) else { return w.hosts.iter().all(|h| h.power) };
-    w.hosts.iter().filter(|h| h.power).filter_map(|h| h.database.as_ref()).any(|db| {
-        let descends = service.timeline.0 == 0 || db.history.descends_from(db.at, service.timeline);
-        !db.unfinished && db.system.is_some() && db.system == service.system && descends
-    })
+fn disk(w: &mut World, hit: &Hit) {
+    let (host, kind) = (hit.host, hit.kind);
+    let (mute, deaf) = (kind != Kind::DiskStale, kind != Kind::DiskTorn);
+    (w.net.disk_mute[host], w.net.disk_deaf[host]) = (mute, deaf);
+    // When the observer itself finds out: an error at once, a hang after its deadline, a stale path when its own slot
+    // does not read back. A torn slot is whole for whoever wrote it.
+    let found = match kind {
+        Kind::DiskFails => Some(20 * MS),
+        Kind::DiskHangs => Some(500 * MS),
+        Kind::DiskStale => Some(S),
+        _ => None,
+    };
+    if let Some(delay) = found {
+        w.report_disk(host, delay, Err("the disk cannot be used"));
+    }
+    w.after(hit.lasts.max(2 * S), move |w| {
+        (w.net.disk_mute[host], w.net.disk_deaf[host]) = (false, false);
+        w.report_disk(host, MS, Ok(()));
+    });
 }
 
-/// L1: everything works again and every host has power (but one, in some seeds); the service must take writes within
-/// the bound, and every database must replicate soon after. Returns how long the first took.
-fn heal(w: &mut World, stays_down: Option<usize>) -> u64 {
-    if w.facts.violation.is_some() {
-        return 0;
+fn database(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let service = rng.random_range(0..w.services.len());
+    // Mostly where it hurts.
+    let host = w.primary_of(service).filter(|_| rng.random_range(0..2) == 0).unwrap_or(hit.host);
+    if w.hosts[host].databases.is_empty() {
+        return;
     }
-    w.note(|| "everything heals".to_owned());
-    w.net.heal();
-    w.devices.clear();
+    match hit.kind {
+        Kind::DatabaseDies => w.database_killed(host, service),
+        Kind::DatabaseHangs => hang(w, host, service, hit.lasts),
+        Kind::SlowPromotion => {
+            let shows = rng.random_range(0..2) == 0;
+            for h in 0..w.hosts.len() {
+                if let Some(db) = w.hosts[h].databases.get_mut(service) {
+                    (db.backlog, db.backlog_shows) = (hit.lasts * 2, shows);
+                }
+            }
+        }
+        Kind::StuckStop => w.db(host, service).stop_hangs = hit.lasts,
+        _ => w.rogue_start(host, service),
+    }
+}
+
+/// The postmaster of this host, if one runs, stands still for so long.
+fn hang(w: &mut World, host: usize, service: usize, lasts: u64) {
     let now = w.now;
-    if let Some(host) = stays_down {
-        w.note(|| format!("host {host} stays down"));
-        w.power_off(host);
+    let db = w.db(host, service);
+    if db.process == Process::None {
+        return;
     }
-    let stays_down = stays_down.filter(|_| {
-        (0..w.hosts.len()).for_each(|h| {
-            if Some(h) != stays_down {
-                w.power_on(h)
-            }
-        });
-        has_candidate(w)
-    });
-    (0..w.hosts.len()).for_each(|h| {
-        if Some(h) != stays_down {
-            w.power_on(h)
+    db.hung_since = Some(now);
+    let postmaster = db.postmaster;
+    w.after(lasts, move |w| {
+        if w.db(host, service).postmaster == postmaster {
+            w.db(host, service).hung_since = None;
         }
     });
-    let mut turn = 0;
-    let mut back = None;
-    while w.now < now + COMES_BACK && w.facts.violation.is_none() {
-        if back.is_none() && w.now >= now + 10 * MS && w.primary().is_some() && w.is_served(S) {
-            back = Some(w.now - now);
+}
+
+fn device(w: &mut World, rng: &mut StdRng, host: usize) {
+    let late = rng.random_range(100 * MS..30 * S);
+    let modes = [
+        Device::Honest,
+        Device::Slow,
+        Device::Failing,
+        Device::Lying,
+        Device::Late(late),
+        Device::Half,
+        Device::Reboots,
+        Device::OnHostPower,
+    ];
+    let mode = modes[rng.random_range(0..modes.len())];
+    w.note(|w| format!("ipmi of {}: {mode:?}", w.hosts[host].name));
+    w.set_device(host, "ipmi", mode);
+}
+
+fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let service = rng.random_range(0..w.services.len());
+    let name = w.services[service].clone();
+    let Some(record) = w.log.state().services.get(&name) else { return };
+    let (epoch, who) = (record.epoch, "sim".to_owned());
+    match hit.kind {
+        Kind::Switchover => {
+            let to = Some(w.hosts[hit.other].name.clone()).filter(|_| rng.random_range(0..2) == 0);
+            w.order(Command::Switchover { service: name, epoch, to, who });
         }
-        // What a supervisor and an operator would do.
-        for h in 0..w.hosts.len() {
-            if turn % 25 == 0 && turn > 0 && w.hosts[h].power && !w.hosts[h].frozen && w.hosts[h].daemon.is_none() {
-                w.start_daemon(h);
-            }
-            if !w.hosts[h].power && turn % 100 == 99 && Some(h) != stays_down {
-                w.power_on(h);
-            }
+        Kind::Pause => {
+            w.order(Command::Pause { service: name, who });
+            w.after(hit.lasts, resume);
         }
-        if turn % 20 == 0 {
-            resume(w);
+        Kind::OperatorFence => {
+            let target = w.hosts[hit.host].name.clone();
+            let boot = w.hosts[hit.host].boot();
+            w.order(Command::OpenFence { target, boot, reason: FenceReason::Operator { who } });
         }
-        turn += 1;
-        w.run_until(w.now + 200 * MS);
-        if back.is_some() && w.now > now + 30 * S && w.is_whole() {
-            break;
+        _ => confirm(w, hit.kind == Kind::WrongConfirm),
+    }
+}
+
+/// A person vouches for one open fence: rightly, or wrongly, which breaks an assumption and is noted as a lie.
+fn confirm(w: &mut World, wrongly: bool) {
+    let open = |w: &World| -> Option<(regent::types::IncidentId, NodeName)> {
+        let fences = w.log.state().fences.values();
+        let open = fences.filter(|f| f.state == FenceState::Open);
+        open.map(|f| (f.incident, f.target.clone())).find(|(_, t)| w.hosts[w.host(t)].power == wrongly)
+    };
+    let Some((incident, target)) = open(w) else { return };
+    let host = w.host(&target);
+    w.order(Command::HumanConfirm { incident, target, who: "sim".to_owned(), force: false });
+    let boots = w.hosts[host].boots;
+    if wrongly {
+        w.lied(host, boots);
+    }
+}
+
+/// An operator ends every pause.
+pub fn resume(w: &mut World) {
+    let paused: Vec<_> = w.log.state().services.iter().filter(|(_, s)| s.paused).map(|(n, _)| n.clone()).collect();
+    for service in paused {
+        w.order(Command::Resume { service, who: "sim".to_owned() });
+    }
+}
+
+fn log(w: &mut World, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::Transfer => w.transfer(host),
+        Kind::LeaderLost => w.elect_now(),
+        Kind::Uncommitted => {
+            w.log.holds = true;
+            w.after(hit.lasts / 8, |w| w.elect_now());
+        }
+        Kind::SlowLog => {
+            w.hosts[host].log_slow_until = w.now + hit.lasts;
+            let took = Duration::from_nanos(hit.lasts / 4);
+            w.give(host, regent::node::Event::LogWrite { took });
+            w.give_later(hit.lasts, host, regent::node::Event::LogWrite { took: Duration::from_millis(2) });
+        }
+        Kind::Repeats => {
+            w.log.repeats = 200;
+            w.after(hit.lasts, |w| w.log.repeats = 0);
+        }
+        _ => {
+            w.hosts[host].misses_elections = true;
+            w.after(hit.lasts, move |w| w.hosts[host].misses_elections = false);
         }
     }
-    let bound = COMES_BACK / S;
-    if back.is_none() && w.facts.violation.is_none() {
-        w.violate("L1", format!("no writes within {bound} s of healing"));
-    } else if !w.is_whole() && w.facts.violation.is_none() {
-        w.violate("L1", format!("not every database replicates within {bound} s of healing"));
+}
+
+impl World {
+    /// What an operator orders goes to whoever leads.
+    pub fn order(&mut self, command: Command) {
+        if let Some((leader, _)) = self.log.leader {
+            let id = u64::MAX - self.events;
+            self.propose(leader, id, command);
+        }
     }
-    back.unwrap_or(0)
+
+    /// The leader loses its leadership now, to anybody who may have it; what it had under way may get lost.
+    pub fn elect_now(&mut self) {
+        self.log.holds = false;
+        let leader = self.log.leader.map(|(l, _)| l);
+        let n = self.hosts.len();
+        let first = self.rng.random_range(0..n);
+        let next = (0..n).map(|i| (first + i) % n).find(|h| Some(*h) != leader && self.may_lead(*h));
+        if let Some(next) = next {
+            self.elect(next);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A model of what Raft permits: one leader a term, elected by a connected majority among those that have every
-//! committed entry; what an old leader had under way commits later, or never. Every node applies the same entries with
-//! the real `ledger::apply`, and the copies are compared.
+//! committed entry; what an old leader had under way commits later, or never; a proposal whose answer was lost is made
+//! again by whoever waits. Every node applies the same entries with the real `ledger::apply`; in some seeds each on a
+//! copy of its own, and the copies are compared.
 
 use crate::cluster::{MS, World};
 use rand::RngExt;
@@ -12,11 +13,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One committed entry, with what it did.
-pub struct Committed {
-    pub term: Term,
-    pub entry: Arc<Entry>,
-    pub answer: Arc<Answer>,
-    pub state: Arc<State>,
+struct Committed {
+    term: Term,
+    entry: Arc<Entry>,
+    answer: Arc<Answer>,
+    state: Arc<State>,
 }
 
 struct Pending {
@@ -27,23 +28,34 @@ struct Pending {
     term: u64,
     entry: Arc<Entry>,
     sent: Vec<bool>,
+    at: u64,
 }
 
 /// The log of the whole cluster.
 pub struct Log {
-    pub term: u64,
+    term: u64,
     pub leader: Option<(usize, u64)>,
-    pub committed: Vec<Committed>,
+    committed: Vec<Committed>,
     pub first: Arc<State>,
     pending: Vec<Pending>,
     next: u64,
     open: BTreeSet<(usize, u64, u64)>,
     leaderless: Option<(u64, u64)>,
     wanted: Option<usize>,
+    /// Entries are written and not committed while this leader leads.
+    pub holds: bool,
+    /// Whether the next leader has what the last one had under way; `None`: by chance.
+    pub inherits: Option<bool>,
+    /// How many entries in a thousand are proposed once more, seconds later.
+    pub repeats: u32,
+    /// Every node applies for itself, and the copies are compared.
+    compares: bool,
+    /// Voters that take no part: their log went back, and they are refused.
+    pub refused: BTreeSet<usize>,
 }
 
 impl Log {
-    pub fn new(_seed: u64, config: &Config) -> Self {
+    pub fn new(seed: u64, config: &Config) -> Self {
         let mut state = State::default();
         let ids = (1..=config.nodes.len() as u64).map(NodeId).collect();
         ledger::set_voters(&mut state, LogIndex(1), vec![ids]);
@@ -57,12 +69,27 @@ impl Log {
             open: BTreeSet::new(),
             leaderless: None,
             wanted: None,
+            holds: false,
+            inherits: None,
+            repeats: 0,
+            compares: seed.is_multiple_of(4),
+            refused: BTreeSet::new(),
         }
     }
 
     /// The ledger as it is committed.
     pub fn state(&self) -> &Arc<State> {
         self.committed.last().map_or(&self.first, |c| &c.state)
+    }
+
+    /// What is committed, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.committed.iter().map(|c| &c.entry)
+    }
+
+    /// The newest term.
+    pub fn term(&self) -> Term {
+        Term(self.term)
     }
 }
 
@@ -72,15 +99,28 @@ impl World {
         false
     }
 
-    /// A daemon starts: this model has kept for it what it had applied.
-    pub fn log_starts(&mut self, _host: usize) {}
+    /// A daemon starts. What it knows of the ledger at once: this model has kept for it what it had applied.
+    pub fn log_starts(&mut self, host: usize) -> Arc<State> {
+        self.hosts[host].state.clone()
+    }
 
     /// A daemon ends.
     pub fn log_ends(&mut self, _host: usize) {}
 
+    /// Whether entries get from this leader to that voter and are written there.
+    fn writes_to(&self, leader: usize, voter: usize) -> bool {
+        let member = !self.log.refused.contains(&voter);
+        member && self.is_alive(voter) && self.net.connects(leader, voter)
+    }
+
     fn has_quorum(&self, host: usize) -> bool {
-        let reached = (0..self.hosts.len()).filter(|v| self.is_alive(*v) && self.net.connects(host, *v)).count();
-        self.is_alive(host) && reached * 2 > self.hosts.len()
+        let reached = (0..self.hosts.len()).filter(|v| self.writes_to(host, *v)).count();
+        self.writes_to(host, host) && reached * 2 > self.hosts.len()
+    }
+
+    fn has_fast_quorum(&self, host: usize) -> bool {
+        let fast = |v: &usize| self.writes_to(host, *v) && self.hosts[*v].log_slow_until <= self.now;
+        (0..self.hosts.len()).filter(fast).count() * 2 > self.hosts.len()
     }
 
     fn really_leads(&self, host: usize) -> bool {
@@ -92,15 +132,10 @@ impl World {
         let leads = self.log.leader.filter(|(l, life)| self.hosts[*l].life == *life && self.has_quorum(*l));
         let Some((leader, _)) = leads else { return self.elect_in_time() };
         self.log.leaderless = None;
-        let len = self.log.committed.len();
+        self.catch_up(leader);
         for v in 0..self.hosts.len() {
-            if self.is_alive(v) && self.net.connects(leader, v) {
-                self.hosts[v].replicated = len;
+            if self.writes_to(leader, v) {
                 self.tell_leader(v, leader);
-                if self.hosts[v].applied < len {
-                    let delay = self.rng.random_range(MS / 2..5 * MS);
-                    self.after(delay, move |w| w.apply_on(v));
-                }
             }
         }
         if let Some(to) = self.log.wanted.take().filter(|to| *to != leader && self.has_quorum(*to)) {
@@ -108,9 +143,23 @@ impl World {
         }
     }
 
+    /// Whoever is reached gets and applies what is committed.
+    fn catch_up(&mut self, leader: usize) {
+        let len = self.log.committed.len();
+        for v in 0..self.hosts.len() {
+            let slow = self.hosts[v].log_slow_until > self.now;
+            if !self.writes_to(leader, v) || slow || (self.hosts[v].replicated == len && self.hosts[v].applied == len) {
+                continue;
+            }
+            self.hosts[v].replicated = len;
+            let delay = self.rng.random_range(MS / 2..5 * MS);
+            self.after(delay, move |w| w.apply_on(v));
+        }
+    }
+
     fn tell_leader(&mut self, host: usize, leader: usize) {
         let term = self.log.term;
-        if self.hosts[host].told == (term, self.hosts[host].life) {
+        if self.hosts[host].told == (term, self.hosts[host].life) || self.hosts[host].misses_elections {
             return;
         }
         self.hosts[host].told = (term, self.hosts[host].life);
@@ -141,26 +190,32 @@ impl World {
         self.elect(chosen);
     }
 
+    /// Whether this host could be elected now.
+    pub fn may_lead(&self, host: usize) -> bool {
+        self.has_quorum(host) && self.complete(host, self.log.committed.len())
+    }
+
     fn complete(&self, host: usize, len: usize) -> bool {
         self.hosts[host].replicated == len
     }
 
-    fn elect(&mut self, host: usize) {
-        if !self.complete(host, self.log.committed.len()) {
+    /// This host is elected now, if it may be.
+    pub fn elect(&mut self, host: usize) {
+        if !self.complete(host, self.log.committed.len()) || self.log.refused.contains(&host) {
             return;
         }
         self.log.term += 1;
         self.log.leader = Some((host, self.hosts[host].life));
         self.log.leaderless = None;
-        let (term, name) = (self.log.term, self.hosts[host].name.clone());
-        self.note(|| format!("{name} leads in term {term}"));
+        let term = self.log.term;
+        self.note(|w| format!("{} leads in term {term}", w.hosts[host].name));
         // What the last leader had sent to this one commits, in order; the rest never does.
         let pending = std::mem::take(&mut self.log.pending);
-        let mut inherited = self.rng.random_range(0..2) == 0;
+        let mut inherited = self.log.inherits.unwrap_or_else(|| self.rng.random_range(0..2) == 0);
         for p in pending {
             inherited &= p.sent[host];
             if inherited {
-                self.commit(p.entry, Term(p.term), host);
+                self.commit(p.entry, Term(p.term), host, p.at);
             }
         }
         self.tell_leader(host, host);
@@ -175,11 +230,36 @@ impl World {
         if !leads {
             return;
         }
+        crate::invariants::proposed(self, host, &command);
+        let entry = Arc::new(Entry { at: WallTime(1_700_000_000_000 + self.now / MS), command });
+        self.append(host, id, entry, self.now);
+        // Somebody who heard no answer proposes the same again, when nobody expects it any more.
+        if self.rng.random_range(0..1000) < self.log.repeats {
+            let delay = self.rng.random_range(100 * MS..20_000 * MS);
+            self.repeat_last(delay);
+        }
+    }
+
+    /// What was proposed last is proposed once more after a while, wherever the leader is by then.
+    pub fn repeat_last(&mut self, delay: u64) {
+        let Some((entry, at)) = self.log.pending.last().map(|p| (p.entry.clone(), p.at)) else { return };
+        self.after(delay, move |w| w.repeat(entry, at));
+    }
+
+    /// The same entry again.
+    pub fn repeat(&mut self, entry: Arc<Entry>, at: u64) {
+        if let Some((leader, _)) = self.log.leader {
+            self.note(|_| format!("{} is proposed once more", entry.command.name()));
+            self.append(leader, u64::MAX, entry, at);
+        }
+    }
+
+    fn append(&mut self, host: usize, id: u64, entry: Arc<Entry>, at: u64) {
         self.log.next += 1;
         let number = self.log.next;
-        let entry = Arc::new(Entry { at: WallTime(1_700_000_000_000 + self.now / MS), command });
-        let sent = (0..self.hosts.len()).map(|v| self.is_alive(v) && self.net.connects(host, v)).collect();
-        self.log.pending.push(Pending { number, host, life, id, term: self.log.term, entry, sent });
+        let life = self.hosts[host].life;
+        let sent = (0..self.hosts.len()).map(|v| self.writes_to(host, v)).collect();
+        self.log.pending.push(Pending { number, host, life, id, term: self.log.term, entry, sent, at });
         let delay = self.rng.random_range(MS..5 * MS);
         self.after(delay, move |w| w.try_commit(number));
     }
@@ -187,14 +267,14 @@ impl World {
     fn try_commit(&mut self, number: u64) {
         let Some(found) = self.log.pending.iter().position(|p| p.number == number) else { return };
         let host = self.log.pending[found].host;
-        if !self.really_leads(host) {
+        if self.log.holds || !self.really_leads(host) || !self.has_fast_quorum(host) {
             self.after(50 * MS, move |w| w.try_commit(number));
             return;
         }
         let rest = self.log.pending.split_off(found + 1);
         let ready = std::mem::replace(&mut self.log.pending, rest);
         for p in ready {
-            let answer = self.commit(p.entry, Term(p.term), host);
+            let answer = self.commit(p.entry, Term(p.term), host, p.at);
             let lost = self.rng.random_range(0..100) == 0;
             let (host, life, id) = (p.host, p.life, p.id);
             if !lost {
@@ -210,18 +290,18 @@ impl World {
         }
     }
 
-    fn commit(&mut self, entry: Arc<Entry>, term: Term, leader: usize) -> Answer {
+    fn commit(&mut self, entry: Arc<Entry>, term: Term, leader: usize, proposed: u64) -> Answer {
         let mut state = (**self.log.state()).clone();
         let before = self.log.state().clone();
         let index = LogIndex(self.log.committed.len() as u64 + 2);
         let answer = ledger::apply(&mut state, index, term, &entry);
         let (now_state, now_answer) = (Arc::new(state), Arc::new(answer.clone()));
-        self.note(|| format!("{index} {:?} -> {answer:?}", entry.command));
-        self.entry_committed(&before, &now_state, &entry, &answer);
+        self.note(|_| crate::replay::entry_in_words(index, &before, &now_state, &entry, &answer));
+        crate::invariants::committed(self, &before, &now_state, &entry, &answer, proposed);
         self.log.committed.push(Committed { term, entry, answer: now_answer, state: now_state });
         let len = self.log.committed.len();
         for v in 0..self.hosts.len() {
-            if self.is_alive(v) && self.net.connects(leader, v) {
+            if self.writes_to(leader, v) && self.hosts[v].log_slow_until <= self.now {
                 self.hosts[v].replicated = len;
                 if v != leader {
                     let delay = self.rng.random_range(MS / 2..5 * MS);
@@ -229,6 +309,7 @@ impl World {
                 }
             }
         }
+        self.hosts[leader].replicated = len;
         self.apply_on(leader);
         answer
     }
@@ -237,20 +318,22 @@ impl World {
     pub fn apply_on(&mut self, host: usize) {
         while self.is_alive(host) && self.hosts[host].applied < self.hosts[host].replicated {
             let at = self.hosts[host].applied;
-            let (index, term) = (LogIndex(at as u64 + 2), self.log.committed[at].term);
-            let entry = self.log.committed[at].entry.clone();
-            let mut state = (*self.hosts[host].state).clone();
-            let answer = ledger::apply(&mut state, index, term, &entry);
-            let state = Arc::new(state);
-            if *state != *self.log.committed[at].state || answer != *self.log.committed[at].answer {
-                self.violate("ledger", format!("copy of {} differs at {index}", self.hosts[host].name));
+            let committed = &self.log.committed[at];
+            let (mut state, mut answer) = (committed.state.clone(), committed.answer.clone());
+            let entry = committed.entry.clone();
+            if self.log.compares {
+                let (index, term) = (LogIndex(at as u64 + 2), committed.term);
+                let mut own = (*self.hosts[host].state).clone();
+                let said = ledger::apply(&mut own, index, term, &entry);
+                if own != *state || said != *answer {
+                    self.violate("ledger", format!("copy of {} differs at {index}", self.hosts[host].name));
+                }
+                (state, answer) = (Arc::new(own), Arc::new(said));
             }
             self.hosts[host].applied += 1;
-            if matches!(entry.command, Command::Resume { .. }) && matches!(answer, Answer::Done(_)) {
-                self.hosts[host].resumed_at = Some(self.now);
-            }
+            crate::invariants::s5::learned(self, host, &state);
             self.hosts[host].state = state.clone();
-            self.give(host, Event::Applied { entry, answer: Arc::new(answer), state });
+            self.give(host, Event::Applied { entry, answer, state });
         }
     }
 

@@ -1,53 +1,125 @@
 //! The simulator: whole clusters of the real `regent::node::Node` in a modelled world, under virtual time, from one
-//! seed. `cargo test --test sim -- [--seeds N] [--seed S] [--minutes M] [--story NAME] [--trace]`.
+//! seed. `cargo test --test sim -- --help` lists what can be asked for.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a run takes in real time is printed; nothing simulated reads it"
+)]
 
+#[cfg(feature = "known-bugs")]
+mod bugs;
 mod cluster;
 mod database;
 mod faults;
 mod fence;
+mod host;
 mod invariants;
+mod liveness;
 mod log;
 mod network;
 mod oracle;
+mod replay;
+mod replication;
+mod runs;
 mod setup;
 mod stories;
+mod swarm;
+mod totals;
 
+use cluster::Tell;
+use runs::Score;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+  --seeds N       so many random seeds (8), from 1 or --from N
+  --seed S        this seed alone
+  --minutes M     of faults in each seed, before a majority heals (3)
+  --for N         random seeds for N minutes of real time, instead of --seeds
+  --jobs N        threads (as many as there are processors)
+  --story NAME    the stories whose names contain NAME
+  --only-random   no stories
+  --trace         every step is printed
+  --bug NAME      with this bug on purpose (feature known-bugs)
+  --bugs          the bugs on purpose (feature known-bugs): each must be found
+  --replay FILE   steps through the event log of a failed run";
 
 /// What was asked for on the command line.
-struct Wanted {
+pub struct Wanted {
     seeds: u64,
+    from: u64,
     seed: Option<u64>,
     minutes: u64,
+    lasts: Option<Duration>,
+    jobs: usize,
     story: Option<String>,
+    only_random: bool,
     trace: bool,
+    bugs: bool,
+    replay: Option<String>,
+}
+
+impl Wanted {
+    fn tell(&self) -> Tell {
+        if self.trace { Tell::Print } else { Tell::Nobody }
+    }
 }
 
 fn wanted() -> Result<Wanted, String> {
-    let mut wanted = Wanted { seeds: 24, seed: None, minutes: 4, story: None, trace: false };
+    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut wanted = Wanted {
+        seeds: 8,
+        from: 1,
+        seed: None,
+        minutes: 3,
+        lasts: None,
+        jobs,
+        story: None,
+        only_random: false,
+        trace: false,
+        bugs: false,
+        replay: None,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text:?} is no number: {e}"));
         match arg.as_str() {
             "--seeds" => wanted.seeds = number(value()?)?,
+            "--from" => wanted.from = number(value()?)?,
             "--seed" => wanted.seed = Some(number(value()?)?),
             "--minutes" => wanted.minutes = number(value()?)?,
+            "--for" => wanted.lasts = Some(Duration::from_secs(60 * number(value()?)?)),
+            "--jobs" => wanted.jobs = number(value()?)?.max(1) as usize,
             "--story" => wanted.story = Some(value()?),
+            "--only-random" => wanted.only_random = true,
             "--trace" => wanted.trace = true,
+            "--bug" => choose_bug(&value()?)?,
+            "--bugs" => wanted.bugs = true,
+            "--replay" => wanted.replay = Some(value()?),
             "--nocapture" | "--quiet" | "-q" => {}
+            "--help" => return Err(format!("what can be asked for:\n{HELP}")),
             filter if !filter.starts_with('-') => wanted.story = Some(filter.to_owned()),
-            other => {
-                return Err(format!("{other} is not known; known are --seeds, --seed, --minutes, --story, --trace"));
-            }
+            other => return Err(format!("{other} is not known; known are\n{HELP}")),
         }
+    }
+    if wanted.trace {
+        wanted.jobs = 1;
     }
     Ok(wanted)
 }
 
-fn commit() -> String {
-    let head = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    head.map_or("unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+/// Everything that follows is run with this bug on purpose.
+#[cfg(feature = "known-bugs")]
+fn choose_bug(name: &str) -> Result<(), String> {
+    use regent::known_bugs::{ALL, choose};
+    let found = ALL.iter().find(|(n, _)| *n == name).ok_or(format!("no bug is named {name}"))?;
+    choose(Some(found.1));
+    Ok(())
+}
+
+#[cfg(not(feature = "known-bugs"))]
+fn choose_bug(_: &str) -> Result<(), String> {
+    Err("--bug needs the feature known-bugs".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -58,47 +130,31 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (mut passed, mut failed) = (0, 0);
-    let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
-    if wanted.seed.is_none() {
-        for (name, story) in stories::STORIES {
-            if wanted.story.as_ref().is_some_and(|s| !name.contains(s.as_str())) {
-                continue;
+    if let Some(path) = &wanted.replay {
+        return match replay::step_through(path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("sim: {why}");
+                ExitCode::FAILURE
             }
-            let told = story(wanted.trace);
-            count(told.is_ok());
-            match told {
-                Ok(told) => println!("PASS {name}: {told}"),
-                Err(why) => println!("FAIL {name}: {why}"),
-            }
+        };
+    }
+    let began = Instant::now();
+    let mut score = Score::default();
+    if wanted.bugs {
+        runs::bugs(&wanted, &mut score);
+    } else {
+        let all = wanted.seed.is_none() && !wanted.only_random;
+        if all && wanted.story.is_none() {
+            runs::found_seeds(&wanted, &mut score);
+        }
+        if all {
+            runs::stories(&wanted, &mut score);
+        }
+        if wanted.story.is_none() {
+            runs::random(&wanted, &mut score);
         }
     }
-    if wanted.story.is_none() {
-        random(&wanted, &mut count);
-    }
-    println!("{passed} passed, {failed} failed, 0 skipped");
-    if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn random(wanted: &Wanted, count: &mut impl FnMut(bool)) {
-    let seeds = wanted.seed.map_or(1..wanted.seeds + 1, |s| s..s + 1);
-    let mut total = faults::Total::default();
-    for seed in seeds {
-        let ended = faults::run(seed, wanted.minutes, wanted.trace);
-        if let Some(violation) = &ended.violation {
-            println!("FAIL seed {seed}: {violation}");
-            println!(
-                "REGENT seed {seed}, commit {}, cargo test --test sim -- --seed {seed} --minutes {} --trace",
-                commit(),
-                wanted.minutes
-            );
-        }
-        count(ended.violation.is_none());
-        total.add(&ended);
-    }
-    println!("{total}");
-    let first = wanted.seed.unwrap_or(1);
-    let same = faults::run(first, 1, false).hash == faults::run(first, 1, false).hash;
-    println!("{} the same seed gives the same trace", if same { "PASS" } else { "FAIL" });
-    count(same);
+    println!("{} passed, {} failed, 0 skipped ({:.1} s)", score.passed, score.failed, began.elapsed().as_secs_f64());
+    if score.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,5 +1,5 @@
-//! The paths between hosts: two networks and a shared disk. It knows who reaches whom, how late and how surely;
-//! nothing of what is carried.
+//! The paths between hosts: two networks, a shared disk, and the connections (Raft, leases, questions) that use either
+//! network. It knows who reaches whom, how late, how often and how surely; nothing of what is carried.
 
 use crate::cluster::MS;
 use rand::RngExt;
@@ -12,67 +12,122 @@ pub const DISK: usize = 2;
 
 /// All paths of one cluster.
 pub struct Network {
-    /// `cut[channel][from][to]`; for the two networks only.
-    cut: [Vec<Vec<bool>>; 2],
-    /// Reads and writes of the shared disk hang on this host.
-    pub disk_hangs: Vec<bool>,
-    /// How many datagrams in a thousand are lost, per channel.
+    /// How often each direction of each path is cut: `cut[channel][from][to]`, for the two networks only. A count, so
+    /// that one fault that ends does not heal another.
+    cut: [Vec<Vec<u32>>; 2],
+    /// Connections of this host fail, although datagrams pass: an expired certificate, a full disk under the Raft log.
+    pub unconnected: Vec<bool>,
+    /// What this host writes to the shared disk is not there (torn, refused, hung).
+    pub disk_mute: Vec<bool>,
+    /// What this host reads of the shared disk is not new (hung, an error, a stale path).
+    pub disk_deaf: Vec<bool>,
+    /// Hosts that do not use the disk at all.
+    pub diskless: Vec<bool>,
+    /// How many datagrams in a thousand are lost, per network.
     pub loss: [u32; 2],
-    /// The longest delay of one datagram, in ns.
-    pub delay_max: u64,
+    /// How many in a thousand arrive twice, the second time up to a second later, and thereby out of order.
+    pub twice: u32,
+    /// How many in a thousand are overtaken by later ones.
+    pub late: u32,
+    /// The longest usual delay of one datagram, in ns, per network.
+    pub delay_max: [u64; 2],
 }
 
 impl Network {
-    pub fn new(hosts: usize) -> Self {
+    pub fn new(diskless: Vec<bool>) -> Self {
+        let n = diskless.len();
         Network {
-            cut: [vec![vec![false; hosts]; hosts], vec![vec![false; hosts]; hosts]],
-            disk_hangs: vec![false; hosts],
+            cut: [vec![vec![0; n]; n], vec![vec![0; n]; n]],
+            unconnected: vec![false; n],
+            disk_mute: vec![false; n],
+            disk_deaf: vec![false; n],
+            diskless,
             loss: [0, 0],
-            delay_max: 3 * MS,
+            twice: 0,
+            late: 0,
+            delay_max: [3 * MS; 2],
         }
+    }
+
+    fn hosts(&self) -> usize {
+        self.diskless.len()
     }
 
     /// Everything works again.
     pub fn heal(&mut self) {
-        *self = Network::new(self.disk_hangs.len());
+        *self = Network::new(std::mem::take(&mut self.diskless));
     }
 
-    /// Cuts or joins one direction of one path.
-    pub fn set_cut(&mut self, channel: usize, from: usize, to: usize, cut: bool) {
-        if from != to {
-            self.cut[channel][from][to] = cut;
-        }
+    /// Cuts one direction of one path.
+    pub fn cut(&mut self, channel: usize, from: usize, to: usize) {
+        self.cut[channel][from][to] += u32::from(from != to);
+    }
+
+    /// Takes one cut of it back.
+    pub fn join(&mut self, channel: usize, from: usize, to: usize) {
+        self.cut[channel][from][to] = self.cut[channel][from][to].saturating_sub(1);
     }
 
     /// Cuts or joins a host's own card: both directions, to everybody.
     pub fn set_card(&mut self, channel: usize, host: usize, cut: bool) {
-        for other in 0..self.disk_hangs.len() {
-            self.set_cut(channel, host, other, cut);
-            self.set_cut(channel, other, host, cut);
+        for other in (0..self.hosts()).filter(|o| *o != host) {
+            for (from, to) in [(host, other), (other, host)] {
+                self.cut[channel][from][to] = u32::from(cut);
+            }
         }
+    }
+
+    /// Cuts both networks between two hosts, both directions.
+    pub fn cut_pair(&mut self, a: usize, b: usize) {
+        for channel in 0..2 {
+            self.cut(channel, a, b);
+            self.cut(channel, b, a);
+        }
+    }
+
+    /// The disk hangs, or works again, for this host.
+    pub fn set_disk(&mut self, host: usize, hangs: bool) {
+        (self.disk_mute[host], self.disk_deaf[host]) = (hangs, hangs);
     }
 
     /// Whether something written by `from` arrives at `to`, chance aside.
     pub fn carries(&self, channel: usize, from: usize, to: usize) -> bool {
-        if channel == DISK { !self.disk_hangs[from] && !self.disk_hangs[to] } else { !self.cut[channel][from][to] }
+        if channel == DISK {
+            !self.diskless[from] && !self.diskless[to] && !self.disk_mute[from] && !self.disk_deaf[to]
+        } else {
+            self.cut[channel][from][to] == 0
+        }
     }
 
-    /// Whether a connection between the two works, over either network.
-    pub fn connects(&self, a: usize, b: usize) -> bool {
+    /// Whether packets pass between the two both ways, over one of the networks.
+    pub fn reaches(&self, a: usize, b: usize) -> bool {
         a == b || (0..2).any(|c| self.carries(c, a, b) && self.carries(c, b, a))
     }
 
-    /// The delay of one heartbeat, or `None` when it is lost.
-    pub fn beat(&self, rng: &mut StdRng, channel: usize, from: usize, to: usize) -> Option<u64> {
-        if channel == DISK {
-            return self.carries(DISK, from, to).then(|| rng.random_range(MS..20 * MS));
+    /// Whether a connection between the two daemons works.
+    pub fn connects(&self, a: usize, b: usize) -> bool {
+        a == b || self.reaches(a, b) && !self.unconnected[a] && !self.unconnected[b]
+    }
+
+    /// The delays after which copies of one heartbeat arrive: none when it is lost, two when it is doubled.
+    pub fn beat(&self, rng: &mut StdRng, channel: usize, from: usize, to: usize) -> [Option<u64>; 2] {
+        if !self.carries(channel, from, to) {
+            return [None, None];
         }
-        let lost = self.loss[channel] > 0 && rng.random_range(0..1000) < self.loss[channel];
-        (self.carries(channel, from, to) && !lost).then(|| rng.random_range(MS / 10..self.delay_max))
+        if channel == DISK {
+            return [Some(rng.random_range(MS..20 * MS)), None];
+        }
+        let mut chance = |permille: u32| permille > 0 && rng.random_range(0..1000) < permille;
+        if chance(self.loss[channel]) {
+            return [None, None];
+        }
+        let (twice, late) = (chance(self.twice), chance(self.late));
+        let first = rng.random_range(MS / 10..self.delay_max[channel]) + if late { 300 * MS } else { 0 };
+        [Some(first), twice.then(|| rng.random_range(MS..1000 * MS))]
     }
 
     /// The delay of one message on a connection.
     pub fn message(&self, rng: &mut StdRng) -> u64 {
-        rng.random_range(MS / 10..self.delay_max)
+        rng.random_range(MS / 10..self.delay_max[0].min(self.delay_max[1]))
     }
 }

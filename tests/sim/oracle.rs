@@ -1,39 +1,117 @@
-//! What really happened, for the properties to be checked against: who acknowledged writes, who was impaired, whose
-//! device lied. It shares no rule with the code under test; it reads plain values of the ledger only.
+//! What really happened, for the properties to be checked against: who acknowledged writes, who could be heard by
+//! whom, whose device lied. It shares no rule with the code under test; it reads plain values of the ledger only.
 
 use crate::cluster::{MS, S, World};
-use crate::network::DISK;
-use regent::ledger::{Answer, Command, Entry, Event, State};
-use regent::types::Epoch;
+use crate::network::{CHANNELS, DISK};
+use regent::config::Config;
+use regent::types::{Epoch, Lsn, Position, Timeline};
 use std::collections::{BTreeMap, VecDeque};
 
-/// The facts of one run.
-pub struct Facts {
-    pub violation: Option<String>,
+/// What is known of one service.
+#[derive(Default)]
+pub struct ServiceFacts {
     /// When a write was acknowledged last, and by whom.
     pub last_write: Option<(u64, usize)>,
     pub writes: u64,
     /// The longest time without any acknowledged write, since the first.
     pub longest_gap: u64,
-    /// When each host was last in a state that may rightly look like death.
-    pub impaired_at: Vec<u64>,
-    /// Boots about which a device lied, and whether the host could be heard by a majority ever since.
-    pub lied: BTreeMap<(usize, u64), bool>,
-    pub verdicts: u64,
-    pub fences: u64,
-    pub appointments: u64,
-    pub refuted: u64,
-    pub faults: BTreeMap<&'static str, u64>,
+    /// How long nobody took writes, for each time that another node took over.
+    pub moves: Vec<u64>,
     pub epoch: Epoch,
+    /// The furthest acknowledged commit on each timeline, and who acknowledged it.
+    pub acknowledged: BTreeMap<Timeline, (Lsn, usize)>,
+    /// Who began each timeline, and where: no two may begin the same one.
+    pub began: BTreeMap<Timeline, (usize, Lsn)>,
+    /// How many sealed reports the last appointment had.
+    pub reports: usize,
+}
+
+/// One sender as heard by one observer on one channel.
+#[derive(Clone, Copy, Default)]
+struct Ear {
+    since: u64,
+    quiet: bool,
+    lost: bool,
+}
+
+/// The facts of one run.
+pub struct Facts {
+    pub violation: Option<String>,
+    pub services: Vec<ServiceFacts>,
+    pub leases: crate::invariants::s5::Leases,
+    /// Acceptable pause and the like, as the configuration has them.
+    pub times: Times,
+    ears: Vec<Vec<[Ear; 3]>>,
+    /// When a majority of the channels from one host was last lost for another: `[observer][subject]`.
+    suspicious: Vec<Vec<u64>>,
+    /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
+    heard_since: Vec<Vec<u64>>,
+    /// Boots about which a device lied: whether some voter could tell all the time until an appointment rested on it.
+    pub lied: BTreeMap<(usize, u64), bool>,
+    /// When the last fence of a host was opened.
+    pub fence_opened: Vec<u64>,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub counts: Counts,
     /// A host whose requests still arrive while nothing reaches it.
     pub deaf: Option<usize>,
+    /// Folders with the diverged log of a database: host, service, name, since when the ledger should name them.
+    pub kept: Vec<Kept>,
     /// When databases were last told to do something, and entries were committed.
     pub acts: VecDeque<u64>,
     pub commits: VecDeque<u64>,
 }
 
+/// One folder of diverged log.
+pub struct Kept {
+    pub service: usize,
+    pub name: String,
+    pub host: usize,
+    pub life: u64,
+    pub epoch: Epoch,
+}
+
+/// What is counted for the report.
+#[derive(Clone, Default)]
+pub struct Counts {
+    pub verdicts: u64,
+    pub fences: u64,
+    pub appointments: u64,
+    /// Appointments that rest on a fence.
+    pub failovers: u64,
+    pub refuted: u64,
+    pub refusals: u64,
+    /// Fences of a node that had done nothing wrong for longer than the threshold.
+    pub false_failovers: u64,
+    /// Acknowledged commits that an asynchronous failover lost, in 64-byte writes.
+    pub lost: u64,
+    /// Choices in a synchronous service on fewer reports than its claim needs.
+    pub unprotected: u64,
+}
+
+/// Times of the configuration, in ns, and how long after its cause a verdict may be proposed.
+pub struct Times {
+    pub pause: u64,
+    pub interval: u64,
+    pub ladder: u64,
+    pub verdict_memory: u64,
+}
+
+impl Times {
+    fn of(config: &Config) -> Self {
+        let ns = |d: std::time::Duration| d.as_nanos() as u64;
+        let (pause, interval) = (ns(config.detector.acceptable_pause), ns(config.detector.interval));
+        Times {
+            pause,
+            interval,
+            ladder: ns(config.lease.stop_immediate + config.lease.stop_kill),
+            // A view counts for a pause and three intervals, a round may take a pause.
+            verdict_memory: 2 * pause + 3 * interval + ns(config.raft.slow_write) + 500 * MS,
+        }
+    }
+}
+
 /// Forgets what is older than ten seconds.
-fn remember(list: &mut VecDeque<u64>, now: u64) {
+pub fn remember(list: &mut VecDeque<u64>, now: u64) {
     list.push_back(now);
     while list.front().is_some_and(|at| at + 10 * S < now) {
         list.pop_front();
@@ -41,21 +119,21 @@ fn remember(list: &mut VecDeque<u64>, now: u64) {
 }
 
 impl Facts {
-    pub fn new(hosts: usize) -> Self {
+    pub fn new(hosts: usize, services: usize, config: &Config) -> Self {
         Facts {
             violation: None,
-            last_write: None,
-            writes: 0,
-            longest_gap: 0,
-            impaired_at: vec![0; hosts],
+            services: (0..services).map(|_| ServiceFacts::default()).collect(),
+            leases: Default::default(),
+            times: Times::of(config),
+            ears: vec![vec![[Ear::default(); 3]; hosts]; hosts],
+            suspicious: vec![vec![0; hosts]; hosts],
+            heard_since: vec![vec![0; hosts]; hosts],
             lied: BTreeMap::new(),
-            verdicts: 0,
-            fences: 0,
-            appointments: 0,
-            refuted: 0,
+            fence_opened: vec![0; hosts],
             faults: BTreeMap::new(),
-            epoch: Epoch(0),
+            counts: Counts::default(),
             deaf: None,
+            kept: Vec::new(),
             acts: VecDeque::new(),
             commits: VecDeque::new(),
         }
@@ -65,111 +143,154 @@ impl Facts {
         remember(&mut self.acts, now);
     }
 
-    pub fn acknowledged(&mut self, now: u64, by: usize) {
-        if let Some((before, _)) = self.last_write {
-            self.longest_gap = self.longest_gap.max(now - before);
+    pub fn acknowledged(&mut self, now: u64, by: usize, service: usize, at: Position) {
+        let facts = &mut self.services[service];
+        if let Some((before, last)) = facts.last_write {
+            facts.longest_gap = facts.longest_gap.max(now - before);
+            if last != by {
+                facts.moves.push(now - before);
+            }
         }
-        self.last_write = Some((now, by));
-        self.writes += 1;
+        facts.last_write = Some((now, by));
+        facts.writes += 1;
+        let furthest = facts.acknowledged.entry(at.timeline).or_insert((at.lsn, by));
+        if at.lsn >= furthest.0 {
+            *furthest = (at.lsn, by);
+        }
+    }
+
+    pub fn forget_leases(&mut self, host: usize) {
+        self.leases.forget(host);
     }
 }
 
 impl World {
     pub fn fault(&mut self, kind: &'static str, what: String) {
         *self.facts.faults.entry(kind).or_default() += 1;
-        self.note(|| format!("FAULT {kind}: {what}"));
+        self.note(|_| format!("FAULT {kind}: {what}"));
     }
 
+    /// A device (or a person) said that this boot is off, and it is not.
     pub fn lied(&mut self, host: usize, boots: u64) {
         if self.hosts[host].boots == boots && self.hosts[host].power {
-            self.note(|| format!("the device of host {host} lied"));
-            // A host that was not heard well before nobody can hear go on.
-            let heard = self.is_alive(host) && self.now > self.hosts[host].started_at + 5 * S;
-            self.facts.lied.insert((host, boots), heard);
+            self.note(|w| format!("that was a lie: {} still has power", w.hosts[host].name));
+            let caught = self.who_can_tell(host).next().is_some();
+            self.facts.lied.insert((host, boots), caught);
         }
     }
 
-    /// Whether this postmaster is one about which a device lied while nobody could hear its host: no rule can catch it.
+    /// Whether this postmaster is one about which a device lied while nobody who has a say could hear its host: the
+    /// documents say that no rule can find that out.
     pub fn is_excused(&self, host: usize) -> bool {
         self.facts.lied.get(&(host, self.hosts[host].boots)) == Some(&false)
     }
 
-    /// How many of the three channels carry nothing from `of` to `by`.
-    fn bad_channels(&self, of: usize, by: usize) -> usize {
-        let has_disk = self.hosts[of].config.nodes.values().all(|n| n.disk);
-        (0..3).filter(|c| !self.net.carries(*c, of, by) || (*c == DISK && !has_disk)).count()
+    /// The voters that have heard this host without a break since before its fence was opened, live in the ledger, and
+    /// can answer whoever asks: each of them must contradict a fence of it.
+    pub fn who_can_tell(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
+        let since = self.facts.fence_opened[host].saturating_sub(3 * S);
+        let leader = self.log.leader.map(|(l, _)| l);
+        (0..self.hosts.len()).filter(move |by| {
+            let h = &self.hosts[*by];
+            let up = self.log.state().nodes.get(&h.name).is_some_and(|n| n.life == regent::ledger::Life::Up);
+            *by != host
+                && up
+                && h.started_at < since
+                && self.facts.heard_since[*by][host] < since
+                && leader.is_some_and(|l| self.net.connects(l, *by))
+        })
     }
 
-    fn is_silent(&self, host: usize) -> bool {
-        !self.is_alive(host) || self.now < self.hosts[host].thawed_at + 500 * MS
-    }
-
-    /// Notes who may rightly be held for dead now, and which lies nobody could have caught.
+    /// Notes who is heard by whom, who may rightly be held for dead, and which lies nobody could have caught.
     pub fn note_impairment(&mut self) {
-        let n = self.hosts.len();
-        for host in 0..n {
-            let others = || (0..n).filter(|o| *o != host);
-            let lossy = self.net.loss.iter().filter(|l| **l > 100).count();
-            let suspicious = others().filter(|o| self.bad_channels(host, *o) + lossy >= 2).count();
-            if self.is_silent(host) || suspicious * 2 > n {
-                self.facts.impaired_at[host] = self.now;
+        let (now, n) = (self.now, self.hosts.len());
+        let sending: Vec<bool> = self.hosts.iter().map(|h| h.is_sending()).collect();
+        for of in 0..n {
+            for by in (0..n).filter(|by| *by != of) {
+                self.listen(now, of, by, &sending);
             }
-            let hearing = others().filter(|o| self.is_alive(*o) && self.bad_channels(host, *o) < 3).count();
-            let all = others().filter(|o| self.is_alive(*o)).count();
-            let key = (host, self.hosts[host].boots);
-            if let Some(audible) = self.facts.lied.get_mut(&key) {
-                *audible &= hearing == all && all * 2 > n && self.hosts[host].power && !self.hosts[host].frozen;
-            }
-            if !self.is_alive(host)
-                && let Some(audible) = self.facts.lied.get_mut(&key)
-            {
-                *audible = false;
-            }
+        }
+        let watched: Vec<_> = self.facts.lied.iter().filter(|(_, caught)| **caught).map(|(key, _)| *key).collect();
+        for key in watched {
+            let caught = self.hosts[key.0].boots == key.1 && self.who_can_tell(key.0).next().is_some();
+            self.facts.lied.insert(key, caught);
         }
     }
 
-    /// An entry was committed: what it did, compared with what is so.
-    pub fn entry_committed(&mut self, before: &State, after: &State, entry: &Entry, answer: &Answer) {
-        remember(&mut self.facts.commits, self.now);
-        let Answer::Done(event) = answer else { return };
-        match event {
-            Event::Declared { target, .. } => {
-                self.facts.verdicts += 1;
-                let host = self.host(target);
-                crate::invariants::verdict(self, host);
+    /// One observer, one subject.
+    fn listen(&mut self, now: u64, of: usize, by: usize, sending: &[bool]) {
+        let (pause, interval) = (self.facts.times.pause, self.facts.times.interval);
+        let (mut lost, mut channels, mut audible) = (0, 0, false);
+        for c in 0..CHANNELS.len() {
+            let lossy = c != DISK && self.net.loss[c] > 50;
+            let carries = sending[of] && self.net.carries(c, of, by);
+            audible |= carries && !lossy;
+            if c == DISK && (self.net.diskless[of] || self.net.diskless[by]) {
+                continue;
             }
-            Event::FenceOpened { .. } => self.facts.fences += 1,
-            Event::Refuted { .. } => self.facts.refuted += 1,
-            Event::Appointed { epoch } => {
-                self.facts.appointments += 1;
-                if let Command::Appoint { service, .. } = &entry.command {
-                    crate::invariants::appointment(self, before, after, service, *epoch);
-                }
+            channels += 1;
+            let ear = &mut self.facts.ears[by][of][c];
+            let quiet = !carries || lossy;
+            if quiet != ear.quiet {
+                (ear.quiet, ear.since) = (quiet, now);
             }
-            _ => {}
+            // A silence is no loss before the acceptable pause is over; three heartbeats in a row end it.
+            let lasted = now - ear.since;
+            let due = if quiet { pause - 200 * MS } else { 3 * interval + 500 * MS };
+            if lasted >= due {
+                ear.lost = quiet;
+            }
+            lost += u32::from(ear.lost);
+        }
+        // A majority of all configured channels, those that are not used here included.
+        let configured = if self.hosts[of].config.disk.is_some() { 3 } else { channels.min(2) };
+        if lost * 2 > configured && sending[by] {
+            self.facts.suspicious[by][of] = now;
+        }
+        if !(audible && sending[by]) {
+            self.facts.heard_since[by][of] = now;
         }
     }
 
-    /// No write for longer than this.
+    /// Whether a majority of all voters had, a moment ago, a reason to hold this host for dead.
+    pub fn is_rightly_suspected(&self, host: usize) -> bool {
+        let memory = self.facts.times.verdict_memory;
+        let by = (0..self.hosts.len()).filter(|by| *by != host);
+        let rightly = by.filter(|by| {
+            let at = self.facts.suspicious[*by][host];
+            at > 0 && self.now <= at + memory
+        });
+        rightly.count() * 2 > self.hosts.len()
+    }
+
+    /// No write of any service for longer than this.
     pub fn is_served(&self, within: u64) -> bool {
-        self.facts.last_write.is_some_and(|(at, _)| self.now <= at + within)
+        self.facts.services.iter().all(|s| s.last_write.is_some_and(|(at, _)| self.now <= at + within))
     }
 
-    /// The host that acknowledges writes, if one does.
+    /// The host that acknowledges writes of the first service, if one does.
     pub fn primary(&self) -> Option<usize> {
-        (0..self.hosts.len()).find(|h| self.acknowledges(*h))
+        self.primary_of(0)
     }
 
-    /// Every database host that has power is the primary or streams.
+    pub fn primary_of(&self, service: usize) -> Option<usize> {
+        (0..self.hosts.len()).find(|h| self.acknowledges(*h, service))
+    }
+
+    /// Every database of a host that has power is the primary or streams.
     pub fn is_whole(&self) -> bool {
+        self.is_whole_but(&[])
+    }
+
+    /// The same, but for some hosts.
+    pub fn is_whole_but(&self, without: &[usize]) -> bool {
         use crate::database::Process;
-        self.is_served(S)
-            && self.hosts.iter().filter(|h| h.power).all(|h| {
-                h.database.as_ref().is_none_or(|db| match db.process {
-                    Process::Primary => true,
-                    Process::Standby => db.streams_from.is_some(),
-                    _ => false,
-                })
-            })
+        let fine = |db: &crate::database::Database| match db.process {
+            Process::Primary => true,
+            Process::Standby => db.streams_from.is_some(),
+            _ => false,
+        };
+        let asked = |(i, h): &(usize, &crate::host::Host)| h.power && !without.contains(i);
+        self.is_served(S) && self.hosts.iter().enumerate().filter(asked).all(|(_, h)| h.databases.iter().all(fine))
     }
 }

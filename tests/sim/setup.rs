@@ -132,3 +132,15 @@ pub fn with_watchdog(mut config: Config) -> Config {
     config.fencing.levels = vec![vec![name("ipmi")], vec![name("lease")]];
     config
 }
+
+/// Witnesses without the shared disk, as most are.
+pub fn diskless_witnesses(mut config: Config) -> Config {
+    config.nodes.values_mut().filter(|n| n.role == Role::Witness).for_each(|n| n.disk = false);
+    config
+}
+
+/// A second service on the same hosts.
+pub fn two_services(mut config: Config) -> Config {
+    config.services.insert("stock".parse().expect("a constant, valid name"), service());
+    config
+}

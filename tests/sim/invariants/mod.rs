@@ -1,28 +1,92 @@
 //! The properties, one file each. They compare the modelled world with plain values of the ledger; none calls a rule
 //! of the code under test.
 
-mod busy;
-mod s1_one_writer;
-mod s2_fence_first;
-mod s4_epochs_grow;
-mod s5_holder_stops;
-mod s8_no_false_verdict;
+pub mod client;
+pub mod l1;
+mod rest;
+mod s1;
+mod s10;
+mod s2;
+mod s3;
+mod s4;
+pub mod s5;
+mod s6;
+mod s7;
+mod s8;
+mod s9;
 
-use crate::cluster::World;
-use regent::ledger::State;
-use regent::types::{Epoch, ServiceName};
-
-pub use s8_no_false_verdict::verdict;
+use crate::cluster::{Handling, World};
+use regent::ledger::{Answer, Command, Entry, Event, State};
+use regent::node::Effect;
+use regent::types::Epoch;
 
 /// After every event.
-pub fn check(world: &mut World) {
-    s1_one_writer::check(world);
-    s5_holder_stops::check(world);
-    busy::check(world);
+pub fn check(w: &mut World) {
+    s1::check(w);
+    s5::check(w);
+    rest::check(w);
 }
 
-/// At every appointment.
-pub fn appointment(world: &mut World, before: &State, after: &State, service: &ServiceName, epoch: Epoch) {
-    s2_fence_first::appointment(world, before, service);
-    s4_epochs_grow::appointment(world, before, after, service, epoch);
+/// A daemon asks for something to be done.
+pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect) {
+    s4::asked_for(w, host, effect);
+    s5::asked_for(w, host, handling, effect);
+    s10::asked_for(w, host, effect);
+}
+
+/// A postmaster was opened for writes under `epoch`.
+pub fn opened(w: &mut World, host: usize, service: usize, epoch: Epoch) {
+    s4::opened(w, host, service, epoch);
+    client::opened(w, host, service);
+}
+
+/// The leader proposes this.
+pub fn proposed(w: &mut World, leader: usize, command: &Command) {
+    s8::proposed(w, command);
+    s10::proposed(w, leader, command);
+}
+
+/// An entry was committed that was proposed at `proposed`: what it did, compared with what is so.
+pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, answer: &Answer, proposed: u64) {
+    crate::oracle::remember(&mut w.facts.commits, w.now);
+    let command = &entry.command;
+    s4::committed(w, before, command, answer);
+    s7::committed(w, before, after, command, answer);
+    let Answer::Done(event) = answer else {
+        w.facts.counts.refusals += 1;
+        return;
+    };
+    match (event, command) {
+        (Event::Declared { target, fence }, _) => {
+            w.facts.counts.verdicts += 1;
+            let host = w.host(target);
+            s3::verdict(w, before, command);
+            if fence.is_some() {
+                w.facts.counts.fences += 1;
+                // The time of the proposal: what was heard until then was heard at the verdict.
+                w.facts.fence_opened[host] = proposed;
+            }
+        }
+        (Event::FenceOpened { .. }, Command::OpenFence { target, .. }) => {
+            w.facts.counts.fences += 1;
+            let host = w.host(target);
+            w.facts.fence_opened[host] = proposed;
+        }
+        (Event::Refuted { .. }, _) => w.facts.counts.refuted += 1,
+        (Event::Appointed { epoch }, Command::Appoint { service, basis, seals, .. }) => {
+            w.facts.counts.appointments += 1;
+            w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
+            let s = w.index(service);
+            w.facts.services[s].reports = seals.len();
+            s2::appointment(w, before, service);
+            s4::appointment(w, before, after, service, *epoch);
+            s7::appointment(w, after, service, *epoch);
+            s9::appointment(w, before, basis);
+        }
+        (Event::Appointed { epoch }, Command::Create { service, .. }) => {
+            w.facts.counts.appointments += 1;
+            s4::appointment(w, before, after, service, *epoch);
+        }
+        _ => {}
+    }
 }

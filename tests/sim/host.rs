@@ -1,0 +1,313 @@
+//! One modelled host: its power, its own clock, its watchdog, what of it is durable, and the daemon on it. Not here:
+//! the database (`database.rs`) and what the daemon asks for (`cluster.rs`).
+
+use crate::cluster::{MS, S, World};
+use crate::database::Database;
+use rand::RngExt;
+use regent::config::Config;
+use regent::ledger::{Machine, State};
+use regent::node::{Event, Node, Start};
+use regent::types::{Boot, ClusterId, Epoch, Instant, NodeName, Released, ServiceName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One host: what of it is volatile, what is durable, and the daemon on it.
+pub struct Host {
+    pub name: NodeName,
+    pub config: Arc<Config>,
+    pub power: bool,
+    /// Until when nothing on it runs, if so.
+    pub frozen_until: Option<u64>,
+    /// Counts boots: the boot id.
+    pub boots: u64,
+    /// Counts starts of the daemon and ends of it: what is addressed to an earlier one is dropped.
+    pub life: u64,
+    pub daemon: Option<Node>,
+    pub inbox: Vec<Event>,
+    pub wake_at: Option<u64>,
+    /// The host's own clock: parts per million fast or slow, where it stood at the last boot, and for how long it
+    /// stood still since (a paused guest).
+    pub rate_ppm: i64,
+    booted_at: u64,
+    stood_still: u64,
+    still_since: Option<u64>,
+    /// A guest of a hypervisor, which may pause it.
+    pub is_virtual: bool,
+    pub tombstones: BTreeMap<ServiceName, Released>,
+    pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    pub watchdog_at: Option<u64>,
+    /// One a service; none on a witness.
+    pub databases: Vec<Database>,
+    pub replicated: usize,
+    pub applied: usize,
+    pub state: Arc<State>,
+    pub told: (u64, u64),
+    /// It does not hear of elections: notifications that were merged into the last one.
+    pub misses_elections: bool,
+    /// Its log writes hang until then.
+    pub log_slow_until: u64,
+    /// Its heartbeats are of a version whose body nobody knows.
+    pub speaks_unknown: bool,
+    /// When it last went on after a freeze, and how long that had been.
+    pub thawed_at: u64,
+    pub frozen_for: u64,
+    pub started_at: u64,
+}
+
+impl Host {
+    pub fn new(name: NodeName, config: Arc<Config>, rate_ppm: i64, databases: usize, first: Arc<State>) -> Self {
+        Host {
+            name,
+            config,
+            power: false,
+            frozen_until: None,
+            boots: 0,
+            life: 0,
+            daemon: None,
+            inbox: Vec::new(),
+            wake_at: None,
+            rate_ppm,
+            booted_at: 0,
+            stood_still: 0,
+            still_since: None,
+            is_virtual: false,
+            tombstones: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            watchdog_at: None,
+            databases: (0..databases).map(|_| Database::absent()).collect(),
+            replicated: 0,
+            applied: 0,
+            state: first,
+            told: (0, 0),
+            misses_elections: false,
+            log_slow_until: 0,
+            speaks_unknown: false,
+            thawed_at: 0,
+            frozen_for: 0,
+            started_at: 0,
+        }
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen_until.is_some()
+    }
+
+    /// This host's own clock.
+    pub fn local(&self, now: u64) -> Instant {
+        let now = self.still_since.unwrap_or(now);
+        let run = (now - self.booted_at - self.stood_still) as i128;
+        Instant((S as i128 + run + run * i128::from(self.rate_ppm) / 1_000_000) as u64)
+    }
+
+    /// When this host's own clock shows `at`, unless it stands still meanwhile.
+    pub fn world(&self, at: Instant) -> u64 {
+        let run = i128::from(at.0.saturating_sub(S)) * 1_000_000 / (1_000_000 + i128::from(self.rate_ppm));
+        self.booted_at + self.stood_still + run as u64 + 2
+    }
+
+    pub fn boot(&self) -> Boot {
+        Boot(format!("{}-boot{}", self.name, self.boots))
+    }
+
+    /// It sends heartbeats: a daemon runs and has joined.
+    pub fn is_sending(&self) -> bool {
+        self.power && !self.is_frozen() && self.daemon.as_ref().is_some_and(|d| d.incarnation().is_some())
+    }
+}
+
+impl World {
+    pub fn power_on(&mut self, host: usize) {
+        let now = self.now;
+        let h = &mut self.hosts[host];
+        if h.power {
+            return;
+        }
+        (h.power, h.frozen_until, h.booted_at) = (true, None, now);
+        (h.stood_still, h.still_since) = (0, None);
+        h.boots += 1;
+        h.kept.clear();
+        h.watchdog_at = None;
+        let boots = h.boots;
+        self.facts.forget_leases(host);
+        self.note(|w| format!("{} boots ({boots})", w.hosts[host].name));
+        let delay = self.rng.random_range(500 * MS..2 * S);
+        self.after(delay, move |w| {
+            if w.hosts[host].power && w.hosts[host].boots == boots {
+                w.start_daemon(host);
+            }
+        });
+    }
+
+    pub fn power_off(&mut self, host: usize) {
+        if !self.hosts[host].power {
+            return;
+        }
+        self.note(|w| format!("{} loses power", w.hosts[host].name));
+        self.kill_daemon(host);
+        self.databases_killed(host);
+        let h = &mut self.hosts[host];
+        (h.power, h.frozen_until, h.watchdog_at) = (false, None, None);
+    }
+
+    /// Nothing on the host runs for so long. A guest's clock and its emulated watchdog may stand still with it; a real
+    /// host's go on.
+    pub fn freeze(&mut self, host: usize, lasts: u64, clock_stops: bool) {
+        let now = self.now;
+        let h = &mut self.hosts[host];
+        if !h.power || h.is_frozen() {
+            return;
+        }
+        h.frozen_until = Some(now + lasts);
+        if clock_stops {
+            h.still_since = Some(now);
+        }
+        let boots = h.boots;
+        self.note(|w| {
+            let with = if clock_stops { " with its clock" } else { "" };
+            format!("{} stands still{with} for {} ms", w.hosts[host].name, lasts / MS)
+        });
+        self.after(lasts, move |w| {
+            if w.hosts[host].boots == boots && w.hosts[host].is_frozen() {
+                w.thaw(host, lasts);
+            }
+        });
+    }
+
+    fn thaw(&mut self, host: usize, lasted: u64) {
+        self.note(|w| format!("{} goes on", w.hosts[host].name));
+        let now = self.now;
+        let h = &mut self.hosts[host];
+        h.frozen_until = None;
+        // Whoever's clock stood still as well cannot know of it.
+        h.frozen_for = if h.still_since.is_some() { 0 } else { lasted };
+        if let Some(since) = h.still_since.take() {
+            h.stood_still += now - since;
+            h.watchdog_at = h.watchdog_at.map(|at| at + (now - since));
+        }
+        (h.thawed_at, h.wake_at) = (now, None);
+        let inbox = std::mem::take(&mut h.inbox);
+        let life = h.life;
+        self.give(host, Event::Wake);
+        for event in inbox {
+            if self.hosts[host].life == life {
+                self.give(host, event);
+            }
+        }
+        self.rearm_guards(host);
+    }
+
+    pub fn watch_watchdogs(&mut self) {
+        for h in 0..self.hosts.len() {
+            let host = &self.hosts[h];
+            if host.power && host.still_since.is_none() && host.watchdog_at.is_some_and(|at| self.now >= at) {
+                self.note(|w| format!("the watchdog resets {}", w.hosts[h].name));
+                self.power_off(h);
+                self.after(3 * S, move |w| w.power_on(h));
+            }
+        }
+    }
+
+    pub fn feed(&mut self, host: usize) {
+        let timeout = self.hosts[host].config.watchdog.as_ref().map(|w| w.timeout.as_nanos() as u64);
+        self.hosts[host].watchdog_at = timeout.map(|t| self.now + t);
+    }
+
+    pub fn tombstone(&mut self, host: usize, service: ServiceName, released: Released) {
+        let life = self.hosts[host].life;
+        let delay = self.rng.random_range(MS..5 * MS);
+        self.after(delay, move |w| {
+            if w.hosts[host].life == life {
+                w.hosts[host].tombstones.insert(service.clone(), released);
+                w.give(host, Event::Tombstoned { service, epoch: released.epoch });
+            }
+        });
+    }
+
+    /// The lease file, and the guard that stops a database whose lease ends while no daemon cares for it.
+    pub fn keep_lease(&mut self, host: usize, service: ServiceName, epoch: Epoch, until: Option<Instant>) {
+        let Some(until) = until else {
+            self.hosts[host].kept.remove(&service);
+            return;
+        };
+        self.hosts[host].kept.insert(service.clone(), (epoch, until));
+        self.post_guard(host, service, until);
+    }
+
+    fn post_guard(&mut self, host: usize, service: ServiceName, until: Instant) {
+        let boots = self.hosts[host].boots;
+        let kill = self.hosts[host].config.lease.stop_kill;
+        // Held open by a pause: there is no such moment.
+        if until.0 > u64::MAX / 8 {
+            return;
+        }
+        let at = self.hosts[host].world(until - kill).max(self.now);
+        self.after(at - self.now, move |w| {
+            let h = &w.hosts[host];
+            let last = h.kept.get(&service).is_some_and(|(_, u)| *u == until);
+            let due = h.local(w.now) >= until - kill;
+            if h.boots == boots && h.power && !h.is_frozen() && due && last && h.daemon.is_none() {
+                w.note(|w| format!("the guard on {} stops the database of {service}", w.hosts[host].name));
+                let service = w.index(&service);
+                w.database_killed(host, service);
+            }
+        });
+    }
+
+    /// The guards look again: the host stood still, or the daemon is gone.
+    fn rearm_guards(&mut self, host: usize) {
+        let due: Vec<_> = self.hosts[host].kept.clone().into_iter().collect();
+        for (service, (_, until)) in due {
+            self.post_guard(host, service, until);
+        }
+    }
+
+    pub fn kill_daemon(&mut self, host: usize) {
+        let h = &mut self.hosts[host];
+        if h.daemon.take().is_some() {
+            h.life += 1;
+            h.inbox.clear();
+            h.wake_at = None;
+            self.log_ends(host);
+            // Its action on the database ends with it, but for what the database does by itself.
+            self.databases_abort(host);
+            self.note(|w| format!("{}: the daemon is gone", w.hosts[host].name));
+            // The guard has only the lease file now; a lease that ended already is stopped at once.
+            self.rearm_guards(host);
+        }
+    }
+
+    pub fn start_daemon(&mut self, host: usize) {
+        let seed = self.rng.random();
+        let now = self.now;
+        let h = &mut self.hosts[host];
+        if h.daemon.is_some() || !h.power || h.is_frozen() {
+            return;
+        }
+        h.life += 1;
+        h.started_at = now;
+        h.wake_at = None;
+        let state = self.log_starts(host);
+        let h = &mut self.hosts[host];
+        let watchdog = h.config.watchdog.as_ref().map(|w| w.timeout);
+        let start = Start {
+            cluster: ClusterId("sim".to_owned()),
+            boot: h.boot(),
+            machine: Machine { id: h.name.to_string(), is_virtual: h.is_virtual, watchdog },
+            tombstones: h.tombstones.clone(),
+            kept: h.kept.clone(),
+            seed,
+        };
+        h.daemon = Some(Node::new(h.config.clone(), start, h.local(now)));
+        self.note(|w| format!("{}: the daemon starts", w.hosts[host].name));
+        self.databases_unseen(host);
+        self.give(host, Event::Ledger { state });
+        self.give(host, Event::Wake);
+        let delay = self.rng.random_range(5 * MS..50 * MS);
+        let life = self.hosts[host].life;
+        self.after(delay, move |w| {
+            if w.hosts[host].life == life {
+                w.observe(host);
+            }
+        });
+    }
+}

@@ -1,0 +1,90 @@
+//! The clients: every acknowledged commit is remembered with its place in history. Whoever is opened for writes must
+//! have it; in a synchronous mode that is S6, in an asynchronous one the loss is counted, and what an old primary had of
+//! its own must be named in the ledger once it was overwritten (S7). No two nodes may ever begin the same timeline.
+
+use crate::cluster::World;
+use crate::oracle::Kept;
+use regent::ledger::Happening;
+use regent::types::{Epoch, Lsn};
+
+/// A postmaster was opened for writes.
+pub fn opened(w: &mut World, host: usize, service: usize) {
+    begun(w, host, service);
+    let db = &w.hosts[host].databases[service];
+    let (at, history) = (db.at, db.history.clone());
+    let has = |timeline, lsn: Lsn| match history.left_at(timeline) {
+        Some(left) => lsn <= left,
+        None => timeline == at.timeline && lsn <= at.lsn,
+    };
+    let lost: Vec<_> = w.facts.services[service]
+        .acknowledged
+        .iter()
+        .filter(|(timeline, (lsn, _))| !has(**timeline, *lsn))
+        .map(|(timeline, (lsn, by))| (*timeline, *lsn, *by))
+        .collect();
+    for (timeline, lsn, by) in lost {
+        let kept = history.left_at(timeline).unwrap_or(Lsn(0)).0;
+        let writes = lsn.0.saturating_sub(kept) / 64;
+        let what = format!(
+            "{} has not what {} acknowledged on timeline {timeline} up to {lsn}",
+            w.hosts[host].name, w.hosts[by].name
+        );
+        w.note(|_| format!("LOST: {what}"));
+        // Lost once is lost: from here on this line is the truth.
+        match kept {
+            0 => w.facts.services[service].acknowledged.remove(&timeline),
+            _ => w.facts.services[service].acknowledged.insert(timeline, (Lsn(kept), by)),
+        };
+        if w.is_excused(by) {
+            continue;
+        }
+        w.facts.counts.lost += writes;
+        if w.sync > 0 {
+            super::s6::lost(w, service, &what);
+        }
+    }
+}
+
+/// No timeline is begun twice: the second would be taken for the first, and its log for the other's.
+fn begun(w: &mut World, host: usize, service: usize) {
+    let db = &w.hosts[host].databases[service];
+    let Some(left) = db.history.0.last().copied() else { return };
+    let timeline = db.at.timeline;
+    let first = *w.facts.services[service].began.entry(timeline).or_insert((host, left.lsn));
+    if first != (host, left.lsn) && !db.history.0.is_empty() && first.1 != left.lsn && !w.is_excused(host) {
+        let what = format!(
+            "timeline {timeline} was begun at {} by {} and at {} by {}",
+            first.1, w.hosts[first.0].name, left.lsn, w.hosts[host].name
+        );
+        w.violate("S6", what);
+    }
+}
+
+/// A directory was overwritten, and what was its own lies in this folder.
+pub fn kept(w: &mut World, host: usize, service: usize, name: String) {
+    let epoch = epoch(w, service);
+    let life = w.hosts[host].life;
+    w.facts.kept.push(Kept { service, name, host, life, epoch });
+}
+
+fn epoch(w: &World, service: usize) -> Epoch {
+    w.log.state().services.get(&w.services[service]).map_or(Epoch(0), |s| s.epoch)
+}
+
+/// At the end of a run, when everything has come to rest: the ledger names every such folder, where the daemon that
+/// made it has lived on and the epoch has not changed since.
+pub fn at_the_end(w: &mut World) {
+    let state = w.log.state().clone();
+    let named = |folder: &Kept| {
+        let name = |what: &Happening| matches!(what, Happening::Rejoined { kept: Some(k), .. } if k == &folder.name);
+        state.incidents.values().flat_map(|i| &i.steps).any(|step| name(&step.what))
+    };
+    let missing = w.facts.kept.iter().find(|k| {
+        let lived_on = w.hosts[k.host].life == k.life && w.hosts[k.host].daemon.is_some();
+        lived_on && epoch(w, k.service) == k.epoch && !named(k)
+    });
+    if let Some(k) = missing {
+        let what = format!("no incident names the folder {} of {}", k.name, w.hosts[k.host].name);
+        w.violate("S7", what);
+    }
+}

@@ -1,0 +1,159 @@
+//! S5: when a lease ends, nothing that could commit is left. The lease is counted here again: from the moment at which
+//! the request left, by the host's own clock, and only where a quorum read stood behind the answer.
+//!
+//! Three times a database may go on without one, each for a reason:
+//! - in a recorded pause, and after its end for one lease time while the ledger has no renewal since: until then
+//!   `lease` proves nothing to anybody (H1.6), so nobody concludes anything from that lease;
+//! - after the host stood still, for as long as the stop ladder may take: backends run before the keeper does, and the
+//!   wait of everybody else includes the ladder; a host that stands still for longer is the watchdog's.
+
+use crate::cluster::{Handling, World};
+use crate::oracle::Facts;
+use regent::ledger::State;
+use regent::node::{Effect, Event, PeerRequest, PeerResponse};
+use regent::types::{Epoch, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What this property knows of leases.
+#[derive(Default)]
+pub struct Leases {
+    /// Until when, by host and service, and for which epoch.
+    held: BTreeMap<(usize, usize), (Epoch, Instant)>,
+    /// Requests under way: by host, daemon and number of the question.
+    asked: BTreeMap<(usize, u64, u64), (usize, Epoch, Instant)>,
+    /// Quorum reads that a leader began for a lease of its own.
+    own: BTreeMap<(usize, u64, u64), Instant>,
+    /// When a host first learned of the last resume of a service (by the number of that resume), by its own clock.
+    resumed: BTreeMap<(usize, usize), (u64, Instant)>,
+}
+
+impl Leases {
+    pub fn forget(&mut self, host: usize) {
+        self.held.retain(|(h, _), _| *h != host);
+        self.asked.retain(|(h, _, _), _| *h != host);
+        self.own.retain(|(h, _, _), _| *h != host);
+        self.resumed.retain(|(h, _), _| *h != host);
+    }
+
+    fn extend(&mut self, key: (usize, usize), epoch: Epoch, until: Instant) {
+        let held = self.held.entry(key).or_insert((epoch, until));
+        *held = if held.0 == epoch { (epoch, held.1.max(until)) } else { (epoch, until) };
+    }
+
+    /// Until when this host's lease for that epoch reaches.
+    pub fn until(&self, host: usize, service: usize, epoch: Epoch) -> Option<Instant> {
+        self.held.get(&(host, service)).filter(|(e, _)| *e == epoch).map(|(_, until)| *until)
+    }
+}
+
+fn lease_request(request: &PeerRequest) -> Option<&regent::lease::LeaseRequest> {
+    match request {
+        PeerRequest::Lease(request) => Some(request),
+        PeerRequest::Relay(inner) => lease_request(inner),
+        _ => None,
+    }
+}
+
+/// How long a grant may be used: what the ledger says, whatever the files say.
+fn lease_use(w: &World) -> Duration {
+    let Some(settings) = &w.log.state().settings else { return Duration::ZERO };
+    settings.ttl / 1000 * (1000 - settings.drift_permille)
+}
+
+/// A daemon asks: requests are noted; a grant without a quorum read is a violation by itself.
+pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect) {
+    let (life, local) = (w.hosts[host].life, w.hosts[host].local(w.now));
+    match effect {
+        Effect::Ask { id, request, .. } => {
+            if let Some(request) = lease_request(request) {
+                let service = w.index(&request.service);
+                w.facts.leases.asked.insert((host, life, *id), (service, request.epoch, local));
+            }
+        }
+        Effect::QuorumRead { id } if handling != Handling::Asked => {
+            w.facts.leases.own.insert((host, life, *id), local);
+        }
+        Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
+            // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
+            let counted = w.facts.leases.until(host, w.index(service), *epoch);
+            if counted.is_none_or(|counted| *until > counted) {
+                let what = format!("{} keeps its lease until {until:?}, it ends at {counted:?}", w.hosts[host].name);
+                w.violate("S5", what);
+            }
+        }
+        Effect::Reply { response: PeerResponse::Lease(Ok(_)), .. }
+            if handling == (Handling::Read { confirmed: false }) =>
+        {
+            let name = w.hosts[host].name.clone();
+            w.violate("S5", format!("{name} granted a lease without a quorum behind it"));
+        }
+        _ => {}
+    }
+}
+
+/// A daemon is told something: a grant reaches from its own request on.
+pub fn given(w: &mut World, host: usize, event: &Event) {
+    let life = w.hosts[host].life;
+    let lease = lease_use(w);
+    match event {
+        Event::Answered { id, response } => {
+            let Some((service, epoch, asked)) = w.facts.leases.asked.remove(&(host, life, *id)) else { return };
+            if let Ok(PeerResponse::Lease(Ok(grant))) = response
+                && grant.epoch == epoch
+            {
+                w.facts.leases.extend((host, service), epoch, asked + lease);
+            }
+        }
+        Event::QuorumRead { id, confirmed } => {
+            let Some(asked) = w.facts.leases.own.remove(&(host, life, *id)).filter(|_| *confirmed) else { return };
+            // Which of its services it asked for cannot be seen from outside: all that it holds.
+            for service in 0..w.services.len() {
+                let state = &w.hosts[host].state;
+                let epoch = state.services.get(&w.services[service]).map_or(Epoch(0), |s| s.epoch);
+                w.facts.leases.extend((host, service), epoch, asked + lease);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A host has this ledger now, by an entry or a snapshot, or once more after a restart.
+pub fn learned(w: &mut World, host: usize, after: &State) {
+    let local = w.hosts[host].local(w.now);
+    for (name, record) in &after.services {
+        let Some(number) = record.unproven_resume else { continue };
+        let key = (host, w.index(name));
+        if w.facts.leases.resumed.get(&key).is_none_or(|(known, _)| *known < number) {
+            w.facts.leases.resumed.insert(key, (number, local));
+        }
+    }
+}
+
+fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
+    let h = &w.hosts[host];
+    let Some(record) = h.state.services.get(&w.services[service]) else { return false };
+    let now = h.local(w.now);
+    let resumed = facts.leases.resumed.get(&(host, service));
+    let just_resumed = record.unproven_resume.is_some() && resumed.is_some_and(|(_, at)| now <= *at + lease_use(w));
+    let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
+    record.paused || just_resumed || just_thawed
+}
+
+/// After every event.
+pub fn check(w: &mut World) {
+    for service in 0..w.services.len() {
+        for host in 0..w.hosts.len() {
+            if !w.acknowledges(host, service) || may_go_on(&w.facts, w, host, service) {
+                continue;
+            }
+            let h = &w.hosts[host];
+            let until = w.facts.leases.until(host, service, h.databases[service].epoch).unwrap_or(Instant(0));
+            let now = h.local(w.now);
+            if now > until {
+                let what = format!("{} acknowledges at {now:?}, its lease ended at {until:?}", h.name);
+                return w.violate("S5", what);
+            }
+        }
+    }
+}

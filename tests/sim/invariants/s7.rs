@@ -1,0 +1,38 @@
+//! S7: every decision can be explained from the ledger alone, refusals too.
+
+use crate::cluster::World;
+use regent::ledger::{Answer, Basis, Command, Happening, State};
+use regent::types::{Epoch, ServiceName};
+
+/// A refusal is recorded, or is the repetition of the last one.
+pub fn committed(w: &mut World, _before: &State, after: &State, command: &Command, answer: &Answer) {
+    let Answer::Refused(refusal) = answer else { return };
+    let recorded = after.refusals.back().is_some_and(|r| r.command == command.name() && &r.refusal == refusal);
+    if !recorded {
+        w.violate("S7", format!("the refusal of {} is not in the ledger", command.name()));
+    }
+    if let Command::Appoint { basis: Basis::Fenced { fence, .. }, .. } = command
+        && let Some(fence) = after.fences.get(fence)
+    {
+        let said = |what: &Happening| matches!(what, Happening::Refused { refusal: r, .. } if r == refusal);
+        let incident = after.incidents.get(&fence.incident);
+        if !incident.is_some_and(|i| i.steps.iter().any(|step| said(&step.what))) {
+            w.violate("S7", "the incident does not say why an appointment was refused".to_owned());
+        }
+    }
+}
+
+/// The incident of an appointment has the reason for which the epoch before was over.
+pub fn appointment(w: &mut World, after: &State, service: &ServiceName, epoch: Epoch) {
+    let about = after.incidents.values().filter(|i| i.services.contains(service));
+    let steps: Vec<_> = about.flat_map(|i| &i.steps).map(|step| &step.what).collect();
+    let appointed = steps.iter().any(|s| matches!(s, Happening::Appointed { epoch: e, .. } if *e == epoch));
+    let over = steps.iter().any(|s| match s {
+        Happening::Released { epoch: e, .. } => e.next() == epoch,
+        Happening::FenceConfirmed { .. } => true,
+        _ => false,
+    });
+    if !appointed || !over {
+        w.violate("S7", format!("no incident explains epoch {epoch} of {service}"));
+    }
+}

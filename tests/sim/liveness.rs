@@ -1,0 +1,92 @@
+//! The second phase of a run: a majority heals, and L1 must hold. What heals is said here; what must be so then is
+//! `invariants/l1.rs`.
+
+use crate::cluster::{MS, S, World};
+use crate::faults::resume;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
+pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
+    let n = w.hosts.len();
+    let most = (n - 1) / 2;
+    let mut rest: Vec<usize> = Vec::new();
+    for _ in 0..rng.random_range(0..=most) {
+        let host = rng.random_range(0..n);
+        if !rest.contains(&host) {
+            rest.push(host);
+        }
+    }
+    if (0..w.services.len()).all(|s| has_candidate(w, s, &rest)) { rest } else { Vec::new() }
+}
+
+/// Whether one of the others could take over: its log descends from the timeline of the last promotion. In a
+/// synchronous service so many standbys must be left beside it, too.
+fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
+    if w.log.refused.iter().any(|h| !rest.contains(h)) && !rest.is_empty() {
+        return false;
+    }
+    let others = || w.hosts.iter().enumerate().filter(|(i, _)| !rest.contains(i)).map(|(_, h)| h);
+    let databases = || others().filter_map(|h| h.databases.get(service));
+    if w.sync > 0 && databases().count() <= w.sync {
+        return false;
+    }
+    let Some(record) = w.log.state().services.get(&w.services[service]) else { return rest.is_empty() };
+    databases().any(|db| {
+        let descends = record.timeline.0 == 0 || db.history.descends_from(db.at, record.timeline);
+        !db.unfinished && db.system.is_some() && db.system == record.system && descends
+    })
+}
+
+/// Everything works again but for the rest, which is off or cut off from everybody.
+pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
+    w.note(|w| {
+        let names: Vec<_> = rest.iter().map(|h| w.hosts[*h].name.as_str()).collect();
+        format!("everything heals, but for {names:?}")
+    });
+    w.healings += 1;
+    w.net.heal();
+    w.devices.clear();
+    (w.log.holds, w.log.inherits, w.log.repeats) = (false, None, 0);
+    for h in 0..w.hosts.len() {
+        let host = &mut w.hosts[h];
+        (host.misses_elections, host.log_slow_until, host.speaks_unknown) = (false, 0, false);
+        for db in &mut host.databases {
+            (db.backlog, db.stop_hangs) = (0, 0);
+        }
+        w.report_disk(h, MS, Ok(()));
+    }
+    for h in 0..w.hosts.len() {
+        match rest.contains(&h) {
+            true if rng.random_range(0..2) == 0 => w.power_off(h),
+            true => (0..2).for_each(|c| w.net.set_card(c, h, true)),
+            false => w.power_on(h),
+        }
+    }
+}
+
+/// What a supervisor and an operator do meanwhile.
+pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
+    for h in (0..w.hosts.len()).filter(|h| !rest.contains(h)) {
+        let idle = w.hosts[h].power && !w.hosts[h].is_frozen() && w.hosts[h].daemon.is_none();
+        if turn % 25 == 24 && idle {
+            w.start_daemon(h);
+        }
+        if !w.hosts[h].power && turn % 50 == 49 {
+            w.power_on(h);
+        }
+    }
+    if turn.is_multiple_of(20) {
+        resume(w);
+    }
+}
+
+/// Whether what L1 demands first is so: the rest of the cluster is a connected majority that runs, is not stalled and
+/// not paused.
+pub fn premises(w: &World, rest: &[usize]) -> bool {
+    let healed = w.hosts.iter().enumerate().filter(|(i, _)| !rest.contains(i) && !w.log.refused.contains(i));
+    healed.into_iter().all(|(_, h)| h.power && !h.is_frozen() && h.daemon.is_some())
+        && w.log.state().services.values().all(|s| !s.paused)
+        && w.hosts.iter().flat_map(|h| &h.databases).all(|db| db.hung_since.is_none())
+        && w.now > S
+}

@@ -1,0 +1,112 @@
+//! Random clusters: each seed draws a cluster, which kinds of faults exist and how often they strike; a phase with
+//! faults, then one in which a majority heals.
+
+use crate::cluster::{S, Setup, Tell, World};
+use crate::faults::{self, KINDS, Kind};
+use crate::invariants::l1;
+use crate::liveness;
+use crate::oracle::Counts;
+use crate::setup;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use regent::config::{OnCrash, OnLapsed, PowerOn};
+use std::collections::BTreeMap;
+
+/// How one seed ended.
+pub struct Ended {
+    pub seed: u64,
+    pub violation: Option<String>,
+    pub hash: u64,
+    pub told: Vec<String>,
+    pub simulated: u64,
+    pub recovery: u64,
+    pub moves: Vec<u64>,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub counts: Counts,
+    pub events: u64,
+    pub hosts: usize,
+}
+
+/// One seed, from the first boot to the verdict on it.
+pub fn run(seed: u64, minutes: u64, tell: Tell) -> Ended {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+    let setup = draw_setup(&mut rng, tell);
+    let kinds = draw_kinds(&mut rng, setup.is_virtual);
+    let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
+    let mut w = World::new(seed, &setup);
+    w.note(|w| format!("{} hosts, {} services, sync {}", w.hosts.len(), w.services.len(), w.sync));
+    w.note(|_| format!("faults: {kinds:?} every {} s", mean / S));
+    // Faults may strike during the creation of the service as well.
+    let calm = if rng.random_range(0..4) == 0 { S } else { 40 * S };
+    w.run_until(calm);
+    let until = w.now + minutes * 60 * S;
+    while w.now < until && w.facts.violation.is_none() {
+        let next = w.now + rng.random_range(mean / 4..mean * 2);
+        w.run_until(next.min(until));
+        let kind = kinds[rng.random_range(0..kinds.len())];
+        faults::strike(&mut w, &mut rng, kind);
+    }
+    let mut recovery = 0;
+    if w.facts.violation.is_none() {
+        let rest = liveness::draw_rest(&w, &mut rng);
+        recovery = l1::comes_back(&mut w, &mut rng, &rest);
+    }
+    Ended {
+        seed,
+        violation: w.facts.violation.clone(),
+        hash: w.hash,
+        simulated: w.now,
+        recovery,
+        moves: w.facts.services.iter().flat_map(|s| s.moves.clone()).collect(),
+        faults: w.facts.faults.clone(),
+        counts: w.facts.counts.clone(),
+        events: w.events,
+        hosts: w.hosts.len(),
+        told: std::mem::take(&mut w.told),
+    }
+}
+
+/// At least three kinds, mostly many.
+fn draw_kinds(rng: &mut StdRng, is_virtual: bool) -> Vec<Kind> {
+    let share = [10, 30, 60, 90][rng.random_range(0..4)];
+    let all: Vec<Kind> = KINDS.iter().map(|(kind, _)| *kind).filter(|k| is_virtual || *k != Kind::GuestPause).collect();
+    let mut kinds: Vec<_> = all.iter().copied().filter(|_| rng.random_range(0..100) < share).collect();
+    while kinds.len() < 3 {
+        let more = all[rng.random_range(0..all.len())];
+        if !kinds.contains(&more) {
+            kinds.push(more);
+        }
+    }
+    kinds
+}
+
+fn draw_setup(rng: &mut StdRng, tell: Tell) -> Setup {
+    let sizes = [(2, 1), (2, 1), (2, 1), (3, 0), (3, 0), (3, 2), (5, 0), (2, 3), (5, 2), (7, 0), (4, 1)];
+    let (databases, witnesses) = sizes[rng.random_range(0..sizes.len())];
+    let mut config = setup::config(databases, witnesses);
+    let is_virtual = rng.random_range(0..6) == 0;
+    if rng.random_range(0..3) == 0 {
+        config = setup::with_watchdog(config);
+    }
+    if rng.random_range(0..4) == 0 {
+        config = setup::diskless_witnesses(config);
+    } else if rng.random_range(0..8) == 0 {
+        config.disk = None;
+    }
+    if rng.random_range(0..5) == 0 {
+        config = setup::two_services(config);
+    }
+    config.fencing.on_lapsed = if rng.random_range(0..3) == 0 { OnLapsed::Alarm } else { OnLapsed::Fence };
+    config.fencing.power_on = if rng.random_range(0..4) == 0 { PowerOn::Manual } else { PowerOn::Auto };
+    if rng.random_range(0..4) == 0 {
+        config.services.values_mut().for_each(|s| s.on_crash = OnCrash::Failover);
+    }
+    let sync = match rng.random_range(0..8) {
+        0 => 1,
+        1 => usize::from(databases) - 1,
+        _ => 0,
+    };
+    let mut setup = Setup::new(config, tell);
+    (setup.is_virtual, setup.sync) = (is_virtual, sync);
+    setup
+}

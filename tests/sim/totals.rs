@@ -1,0 +1,121 @@
+//! What many seeds came to, in words.
+
+use crate::cluster::S;
+use crate::oracle::Counts;
+use crate::swarm::Ended;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// Over all seeds.
+#[derive(Default)]
+pub struct Totals {
+    seeds: u64,
+    violations: u64,
+    simulated: u64,
+    events: u64,
+    hosts: BTreeMap<usize, u64>,
+    counts: Counts,
+    recoveries: Vec<u64>,
+    moves: Vec<u64>,
+    minutes: Vec<u64>,
+    per_seed: Vec<u64>,
+    kinds_per_seed: Vec<u64>,
+    faults: BTreeMap<&'static str, u64>,
+    pub took: Duration,
+    pub jobs: usize,
+}
+
+impl Totals {
+    pub fn seeds(&self) -> u64 {
+        self.seeds
+    }
+
+    pub fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    pub fn add(&mut self, ended: &Ended) {
+        self.seeds += 1;
+        self.violations += u64::from(ended.violation.is_some());
+        self.simulated += ended.simulated;
+        self.events += ended.events;
+        *self.hosts.entry(ended.hosts).or_default() += 1;
+        let (all, one) = (&mut self.counts, &ended.counts);
+        all.appointments += one.appointments;
+        all.failovers += one.failovers;
+        all.verdicts += one.verdicts;
+        all.fences += one.fences;
+        all.refuted += one.refuted;
+        all.refusals += one.refusals;
+        all.false_failovers += one.false_failovers;
+        all.lost += one.lost;
+        all.unprotected += one.unprotected;
+        self.recoveries.push(ended.recovery);
+        self.moves.extend(&ended.moves);
+        self.minutes.push(ended.simulated / (60 * S));
+        self.per_seed.push(ended.faults.values().sum());
+        self.kinds_per_seed.push(ended.faults.len() as u64);
+        for (kind, n) in &ended.faults {
+            *self.faults.entry(kind).or_default() += n;
+        }
+    }
+}
+
+fn median(values: &[u64]) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / S as f64
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = seconds(self.simulated) / 3600.0;
+        let real = self.took.as_secs_f64() / 60.0;
+        writeln!(
+            f,
+            "{} seeds, {hours:.2} simulated cluster-hours, {} events, {} violations",
+            self.seeds, self.events, self.violations
+        )?;
+        writeln!(
+            f,
+            "speed: {:.1} simulated cluster-hours a real minute, with {} threads",
+            hours / real.max(1e-9),
+            self.jobs
+        )?;
+        let sizes: Vec<_> = self.hosts.iter().map(|(n, seeds)| format!("{seeds} of {n} nodes")).collect();
+        writeln!(f, "clusters: {}", sizes.join(", "))?;
+        writeln!(
+            f,
+            "median seed: {} simulated minutes, {} faults of {} kinds",
+            median(&self.minutes),
+            median(&self.per_seed),
+            median(&self.kinds_per_seed)
+        )?;
+        let c = &self.counts;
+        writeln!(
+            f,
+            "{} verdicts, {} fences, {} refuted; {} appointments, {} of them failovers, {} false failovers; {} refusals",
+            c.verdicts, c.fences, c.refuted, c.appointments, c.failovers, c.false_failovers, c.refusals
+        )?;
+        writeln!(
+            f,
+            "without a primary at a move: median {:.1} s, worst {:.1} s; writes again after healing: median {:.1} s, worst {:.1} s",
+            seconds(median(&self.moves)),
+            seconds(self.moves.iter().copied().max().unwrap_or(0)),
+            seconds(median(&self.recoveries)),
+            seconds(self.recoveries.iter().copied().max().unwrap_or(0))
+        )?;
+        writeln!(
+            f,
+            "clients: {} acknowledged writes lost by asynchronous failovers, {} synchronous choices on too few reports",
+            c.lost, c.unprotected
+        )?;
+        let faults: Vec<_> = self.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
+        write!(f, "faults: {}", faults.join(", "))
+    }
+}
