@@ -25,8 +25,11 @@ pub struct Intake {
     arrivals: mpsc::Sender<Arrival>,
     refusals: Arc<Mutex<Refusals>>,
     /// The last that was let in of each peer, as it came and as it was read: the same bytes come on every channel.
-    admitted: Arc<Mutex<BTreeMap<NodeName, (Vec<u8>, Heartbeat)>>>,
+    admitted: Arc<Mutex<Admitted>>,
 }
+
+/// By sender: the bytes, and what they say.
+type Admitted = BTreeMap<NodeName, (Vec<u8>, Heartbeat)>;
 
 impl Intake {
     pub fn new(gate: Gate, arrivals: mpsc::Sender<Arrival>) -> Self {
@@ -39,7 +42,7 @@ impl Intake {
 
     /// The heartbeat in `bytes`, if the gate lets it in. What came on another channel just now is not read again.
     pub(super) fn admit(&self, bytes: &[u8]) -> Result<Heartbeat, Refusal> {
-        let known = |admitted: &BTreeMap<NodeName, (Vec<u8>, Heartbeat)>| {
+        let known = |admitted: &Admitted| {
             admitted.values().find(|(same, _)| same == bytes).map(|(_, heartbeat)| heartbeat.clone())
         };
         if let Some(heartbeat) = known(&self.admitted.lock().unwrap_or_else(PoisonError::into_inner)) {

@@ -22,7 +22,9 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     // log's writes, the shared disk, a database's files) has threads of its own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
-    let ended = runtime.block_on(daemon::run(config));
+    // A task of its own is woken without a detour through the kernel; what `block_on` runs itself is not.
+    let ended =
+        runtime.block_on(async { tokio::spawn(daemon::run(config)).await.expect("a panic aborts the process") });
     // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
     runtime.shutdown_background();
     ended.map(|()| Exit::Done).context("the daemon cannot run")

@@ -237,7 +237,8 @@ impl Detector {
     }
 
     /// All sights, peer by peer in the order of names, channel by channel as configured.
-    fn sights(&self, now: Instant) -> Vec<Sight> {
+    /// Every peer's sight on every channel, in the order of the names: what changes when a view does.
+    pub fn sights(&self, now: Instant) -> Vec<Sight> {
         let mut sights = Vec::with_capacity(self.peers.len() * self.ears.len());
         for (name, peer) in &self.peers {
             for ear in 0..self.ears.len() {

@@ -63,34 +63,42 @@ impl Node {
         }
     }
 
-    pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: Heartbeat) {
+    /// Whether it says anything that somebody here may wait for.
+    pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: Heartbeat) -> bool {
         // Only a counter that moved is a sign of life: not a recording, not what a dead node left in its slot.
         if self.replay.judge(channel, &heartbeat) != Freshness::Advanced {
-            return;
+            return false;
         }
         let Heartbeat { node, boot, incarnation, body, .. } = heartbeat;
+        // A fence that is looked at, or a question that waits for life or silence.
+        let awaited = !self.watches.is_empty() || !self.pending.is_empty();
         let known = self.state.nodes.get(&node);
-        if node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation) {
-            self.watch_life(&node, &boot, channel, at, body.as_ref());
-            return;
-        }
+        let is_old = node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation);
         self.watch_life(&node, &boot, channel, at, body.as_ref());
+        if is_old {
+            return awaited;
+        }
         self.detector.heard(at, channel, &node, &boot, incarnation);
-        let Some(body) = body else { return };
+        let Some(body) = body else { return awaited };
         if let Some(goodbye) = body.goodbye {
             self.detector.goodbye(self.now, &node, incarnation, goodbye.back_within);
         }
         for (peer, (incarnation, sequence)) in &body.heard {
             self.replay.told(peer, *incarnation, *sequence);
         }
-        let newer = self.rows.get(&node).is_none_or(|r| r.at <= at || r.incarnation < incarnation);
-        if newer {
-            self.rows.insert(node, Row { at, incarnation, views: body.views, health: body.health });
+        let before = self.rows.get(&node);
+        if before.is_some_and(|row| row.at > at && row.incarnation >= incarnation) {
+            return awaited;
         }
+        let is_new = before
+            .is_none_or(|row| row.incarnation != incarnation || row.views != body.views || row.health != body.health);
+        self.rows.insert(node, Row { at, incarnation, views: body.views, health: body.health });
+        awaited || is_new || body.goodbye.is_some()
     }
 
     pub(super) fn refresh_own_row(&mut self) {
         let Some(incarnation) = self.incarnation else { return };
+        self.sights = self.detector.sights(self.now);
         let row = Row { at: self.now, incarnation, views: self.views(), health: self.health() };
         self.rows.insert(self.me(), row);
     }

@@ -30,7 +30,7 @@ use crate::plan::keeper::{Local, Me};
 use crate::plan::{Applied, Lead, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, FenceId, Incarnation, Instant, NodeName, Released,
-    ServiceName, Term,
+    ServiceName, Sight, Term,
 };
 use outbox::{Outbox, Route};
 use rand::SeedableRng;
@@ -68,6 +68,9 @@ pub struct Node {
     applied: Applied,
 
     detector: Detector,
+    /// What the detector said when everything was last compared, and when something was due then.
+    sights: Vec<Sight>,
+    due: Option<Instant>,
     rows: BTreeMap<NodeName, Row>,
     replay: Replay,
     beats: beats::Beats,
@@ -138,6 +141,8 @@ impl Node {
             lead: None,
             applied: Applied::default(),
             detector,
+            sights: Vec::new(),
+            due: None,
             rows: BTreeMap::new(),
             replay: Replay::new(),
             beats: beats::Beats::new(now),
@@ -169,8 +174,13 @@ impl Node {
         self.now = self.now.max(now);
         // S10 comes before everything else: who ran late judges nobody by what it finds now.
         self.notice_lateness();
-        self.take_in(event);
-        self.settle();
+        let says_something = self.take_in(event);
+        // Most heartbeats say what the one before said, and come before anything is due.
+        let is_due = self.due.is_none_or(|due| self.now >= due);
+        if says_something || is_due || self.detector.sights(self.now) != self.sights {
+            self.settle();
+            self.due = self.next_wakeup();
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -200,10 +210,11 @@ impl Node {
         all.filter(|at| *at > self.now).min()
     }
 
-    fn take_in(&mut self, event: Event) {
+    /// Whether everything must be compared anew.
+    fn take_in(&mut self, event: Event) -> bool {
         match event {
             Event::Wake => {}
-            Event::Heard { channel, at, heartbeat } => self.hear(&channel, at, heartbeat),
+            Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, heartbeat),
             Event::Channel { channel, usable } => self.detector.channel_state(self.now, &channel, usable),
             Event::Applied { entry, answer, state } => {
                 self.take_state(state);
@@ -230,6 +241,7 @@ impl Node {
             }
             Event::Goodbye { back_within } => self.say_goodbye(back_within),
         }
+        true
     }
 
     /// After every event: compare what is wanted with what is, everywhere.
