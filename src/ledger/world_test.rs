@@ -32,7 +32,7 @@ pub(crate) fn orders() -> ServiceName {
 
 /// The n-th boot of a node.
 pub(crate) fn boot(name: &str, n: u32) -> Boot {
-    Boot(format!("{name}-boot-{n}"))
+    Boot(format!("{name}-boot-{n}").into())
 }
 
 pub(crate) fn at(timeline: u32, lsn: u64) -> Position {

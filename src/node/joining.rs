@@ -81,21 +81,21 @@ impl Node {
     /// What became of each epoch that an earlier incarnation held; `None` while that is not settled.
     fn claims(&mut self) -> Option<BTreeMap<ServiceName, Claim>> {
         let mut claims = BTreeMap::new();
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            let local = &self.databases[&name];
+        let names = self.served.clone();
+        for name in names.iter() {
+            let local = &self.databases[name];
             if local.seen.state == DbState::Unclear {
                 return None;
             }
             let held = self
                 .state
                 .services
-                .get(&name)
+                .get(name)
                 .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
                 .map(|s| s.epoch);
             let Some(epoch) = held else { continue };
-            if self.adoptable(&name, epoch) {
-                claims.insert(name, Claim { epoch, state: ClaimState::Adopted });
+            if self.adoptable(name, epoch) {
+                claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
                 continue;
             }
             let closed = matches!(
@@ -106,11 +106,11 @@ impl Node {
                 return None;
             }
             if local.tombstone < epoch {
-                self.write_tombstone(&name, epoch);
+                self.write_tombstone(name, epoch);
                 return None;
             }
             let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
-            claims.insert(name, Claim { epoch, state: ClaimState::Over { position } });
+            claims.insert(name.clone(), Claim { epoch, state: ClaimState::Over { position } });
         }
         Some(claims)
     }

@@ -20,7 +20,7 @@ pub fn orders() -> ServiceName {
 
 /// The n-th boot of a node.
 pub fn boot(node: &NodeName, n: u64) -> Boot {
-    Boot(format!("{node}-boot-{n}"))
+    Boot(format!("{node}-boot-{n}").into())
 }
 
 /// `2:0/1000`.
