@@ -31,8 +31,10 @@ impl Beats {
         *self = Beats { goodbye: self.goodbye, ..Beats::new(now) };
     }
 
-    pub fn due(&self, joined: bool) -> Option<Instant> {
-        joined.then_some(self.next)
+    /// The next pulse. Before the node has joined nothing is sent then, and it must be noticed all the same when the node
+    /// itself stood still: its detector watches already.
+    pub fn due(&self) -> Instant {
+        self.next
     }
 }
 
@@ -59,8 +61,7 @@ fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(
 impl Node {
     /// The heartbeat timer is the node's pulse: when it is handled late, the node itself was stopped.
     pub(super) fn notice_lateness(&mut self) {
-        let Some(due) = self.beats.due(self.incarnation.is_some()) else { return };
-        let late = self.now.since(due);
+        let late = self.now.since(self.beats.due());
         if late > self.timing.acceptable_pause / 2 && !known_bugs::has(Bug::DoubtIgnored) {
             self.say(format!("this node itself was stopped for {} ms: it doubts itself", late.as_millis()));
             self.detector.doubt(self.now, late);
@@ -165,8 +166,14 @@ impl Node {
 
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
-        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
         let due = self.now >= self.beats.next;
+        if due {
+            let interval = self.config.detector.interval;
+            let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
+            // Early rather than late: the interval is what the others may count on.
+            self.beats.next = self.now + (interval - jitter);
+        }
+        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
         let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, row, self.beats.goodbye));
         if !due && !news {
             return;
@@ -177,12 +184,6 @@ impl Node {
             heard: self.replay.newest(),
             goodbye: self.beats.goodbye,
         };
-        if due {
-            let interval = self.config.detector.interval;
-            let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
-            // Early rather than late: the interval is what the others may count on.
-            self.beats.next = self.now + (interval - jitter);
-        }
         self.beats.sequence += 1;
         self.beats.said = Some(body.clone());
         self.effects.push(Effect::Beat(Arc::new(Heartbeat {

@@ -214,7 +214,7 @@ impl Node {
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
             [l.retry_at, stuck, resumed].into_iter().flatten()
         });
-        let all = [self.beats.due(self.incarnation.is_some()), self.plan.wakeup, self.outbox.next_wakeup()];
+        let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup()];
         let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs());
         all.filter(|at| *at > self.now).min()
     }

@@ -271,17 +271,22 @@ impl World {
 
     fn deliver(&mut self, delay: u64, channel: usize, from: usize, to: usize, heartbeat: Arc<Heartbeat>) {
         let life = self.hosts[to].life;
+        let number = (heartbeat.incarnation.0, heartbeat.sequence);
         self.after(delay, move |w| {
             // What is in a slot is read later, even if the disk fails now; a datagram on its way passes a new cut not.
             if w.hosts[to].life == life && w.net.carries(channel, from, to) {
+                w.facts.hearing.heard(w.now, channel, to, from, number);
                 let at = w.hosts[to].local(w.now);
                 w.give(to, Event::Heard { channel: w.channels[channel].clone(), at, heartbeat });
             }
         });
     }
 
-    /// The shell of this daemon says whether it can use the disk.
+    /// The shell of this daemon says whether it can use the disk. One that uses none says nothing of it.
     pub fn report_disk(&mut self, host: usize, delay: u64, usable: Result<(), &'static str>) {
+        if self.net.diskless[host] {
+            return;
+        }
         let channel = self.channels[DISK].clone();
         self.give_later(delay, host, Event::Channel { channel, usable: usable.map_err(str::to_owned) });
     }

@@ -11,6 +11,7 @@ mod cluster;
 mod database;
 mod faults;
 mod fence;
+mod hearing;
 mod host;
 mod invariants;
 mod liveness;
