@@ -7,6 +7,7 @@ use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
+use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// The local database as a starting daemon knows it.
@@ -59,6 +60,7 @@ impl Node {
         {
             self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
             self.incarnation = None;
+            self.join_request = self.rng.random();
             let now = self.now;
             for local in self.databases.values_mut() {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
@@ -73,6 +75,7 @@ impl Node {
         self.propose(Command::Join {
             node: self.me(),
             boot: self.start.boot.clone(),
+            request: self.join_request,
             machine: self.start.machine.clone(),
             claims,
         });

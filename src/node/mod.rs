@@ -33,8 +33,8 @@ use crate::types::{
     ServiceName, Sight, Term,
 };
 use outbox::{Outbox, Route};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub struct Node {
     config: Arc<Config>,
     timing: Timing,
     start: Start,
+    /// The number of the present need to join.
+    join_request: u64,
     rng: StdRng,
     now: Instant,
 
@@ -117,6 +119,7 @@ impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
         let detection = Detector::worst_detection(&config.detector);
         let peers = config.nodes.keys().cloned().collect();
+        let mut rng = StdRng::seed_from_u64(start.seed);
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
         for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
@@ -133,7 +136,8 @@ impl Node {
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
             timing: Timing::new(&config, detection),
-            rng: StdRng::seed_from_u64(start.seed),
+            join_request: rng.random(),
+            rng,
             now,
             incarnation: None,
             state: Arc::new(State::default()),

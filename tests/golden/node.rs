@@ -158,7 +158,7 @@ impl Stand {
             machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
             tombstones: tombstone.into_iter().collect(),
             kept: kept.into_iter().collect(),
-            seed: 1,
+            seed: self.desk.now.0,
         };
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
         self.desk.applied.clear();
