@@ -104,6 +104,9 @@ impl Node {
 
     fn start_action(&mut self, name: &ServiceName, action: DbAction) {
         let now = self.now;
+        if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
+            self.forget_lease_of_the_past(name);
+        }
         let epoch = self.state.services.get(name).map(|s| (s.epoch, s.phase));
         let Some(local) = self.databases.get_mut(name) else { return };
         match &action {
@@ -129,6 +132,18 @@ impl Node {
         local.running = Some((action.clone(), now));
         self.say(format!("{name}: {}", keeper::action_name(&action)));
         self.effects.push(Effect::Db { service: name.clone(), action });
+    }
+
+    /// Nothing runs that was opened under a lease: what was kept of one must not pass for a promotion under way when the
+    /// next daemon of this boot looks.
+    fn forget_lease_of_the_past(&mut self, name: &ServiceName) {
+        if self.keeper_input(name).is_some_and(|input| input.held().is_some()) {
+            return;
+        }
+        let earlier = self.start.kept.remove(name);
+        if let Some((epoch, _)) = self.kept.get(name).copied().or(earlier) {
+            self.drop_kept(name, epoch);
+        }
     }
 
     fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: String) {

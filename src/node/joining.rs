@@ -21,6 +21,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
     Local {
         lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
+        // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
         released: tombstone.copied(),
@@ -29,12 +30,12 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
 }
 
 impl Node {
-    /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it. What the ledger has
-    /// against it (a verdict, a fence, another epoch) the ledger itself checks.
+    /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it, or is being
+    /// promoted. What the ledger has against it (a verdict, a fence, another epoch) the ledger itself checks.
     fn adoptable(&self, name: &ServiceName, epoch: Epoch) -> bool {
         let Some(input) = self.keeper_input(name) else { return false };
         let lease = input.local.lease.as_ref();
-        let running = input.local.seen.state == DbState::Primary;
+        let running = matches!(input.local.seen.state, DbState::Primary | DbState::Standby) && input.could_commit();
         running && lease.is_some_and(|l| l.epoch() == epoch) && input.awaits_adoption()
     }
 
@@ -101,10 +102,9 @@ impl Node {
                 claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
                 continue;
             }
-            let closed = matches!(
-                local.seen.state,
-                DbState::Stopped | DbState::Absent | DbState::Unstartable | DbState::Standby
-            );
+            let ended = matches!(local.seen.state, DbState::Stopped | DbState::Absent | DbState::Unstartable);
+            let opens = self.keeper_input(&name).is_none_or(|input| input.could_commit());
+            let closed = ended || (local.seen.state == DbState::Standby && !opens);
             if !closed || local.running.is_some() {
                 return None;
             }

@@ -3,6 +3,7 @@
 
 use crate::fence::Device;
 use crate::host::Host;
+use crate::invariants::s5;
 use crate::log::Log;
 use crate::network::{CHANNELS, DISK, Network};
 use crate::oracle::Facts;
@@ -89,8 +90,8 @@ impl Setup {
 /// What a daemon is handling now, as far as the properties ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
-    /// A question of another node.
-    Asked,
+    /// Another node's request for a lease: the first quorum read is made for it.
+    LeaseAsked,
     /// The end of a quorum read.
     Read {
         confirmed: bool,
@@ -348,12 +349,12 @@ impl World {
             self.hosts[host].inbox.push(event);
             return;
         }
-        crate::invariants::s5::given(self, host, &event);
+        s5::given(self, host, &event);
         let h = &mut self.hosts[host];
         let local = h.local(now);
         let Some(node) = h.daemon.as_mut() else { return };
-        let handling = match &event {
-            Event::Asked { .. } => Handling::Asked,
+        let mut handling = match &event {
+            Event::Asked { request, .. } if s5::lease_request(request).is_some() => Handling::LeaseAsked,
             Event::QuorumRead { confirmed, .. } => Handling::Read { confirmed: *confirmed },
             _ => Handling::Other,
         };
@@ -361,6 +362,9 @@ impl World {
         self.schedule_wake(host);
         for effect in effects {
             crate::invariants::asked_for(self, host, handling, &effect);
+            if handling == Handling::LeaseAsked && matches!(effect, Effect::QuorumRead { .. }) {
+                handling = Handling::Other;
+            }
             self.perform(host, effect);
         }
     }

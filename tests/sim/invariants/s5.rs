@@ -47,7 +47,8 @@ impl Leases {
     }
 }
 
-fn lease_request(request: &PeerRequest) -> Option<&regent::lease::LeaseRequest> {
+/// The lease that is asked for, directly or through another voter.
+pub fn lease_request(request: &PeerRequest) -> Option<&regent::lease::LeaseRequest> {
     match request {
         PeerRequest::Lease(request) => Some(request),
         PeerRequest::Relay(inner) => lease_request(inner),
@@ -66,12 +67,14 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     let (life, local) = (w.hosts[host].life, w.hosts[host].local(w.now));
     match effect {
         Effect::Ask { id, request, .. } => {
-            if let Some(request) = lease_request(request) {
+            // What it passes on for another is the other's.
+            if let Some(request) = lease_request(request).filter(|r| r.node == w.hosts[host].name) {
                 let service = w.index(&request.service);
                 w.facts.leases.asked.insert((host, life, *id), (service, request.epoch, local));
             }
         }
-        Effect::QuorumRead { id } if handling != Handling::Asked => {
+        // Whatever woke it: a question of another node may be the moment in which its own renewal is due.
+        Effect::QuorumRead { id } if handling != Handling::LeaseAsked => {
             w.facts.leases.own.insert((host, life, *id), local);
         }
         Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
