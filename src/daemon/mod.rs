@@ -172,7 +172,7 @@ impl Daemon {
 
     fn arrive(&mut self, arrival: Arrival) {
         let Arrival { channel, at, heartbeat, .. } = arrival;
-        self.handle(Event::Heard { channel, at, heartbeat });
+        self.handle(Event::Heard { channel, at, heartbeat: Arc::new(heartbeat) });
     }
 
     fn call(&mut self, call: IncomingCall) {

@@ -1,6 +1,6 @@
 //! `apply`: the one function that changes the ledger. It dispatches; each rule stands in the file of its subject.
 
-use super::{Answer, Command, Entry, Event, Happening, Refusal, Refused, Settings, State, invariant};
+use super::{Answer, Basis, Command, Entry, Event, Happening, Refusal, Refused, Settings, State, invariant};
 use crate::types::{IncidentId, LogIndex, NodeId, Term, WallTime};
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
     }
     match command.clone() {
         Command::Seed { .. } => unreachable!("handled above"),
-        Command::Join { node, boot, machine, claims } => state.join(m, node, boot, machine, &claims),
+        Command::Join { node, boot, request, machine, claims } => state.join(m, node, boot, request, machine, &claims),
         Command::DeclareDead { target, incarnation, term, round, answers } => {
             state.declare_dead(m, target, incarnation, term, round, answers)
         }
@@ -117,18 +117,26 @@ impl State {
     fn note_refusal(&mut self, m: Moment, command: &Command, refusal: Refusal) {
         let name = command.name().to_owned();
         let repeated = self.refusals.back().is_some_and(|r| r.command == name && r.refusal == refusal);
-        if repeated {
-            return;
+        let what = Happening::Refused { command: name.clone(), refusal: refusal.clone() };
+        if !repeated {
+            self.refusals.push_back(Refused { index: m.index, at: m.at, command: name, refusal });
         }
-        self.refusals.push_back(Refused { index: m.index, at: m.at, command: name.clone(), refusal: refusal.clone() });
-        if let Some(incident) = self.incident_of(command) {
-            self.record(incident, m, Happening::Refused { command: name, refusal });
+        // The same refusal may concern two incidents, one after the other.
+        let incident = self.incident_of(command);
+        let has = |id: &IncidentId| self.incidents.get(id).is_some_and(|i| i.steps.iter().any(|s| s.what == what));
+        if let Some(incident) = incident.filter(|id| !repeated || !has(id)) {
+            self.record(incident, m, what);
         }
     }
 
+    /// An appointment that rests on a fence belongs to the fence's incident, whatever goes on in its service by then.
     fn incident_of(&self, command: &Command) -> Option<IncidentId> {
-        if let Some(fence) = command.fence() {
-            return self.fences.get(&fence).map(|f| f.incident);
+        let fence = match command {
+            Command::Appoint { basis: Basis::Fenced { fence, .. }, .. } => Some(*fence),
+            other => other.fence(),
+        };
+        if let Some(fence) = fence.and_then(|fence| self.fences.get(&fence)) {
+            return Some(fence.incident);
         }
         command.service().and_then(|s| self.services.get(s)).and_then(|s| s.incident)
     }

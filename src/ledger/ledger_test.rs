@@ -2,7 +2,7 @@
 //! refused for want of exactly one thing. Fences and joins are in `fence_test.rs`.
 
 use super::world_test::*;
-use super::{Basis, CheckAnswer, ClaimState, Command, Event, Life, Refusal};
+use super::{Basis, CheckAnswer, ClaimState, Command, Event, Happening, Life, Refusal};
 use crate::types::{AgentOutcome, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeId, Term};
 
 // S3: the verdict.
@@ -136,7 +136,7 @@ fn a_fence_of_another_boot_or_node_does_not_end_the_epoch() {
     assert_eq!(refusal, Refusal::NotFenced { fence: FENCE, epoch: Epoch(1) });
     // A fence of the primary's node, but of another boot than the one that holds the epoch.
     let mut world = World::fenced();
-    world.state.fences.get_mut(&FENCE).expect("open").boot = Boot("db1-boot-0".to_owned());
+    world.state.fences.get_mut(&FENCE).expect("open").boot = Boot("db1-boot-0".into());
     let refusal = world.refused(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
     assert_eq!(refusal, Refusal::NotFenced { fence: FENCE, epoch: Epoch(1) });
 }
@@ -308,4 +308,26 @@ fn a_person_vouches_for_the_incident_that_is_open_and_no_other() {
     assert!(matches!(unchecked, Refusal::NotChecked { .. }), "a person's word is checked like a device's: {unchecked}");
     world.done(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
     assert_eq!(world.refused(confirm(incident, "db1")), not(incident, "db1"), "spent");
+}
+
+// S7: what is refused, too.
+
+#[test]
+fn a_refused_appointment_stands_in_the_incident_of_the_fence_that_it_rests_on() {
+    let mut world = World::fenced();
+    let appoint = appoint_db2(1, by_fence(hold(&["db2", "w1"])));
+    world.done(appoint.clone());
+    world.done(promoting(2, "db2", DB2));
+    world.done(installed(2, "db2", DB2, at(2, 0x2000)));
+    // Another incident of the service is under way when the same is proposed once more.
+    world.done(Command::Switchover { service: orders(), epoch: Epoch(2), to: None, who: "dba".to_owned() });
+    for _ in 0..2 {
+        let refusal = world.refused(appoint.clone());
+        let said = |incident: u64| {
+            let steps = &world.state.incidents[&IncidentId(incident)].steps;
+            let about = |what: &Happening| matches!(what, Happening::Refused { refusal: r, .. } if *r == refusal);
+            steps.iter().filter(|step| about(&step.what)).count()
+        };
+        assert_eq!((said(1), said(2)), (1, 0), "once, and where it belongs");
+    }
 }

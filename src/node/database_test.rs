@@ -1,11 +1,14 @@
-//! A whole node and its database over time: an appointee that replays a backlog, and a daemon that starts during a
-//! pause.
+//! A whole node and its database over time: an appointee that replays a backlog, a daemon that starts during a pause,
+//! and one that starts during a promotion.
 
 use super::{Effect, Event, Node, Start};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, ClaimState, Command, Entry, Event as LedgerEvent, Machine};
-use crate::types::{ClusterId, DbAction, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation, WallTime};
+use crate::types::{
+    ClusterId, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation,
+    StopLadder, WallTime,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +26,16 @@ struct Running {
 impl Running {
     /// A daemon that starts on the first boot of its host, and what it finds there of an earlier one: a lease of epoch 1.
     fn start(name: &str, kept_for: Option<Duration>) -> Running {
+        Running::start_with(name, kept_for.map(|time| (Epoch(1), time)))
+    }
+
+    /// The same, with a lease of that epoch.
+    fn start_with(name: &str, kept: Option<(Epoch, Duration)>) -> Running {
         let text = include_str!("../../config/two-databases-and-witness.toml");
         let mut config = Config::parse(text, "regent.toml", None, name).expect("an example");
         config.watchdog = None;
         let now = Instant(1_000_000_000_000);
-        let kept = kept_for.map(|time| (orders(), (Epoch(1), now + time))).into_iter().collect();
+        let kept = kept.map(|(epoch, time)| (orders(), (epoch, now + time))).into_iter().collect();
         let start = Start {
             cluster: ClusterId("orders".to_owned()),
             boot: boot(name, 1),
@@ -50,7 +58,10 @@ impl Running {
 
     /// The ledger has taken its join.
     fn joined(&mut self, world: &World, incarnation: Incarnation) {
-        let command = join(self.name.as_str(), 1, &[]);
+        let mut command = join(self.name.as_str(), 1, &[]);
+        if let Command::Join { request, .. } = &mut command {
+            *request = self.node.join_request;
+        }
         let entry = Arc::new(Entry { at: WallTime(0), command });
         let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation }));
         self.tell(Event::Applied { entry, answer, state: Arc::new(world.state.clone()) });
@@ -68,6 +79,30 @@ impl Running {
             self.tell(Event::Wake);
             self.was_told_to_stop()
         })
+    }
+
+    /// The state that it claims for the epoch that it holds, if it asks to join.
+    fn claim(&self) -> Option<ClaimState> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Ask { request: super::PeerRequest::Propose(command), .. } => match &**command {
+                Command::Join { claims, .. } => claims.get(&orders()).map(|claim| claim.state),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// The ladder of the stop that it was told to.
+    fn ladder(&self) -> StopLadder {
+        let stop = |effect: &Effect| match effect {
+            Effect::Db { action: DbAction::Stop { ladder }, .. } => Some(*ladder),
+            _ => None,
+        };
+        self.effects.iter().find_map(stop).expect("it was told to stop")
+    }
+
+    fn was_told_to_promote(&self) -> bool {
+        self.effects.iter().any(|e| matches!(e, Effect::Db { action: DbAction::Promote { .. }, .. }))
     }
 
     fn was_told_to_stop(&self) -> bool {
@@ -112,14 +147,7 @@ fn restarted(paused: bool) -> (World, Running) {
 #[test]
 fn a_pause_is_taken_up_by_the_next_daemon() {
     let (mut world, mut db1) = restarted(true);
-    let claims = |effect: &Effect| match effect {
-        Effect::Ask { request: super::PeerRequest::Propose(command), .. } => match &**command {
-            Command::Join { claims, .. } => claims.get(&orders()).map(|claim| claim.state),
-            _ => None,
-        },
-        _ => None,
-    };
-    assert_eq!(db1.effects.iter().find_map(claims), Some(ClaimState::Adopted));
+    assert_eq!(db1.claim(), Some(ClaimState::Adopted));
     let joined = world.done(join("db1", 1, &[(1, ClaimState::Adopted)]));
     assert_eq!(joined, LedgerEvent::Joined { incarnation: Incarnation(4) });
     db1.joined(&world, Incarnation(4));
@@ -135,4 +163,40 @@ fn a_pause_is_taken_up_by_the_next_daemon() {
 fn without_a_pause_the_next_daemon_stops_what_the_lease_no_longer_covers() {
     let (_, db1) = restarted(false);
     assert!(db1.was_told_to_stop());
+}
+
+/// The daemon of an appointee was killed while its database replayed a backlog at the end of recovery, which goes on by
+/// itself and then takes writes. The next one finds a standby, and the lease under which the promotion was begun.
+fn restarted_in_a_promotion(lease_left: Duration) -> (World, Running) {
+    let mut world = World::fenced();
+    world.done(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
+    world.done(promoting(2, "db2", DB2));
+    let mut db2 = Running::start_with("db2", Some((Epoch(2), lease_left)));
+    db2.sees(DbState::Standby, 0);
+    db2.knows(&world);
+    (world, db2)
+}
+
+#[test]
+fn a_promotion_under_way_is_taken_up_by_the_next_daemon() {
+    let (mut world, mut db2) = restarted_in_a_promotion(SECOND * 8);
+    assert_eq!(db2.claim(), Some(ClaimState::Adopted), "the epoch goes on: the promotion does");
+    assert!(!db2.was_told_to_stop());
+    let joined = world.done(join("db2", 1, &[(2, ClaimState::Adopted)]));
+    assert_eq!(joined, LedgerEvent::Joined { incarnation: Incarnation(4) });
+    db2.joined(&world, Incarnation(4));
+    assert!(db2.was_told_to_promote());
+}
+
+#[test]
+fn an_epoch_is_not_over_before_its_promotion_cannot_complete_any_more() {
+    let (_, mut db2) = restarted_in_a_promotion(Duration::ZERO);
+    assert!(db2.was_told_to_stop(), "it would open by itself");
+    assert_eq!(db2.claim(), None, "a standby that is being promoted is not closed");
+    db2.sees(DbState::Stopped, 0);
+    let action = DbAction::Stop { ladder: db2.ladder() };
+    let outcome = DbOutcome::Done(DbDone::Stopped { clean: false, position: None });
+    db2.tell(Event::DbEnded { service: orders(), action, outcome });
+    db2.tell(Event::Tombstoned { service: orders(), epoch: Epoch(2) });
+    assert_eq!(db2.claim(), Some(ClaimState::Over { position: None }));
 }

@@ -25,16 +25,16 @@ impl Node {
     }
 
     pub(super) fn keep_databases(&mut self) {
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            self.report_rejoined(&name);
-            if !self.is_informed(&name) {
-                self.keeping.insert(name, "waiting for the ledger".to_owned());
+        let names = self.served.clone();
+        for name in names.iter() {
+            self.report_rejoined(name);
+            if !self.is_informed(name) {
+                self.note_keeping(name, "waiting for the ledger".to_owned());
                 continue;
             }
-            let Some(input) = self.keeper_input(&name) else { continue };
+            let Some(input) = self.keeper_input(name) else { continue };
             let step = keeper::keep(&input);
-            self.take_keeper_step(&name, step);
+            self.take_keeper_step(name, step);
         }
     }
 
@@ -51,12 +51,10 @@ impl Node {
 
     fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {
         if !matches!(step, Step::Wait(_)) {
-            self.keeping.insert(name.clone(), format!("{step:?}"));
+            self.note_keeping(name, format!("{step:?}"));
         }
         match step {
-            Step::Wait(why) => {
-                self.keeping.insert(name.clone(), why);
-            }
+            Step::Wait(why) => self.note_keeping(name, why),
             Step::Db(action) => self.start_action(name, action),
             Step::StopNow(ladder, why) => self.stop_now(name, ladder, why),
             Step::StopToRejoin(ladder, why) => {
@@ -87,6 +85,13 @@ impl Node {
         }
     }
 
+    fn note_keeping(&mut self, name: &ServiceName, words: String) {
+        match self.keeping.get_mut(name) {
+            Some(before) => *before = words,
+            None => drop(self.keeping.insert(name.clone(), words)),
+        }
+    }
+
     fn installed(&mut self, name: &ServiceName, epoch: Epoch) {
         let Some(incarnation) = self.incarnation else { return };
         let seen = &self.databases[name].seen;
@@ -99,6 +104,9 @@ impl Node {
 
     fn start_action(&mut self, name: &ServiceName, action: DbAction) {
         let now = self.now;
+        if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
+            self.forget_lease_of_the_past(name);
+        }
         let epoch = self.state.services.get(name).map(|s| (s.epoch, s.phase));
         let Some(local) = self.databases.get_mut(name) else { return };
         match &action {
@@ -124,6 +132,18 @@ impl Node {
         local.running = Some((action.clone(), now));
         self.say(format!("{name}: {}", keeper::action_name(&action)));
         self.effects.push(Effect::Db { service: name.clone(), action });
+    }
+
+    /// Nothing runs that was opened under a lease: what was kept of one must not pass for a promotion under way when the
+    /// next daemon of this boot looks.
+    fn forget_lease_of_the_past(&mut self, name: &ServiceName) {
+        if self.keeper_input(name).is_some_and(|input| input.held().is_some()) {
+            return;
+        }
+        let earlier = self.start.kept.remove(name);
+        if let Some((epoch, _)) = self.kept.get(name).copied().or(earlier) {
+            self.drop_kept(name, epoch);
+        }
     }
 
     fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: String) {

@@ -7,6 +7,7 @@ use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
+use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// The local database as a starting daemon knows it.
@@ -20,6 +21,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
     Local {
         lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
+        // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
         released: tombstone.copied(),
@@ -28,12 +30,12 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
 }
 
 impl Node {
-    /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it. What the ledger has
-    /// against it (a verdict, a fence, another epoch) the ledger itself checks.
+    /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it, or is being
+    /// promoted. What the ledger has against it (a verdict, a fence, another epoch) the ledger itself checks.
     fn adoptable(&self, name: &ServiceName, epoch: Epoch) -> bool {
         let Some(input) = self.keeper_input(name) else { return false };
         let lease = input.local.lease.as_ref();
-        let running = input.local.seen.state == DbState::Primary;
+        let running = matches!(input.local.seen.state, DbState::Primary | DbState::Standby) && input.could_commit();
         running && lease.is_some_and(|l| l.epoch() == epoch) && input.awaits_adoption()
     }
 
@@ -59,6 +61,7 @@ impl Node {
         {
             self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
             self.incarnation = None;
+            self.join_request = self.rng.random();
             let now = self.now;
             for local in self.databases.values_mut() {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
@@ -73,6 +76,7 @@ impl Node {
         self.propose(Command::Join {
             node: self.me(),
             boot: self.start.boot.clone(),
+            request: self.join_request,
             machine: self.start.machine.clone(),
             claims,
         });
@@ -81,36 +85,35 @@ impl Node {
     /// What became of each epoch that an earlier incarnation held; `None` while that is not settled.
     fn claims(&mut self) -> Option<BTreeMap<ServiceName, Claim>> {
         let mut claims = BTreeMap::new();
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            let local = &self.databases[&name];
+        let names = self.served.clone();
+        for name in names.iter() {
+            let local = &self.databases[name];
             if local.seen.state == DbState::Unclear {
                 return None;
             }
             let held = self
                 .state
                 .services
-                .get(&name)
+                .get(name)
                 .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
                 .map(|s| s.epoch);
             let Some(epoch) = held else { continue };
-            if self.adoptable(&name, epoch) {
-                claims.insert(name, Claim { epoch, state: ClaimState::Adopted });
+            if self.adoptable(name, epoch) {
+                claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
                 continue;
             }
-            let closed = matches!(
-                local.seen.state,
-                DbState::Stopped | DbState::Absent | DbState::Unstartable | DbState::Standby
-            );
+            let ended = matches!(local.seen.state, DbState::Stopped | DbState::Absent | DbState::Unstartable);
+            let opens = self.keeper_input(&name).is_none_or(|input| input.could_commit());
+            let closed = ended || (local.seen.state == DbState::Standby && !opens);
             if !closed || local.running.is_some() {
                 return None;
             }
             if local.tombstone < epoch {
-                self.write_tombstone(&name, epoch);
+                self.write_tombstone(name, epoch);
                 return None;
             }
             let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
-            claims.insert(name, Claim { epoch, state: ClaimState::Over { position } });
+            claims.insert(name.clone(), Claim { epoch, state: ClaimState::Over { position } });
         }
         Some(claims)
     }

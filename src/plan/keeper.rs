@@ -29,7 +29,8 @@ pub struct Local {
     pub writing_tombstone: Option<Epoch>,
     /// The final word for the tombstoned epoch.
     pub released: Option<Released>,
-    /// The last start was out of recovery.
+    /// The last start was out of recovery, or a promotion was begun since: recovery that was told to end goes on to end,
+    /// whoever waits for it no more (H1.9).
     pub started_as_primary: bool,
     /// Restarts in place within the present epoch.
     pub restarts: u32,
@@ -198,13 +199,13 @@ impl Input<'_> {
         }
     }
 
-    /// Whether a process may exist that could commit.
+    /// Whether a process may exist that could commit, or that comes to it by itself: a standby whose promotion was begun.
     pub fn could_commit(&self) -> bool {
         let opening = matches!(self.local.running, Some((DbAction::StartPrimary { .. } | DbAction::Promote { .. }, _)));
         opening
             || match self.local.seen.state {
                 DbState::Primary => true,
-                DbState::Starting | DbState::Stopping => self.local.started_as_primary,
+                DbState::Starting | DbState::Stopping | DbState::Standby => self.local.started_as_primary,
                 _ => false,
             }
     }

@@ -10,7 +10,10 @@ use regent::types::{
     NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1_000_000);
 
 pub const SYSTEM: SystemId = SystemId(7_000_000_000_000_000_001);
 
@@ -20,7 +23,7 @@ pub fn orders() -> ServiceName {
 
 /// The n-th boot of a node.
 pub fn boot(node: &NodeName, n: u64) -> Boot {
-    Boot(format!("{node}-boot-{n}"))
+    Boot(format!("{node}-boot-{n}").into())
 }
 
 /// `2:0/1000`.
@@ -208,7 +211,9 @@ impl Draft<'_, '_> {
         });
         let adopts = self.line.number("adopts").map(|e| Claim { epoch: Epoch(e), state: ClaimState::Adopted });
         let claims = over.or(adopts).map(|claim| (orders(), claim)).into_iter().collect();
-        Command::Join { boot: self.boot(&node), node, machine, claims }
+        // Each line is a need of its own, unless it says which one it repeats.
+        let request = self.line.number("request").unwrap_or_else(|| NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
+        Command::Join { boot: self.boot(&node), node, request, machine, claims }
     }
 
     fn declare(&self) -> Command {

@@ -47,7 +47,8 @@ impl Leases {
     }
 }
 
-fn lease_request(request: &PeerRequest) -> Option<&regent::lease::LeaseRequest> {
+/// The lease that is asked for, directly or through another voter.
+pub fn lease_request(request: &PeerRequest) -> Option<&regent::lease::LeaseRequest> {
     match request {
         PeerRequest::Lease(request) => Some(request),
         PeerRequest::Relay(inner) => lease_request(inner),
@@ -66,12 +67,14 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     let (life, local) = (w.hosts[host].life, w.hosts[host].local(w.now));
     match effect {
         Effect::Ask { id, request, .. } => {
-            if let Some(request) = lease_request(request) {
+            // What it passes on for another is the other's.
+            if let Some(request) = lease_request(request).filter(|r| r.node == w.hosts[host].name) {
                 let service = w.index(&request.service);
                 w.facts.leases.asked.insert((host, life, *id), (service, request.epoch, local));
             }
         }
-        Effect::QuorumRead { id } if handling != Handling::Asked => {
+        // Whatever woke it: a question of another node may be the moment in which its own renewal is due.
+        Effect::QuorumRead { id } if handling != Handling::LeaseAsked => {
             w.facts.leases.own.insert((host, life, *id), local);
         }
         Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
@@ -95,18 +98,19 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
 /// A daemon is told something: a grant reaches from its own request on.
 pub fn given(w: &mut World, host: usize, event: &Event) {
     let life = w.hosts[host].life;
-    let lease = lease_use(w);
     match event {
         Event::Answered { id, response } => {
             let Some((service, epoch, asked)) = w.facts.leases.asked.remove(&(host, life, *id)) else { return };
             if let Ok(PeerResponse::Lease(Ok(grant))) = response
                 && grant.epoch == epoch
             {
+                let lease = lease_use(w);
                 w.facts.leases.extend((host, service), epoch, asked + lease);
             }
         }
         Event::QuorumRead { id, confirmed } => {
             let Some(asked) = w.facts.leases.own.remove(&(host, life, *id)).filter(|_| *confirmed) else { return };
+            let lease = lease_use(w);
             // Which of its services it asked for cannot be seen from outside: all that it holds.
             for service in 0..w.services.len() {
                 let state = &w.hosts[host].state;

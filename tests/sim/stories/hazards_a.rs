@@ -20,6 +20,7 @@ pub const STORIES: &[Listed] = &[
     ("h05_a_release_commits_one_election_later", late_release, 2),
     ("h05_a_release_of_an_old_epoch_comes_once_more", repeated_release, 3),
     ("h06_a_promotion_completes_after_it_was_given_up", late_promotion, 2),
+    ("h06_a_promotion_goes_on_without_the_daemon_that_began_it", orphaned_promotion, 4),
     ("h07_a_lying_agent_and_a_new_daemon_of_the_same_boot", lie_and_restart, 2),
     ("h08_a_fast_reboot_at_each_moment_of_a_failover", fast_reboot, 8),
     ("h08_a_verdict_on_the_incarnation_before_comes_once_more", repeated_verdict, 2),
@@ -179,6 +180,32 @@ fn late_promotion(seed: u64, tell: Tell) -> Told {
     let took = moved_from(&mut w, old, 80 * S)?;
     w.run_until(w.now + 60 * S);
     end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// The appointee's daemon dies while its database replays a backlog at the end of recovery. Recovery ends by itself all
+/// the same, and nobody may have been told that this epoch is over before: the next daemon takes the promotion up while
+/// its lease is valid, and stops it otherwise.
+fn orphaned_promotion(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 0), tell, seed)?;
+    let old = primary(&w)?;
+    for h in (0..3).filter(|h| *h != old) {
+        let db = w.db(h, 0);
+        (db.backlog, db.backlog_shows) = (20 * S, true);
+    }
+    w.power_off(old);
+    let promoted = |w: &World, h: usize| w.hosts[h].databases[0].backlog == 0;
+    let begun = w.run_while(w.now + 20 * S, |w| (0..3).any(|h| h != old && promoted(w, h)));
+    let first = (0..3).find(|h| *h != old && promoted(&w, *h)).filter(|_| begun).ok_or("no promotion began")?;
+    w.run_until(w.now + S);
+    w.kill_daemon(first);
+    // With its lease valid, or after its guard has killed what was opened under it.
+    w.run_until(w.now + if seed % 2 == 0 { S } else { 12 * S });
+    w.start_daemon(first);
+    w.run_until(w.now + 60 * S);
+    w.power_on(old);
+    w.run_until(w.now + 30 * S);
+    let ok = w.is_whole();
+    end(w, ok, "not whole again", "one writer, whole again".to_owned())
 }
 
 fn lie_and_restart(seed: u64, tell: Tell) -> Told {
