@@ -2,6 +2,7 @@
 //! changes them is `apply` and the files beside it.
 
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
     Lsn, NodeId, NodeName, Position, ServiceName, SystemId, Term, Timeline, WallTime,
@@ -153,7 +154,8 @@ pub struct Service {
 impl Service {
     /// The number of the next timeline, above every one that was ever begun or said to be.
     pub fn next_timeline(&self, own: Timeline) -> Timeline {
-        let said = self.begun.keys().next_back().copied().unwrap_or_default();
+        let said = self.begun.keys().next_back().filter(|_| !known_bugs::has(Bug::NumberGivenTwice));
+        let said = said.copied().unwrap_or_default();
         Timeline(own.max(self.timeline).max(said).0 + 1)
     }
 }

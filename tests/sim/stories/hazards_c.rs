@@ -16,6 +16,7 @@ pub const STORIES: &[Listed] = &[
     ("h21_the_acknowledging_member_is_dead_at_the_choice", acknowledging_member_dead, 2),
     ("h22_a_new_primary_dies_before_it_is_installed", dies_before_installed, 3),
     ("h22_the_appointee_dies_after_its_promotion_began", dies_while_promoting, 6),
+    ("h22_the_former_primary_is_all_that_is_left", former_primary_is_left, 4),
     ("a_node_that_cannot_be_promoted_is_not_chosen_for_ever", cannot_be_promoted, 2),
     ("h23_duplicates_reordering_and_a_late_disk_write", replayed_heartbeats, 2),
     ("h24_a_rolling_upgrade_with_a_failover_in_the_middle", rolling_upgrade, 2),
@@ -128,6 +129,41 @@ fn dies_before_installed(seed: u64, tell: Tell) -> Told {
     end(w, back && !wrong, "a number was used twice, or not whole", "each timeline has a number of its own".to_owned())
 }
 
+/// Who has said which timeline it begins, and not yet that it writes there.
+fn promoting(w: &World) -> Option<usize> {
+    let record = &w.log.state().services[&w.services[0]];
+    let holder = record.holder.as_ref().map(|h| w.host(&h.node));
+    matches!(record.phase, Phase::Promoting { .. }).then_some(holder).flatten()
+}
+
+/// Two databases. The old primary is back when the appointee dies; it was stopped as a primary, nobody could follow the
+/// appointee, and it is the only one that can take over.
+fn former_primary_is_left(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(2, 1), tell, seed)?;
+    let old = primary(&w)?;
+    w.power_off(old);
+    w.db(1 - old, 0).backlog = 8 * S;
+    if !w.run_while(w.now + 30 * S, |w| promoting(w).is_some()) {
+        return Err(w.facts.violation.unwrap_or("no promotion began".to_owned()));
+    }
+    w.power_on(old);
+    w.run_until(w.now + 3 * S);
+    if promoting(&w) != Some(1 - old) {
+        return Err("the promotion did not last".to_owned());
+    }
+    w.power_off(1 - old);
+    let since = w.now;
+    let bound = timing::bounds(&w.hosts[0].config).failover_worst.ok_or("no bound")?.as_nanos() as u64;
+    if !w.run_while(w.now + bound, |w| w.primary() == Some(old)) {
+        return Err(w.facts.violation.unwrap_or("the old primary did not take over within the bound".to_owned()));
+    }
+    let took = w.now - since;
+    let whole = w.run_while(w.now + 90 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole());
+    let on = w.hosts[old].databases[0].at.timeline.0;
+    let told = format!("the old primary goes on, after {}", seconds(took));
+    end(w, whole && on == 3, "not whole, or not on timeline 3", told)
+}
+
 /// It said which timeline it begins, and lost its power: before it began it (an even seed), or when it had acknowledged
 /// writes there. Nobody waits for it, and within the bound the third database takes over.
 fn dies_while_promoting(seed: u64, tell: Tell) -> Told {
@@ -136,12 +172,6 @@ fn dies_while_promoting(seed: u64, tell: Tell) -> Told {
     w.power_off(old);
     // Recovery takes a moment to end, whoever is appointed.
     (0..3).for_each(|h| w.db(h, 0).backlog = 400 * MS);
-    let service = w.services[0].clone();
-    let promoting = |w: &World| {
-        let record = &w.log.state().services[&service];
-        let holder = record.holder.as_ref().map(|h| w.host(&h.node));
-        matches!(record.phase, Phase::Promoting { .. }).then_some(holder).flatten()
-    };
     let writes = w.facts.services[0].writes;
     if !w.run_while(w.now + 30 * S, |w| promoting(w).is_some()) {
         return Err(w.facts.violation.unwrap_or("no promotion began".to_owned()));
