@@ -301,6 +301,8 @@ impl Node {
             }
             DbState::Standby | DbState::Starting => None,
             DbState::Stopped if local.seen.starts_in_recovery => None,
+            // A former primary that its keeper is about to start in recovery.
+            DbState::Stopped if self.keeper_input(name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
             state => no(&format!("its database is no running standby ({state:?})")),
         }
     }

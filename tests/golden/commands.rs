@@ -3,7 +3,8 @@
 
 use crate::story::Line;
 use regent::ledger::{
-    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, Settings, Sighting, State,
+    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, Phase, Service, Settings, Sighting,
+    State,
 };
 use regent::types::{
     AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Lsn,
@@ -253,17 +254,7 @@ impl Draft<'_, '_> {
                 Command::Create { service, boot: self.boot(&node), incarnation: self.incarnation(&node), node }
             }
             "appoint" => self.appoint(),
-            "promoting" => {
-                let node = self.node(1);
-                let timeline = Timeline(line.number("timeline").unwrap_or(2) as u32);
-                Command::Promoting {
-                    service,
-                    epoch: self.epoch("epoch"),
-                    incarnation: self.incarnation(&node),
-                    node,
-                    timeline,
-                }
-            }
+            "promoting" => self.promoting(),
             "installed" => {
                 let node = self.node(1);
                 let system = line.number("system").map_or(SYSTEM, SystemId);
@@ -313,6 +304,19 @@ impl Draft<'_, '_> {
             },
             _ => return None,
         })
+    }
+
+    /// To the timeline that was said, or the next one.
+    fn promoting(&self) -> Command {
+        let (service, node) = (self.service(), self.node(1));
+        let next = |s: &Service| match s.phase {
+            Phase::Promoting { timeline } => timeline,
+            _ => s.next_timeline(Timeline(1)),
+        };
+        let next = self.state.services.get(&service).map_or(Timeline(2), next);
+        let timeline = self.line.number("timeline").map_or(next, |t| Timeline(t as u32));
+        let (epoch, incarnation) = (self.epoch("epoch"), self.incarnation(&node));
+        Command::Promoting { service, epoch, incarnation, node, timeline }
     }
 
     fn appoint(&self) -> Command {

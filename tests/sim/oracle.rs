@@ -21,7 +21,8 @@ pub struct ServiceFacts {
     pub epoch: Epoch,
     /// The furthest acknowledged commit on each timeline, and who acknowledged it.
     pub acknowledged: BTreeMap<Timeline, (Lsn, usize)>,
-    /// Who began each timeline, and where: no two may begin the same one.
+    /// To whom the ledger gave each timeline; who began it, and where.
+    pub said: BTreeMap<Timeline, usize>,
     pub began: BTreeMap<Timeline, (usize, Lsn)>,
     /// How many sealed reports the last appointment had.
     pub reports: usize,
