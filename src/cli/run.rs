@@ -16,6 +16,7 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = Arc::new(config::load(common)?);
     write_log()?;
     hear_signals()?;
+    share_one_heap();
     stay_in_memory();
     // One thread for all that waits: a loop that hangs takes the heartbeats, the lease and the log with it, so that the
     // others see a dead node and not a half-dead one; and an idle daemon wakes one thread, not three. What blocks (the
@@ -46,6 +47,15 @@ fn write_log() -> anyhow::Result<()> {
 /// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.
 fn hear_signals() -> anyhow::Result<()> {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().context("signals cannot be unblocked")
+}
+
+/// One thread does nearly all the work: an arena for each of the others would only be locked in memory beside it.
+fn share_one_heap() {
+    // SAFETY: a setting of glibc's allocator, before there is a second thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// A page that must be read back from a full or slow disk would look like death. Only pages that were touched are
