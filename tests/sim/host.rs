@@ -16,6 +16,8 @@ pub struct Host {
     pub name: NodeName,
     pub config: Arc<Config>,
     pub power: bool,
+    /// Nothing gives it power any more: it is of the rest that stays broken.
+    pub unplugged: bool,
     /// Until when nothing on it runs, if so.
     pub frozen_until: Option<u64>,
     /// Counts boots: the boot id.
@@ -61,6 +63,7 @@ impl Host {
             config,
             power: false,
             frozen_until: None,
+            unplugged: false,
             boots: 0,
             life: 0,
             daemon: None,
@@ -119,7 +122,7 @@ impl World {
     pub fn power_on(&mut self, host: usize) {
         let now = self.now;
         let h = &mut self.hosts[host];
-        if h.power {
+        if h.power || h.unplugged {
             return;
         }
         (h.power, h.frozen_until, h.booted_at) = (true, None, now);
