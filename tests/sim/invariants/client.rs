@@ -35,7 +35,7 @@ pub fn opened(w: &mut World, host: usize, service: usize) {
             0 => w.facts.services[service].acknowledged.remove(&timeline),
             _ => w.facts.services[service].acknowledged.insert(timeline, (Lsn(kept), by)),
         };
-        if w.is_excused(by) {
+        if w.is_lied_about(by) {
             continue;
         }
         w.facts.counts.lost += writes;
@@ -51,7 +51,7 @@ fn begun(w: &mut World, host: usize, service: usize) {
     let Some(left) = db.history.0.last().copied() else { return };
     let timeline = db.at.timeline;
     let first = *w.facts.services[service].began.entry(timeline).or_insert((host, left.lsn));
-    if first != (host, left.lsn) && !db.history.0.is_empty() && first.1 != left.lsn && !w.is_excused(host) {
+    if first != (host, left.lsn) && !db.history.0.is_empty() && first.1 != left.lsn && !w.is_excused(host, service) {
         let what = format!(
             "timeline {timeline} was begun at {} by {} and at {} by {}",
             first.1, w.hosts[first.0].name, left.lsn, w.hosts[host].name
