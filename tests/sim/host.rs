@@ -43,7 +43,8 @@ pub struct Host {
     pub replicated: usize,
     pub applied: usize,
     pub state: Arc<State>,
-    pub told: (u64, u64),
+    /// What its daemon was told of the leader last: the term, to which life, and whether it leads itself.
+    pub told: (u64, u64, bool),
     /// It does not hear of elections: notifications that were merged into the last one.
     pub misses_elections: bool,
     /// Its log writes hang until then.
@@ -62,8 +63,8 @@ impl Host {
             name,
             config,
             power: false,
-            frozen_until: None,
             unplugged: false,
+            frozen_until: None,
             boots: 0,
             life: 0,
             daemon: None,
@@ -81,7 +82,7 @@ impl Host {
             replicated: 0,
             applied: 0,
             state: first,
-            told: (0, 0),
+            told: (0, 0, false),
             misses_elections: false,
             log_slow_until: 0,
             speaks_unknown: false,
