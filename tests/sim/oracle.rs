@@ -64,9 +64,9 @@ pub struct Facts {
     pub deaf: Option<usize>,
     /// Folders with the diverged log of a database: host, service, name, since when the ledger should name them.
     pub kept: Vec<Kept>,
-    /// When databases were last told to do something, and entries were committed.
+    /// When databases were last told to do something, and the leader's daemon proposed something.
     pub acts: VecDeque<u64>,
-    pub commits: VecDeque<u64>,
+    pub proposals: VecDeque<u64>,
 }
 
 /// One folder of diverged log.
@@ -119,7 +119,7 @@ impl Times {
 }
 
 /// Forgets what is older than ten seconds.
-pub fn remember(list: &mut VecDeque<u64>, now: u64) {
+fn remember(list: &mut VecDeque<u64>, now: u64) {
     list.push_back(now);
     while list.front().is_some_and(|at| at + 10 * S < now) {
         list.pop_front();
@@ -143,12 +143,16 @@ impl Facts {
             deaf: None,
             kept: Vec::new(),
             acts: VecDeque::new(),
-            commits: VecDeque::new(),
+            proposals: VecDeque::new(),
         }
     }
 
     pub fn acted(&mut self, now: u64) {
         remember(&mut self.acts, now);
+    }
+
+    pub fn proposed(&mut self, now: u64) {
+        remember(&mut self.proposals, now);
     }
 
     pub fn acknowledged(&mut self, now: u64, by: usize, service: usize, at: Position) {

@@ -48,7 +48,6 @@ pub fn proposed(w: &mut World, leader: usize, command: &Command) {
 
 /// An entry was committed that was proposed at `proposed`: what it did, compared with what is so.
 pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, answer: &Answer, proposed: u64) {
-    crate::oracle::remember(&mut w.facts.commits, w.now);
     let command = &entry.command;
     s4::committed(w, before, command, answer);
     s7::committed(w, before, after, command, answer);
