@@ -76,7 +76,7 @@ pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, an
             w.facts.counts.appointments += 1;
             w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
             let s = w.index(service);
-            w.facts.services[s].reports = seals.len();
+            w.facts.services[s].reports = s6::reports(before, seals);
             s2::appointment(w, before, service);
             s4::appointment(w, before, after, service, *epoch);
             s7::appointment(w, after, service, *epoch);
