@@ -46,6 +46,8 @@ fn nanos(clock: ClockId) -> u64 {
 #[derive(Debug)]
 pub struct BootTimer {
     timer: AsyncFd<Descriptor>,
+    /// The moment that the kernel knows and that has not come: to set it again would cost a call and change nothing.
+    pending: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -64,20 +66,25 @@ impl BootTimer {
         let timer = TimerFd::new(TimerClock::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         // SAFETY: the descriptor is owned by what is registered, is always the same one, and is closed with it.
         let timer = unsafe { AsyncFd::register_with_interest(Descriptor(timer), Interest::READABLE)? };
-        Ok(BootTimer { timer })
+        Ok(BootTimer { timer, pending: None })
     }
 
     /// Fires at `at`, or at once when that has passed. Replaces the moment set before, fired or not.
     pub fn set(&mut self, at: Instant) {
+        if self.pending == Some(at) {
+            return;
+        }
         // Zero would disarm it.
         let nanos = i64::try_from(at.0.max(1)).unwrap_or(i64::MAX);
         let expiration = Expiration::OneShot(TimeSpec::nanoseconds(nanos));
         let set = self.timer.get_ref().0.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME);
         set.expect("a valid time on a descriptor of our own");
+        self.pending = Some(at);
     }
 
     /// Does not fire until it is set again.
     pub fn unset(&mut self) {
+        self.pending = None;
         self.timer.get_ref().0.unset().expect("a descriptor of our own");
     }
 
@@ -95,6 +102,7 @@ impl BootTimer {
             });
             // Otherwise interrupted, or set anew meanwhile: wait for the moment that stands now.
             if let Ok(Ok(())) = read {
+                self.pending = None;
                 return;
             }
         }

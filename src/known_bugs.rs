@@ -39,6 +39,10 @@ pub enum Bug {
     DoubtIgnored,
     /// The `lease` agent does not wait for the lease.
     LeaseNotWaitedFor,
+    /// The numbers of timelines that were begun and never installed are given again.
+    NumberGivenTwice,
+    /// What an appointment may lose is not said.
+    LossUnnamed,
 }
 
 /// Every bug with the name by which it is chosen.
@@ -59,6 +63,8 @@ pub const ALL: &[(&str, Bug)] = &[
     ("sync_set_ignored", Bug::SyncSetIgnored),
     ("doubt_ignored", Bug::DoubtIgnored),
     ("lease_not_waited_for", Bug::LeaseNotWaitedFor),
+    ("number_given_twice", Bug::NumberGivenTwice),
+    ("loss_unnamed", Bug::LossUnnamed),
 ];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]

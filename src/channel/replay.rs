@@ -52,7 +52,7 @@ impl Replay {
 
     /// Judges an authentic heartbeat that arrived on `channel`, and remembers it.
     pub fn judge(&mut self, channel: &ChannelName, heartbeat: &Heartbeat) -> Freshness {
-        let peer = self.peers.entry(heartbeat.node.clone()).or_default();
+        let peer = self.peer(&heartbeat.node);
         if heartbeat.incarnation == Incarnation(0) {
             let this = (heartbeat.boot.clone(), heartbeat.sequence);
             let before = peer.unjoined.insert(channel.clone(), this.clone());
@@ -75,18 +75,29 @@ impl Replay {
             return Freshness::Impostor;
         }
         peer.newest = peer.newest.max(this);
-        match peer.channels.get(channel).copied() {
-            Some(last) if this <= last => Freshness::Stale,
-            before => {
+        match peer.channels.get_mut(channel) {
+            Some(last) if this <= *last => Freshness::Stale,
+            Some(last) => {
+                *last = this;
+                Freshness::Advanced
+            }
+            None => {
                 peer.channels.insert(channel.clone(), this);
-                if before.is_some() { Freshness::Advanced } else { Freshness::Baseline }
+                Freshness::Baseline
             }
         }
     }
 
+    fn peer(&mut self, node: &NodeName) -> &mut Peer {
+        if !self.peers.contains_key(node) {
+            self.peers.insert(node.clone(), Peer::default());
+        }
+        self.peers.get_mut(node).expect("just made where it was missing")
+    }
+
     /// Another observer, or the ledger (then with sequence 0), has seen `node` this far: what is older is old.
     pub fn told(&mut self, node: &NodeName, incarnation: Incarnation, sequence: u64) {
-        let peer = self.peers.entry(node.clone()).or_default();
+        let peer = self.peer(node);
         if incarnation > peer.newest.0 {
             peer.boot = None;
         }
@@ -111,7 +122,7 @@ mod tests {
         Heartbeat {
             cluster: ClusterId("orders".into()),
             node: "db1".parse().unwrap(),
-            boot: Boot(boot),
+            boot: Boot(boot.into()),
             incarnation: Incarnation(incarnation),
             sequence,
             body: None,

@@ -101,7 +101,7 @@ fn fit(body: &HeartbeatBody, room: usize) -> Vec<u8> {
     if without_heard.len() <= room {
         return without_heard;
     }
-    less.views.clear();
+    less.views = Default::default();
     Some(json(&less)).filter(|least| least.len() <= room).unwrap_or_default()
 }
 
@@ -125,7 +125,7 @@ pub fn decode(bytes: &[u8], keys: &Keys) -> Result<Heartbeat, WireError> {
     Ok(Heartbeat {
         cluster: ClusterId(outer.cluster.to_owned()),
         node,
-        boot: Boot(outer.boot.to_owned()),
+        boot: Boot(outer.boot.into()),
         incarnation: Incarnation(outer.incarnation),
         sequence: outer.sequence,
         body: known.then(|| serde_json::from_slice(outer.body).ok()).flatten(),
@@ -142,7 +142,7 @@ pub fn claim(bytes: &[u8]) -> Option<Claim> {
 /// Boot, incarnation and sequence as claimed, unproved: for listing a disk without a key.
 pub fn claimed_life(bytes: &[u8]) -> Option<(Boot, Incarnation, u64)> {
     let outer = unproved(bytes)?;
-    Some((Boot(outer.boot.to_owned()), Incarnation(outer.incarnation), outer.sequence))
+    Some((Boot(outer.boot.into()), Incarnation(outer.incarnation), outer.sequence))
 }
 
 fn unproved(bytes: &[u8]) -> Option<Outer<'_>> {

@@ -31,7 +31,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostErr
 #[expect(clippy::disallowed_methods, reason = "here the seed is drawn from which the node draws everything else")]
 pub fn look(config: &Config, cluster: ClusterId) -> Result<Start, HostError> {
     let boot_text = fs::read_to_string(&config.boot_id_file).map_err(failed("read", &config.boot_id_file))?;
-    let boot = Boot(boot_text.trim().to_owned());
+    let boot = Boot(boot_text.trim().into());
     if boot.0.is_empty() {
         return Err(HostError::NoBootId { path: config.boot_id_file.clone() });
     }

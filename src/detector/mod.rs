@@ -70,7 +70,7 @@ impl Detector {
         let ear =
             |name: &ChannelName| Ear { name: name.clone(), kind: Kind::of(name), unusable: None, again_since: None };
         let peer = || Peer {
-            boot: Boot(String::new()),
+            boot: Boot("".into()),
             incarnation: Incarnation(0),
             links: channels.iter().map(|_| Some(Link::new(&tuning, started))).collect(),
             back_until: None,
@@ -168,6 +168,29 @@ impl Detector {
         }
     }
 
+    /// Whether `views` is what these sights show, with `feeds` for the peers whose databases show life.
+    pub fn still_shows(
+        &self,
+        sights: &[Sight],
+        views: &BTreeMap<NodeName, PeerView>,
+        feeds: impl Fn(&NodeName) -> bool,
+    ) -> bool {
+        let rows = sights.chunks(self.ears.len().max(1));
+        let same_channels = |view: &PeerView, row: &[Sight]| {
+            let shown = |ear: &Ear| view.channels.get(&ear.name);
+            view.channels.len() == row.len() && self.ears.iter().map(shown).eq(row.iter().map(Some))
+        };
+        let same = |((name, peer), row): ((&NodeName, &Peer), &[Sight]), (seen, view): (&NodeName, &PeerView)| {
+            name == seen
+                && peer.incarnation == view.incarnation
+                && peer.boot == view.boot
+                && view.database_alive == feeds(name)
+                && same_channels(view, row)
+        };
+        views.len() == self.peers.len()
+            && self.peers.iter().zip(rows).zip(views).all(|(ours, theirs)| same(ours, theirs))
+    }
+
     /// This node's view of every peer. `database_alive` is for the caller to fill in.
     pub fn views(&self, now: Instant) -> BTreeMap<NodeName, PeerView> {
         let sights = self.sights(now);
@@ -195,16 +218,31 @@ impl Detector {
     /// The next moment at which a view changes if nothing more is heard; `None` when none ever does. Exact: up to one
     /// nanosecond before it, the views are those of now.
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        self.next_change_before(now, Instant(u64::MAX))
+    }
+
+    /// The same, if it comes before `limit`: mostly something else is due first, and then there is little to compare.
+    pub fn next_change_before(&self, now: Instant, limit: Instant) -> Option<Instant> {
+        let mut after = now;
+        let mut present = None;
+        loop {
+            let moment = self.next_moment(after).filter(|moment| *moment < limit)?;
+            let present = present.get_or_insert_with(|| self.sights(now));
+            if !self.still_sees(moment, present) {
+                return Some(moment);
+            }
+            after = moment;
+        }
+    }
+
+    /// The next moment at which a view may change by itself.
+    fn next_moment(&self, after: Instant) -> Option<Instant> {
         let tuning = &self.tuning;
         let links = self.peers.values().flat_map(|peer| peer.links.iter().flatten());
-        let mut moments: Vec<Instant> = links.map(|link| link.overdue_at(tuning)).collect();
-        moments.extend(self.ears.iter().filter_map(|ear| ear.settled_at(tuning)));
-        moments.extend(self.peers.values().filter_map(|peer| peer.back_until));
-        moments.retain(|moment| *moment > now);
-        moments.sort_unstable();
-        moments.dedup();
-        let present = self.sights(now);
-        moments.into_iter().find(|moment| self.sights(*moment) != present)
+        let overdue = links.map(|link| link.overdue_at(tuning));
+        let settled = self.ears.iter().filter_map(|ear| ear.settled_at(tuning));
+        let back = self.peers.values().filter_map(|peer| peer.back_until);
+        overdue.chain(settled).chain(back).filter(|moment| *moment > after).min()
     }
 
     /// From the last heartbeat received to `lost`, at the longest: whatever the arrivals were like before.
@@ -236,25 +274,36 @@ impl Detector {
         *again = (*again).max(Some(now));
     }
 
-    /// All sights, peer by peer in the order of names, channel by channel as configured.
-    /// Every peer's sight on every channel, in the order of the names: what changes when a view does.
-    pub fn sights(&self, now: Instant) -> Vec<Sight> {
-        let mut sights = Vec::with_capacity(self.peers.len() * self.ears.len());
-        for (name, peer) in &self.peers {
-            for ear in 0..self.ears.len() {
-                sights.push(self.sight(now, name, peer, ear));
-            }
-        }
-        sights
+    /// Every peer's sight on every channel, peer by peer in the order of names, channel by channel as configured: what
+    /// changes when a view does.
+    fn every_sight(&self, now: Instant) -> impl Iterator<Item = Sight> {
+        let peers = self.peers.values();
+        peers.flat_map(move |peer| (0..self.ears.len()).map(move |ear| self.sight(now, peer, ear)))
     }
 
-    fn sight(&self, now: Instant, name: &NodeName, peer: &Peer, ear: usize) -> Sight {
+    fn sights(&self, now: Instant) -> Vec<Sight> {
+        self.every_sight(now).collect()
+    }
+
+    /// Writes every sight into `sights`.
+    pub fn look(&self, now: Instant, sights: &mut Vec<Sight>) {
+        sights.clear();
+        sights.extend(self.every_sight(now));
+    }
+
+    /// Whether these are the sights now.
+    pub fn still_sees(&self, now: Instant, sights: &[Sight]) -> bool {
+        self.every_sight(now).eq(sights.iter().copied())
+    }
+
+    fn sight(&self, now: Instant, peer: &Peer, ear: usize) -> Sight {
         let Some(link) = &peer.links[ear] else { return Sight::Blind };
         let own = &self.ears[ear];
         if own.is_blind(&self.tuning, now) || !peer.is_known() {
             return Sight::Blind;
         }
-        let others = self.peers.iter().filter(|(other, _)| *other != name).filter_map(|(_, p)| p.links[ear].as_ref());
+        let others = self.peers.values().filter(|other| !std::ptr::eq(*other, peer));
+        let others = others.filter_map(|other| other.links[ear].as_ref());
         let sight = fusion::sight(&self.tuning, now, own.kind, link, others);
         let excused = peer.back_until.is_some_and(|until| now < until);
         if sight == Sight::Lost && excused { Sight::Blind } else { sight }
@@ -391,7 +440,7 @@ mod tests {
             match act {
                 Act::Beat { node: n, channel: c, incarnation, gap } => {
                     now += Duration::from_micros(gap * 1001);
-                    let boot = Boot(incarnation.to_string());
+                    let boot = Boot(incarnation.to_string().into());
                     d.heard(now, &channel(CHANNELS[*c]), &node(NODES[*n]), &boot, Incarnation(*incarnation));
                 }
                 Act::Doubt { late } => d.doubt(now, Duration::from_millis(*late)),
@@ -402,7 +451,7 @@ mod tests {
                     d.goodbye(now, &node(NODES[*n]), Incarnation(1), Duration::from_millis(*within));
                 }
                 Act::Known { node: n, incarnation } => {
-                    d.known(now, &node(NODES[*n]), &Boot(incarnation.to_string()), Incarnation(*incarnation));
+                    d.known(now, &node(NODES[*n]), &Boot(incarnation.to_string().into()), Incarnation(*incarnation));
                 }
                 Act::Wait { millis } => now += Duration::from_millis(*millis),
             }

@@ -52,7 +52,7 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
     }
     match command.clone() {
         Command::Seed { .. } => unreachable!("handled above"),
-        Command::Join { node, boot, machine, claims } => state.join(m, node, boot, machine, &claims),
+        Command::Join { node, boot, request, machine, claims } => state.join(m, node, boot, request, machine, &claims),
         Command::DeclareDead { target, incarnation, term, round, answers } => {
             state.declare_dead(m, target, incarnation, term, round, answers)
         }

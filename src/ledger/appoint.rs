@@ -45,6 +45,9 @@ impl State {
             over: None,
             system: None,
             timeline: Timeline(0),
+            begun: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            final_end: None,
             sealed_at: Lsn(0),
             moving: None,
             paused: false,
@@ -79,6 +82,7 @@ impl State {
         self.check_appointee(&to)?;
         let seal = seals.get(&to.node);
         check_lineage(record, &to.node, seal)?;
+        let losses = losses(record, &to.node, seal);
         let sealed_at = seal.map_or(Lsn(0), |s| s.end.lsn);
         let positions = seals.iter().map(|(node, s)| (node.clone(), s.end)).collect();
         let incident = record.incident;
@@ -98,8 +102,14 @@ impl State {
         }
         if let Some(incident) = incident {
             let EpochOver { basis, checks, .. } = proof;
-            let what = Happening::Appointed { service, epoch, node: to.node, basis, positions, checks, why };
-            self.record(incident, m, what);
+            let (name, node) = (service.clone(), to.node.clone());
+            self.record(incident, m, Happening::Appointed { service, epoch, node, basis, positions, checks, why });
+            for Loss { epoch, node, timeline, after } in
+                losses.into_iter().filter(|_| !known_bugs::has(Bug::LossUnnamed))
+            {
+                let (service, by) = (name.clone(), to.node.clone());
+                self.record(incident, m, Happening::MayBeLost { service, epoch, node, timeline, after, by });
+            }
         }
         Ok(Event::Appointed { epoch })
     }
@@ -187,8 +197,13 @@ impl State {
     }
 }
 
-/// Lineage comes first: the appointee's WAL descends from the timeline that was last promoted to, in the same
-/// database. The node that held the epoch itself has everything and needs no report.
+/// Lineage comes first: the appointee's WAL descends from the timeline that was installed last, in the same database.
+/// The node that held the epoch itself has everything and needs no report.
+///
+/// A timeline that was begun and never installed binds nobody: its node may have died in the first moment, and nobody
+/// could follow it yet. This is the rule of an asynchronous service, and every service is one; in a synchronous one a
+/// begun timeline would have to bind like an installed one, because its node may have acknowledged under the claim that
+/// came with its appointment.
 fn check_lineage(record: &Service, node: &NodeName, seal: Option<&Seal>) -> Result<(), Refusal> {
     let no = |why: String| Err(Refusal::NotEligible { node: node.clone(), why });
     let Some(seal) = seal else {
@@ -202,4 +217,35 @@ fn check_lineage(record: &Service, node: &NodeName, seal: Option<&Seal>) -> Resu
         return no(format!("its WAL ends at {} and does not descend from timeline {}", seal.end, record.timeline));
     }
     Ok(())
+}
+
+/// What the end of an epoch may lose: the writes of `node` on `timeline` after `after`.
+struct Loss {
+    epoch: Epoch,
+    node: NodeName,
+    timeline: Timeline,
+    after: Lsn,
+}
+
+/// What may have been acknowledged in an earlier epoch and is not known to be on the appointee. Never silent: the
+/// service is asynchronous, so a loss is allowed, and a loss that nobody names is not.
+fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
+    // A node's own directory has whatever it wrote there itself: it can follow nobody before an epoch is installed.
+    let begun = record.begun.iter().filter(|(_, b)| &b.node != to);
+    let begun = begun.filter(|(timeline, _)| seal.is_none_or(|s| !s.history.descends_from(s.end, **timeline)));
+    let mut losses: Vec<_> = begun
+        .map(|(timeline, b)| Loss { epoch: b.epoch, node: b.node.clone(), timeline: *timeline, after: b.after })
+        .collect();
+    let Some(last) = record.history.last().filter(|last| &last.node != to) else { return losses };
+    // Without a report only a former holder is appointed: what it has of an installed epoch of another node, its own
+    // appointment has named.
+    let Some(seal) = seal else { return losses };
+    let timeline = record.timeline;
+    let reached = if seal.end.timeline == timeline { Some(seal.end.lsn) } else { seal.history.left_at(timeline) };
+    let reached = reached.unwrap_or_default();
+    let whole = record.final_end.is_some_and(|end| end.timeline == timeline && end.lsn <= reached);
+    if !whole {
+        losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after: reached });
+    }
+    losses
 }

@@ -98,10 +98,12 @@ pub enum Command {
     Seed {
         settings: Box<Settings>,
     },
-    /// A starting daemon. Answered with its incarnation.
+    /// A starting daemon. Answered with its incarnation. The request is a number drawn for each need to join: an entry
+    /// that is committed twice, or proposed again, joins once.
     Join {
         node: NodeName,
         boot: Boot,
+        request: u64,
         machine: Machine,
         claims: BTreeMap<ServiceName, Claim>,
     },

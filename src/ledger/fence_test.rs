@@ -303,6 +303,17 @@ fn what_concerns_no_service_changes_nothing() {
 // Joins.
 
 #[test]
+fn a_join_that_is_committed_twice_joins_once() {
+    let mut world = World::new();
+    let again = join("db2", 1, &[]);
+    let Event::Joined { incarnation } = world.done(again.clone()) else { unreachable!() };
+    assert_eq!(world.done(again.clone()), Event::Joined { incarnation }, "it goes on under what it was given");
+    let Event::Joined { incarnation: next } = world.done(join("db2", 1, &[])) else { unreachable!() };
+    assert!(next > incarnation);
+    assert_eq!(world.refused(again), Refusal::SpentJoin { node: node("db2") });
+}
+
+#[test]
 fn two_living_hosts_do_not_share_a_name() {
     let other = |mut command| {
         let Command::Join { machine, .. } = &mut command else { unreachable!() };

@@ -3,7 +3,7 @@
 
 use super::{CheckAnswer, Refusal, Sighting};
 use crate::types::{
-    AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
+    AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex, Lsn,
     NodeName, Position, Round, ServiceName, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,16 @@ pub enum Happening {
         checks: BTreeMap<NodeName, CheckAnswer>,
         why: String,
     },
+    /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
+    MayBeLost {
+        service: ServiceName,
+        /// Of the epoch in which it may have been acknowledged.
+        epoch: Epoch,
+        node: NodeName,
+        timeline: Timeline,
+        after: Lsn,
+        by: NodeName,
+    },
     Promoting {
         service: ServiceName,
         epoch: Epoch,
@@ -233,6 +243,11 @@ impl fmt::Display for Happening {
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
             }
+            Happening::MayBeLost { service, epoch, node, timeline, after, by } => write!(
+                f,
+                "may be lost to {service}: what {node} acknowledged in epoch {epoch} after {timeline}:{after}, which \
+                 {by} has not; its WAL is kept when {node} comes back"
+            ),
             Happening::Promoting { node, timeline, .. } => write!(f, "{node} promotes to timeline {timeline}"),
             Happening::Installed { service, epoch, node, position } => {
                 write!(f, "{node} accepts writes for {service} in epoch {epoch}, from {position}")

@@ -14,6 +14,9 @@ pub fn violations(state: &State) -> Vec<String> {
         if !s.history.is_sorted_by(|a, b| a.epoch < b.epoch) {
             broken.push(format!("epochs of {name} do not only grow (S4)"));
         }
+        if s.begun.keys().next().is_some_and(|said| *said <= s.timeline) {
+            broken.push(format!("a timeline of {name} is installed, and said to be unknown (S4)"));
+        }
         if s.history.last().is_some_and(|last| last.epoch > s.epoch) {
             broken.push(format!("{name} remembers an epoch after its present one (S4)"));
         }

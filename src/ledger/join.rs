@@ -17,6 +17,7 @@ impl State {
         m: Moment,
         node: NodeName,
         boot: Boot,
+        request: u64,
         machine: Machine,
         claims: &BTreeMap<ServiceName, Claim>,
     ) -> Result<Event, Refusal> {
@@ -24,6 +25,13 @@ impl State {
             return Err(Refusal::UnknownNode { node });
         }
         if let Some(record) = self.nodes.get(&node) {
+            // Whoever joined with it goes on under the incarnation that it was given.
+            if record.requests.back() == Some(&request) && record.boot == boot {
+                return Ok(Event::Joined { incarnation: record.incarnation });
+            }
+            if record.requests.contains(&request) {
+                return Err(Refusal::SpentJoin { node });
+            }
             if record.past_boots.contains(&boot) {
                 return Err(Refusal::OldBoot { node, boot });
             }
@@ -37,7 +45,7 @@ impl State {
         }
         self.last_incarnation = self.last_incarnation.next();
         let incarnation = self.last_incarnation;
-        self.succeed(&node, boot.clone(), incarnation, machine);
+        self.succeed(&node, boot.clone(), request, incarnation, machine);
         let incidents: BTreeSet<_> =
             self.fences.values().filter(|f| f.target == node && f.is_open()).map(|f| f.incident).collect();
         for incident in incidents {
@@ -84,8 +92,9 @@ impl State {
         Err(Refusal::CannotAdopt { service: service.clone(), epoch, why: why.to_owned() })
     }
 
-    fn succeed(&mut self, node: &NodeName, boot: Boot, incarnation: Incarnation, machine: Machine) {
-        let (mut past_boots, failures) = self.nodes.remove(node).map_or((BTreeSet::new(), 0), |old| {
+    fn succeed(&mut self, node: &NodeName, boot: Boot, request: u64, incarnation: Incarnation, machine: Machine) {
+        let old = self.nodes.remove(node);
+        let (mut past_boots, mut requests, failures) = old.map_or_else(Default::default, |old| {
             let mut past = old.past_boots;
             if old.boot != boot {
                 past.insert(old.boot);
@@ -94,12 +103,16 @@ impl State {
                     fence.assisted.remove(node);
                 }
             }
-            (past, old.failures)
+            (past, old.requests, old.failures)
         });
         while past_boots.len() > 64 {
             past_boots.pop_first();
         }
-        let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, failures };
+        requests.push_back(request);
+        while requests.len() > 16 {
+            requests.pop_front();
+        }
+        let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, requests, failures };
         self.nodes.insert(node.clone(), record);
     }
 
@@ -118,7 +131,7 @@ impl State {
                 record.holder.as_mut().expect("held_by lists held epochs").incarnation = incarnation;
             }
             ClaimState::Over { position } => {
-                record.over = Some(Over::Released { position, at_join: true });
+                record.end_with(Over::Released { position, at_join: true });
                 let why = "said at its join: its database is closed".to_owned();
                 let what = Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
                 let incident = self.incident_for(m, service, node, IncidentKind::LocalFailure);

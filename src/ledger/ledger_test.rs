@@ -136,7 +136,7 @@ fn a_fence_of_another_boot_or_node_does_not_end_the_epoch() {
     assert_eq!(refusal, Refusal::NotFenced { fence: FENCE, epoch: Epoch(1) });
     // A fence of the primary's node, but of another boot than the one that holds the epoch.
     let mut world = World::fenced();
-    world.state.fences.get_mut(&FENCE).expect("open").boot = Boot("db1-boot-0".to_owned());
+    world.state.fences.get_mut(&FENCE).expect("open").boot = Boot("db1-boot-0".into());
     let refusal = world.refused(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
     assert_eq!(refusal, Refusal::NotFenced { fence: FENCE, epoch: Epoch(1) });
 }

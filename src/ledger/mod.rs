@@ -24,6 +24,8 @@ mod fence_test;
 #[cfg(test)]
 mod ledger_test;
 #[cfg(test)]
+mod timeline_test;
+#[cfg(test)]
 pub(crate) mod world_test;
 
 pub use apply::{apply, set_voters};
@@ -36,6 +38,6 @@ pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};
 pub use state::{
-    Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over, Phase,
-    Refused, Service, State,
+    Begun, Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over,
+    Phase, Refused, Service, State,
 };

@@ -1,6 +1,6 @@
 //! Why the ledger refused a command: a value with fields; its `Display` is the sentence for the operator.
 
-use crate::types::{AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, ServiceName, Term};
+use crate::types::{AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, ServiceName, Term, Timeline};
 use serde::{Deserialize, Serialize};
 
 /// One reason. The rule that it guards is named where there is one.
@@ -19,6 +19,8 @@ pub enum Refusal {
     OtherMachine { node: NodeName, machine: String },
     #[error("boot {boot} of {node} was succeeded by a later one (S4)")]
     OldBoot { node: NodeName, boot: Boot },
+    #[error("{node} has joined with this request before, and again since (S4)")]
+    SpentJoin { node: NodeName },
     #[error("{node} must say what became of epoch {epoch} of {service} before it joins")]
     ClaimMissing { node: NodeName, service: ServiceName, epoch: Epoch },
     #[error("epoch {epoch} of {service} cannot be adopted: {why} (S2)")]
@@ -61,6 +63,8 @@ pub enum Refusal {
     NotEligible { node: NodeName, why: String },
     #[error("{node} does not hold epoch {epoch} of {service} (S4)")]
     NotHolder { service: ServiceName, epoch: Epoch, node: NodeName },
+    #[error("timeline {timeline} of {service} is taken: no number is given to two timelines (S4)")]
+    TimelineTaken { service: ServiceName, timeline: Timeline },
     #[error("{service} is paused")]
     Paused { service: ServiceName },
     #[error("{service} is not paused")]

@@ -2,7 +2,8 @@
 
 use super::apply::Moment;
 use super::{
-    EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service, State,
+    Begun, EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service,
+    State,
 };
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
@@ -11,6 +12,19 @@ use std::collections::BTreeSet;
 
 /// How many past epochs a service remembers, for lineage.
 const EPOCHS_KEPT: usize = 64;
+
+impl Service {
+    /// The present epoch is over by its holder's own word. Said before it was installed, it is a failed appointment.
+    pub(super) fn end_with(&mut self, over: Over) {
+        let Over::Released { position, .. } = over;
+        if self.phase == Phase::Installed {
+            self.final_end = position;
+        } else if let Some(holder) = &self.holder {
+            *self.failed.entry(holder.node.clone()).or_default() += 1;
+        }
+        self.over = Some(over);
+    }
+}
 
 impl State {
     /// The service, if its present epoch is `epoch` and goes on (S4).
@@ -74,8 +88,11 @@ impl State {
         if record.phase != Phase::Appointed {
             return Err(Refusal::NotAllowed { why: format!("epoch {epoch} of {service} is past its appointment") });
         }
+        if timeline < record.next_timeline(Timeline(0)) {
+            return Err(Refusal::TimelineTaken { service, timeline });
+        }
         record.phase = Phase::Promoting { timeline };
-        record.timeline = record.timeline.max(timeline);
+        record.begun.insert(timeline, Begun { epoch, node: node.clone(), after: record.sealed_at });
         if let Some(incident) = record.incident {
             self.record(incident, m, Happening::Promoting { service, epoch, node, timeline });
         }
@@ -106,6 +123,10 @@ impl State {
         record.system = Some(system);
         record.phase = Phase::Installed;
         record.timeline = position.timeline;
+        // Who descends from this timeline counts on from it: the numbers up to it cannot be drawn any more.
+        record.begun.retain(|said, _| *said > position.timeline);
+        record.failed.clear();
+        record.final_end = None;
         record.history.push(EpochRecord { epoch, node: node.clone(), start: position });
         if record.history.len() > EPOCHS_KEPT {
             record.history.remove(0);
@@ -146,7 +167,7 @@ impl State {
         if record.holder.as_ref().is_some_and(|h| h.boot != by.boot) {
             return Err(Refusal::OldBoot { node: by.node, boot: by.boot });
         }
-        record.over = Some(Over::Released { position, at_join: false });
+        record.end_with(Over::Released { position, at_join: false });
         let planned = record.moving.is_some();
         let incident = self.incident_for(m, &service, &by.node, IncidentKind::LocalFailure);
         if !planned && let Some(node) = self.nodes.get_mut(&by.node) {

@@ -2,6 +2,7 @@
 //! changes them is `apply` and the files beside it.
 
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
     Lsn, NodeId, NodeName, Position, ServiceName, SystemId, Term, Timeline, WallTime,
@@ -57,6 +58,8 @@ pub struct NodeRecord {
     pub life: Life,
     /// Boots before the present one: what they send has no effect.
     pub past_boots: BTreeSet<Boot>,
+    /// The requests that it joined with, the present one last.
+    pub requests: VecDeque<u64>,
     /// How often it failed as a primary: among equals the one that failed less is chosen.
     pub failures: u32,
 }
@@ -111,6 +114,15 @@ pub struct EpochRecord {
     pub start: Position,
 }
 
+/// A timeline that an appointee said it would begin, and of which nobody knows whether it accepted a write there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    pub epoch: Epoch,
+    pub node: NodeName,
+    /// Where its WAL ended when it was chosen; 0 where it was chosen without a report.
+    pub after: Lsn,
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -120,8 +132,15 @@ pub struct Service {
     /// `None`: the epoch goes on (or it is 0).
     pub over: Option<Over>,
     pub system: Option<SystemId>,
-    /// The timeline that was last promoted to, installed or not.
+    /// The timeline that was installed last: who is appointed descends from it. 0 before the first.
     pub timeline: Timeline,
+    /// Timelines that were said in a `Promoting` and not installed. Their numbers are never given again: two timelines of
+    /// one number are one to pg_rewind (H2.7). Their writes come first at a choice, and are named when they are lost.
+    pub begun: BTreeMap<Timeline, Begun>,
+    /// How often each node gave an appointment back before it was installed, since an epoch was installed last.
+    pub failed: BTreeMap<NodeName, u32>,
+    /// Where the WAL of the last installed epoch ended, if its holder said so in its final word.
+    pub final_end: Option<Position>,
     /// Where WAL stood when the last appointee was chosen.
     pub sealed_at: Lsn,
     pub moving: Option<Move>,
@@ -132,6 +151,15 @@ pub struct Service {
     pub history: Vec<EpochRecord>,
     /// The incident in which the present move or failover is recorded.
     pub incident: Option<IncidentId>,
+}
+
+impl Service {
+    /// The number of the next timeline, above every one that was ever begun or said to be.
+    pub fn next_timeline(&self, own: Timeline) -> Timeline {
+        let said = self.begun.keys().next_back().filter(|_| !known_bugs::has(Bug::NumberGivenTwice));
+        let said = said.copied().unwrap_or_default();
+        Timeline(own.max(self.timeline).max(said).0 + 1)
+    }
 }
 
 /// How far a fence is.

@@ -10,6 +10,7 @@ use crate::types::{
     AgentAction, AgentKind, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, LogIndex,
     Lsn, NodeId, NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline, WallTime,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(crate) fn orders() -> ServiceName {
 
 /// The n-th boot of a node.
 pub(crate) fn boot(name: &str, n: u32) -> Boot {
-    Boot(format!("{name}-boot-{n}"))
+    Boot(format!("{name}-boot-{n}").into())
 }
 
 pub(crate) fn at(timeline: u32, lsn: u64) -> Position {
@@ -124,7 +125,8 @@ impl World {
         set_voters(&mut world.state, LogIndex(2), vec![voters]);
         for (name, incarnation) in [("db1", DB1), ("db2", DB2), ("w1", W1)] {
             let machine = if name == "db1" { db1.clone() } else { machine(name) };
-            let join = Command::Join { node: node(name), boot: boot(name, 1), machine, claims: BTreeMap::new() };
+            let (node, boot, request) = (node(name), boot(name, 1), next_request());
+            let join = Command::Join { node, boot, request, machine, claims: BTreeMap::new() };
             assert_eq!(world.done(join), Event::Joined { incarnation });
         }
         world.done(Command::Create { service: orders(), node: node("db1"), boot: boot("db1", 1), incarnation: DB1 });
@@ -192,7 +194,14 @@ impl World {
 pub(crate) fn join(name: &str, n: u32, claims: &[(u64, ClaimState)]) -> Command {
     let claims =
         claims.iter().map(|(epoch, state)| (orders(), Claim { epoch: Epoch(*epoch), state: *state })).collect();
-    Command::Join { node: node(name), boot: boot(name, n), machine: machine(name), claims }
+    Command::Join { node: node(name), boot: boot(name, n), request: next_request(), machine: machine(name), claims }
+}
+
+/// Each join of a test is a need of its own.
+fn next_request() -> u64 {
+    thread_local!(static LAST: Cell<u64> = const { Cell::new(0) });
+    LAST.set(LAST.get() + 1);
+    LAST.get()
 }
 
 pub(crate) fn dead(incarnation: Incarnation, term: Term, answers: BTreeMap<NodeName, Sighting>) -> Command {

@@ -9,6 +9,7 @@ use crate::types::{
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The sending side.
@@ -30,14 +31,20 @@ impl Beats {
         *self = Beats { goodbye: self.goodbye, ..Beats::new(now) };
     }
 
-    pub fn due(&self, joined: bool) -> Option<Instant> {
-        joined.then_some(self.next)
+    /// The next pulse. Before the node has joined nothing is sent then, and it must be noticed all the same when the node
+    /// itself stood still: its detector watches already.
+    pub fn due(&self) -> Instant {
+        self.next
     }
 }
 
 /// What is worth a heartbeat of its own when it changes: sights, final words, and what a database is, so that an
 /// operator who sees it on its own host is not told otherwise by the leader.
 fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
+    // The very same, mostly.
+    if Arc::ptr_eq(&said.views, &row.views) && Arc::ptr_eq(&said.health, &row.health) {
+        return said.goodbye != goodbye;
+    }
     let sights = |a: &PeerView, b: &PeerView| a.database_alive == b.database_alive && a.channels == b.channels;
     let words = |a: &ServiceHealth, b: &ServiceHealth| {
         (a.state, a.released, a.holds, &a.streams_from) == (b.state, b.released, b.holds, &b.streams_from)
@@ -54,8 +61,7 @@ fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(
 impl Node {
     /// The heartbeat timer is the node's pulse: when it is handled late, the node itself was stopped.
     pub(super) fn notice_lateness(&mut self) {
-        let Some(due) = self.beats.due(self.incarnation.is_some()) else { return };
-        let late = self.now.since(due);
+        let late = self.now.since(self.beats.due());
         if late > self.timing.acceptable_pause / 2 && !known_bugs::has(Bug::DoubtIgnored) {
             self.say(format!("this node itself was stopped for {} ms: it doubts itself", late.as_millis()));
             self.detector.doubt(self.now, late);
@@ -64,43 +70,65 @@ impl Node {
     }
 
     /// Whether it says anything that somebody here may wait for.
-    pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: Heartbeat) -> bool {
+    pub(super) fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: &Heartbeat) -> bool {
         // Only a counter that moved is a sign of life: not a recording, not what a dead node left in its slot.
-        if self.replay.judge(channel, &heartbeat) != Freshness::Advanced {
+        if self.replay.judge(channel, heartbeat) != Freshness::Advanced {
             return false;
         }
         let Heartbeat { node, boot, incarnation, body, .. } = heartbeat;
         // A fence that is looked at, or a question that waits for life or silence.
         let awaited = !self.watches.is_empty() || !self.pending.is_empty();
-        let known = self.state.nodes.get(&node);
-        let is_old = node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation);
-        self.watch_life(&node, &boot, channel, at, body.as_ref());
+        let incarnation = *incarnation;
+        let known = self.state.nodes.get(node);
+        let is_old = *node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation);
+        self.watch_life(node, boot, channel, at, body.as_ref());
         if is_old {
             return awaited;
         }
-        self.detector.heard(at, channel, &node, &boot, incarnation);
+        self.detector.heard(at, channel, node, boot, incarnation);
         let Some(body) = body else { return awaited };
         if let Some(goodbye) = body.goodbye {
-            self.detector.goodbye(self.now, &node, incarnation, goodbye.back_within);
+            self.detector.goodbye(self.now, node, incarnation, goodbye.back_within);
         }
         for (peer, (incarnation, sequence)) in &body.heard {
             self.replay.told(peer, *incarnation, *sequence);
         }
-        let before = self.rows.get(&node);
-        if before.is_some_and(|row| row.at > at && row.incarnation >= incarnation) {
+        let present = || Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
+        let Some(row) = self.rows.get_mut(node) else {
+            self.rows.insert(node.clone(), present());
+            return true;
+        };
+        if row.at > at && row.incarnation >= incarnation {
             return awaited;
         }
-        let is_new = before
-            .is_none_or(|row| row.incarnation != incarnation || row.views != body.views || row.health != body.health);
-        self.rows.insert(node, Row { at, incarnation, views: body.views, health: body.health });
+        let is_new = row.incarnation != incarnation || row.views != body.views || row.health != body.health;
+        if is_new {
+            *row = present();
+        }
+        row.at = at;
         awaited || is_new || body.goodbye.is_some()
     }
 
+    /// This node's row. What did not change in it stays the very same value.
     pub(super) fn refresh_own_row(&mut self) {
         let Some(incarnation) = self.incarnation else { return };
-        self.sights = self.detector.sights(self.now);
-        let row = Row { at: self.now, incarnation, views: self.views(), health: self.health() };
-        self.rows.insert(self.me(), row);
+        self.detector.look(self.now, &mut self.sights);
+        let before = self.rows.get(&self.config.node);
+        let feeds = |peer: &NodeName| self.databases.values().any(|db| db.seen.streams_from.as_ref() == Some(peer));
+        let views = match before {
+            Some(row) if self.detector.still_shows(&self.sights, &row.views, feeds) => row.views.clone(),
+            _ => Arc::new(self.views()),
+        };
+        let health = self.health();
+        let health = match before {
+            Some(row) if *row.health == health => row.health.clone(),
+            _ => Arc::new(health),
+        };
+        let row = Row { at: self.now, incarnation, views, health };
+        match self.rows.get_mut(&self.config.node) {
+            Some(before) => *before = row,
+            None => drop(self.rows.insert(self.me(), row)),
+        }
     }
 
     /// This node's view of its peers, with what its own database knows of theirs.
@@ -138,8 +166,14 @@ impl Node {
 
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
-        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
         let due = self.now >= self.beats.next;
+        if due {
+            let interval = self.config.detector.interval;
+            let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
+            // Early rather than late: the interval is what the others may count on.
+            self.beats.next = self.now + (interval - jitter);
+        }
+        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
         let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, row, self.beats.goodbye));
         if !due && !news {
             return;
@@ -150,15 +184,9 @@ impl Node {
             heard: self.replay.newest(),
             goodbye: self.beats.goodbye,
         };
-        if due {
-            let interval = self.config.detector.interval;
-            let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
-            // Early rather than late: the interval is what the others may count on.
-            self.beats.next = self.now + (interval - jitter);
-        }
         self.beats.sequence += 1;
         self.beats.said = Some(body.clone());
-        self.effects.push(Effect::Beat(Box::new(Heartbeat {
+        self.effects.push(Effect::Beat(Arc::new(Heartbeat {
             cluster: self.start.cluster.clone(),
             node: self.me(),
             boot: self.start.boot.clone(),
@@ -188,8 +216,8 @@ mod tests {
             released: None,
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
-        let health = Health { services, ..Health::default() };
-        Row { at: Instant::default(), incarnation: Incarnation(1), views: BTreeMap::new(), health }
+        let health = Arc::new(Health { services, ..Health::default() });
+        Row { at: Instant::default(), incarnation: Incarnation(1), views: Arc::default(), health }
     }
 
     #[test]
@@ -200,7 +228,7 @@ mod tests {
         assert!(is_news(&said, &row(DbState::Standby, None), None), "it is a standby now");
         assert!(is_news(&said, &row(DbState::Unstartable, Some("db2")), None), "it streams now");
         let mut later = row(DbState::Unstartable, None);
-        for health in later.health.services.values_mut() {
+        for health in Arc::make_mut(&mut later.health).services.values_mut() {
             health.position.lsn = crate::types::Lsn(7);
         }
         assert!(!is_news(&said, &later, None), "a position moves all the time");

@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, ClaimState, Command, Entry, Event as LedgerEvent, Machine};
 use crate::types::{
-    ClusterId, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation, StopLadder,
-    WallTime,
+    ClusterId, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation,
+    StopLadder, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,10 @@ impl Running {
 
     /// The ledger has taken its join.
     fn joined(&mut self, world: &World, incarnation: Incarnation) {
-        let command = join(self.name.as_str(), 1, &[]);
+        let mut command = join(self.name.as_str(), 1, &[]);
+        if let Command::Join { request, .. } = &mut command {
+            *request = self.node.join_request;
+        }
         let entry = Arc::new(Entry { at: WallTime(0), command });
         let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation }));
         self.tell(Event::Applied { entry, answer, state: Arc::new(world.state.clone()) });

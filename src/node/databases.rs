@@ -25,16 +25,16 @@ impl Node {
     }
 
     pub(super) fn keep_databases(&mut self) {
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            self.report_rejoined(&name);
-            if !self.is_informed(&name) {
-                self.keeping.insert(name, "waiting for the ledger".to_owned());
+        let names = self.served.clone();
+        for name in names.iter() {
+            self.report_rejoined(name);
+            if !self.is_informed(name) {
+                self.note_keeping(name, "waiting for the ledger".to_owned());
                 continue;
             }
-            let Some(input) = self.keeper_input(&name) else { continue };
+            let Some(input) = self.keeper_input(name) else { continue };
             let step = keeper::keep(&input);
-            self.take_keeper_step(&name, step);
+            self.take_keeper_step(name, step);
         }
     }
 
@@ -51,12 +51,10 @@ impl Node {
 
     fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {
         if !matches!(step, Step::Wait(_)) {
-            self.keeping.insert(name.clone(), format!("{step:?}"));
+            self.note_keeping(name, format!("{step:?}"));
         }
         match step {
-            Step::Wait(why) => {
-                self.keeping.insert(name.clone(), why);
-            }
+            Step::Wait(why) => self.note_keeping(name, why),
             Step::Db(action) => self.start_action(name, action),
             Step::StopNow(ladder, why) => self.stop_now(name, ladder, why),
             Step::StopToRejoin(ladder, why) => {
@@ -84,6 +82,13 @@ impl Node {
                 self.propose(Command::Promoting { service, epoch, node, incarnation, timeline });
             }
             Step::Installed { epoch } => self.installed(name, epoch),
+        }
+    }
+
+    fn note_keeping(&mut self, name: &ServiceName, words: String) {
+        match self.keeping.get_mut(name) {
+            Some(before) => *before = words,
+            None => drop(self.keeping.insert(name.clone(), words)),
         }
     }
 
@@ -296,6 +301,8 @@ impl Node {
             }
             DbState::Standby | DbState::Starting => None,
             DbState::Stopped if local.seen.starts_in_recovery => None,
+            // A former primary that its keeper is about to start in recovery.
+            DbState::Stopped if self.keeper_input(name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
             state => no(&format!("its database is no running standby ({state:?})")),
         }
     }

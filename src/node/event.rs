@@ -54,7 +54,7 @@ pub enum Event {
     Heard {
         channel: ChannelName,
         at: Instant,
-        heartbeat: Heartbeat,
+        heartbeat: Arc<Heartbeat>,
     },
     /// Whether a channel can be used at all.
     Channel {
@@ -133,7 +133,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Send it on every channel.
-    Beat(Box<Heartbeat>),
+    Beat(Arc<Heartbeat>),
     Ask {
         id: u64,
         to: NodeName,

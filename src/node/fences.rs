@@ -203,7 +203,10 @@ impl Node {
         at: Instant,
         body: Option<&HeartbeatBody>,
     ) {
-        self.beats_heard.entry(node.clone()).or_default().insert(channel.clone(), at);
+        match self.beats_heard.get_mut(node).and_then(|channels| channels.get_mut(channel)) {
+            Some(last) => *last = at,
+            None => drop(self.beats_heard.entry(node.clone()).or_default().insert(channel.clone(), at)),
+        }
         for ((id, _), watch) in &mut self.watches {
             let Some(fence) = self.state.fences.get(id) else { continue };
             if &fence.target != node || &fence.boot != boot || at <= watch.since {

@@ -85,7 +85,11 @@ fn stages(node: &mut Node, world: &World) -> Vec<BTreeMap<ServiceName, Epoch>> {
 fn what_only_a_new_primary_can_revoke_is_repeated_for_each_service_that_a_host_takes_over() {
     let mut world = two_services();
     let mut db2 = daemon("db2");
-    let entry = Arc::new(Entry { at: WallTime(0), command: join("db2", 1, &[]) });
+    let mut command = join("db2", 1, &[]);
+    if let Command::Join { request, .. } = &mut command {
+        *request = db2.join_request;
+    }
+    let entry = Arc::new(Entry { at: WallTime(0), command });
     let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation: DB2 }));
     tell(&mut db2, Event::Applied { entry, answer, state: Arc::new(world.state.clone()) });
     world.declare_dead();

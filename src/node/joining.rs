@@ -7,6 +7,7 @@ use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
+use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// The local database as a starting daemon knows it.
@@ -60,6 +61,7 @@ impl Node {
         {
             self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
             self.incarnation = None;
+            self.join_request = self.rng.random();
             let now = self.now;
             for local in self.databases.values_mut() {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
@@ -74,6 +76,7 @@ impl Node {
         self.propose(Command::Join {
             node: self.me(),
             boot: self.start.boot.clone(),
+            request: self.join_request,
             machine: self.start.machine.clone(),
             claims,
         });
@@ -82,21 +85,21 @@ impl Node {
     /// What became of each epoch that an earlier incarnation held; `None` while that is not settled.
     fn claims(&mut self) -> Option<BTreeMap<ServiceName, Claim>> {
         let mut claims = BTreeMap::new();
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            let local = &self.databases[&name];
+        let names = self.served.clone();
+        for name in names.iter() {
+            let local = &self.databases[name];
             if local.seen.state == DbState::Unclear {
                 return None;
             }
             let held = self
                 .state
                 .services
-                .get(&name)
+                .get(name)
                 .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
                 .map(|s| s.epoch);
             let Some(epoch) = held else { continue };
-            if self.adoptable(&name, epoch) {
-                claims.insert(name, Claim { epoch, state: ClaimState::Adopted });
+            if self.adoptable(name, epoch) {
+                claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
                 continue;
             }
             let ended = matches!(local.seen.state, DbState::Stopped | DbState::Absent | DbState::Unstartable);
@@ -106,11 +109,11 @@ impl Node {
                 return None;
             }
             if local.tombstone < epoch {
-                self.write_tombstone(&name, epoch);
+                self.write_tombstone(name, epoch);
                 return None;
             }
             let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
-            claims.insert(name, Claim { epoch, state: ClaimState::Over { position } });
+            claims.insert(name.clone(), Claim { epoch, state: ClaimState::Over { position } });
         }
         Some(claims)
     }

@@ -58,12 +58,12 @@ impl Node {
         self.start_watches();
     }
 
-    /// What an entry did concerns the proposer too, even if its answer was lost.
+    /// What an entry did concerns the proposer too, even if its answer was lost; not what an earlier daemon proposed.
     pub(super) fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
-        if let (Command::Join { node, boot, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
+        if let (Command::Join { node, request, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
             (&entry.command, answer)
             && *node == self.config.node
-            && *boot == self.start.boot
+            && *request == self.join_request
         {
             self.take_incarnation(*incarnation);
         }
@@ -201,7 +201,11 @@ impl Node {
         let refused = matches!(result, Ok(Answer::Refused(_)));
         let Some(command) = self.outbox.ended(self.now, id, refused, reached) else { return };
         match result {
-            Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_incarnation(incarnation),
+            Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => {
+                if matches!(&command, Command::Join { request, .. } if *request == self.join_request) {
+                    self.take_incarnation(incarnation);
+                }
+            }
             Ok(Answer::Refused(refusal)) => self.say(format!("{} refused: {refusal}", command.name())),
             Ok(Answer::Done(_)) => self.rejoin_reported(&command),
             Err(_) => {}

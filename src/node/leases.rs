@@ -23,18 +23,18 @@ pub(super) struct Read {
 impl Node {
     /// The holder's side: asks where a request is due.
     pub(super) fn renew_leases(&mut self) {
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            let Some(epoch) = self.wants_lease(&name) else { continue };
+        let names = self.served.clone();
+        for name in names.iter() {
+            let Some(epoch) = self.wants_lease(name) else { continue };
             let now = self.now;
             let renew = self.config.lease.renew;
-            let local = self.databases.get_mut(&name).expect("a key of this map");
+            let local = self.databases.get_mut(name).expect("a key of this map");
             if local.lease.as_ref().is_none_or(|l| l.epoch() != epoch) {
                 local.lease = Some(lease::Holder::new(epoch, renew));
             }
             let lease = local.lease.as_ref().expect("just set");
             if lease.is_request_due(now) {
-                self.ask_lease(&name);
+                self.ask_lease(name);
             }
         }
     }
@@ -184,16 +184,16 @@ impl Node {
     /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the
     /// database, so the guard is told to wait.
     pub(super) fn keep_leases(&mut self) {
-        let names: Vec<_> = self.databases.keys().cloned().collect();
-        for name in names {
-            let Some(epoch) = self.keeper_input(&name).and_then(|i| i.held()) else { continue };
-            let paused = self.state.services.get(&name).is_some_and(|s| s.paused);
-            let until = self.databases[&name].lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
+        let names = self.served.clone();
+        for name in names.iter() {
+            let Some(epoch) = self.keeper_input(name).and_then(|i| i.held()) else { continue };
+            let paused = self.state.services.get(name).is_some_and(|s| s.paused);
+            let until = self.databases[name].lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
             let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
             let until = if paused { FAR } else { until };
-            if self.kept.get(&name) != Some(&(epoch, until)) {
+            if self.kept.get(name) != Some(&(epoch, until)) {
                 self.kept.insert(name.clone(), (epoch, until));
-                self.effects.push(Effect::KeepLease { service: name, epoch, until: Some(until) });
+                self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
             }
         }
     }
@@ -203,7 +203,7 @@ impl Node {
         if self.watchdog != Watchdog::Armed {
             return;
         }
-        let names: Vec<_> = self.databases.keys().cloned().collect();
+        let names = self.served.clone();
         let fine = names
             .iter()
             .filter_map(|n| self.keeper_input(n))

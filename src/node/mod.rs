@@ -33,8 +33,8 @@ use crate::types::{
     ServiceName, Sight, Term,
 };
 use outbox::{Outbox, Route};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub struct Node {
     config: Arc<Config>,
     timing: Timing,
     start: Start,
+    /// The number of the present need to join.
+    join_request: u64,
     rng: StdRng,
     now: Instant,
 
@@ -68,9 +70,11 @@ pub struct Node {
     applied: Applied,
 
     detector: Detector,
-    /// What the detector said when everything was last compared, and when something was due then.
+    /// When everything was last compared: what the detector said, when it was to be compared again at the latest, and
+    /// when for another reason than the detector.
     sights: Vec<Sight>,
     due: Option<Instant>,
+    due_besides: Option<Instant>,
     rows: BTreeMap<NodeName, Row>,
     replay: Replay,
     beats: beats::Beats,
@@ -82,6 +86,8 @@ pub struct Node {
     reads: BTreeMap<u64, leases::Read>,
 
     databases: BTreeMap<ServiceName, Local>,
+    /// The names of these, which never change.
+    served: Arc<[ServiceName]>,
     /// What the guard was told last.
     kept: BTreeMap<ServiceName, (Epoch, Instant)>,
     watches: BTreeMap<(FenceId, u32), fences::Watch>,
@@ -113,6 +119,7 @@ impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
         let detection = Detector::worst_detection(&config.detector);
         let peers = config.nodes.keys().cloned().collect();
+        let mut rng = StdRng::seed_from_u64(start.seed);
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
         for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
@@ -124,15 +131,13 @@ impl Node {
             detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
         let keeps_databases = config.me().role == Role::Database;
-        let databases = config
-            .services
-            .keys()
-            .filter(|_| keeps_databases)
-            .map(|name| (name.clone(), joining::local(&config, &start, name, now)))
-            .collect();
-        Node {
+        let served: Arc<[_]> = config.services.keys().filter(|_| keeps_databases).cloned().collect();
+        let local = |name: &ServiceName| joining::local(&config, &start, name, now);
+        let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
+        let mut node = Node {
             timing: Timing::new(&config, detection),
-            rng: StdRng::seed_from_u64(start.seed),
+            join_request: rng.random(),
+            rng,
             now,
             incarnation: None,
             state: Arc::new(State::default()),
@@ -143,6 +148,7 @@ impl Node {
             detector,
             sights: Vec::new(),
             due: None,
+            due_besides: None,
             rows: BTreeMap::new(),
             replay: Replay::new(),
             beats: beats::Beats::new(now),
@@ -152,6 +158,7 @@ impl Node {
             pending: Vec::new(),
             reads: BTreeMap::new(),
             databases,
+            served,
             kept: BTreeMap::new(),
             watches: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -166,7 +173,9 @@ impl Node {
             effects: Vec::new(),
             config,
             start,
-        }
+        };
+        node.due_besides = node.next_due_besides();
+        node
     }
 
     /// The only way in. `now` never goes back.
@@ -177,15 +186,24 @@ impl Node {
         let says_something = self.take_in(event);
         // Most heartbeats say what the one before said, and come before anything is due.
         let is_due = self.due.is_none_or(|due| self.now >= due);
-        if says_something || is_due || self.detector.sights(self.now) != self.sights {
+        if says_something || is_due || !self.detector.still_sees(self.now, &self.sights) {
             self.settle();
+            self.due_besides = self.next_due_besides();
             self.due = self.next_wakeup();
         }
         std::mem::take(&mut self.effects)
     }
 
-    /// When this node wants to be woken, whatever happens.
+    /// When this node wants to be woken, whatever happens. An event after which nothing is compared changes at most when
+    /// a view will change by itself: what else is due was found at the last comparison, and lies ahead still.
     pub fn next_wakeup(&self) -> Option<Instant> {
+        let besides = self.due_besides;
+        let change = self.detector.next_change_before(self.now, besides.unwrap_or(Instant(u64::MAX)));
+        change.or(besides)
+    }
+
+    /// When something is due that is none of the detector's.
+    fn next_due_besides(&self) -> Option<Instant> {
         let leases = self.databases.values().filter_map(|local| {
             let lease = local.lease.as_ref()?;
             let stop = lease.until().map(|u| u - self.stop_time());
@@ -200,12 +218,7 @@ impl Node {
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
             [l.retry_at, stuck, resumed].into_iter().flatten()
         });
-        let all = [
-            self.beats.due(self.incarnation.is_some()),
-            self.detector.next_change(self.now),
-            self.plan.wakeup,
-            self.outbox.next_wakeup(),
-        ];
+        let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup()];
         let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs());
         all.filter(|at| *at > self.now).min()
     }
@@ -214,7 +227,7 @@ impl Node {
     fn take_in(&mut self, event: Event) -> bool {
         match event {
             Event::Wake => {}
-            Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, heartbeat),
+            Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, &heartbeat),
             Event::Channel { channel, usable } => self.detector.channel_state(self.now, &channel, usable),
             Event::Applied { entry, answer, state } => {
                 self.take_state(state);

@@ -37,7 +37,7 @@ fn intent(command: &Command) -> Intent {
         Command::DeclareDead { target, incarnation, term, round, .. } => {
             format!("{target}/{incarnation}/{term}/{round}")
         }
-        Command::Join { node, boot, claims, .. } => format!("{node}/{boot}/{claims:?}"),
+        Command::Join { node, boot, request, claims, .. } => format!("{node}/{boot}/{request}/{claims:?}"),
         Command::Appoint { prior, node, incarnation, basis, .. } => {
             let term = match basis {
                 crate::ledger::Basis::Fenced { term, fence, .. } => format!("{fence}/{term}"),

@@ -15,7 +15,8 @@ pub struct Choice {
     pub refused: BTreeMap<NodeName, String>,
 }
 
-/// Chooses among sealed reports: lineage first, then most WAL, then fewest failures, location, priority, name.
+/// Chooses among sealed reports: lineage first, then most WAL, then fewest failures, location, priority, name. Who gave
+/// an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
     input: &Input,
     service: &Service,
@@ -45,6 +46,7 @@ pub fn choose(
         let settings = input.config.nodes.get(node);
         let failures = input.state.nodes.get(node).map_or(0, |n| n.failures);
         (
+            Reverse(service.failed.get(node).copied().unwrap_or(0)),
             seal.end.timeline,
             if known_bugs::has(Bug::SyncSetIgnored) { Lsn(0) } else { seal.end.lsn },
             Reverse(failures),

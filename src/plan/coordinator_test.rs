@@ -7,6 +7,7 @@ use crate::ledger::world_test::*;
 use crate::ledger::{Command, Confirmation, FenceState};
 use crate::types::{AgentAction, AgentOutcome, Epoch, Health, Incarnation, Instant, NodeName, PeerView};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const START: Instant = Instant(1_000_000_000_000);
@@ -39,7 +40,8 @@ impl Leader {
 
     /// Fresh rows of these, and of nobody else.
     fn hears(&mut self, nodes: &[(&str, Incarnation)]) {
-        let row = |incarnation| Row { at: self.now, incarnation, views: BTreeMap::new(), health: Health::default() };
+        let row =
+            |incarnation| Row { at: self.now, incarnation, views: Default::default(), health: Default::default() };
         self.rows = nodes.iter().map(|(name, incarnation)| (node(name), row(*incarnation))).collect();
     }
 
@@ -49,7 +51,7 @@ impl Leader {
 
     fn is_slow(&mut self, name: &str) {
         let slow = self.timing.slow_write + MS;
-        self.row(name).health.log_write = slow;
+        Arc::make_mut(&mut self.row(name).health).log_write = slow;
     }
 
     fn plan(&self) -> Plan {
@@ -111,9 +113,9 @@ fn a_slow_leader_stays_where_it_would_do_harm_to_go() {
     leader.is_slow("w1");
     leader.is_slow("db2");
     assert_eq!(leader.plan().steps, [], "nobody is better");
-    leader.row("db2").health = Health { self_doubt: true, ..Health::default() };
+    leader.row("db2").health = Health { self_doubt: true, ..Health::default() }.into();
     assert_eq!(leader.plan().steps, [], "who doubts itself leads no better");
-    leader.row("db2").health = Health::default();
+    leader.row("db2").health = Health::default().into();
     assert_eq!(leader.plan().steps.len(), 1);
     let to = Some(node("db2"));
     leader.world.done(Command::Switchover { service: orders(), epoch: Epoch(1), to, who: "a test".to_owned() });
@@ -178,7 +180,7 @@ impl Leader {
     fn hears_the_dead(&mut self, boot_number: u32) {
         self.hears(&[("db2", DB2), ("w1", W1)]);
         let view = PeerView { boot: boot("db1", boot_number), ..sees(DB1, "lul").view };
-        self.row("w1").views.insert(node("db1"), view);
+        Arc::make_mut(&mut self.row("w1").views).insert(node("db1"), view);
     }
 
     /// Refutes the used fence, and carries the orders out that follow.

@@ -3,7 +3,7 @@
 use super::{Input, Plan, Question, Row};
 use crate::ledger::{
     CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
-    Refusal, State,
+    Refusal, Service, State,
 };
 use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight};
 use std::collections::BTreeMap;
@@ -275,16 +275,16 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
     })
 }
 
-/// Once the service is back, the fenced node gets its power back, once an incident, where the policy says so.
+/// Once the service is back, the fenced node gets its power back, once an incident, where the policy says so. A node
+/// that was making the database gets it as soon as it is off: nobody can be appointed in its place, because there is
+/// nothing yet that another could have, so the service needs it to come back (or to say at its join that it gives up).
 fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
     let Some(settings) = &input.state.settings else { return };
     let auto = settings.power_on == crate::config::PowerOn::Auto;
-    let back = fence.used
-        && fence
-            .epochs
-            .keys()
-            .all(|s| input.state.services.get(s).is_some_and(|s| s.over.is_none() && s.phase == Phase::Installed));
-    if auto && back && !fence.powered_on && !fence.has_running(AgentAction::Off) {
+    let all = |want: fn(&Service) -> bool| fence.epochs.keys().all(|s| input.state.services.get(s).is_some_and(want));
+    let back = fence.used && all(|s| s.over.is_none() && s.phase == Phase::Installed);
+    let creating = !fence.epochs.is_empty() && all(|s| s.over.is_none() && s.phase == Phase::Creating);
+    if auto && (back || creating) && !fence.powered_on && !fence.has_running(AgentAction::Off) {
         order_on(input, fence, plan);
     }
 }

@@ -300,9 +300,9 @@ fn hold(input: &Input, epoch: Epoch) -> Step {
     match (seen.state, s.phase) {
         (DbState::Absent, Phase::Creating) => Step::Db(DbAction::Initdb),
         (DbState::Standby, Phase::Appointed) => {
-            Step::Promoting { epoch, timeline: Timeline(seen.position.timeline.0.max(s.timeline.0) + 1) }
+            Step::Promoting { epoch, timeline: s.next_timeline(seen.position.timeline) }
         }
-        (DbState::Standby, _) if ready => Step::Db(DbAction::Promote { epoch }),
+        (DbState::Standby, Phase::Promoting { timeline }) if ready => Step::Db(DbAction::Promote { epoch, timeline }),
         (DbState::Stopped, _) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
         (DbState::Stopped, _) if ready => Step::Db(DbAction::StartPrimary { epoch }),
         (DbState::Standby | DbState::Stopped, _) => Step::Wait("waiting for the lease".to_owned()),
@@ -348,6 +348,10 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
+    }
+    let recovers = local.seen.state == DbState::Standby || (down && local.seen.starts_in_recovery);
+    if recovers && matches!(s.phase, Phase::Creating | Phase::Installed) {
+        return Some("its database is in recovery: to leave it takes a timeline, and that an appointment".to_owned());
     }
     // It tried twice, and recovery goes on: it can say so before the deadline, and its word is final.
     let failed = local.promotions_failed >= 2 && matches!(local.seen.state, DbState::Standby | DbState::Stopped);
@@ -440,13 +444,27 @@ pub fn stuck_after(input: &Input) -> Duration {
     (input.config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
 }
 
-/// Nobody to follow: a standby runs on (it may be asked for the end of its WAL), nothing else is started.
+/// Nobody to follow: a standby runs on (it may be asked for the end of its WAL). A former primary that could be appointed
+/// is made one, so that it can be asked too; nothing else is started.
 fn idle(input: &Input) -> Step {
-    match input.local.seen.state {
-        DbState::Stopped if input.local.seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
+    let seen = &input.local.seen;
+    match seen.state {
+        DbState::Stopped if seen.starts_in_recovery || may_be_asked(input) => {
+            Step::Db(DbAction::StartStandby { upstream: None })
+        }
         DbState::Stopped => Step::Wait("stopped; waiting for an appointment or a primary to follow".to_owned()),
         state => Step::Wait(format!("database {state:?}, nobody to follow")),
     }
+}
+
+/// The present epoch is another node's and is ending, and this database descends from what was installed last: its node
+/// was the primary then, and whoever came after it was never installed. (The holder itself goes on without being asked.)
+pub fn may_be_asked(input: &Input) -> bool {
+    let (Some(s), seen) = (input.service(), &input.local.seen) else { return false };
+    let ending = s.over.is_some() || input.state.fence_of(s).is_some();
+    let anothers = s.holder.as_ref().is_some_and(|h| &h.node != input.me.node);
+    let descends = s.timeline.0 > 0 && seen.history.descends_from(seen.position, s.timeline);
+    ending && anothers && descends && s.phase != Phase::Installed && seen.system.is_some()
 }
 
 /// All addresses of a node, primary network first.

@@ -6,6 +6,7 @@ use crate::ledger::{CheckAnswer, Command, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A question of the coordinator to one voter.
@@ -68,8 +69,8 @@ impl Plan {
 pub struct Row {
     pub at: Instant,
     pub incarnation: Incarnation,
-    pub views: BTreeMap<NodeName, PeerView>,
-    pub health: Health,
+    pub views: Arc<BTreeMap<NodeName, PeerView>>,
+    pub health: Arc<Health>,
 }
 
 /// One round of looking again.

@@ -206,13 +206,18 @@ fn released(
     }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
     // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
-    // lose something.
+    // lose something. Where it failed to take over once, not again before the others.
+    let failed = service.holder.as_ref().and_then(|h| service.failed.get(&h.node)).copied().unwrap_or(0);
     if at_join
+        && failed <= 1
         && let Some(choice) = resume_choice(input, name, service, "it held the last epoch and has all of its WAL")
     {
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     ask_seals(input, name, service, plan);
+    if service.phase != Phase::Installed {
+        return given_back(input, name, service, since, plan);
+    }
     let planned = service.moving.as_ref();
     let limit = since + input.timing.catch_up;
     // The order names a target for a primary that stops in order: whoever reaches its final position loses nothing. One
@@ -244,6 +249,22 @@ fn released(
     let mut choice = candidate::choose(input, service, all, None);
     if let (Some(end), Some((_, why))) = (position, &mut choice.best) {
         why.push_str(&format!("; nobody has reached the final position {end}: what lies after its own end is lost"));
+    }
+    appoint(input, name, service, Basis::Released, choice, plan);
+}
+
+/// An appointee could not take over. Nobody's WAL grows before somebody does, so there is nothing to wait for but the
+/// reports; the appointee itself is tried again when nobody else can be.
+fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Instant, plan: &mut Plan) {
+    if !is_complete(input, name, service, since, plan) {
+        return;
+    }
+    let mut choice =
+        seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    if choice.best.is_none()
+        && let Some(again) = resume_choice(input, name, service, "it could not take over, and nobody else can")
+    {
+        choice.best = again.best;
     }
     appoint(input, name, service, Basis::Released, choice, plan);
 }

@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{Epoch, History, Lsn, NodeName, Position};
+use super::{Epoch, History, Lsn, NodeName, Position, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -127,7 +127,8 @@ pub struct StopLadder {
 pub enum DbAction {
     /// Make a new database in the empty directory, with the roles that regent needs. Does not leave it running.
     Initdb,
-    /// Start it out of recovery: it becomes writable. Only under a lease for `epoch`.
+    /// Start it out of recovery: it becomes writable, on the timeline that it has. Only under a lease for `epoch`. A
+    /// directory that is a standby's, or an unused copy, needs a timeline of its own: it is only started in recovery.
     StartPrimary { epoch: Epoch },
     /// Start it in recovery, following `upstream` (or nobody, when `None`).
     StartStandby { upstream: Option<Upstream> },
@@ -135,8 +136,8 @@ pub enum DbAction {
     Follow { upstream: Upstream },
     /// Close the WAL receiver for good (until the next `Follow`), read the local WAL to its end, report that end.
     Seal,
-    /// End recovery. Only under a lease for `epoch`. Done when it accepted a write.
-    Promote { epoch: Epoch },
+    /// End recovery, on exactly this new timeline. Only under a lease for `epoch`. Done when it accepted a write.
+    Promote { epoch: Epoch, timeline: Timeline },
     /// Write a checkpoint now, so that a following stop is short.
     Checkpoint,
     /// Stop it, rung by rung. Done when its cgroup is empty.
@@ -165,7 +166,7 @@ pub enum DbDone {
     Created { system: SystemId },
     /// `Seal`.
     Sealed(Seal),
-    /// `StartPrimary` and `Promote`: the timeline and position at which it accepted its first write.
+    /// `StartPrimary` and `Promote`, where it was opened: the timeline and position at which it accepted its first write.
     Writable { position: Position },
     /// `Stop`: nothing is left; `clean` when the control file says so, then `position` is the final end of WAL.
     Stopped { clean: bool, position: Option<Position> },

@@ -3,6 +3,7 @@
 use super::{Boot, ClusterId, DbState, Epoch, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One heartbeat. The outer fields never change between versions; an unknown body is still a heartbeat.
@@ -21,9 +22,12 @@ pub struct Heartbeat {
 /// What rides along.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatBody {
-    /// The sender's view of each of its peers: everybody sees everybody's matrix.
-    pub views: BTreeMap<NodeName, PeerView>,
-    pub health: Health,
+    /// The sender's view of each of its peers: everybody sees everybody's matrix. Shared, like its health: most
+    /// heartbeats say what the one before said.
+    #[serde(with = "super::shared")]
+    pub views: Arc<BTreeMap<NodeName, PeerView>>,
+    #[serde(with = "super::shared")]
+    pub health: Arc<Health>,
     /// The newest heartbeat that the sender had from each peer, on any channel: a receiver that has just started learns
     /// from it which recordings are old.
     #[serde(default)]

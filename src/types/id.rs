@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {
@@ -64,13 +65,30 @@ number!(
     LogIndex
 );
 
-macro_rules! text {
-    ($(#[$doc:meta])* $type:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $type(pub String);
+/// One boot of a host's kernel: the text of its boot id. Shared, as names are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Boot(pub Arc<str>);
 
+impl From<String> for Boot {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Boot> for String {
+    fn from(boot: Boot) -> String {
+        boot.0.as_ref().to_owned()
+    }
+}
+
+/// Which cluster: from the certificates, or the cluster's name where `insecure = true`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClusterId(pub String);
+
+macro_rules! shown_as_its_text {
+    ($type:ident) => {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&self.0)
@@ -85,11 +103,5 @@ macro_rules! text {
     };
 }
 
-text!(
-    /// One boot of a host's kernel: the text of its boot id.
-    Boot
-);
-text!(
-    /// Which cluster: from the certificates, or the cluster's name where `insecure = true`.
-    ClusterId
-);
+shown_as_its_text!(Boot);
+shown_as_its_text!(ClusterId);

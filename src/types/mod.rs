@@ -9,6 +9,7 @@ mod heartbeat;
 mod id;
 mod name;
 mod position;
+mod shared;
 mod time;
 mod view;
 

@@ -1,7 +1,9 @@
 //! Names that operators give: nodes, services, channels, fence agents. Not a place for generated numbers (`id.rs`).
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// A name that cannot be used: what was given, and the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +22,11 @@ fn is_valid(name: &str) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        ///
+        /// The text is shared: names are copied and compared all the time, and few are ever made.
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The text of the name.
@@ -31,10 +35,22 @@ macro_rules! name {
             }
         }
 
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
         impl TryFrom<String> for $type {
             type Error = InvalidName;
             fn try_from(given: String) -> Result<Self, InvalidName> {
-                if is_valid(&given) { Ok(Self(given)) } else { Err(InvalidName { given }) }
+                if is_valid(&given) { Ok(Self(given.into())) } else { Err(InvalidName { given }) }
             }
         }
 
@@ -47,7 +63,7 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 

@@ -135,6 +135,13 @@ impl Cluster {
         done
     }
 
+    /// Lets a running standby follow another upstream, and waits until it does.
+    pub async fn follow_running(&self, name: &str, upstream: &str) {
+        self.node(name).done(DbAction::Follow { upstream: self.upstream(upstream) }).await;
+        let from = |seen: &Observation| seen.streams_from.as_ref().is_some_and(|n| n.as_str() == upstream);
+        self.node(name).until("streaming", from).await;
+    }
+
     pub fn upstream(&self, name: &str) -> Upstream {
         let node = self.node(name).config.me();
         Upstream {

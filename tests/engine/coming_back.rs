@@ -1,7 +1,7 @@
 //! An old primary becomes a standby again: rewound, cloned, or refused; what only it had is kept.
 
 use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
-use regent::types::{DbAction, DbDone, DbState, Epoch};
+use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn fail_over(cluster: &Cluster) {
     db1.sql("insert into orders values (2)").await;
     db1.enclosure().kill();
     db2.lease(2, Duration::from_secs(60));
-    db2.done(DbAction::Promote { epoch: Epoch(2) }).await;
+    db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await;
     db2.sql("insert into orders values (3)").await;
     db1.until_state(DbState::Stopped).await;
 }

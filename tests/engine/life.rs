@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbState, Epoch};
+use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,9 +67,12 @@ async fn a_copy_that_never_ran_opens_on_a_timeline_of_its_own() {
     db2.done(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
     cluster.node("db1").enclosure().kill();
     db2.lease(2, Duration::from_secs(60));
-    let DbDone::Writable { position } = db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await else {
-        panic!("writable")
-    };
+    // It is only started in recovery: the number of its timeline comes with a promotion.
+    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await, DbDone::Plain);
+    db2.until_state(DbState::Standby).await;
+    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await, DbDone::Plain);
+    let promote = DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) };
+    let DbDone::Writable { position } = db2.done(promote).await else { panic!("writable") };
     assert_eq!(position.timeline.0, 2);
 }
 

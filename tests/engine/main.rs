@@ -8,5 +8,6 @@ mod coming_back;
 mod guarding;
 mod life;
 mod moving;
+mod numbers;
 mod trouble;
 mod watchdog;

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbState, Epoch, Seal};
+use regent::types::{DbAction, DbDone, DbState, Epoch, Seal, Timeline};
 use std::time::Duration;
 
 async fn seal(node: &crate::cluster::Database) -> Seal {
@@ -45,16 +45,16 @@ async fn a_standby_takes_over_and_the_others_follow_it_without_a_restart() {
     db2.until_ids(&ids).await;
     db1.enclosure().kill();
     let end = seal(db2).await.end;
-    assert!(db2.fails(DbAction::Promote { epoch: Epoch(2) }).await.contains("no lease"));
+    assert!(db2.fails(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await.contains("no lease"));
     assert!(db2.engine().latest().state == DbState::Standby);
     db2.lease(2, Duration::from_secs(60));
-    let promoted = timed("promote", db2.done(DbAction::Promote { epoch: Epoch(2) })).await.0;
+    let promoted = timed("promote", db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) })).await.0;
     let DbDone::Writable { position } = promoted else { panic!("{promoted:?}") };
     assert_eq!(position.timeline.0, 2);
     assert!(position.lsn > end.lsn);
     db2.sql("insert into orders values (2000)").await;
     let seen = db2.until("writable", |seen| seen.writable).await;
-    assert_eq!(seen.history.left_at(regent::types::Timeline(1)), Some(end.lsn), "the fork is where it was sealed");
+    assert_eq!(seen.history.left_at(Timeline(1)), Some(end.lsn), "the fork is where it was sealed");
     let before = db3.postmaster();
     db3.done(DbAction::Follow { upstream: cluster.upstream("db2") }).await;
     let seen = db3.until("on timeline 2", |seen| seen.position.timeline.0 == 2 && seen.streams_from.is_some()).await;
@@ -91,7 +91,7 @@ async fn an_orderly_stop_names_exactly_the_position_that_the_standby_reaches() {
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     seal(db2).await;
     db2.lease(2, Duration::from_secs(60));
-    timed("promote", db2.done(DbAction::Promote { epoch: Epoch(2) })).await;
+    timed("promote", db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) })).await;
     let rejoined = cluster.follow("db1", "db2").await;
     let DbDone::Rejoined { how, kept: None } = rejoined else { panic!("{rejoined:?}") };
     assert!(how.contains("nothing to do"), "{how}");

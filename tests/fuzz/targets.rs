@@ -86,7 +86,7 @@ fn survives(heard: Heartbeat) {
     match (&heard.body, &again.body) {
         (None, Some(_)) => panic!("a body out of nothing"),
         (Some(before), Some(after)) => {
-            let least = HeartbeatBody { heard: BTreeMap::new(), views: BTreeMap::new(), ..before.clone() };
+            let least = HeartbeatBody { heard: BTreeMap::new(), views: Default::default(), ..before.clone() };
             let less = HeartbeatBody { heard: BTreeMap::new(), ..before.clone() };
             assert!([before, &less, &least].contains(&after), "the body changed");
         }

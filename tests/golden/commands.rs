@@ -3,14 +3,18 @@
 
 use crate::story::Line;
 use regent::ledger::{
-    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, Settings, Sighting, State,
+    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, Phase, Service, Settings, Sighting,
+    State,
 };
 use regent::types::{
     AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Lsn,
     NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1_000_000);
 
 pub const SYSTEM: SystemId = SystemId(7_000_000_000_000_000_001);
 
@@ -20,7 +24,7 @@ pub fn orders() -> ServiceName {
 
 /// The n-th boot of a node.
 pub fn boot(node: &NodeName, n: u64) -> Boot {
-    Boot(format!("{node}-boot-{n}"))
+    Boot(format!("{node}-boot-{n}").into())
 }
 
 /// `2:0/1000`.
@@ -208,7 +212,9 @@ impl Draft<'_, '_> {
         });
         let adopts = self.line.number("adopts").map(|e| Claim { epoch: Epoch(e), state: ClaimState::Adopted });
         let claims = over.or(adopts).map(|claim| (orders(), claim)).into_iter().collect();
-        Command::Join { boot: self.boot(&node), node, machine, claims }
+        // Each line is a need of its own, unless it says which one it repeats.
+        let request = self.line.number("request").unwrap_or_else(|| NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
+        Command::Join { boot: self.boot(&node), node, request, machine, claims }
     }
 
     fn declare(&self) -> Command {
@@ -248,17 +254,7 @@ impl Draft<'_, '_> {
                 Command::Create { service, boot: self.boot(&node), incarnation: self.incarnation(&node), node }
             }
             "appoint" => self.appoint(),
-            "promoting" => {
-                let node = self.node(1);
-                let timeline = Timeline(line.number("timeline").unwrap_or(2) as u32);
-                Command::Promoting {
-                    service,
-                    epoch: self.epoch("epoch"),
-                    incarnation: self.incarnation(&node),
-                    node,
-                    timeline,
-                }
-            }
+            "promoting" => self.promoting(),
             "installed" => {
                 let node = self.node(1);
                 let system = line.number("system").map_or(SYSTEM, SystemId);
@@ -308,6 +304,19 @@ impl Draft<'_, '_> {
             },
             _ => return None,
         })
+    }
+
+    /// To the timeline that was said, or the next one.
+    fn promoting(&self) -> Command {
+        let (service, node) = (self.service(), self.node(1));
+        let next = |s: &Service| match s.phase {
+            Phase::Promoting { timeline } => timeline,
+            _ => s.next_timeline(Timeline(1)),
+        };
+        let next = self.state.services.get(&service).map_or(Timeline(2), next);
+        let timeline = self.line.number("timeline").map_or(next, |t| Timeline(t as u32));
+        let (epoch, incarnation) = (self.epoch("epoch"), self.incarnation(&node));
+        Command::Promoting { service, epoch, incarnation, node, timeline }
     }
 
     fn appoint(&self) -> Command {

@@ -9,9 +9,10 @@ use regent::detector::Detector;
 use regent::ledger::{CheckAnswer, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
-use regent::types::{DbState, Epoch, Health, Instant, NodeName, Released, Seal, ServiceHealth, Term, Timeline};
+use regent::types::{DbState, Epoch, Instant, NodeName, Released, Seal, ServiceHealth, Term, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 pub struct Leader {
     timing: Timing,
@@ -99,7 +100,7 @@ impl Leader {
     fn refresh(&mut self, config: &Config, state: &State, now: Instant) {
         for name in config.nodes.keys() {
             let (_, incarnation) = present(state, name);
-            let empty = || Row { at: now, incarnation, views: BTreeMap::new(), health: Health::default() };
+            let empty = || Row { at: now, incarnation, views: Arc::default(), health: Arc::default() };
             let row = self.rows.entry(name.clone()).or_insert_with(empty);
             if !self.silent.contains(name) {
                 row.at = now;
@@ -140,11 +141,12 @@ impl Desk {
         let row = self.leader.rows.get_mut(&name).unwrap_or_else(|| line.fail("no such node"));
         for (peer, sights) in commands::pairs(line, line.get("sees").unwrap_or("")) {
             let (boot, incarnation) = present(&state, &peer);
-            row.views.insert(peer, commands::view(line, sights, &boot, incarnation));
+            Arc::make_mut(&mut row.views).insert(peer, commands::view(line, sights, &boot, incarnation));
         }
-        row.health.self_doubt = line.has("doubts");
+        let health = Arc::make_mut(&mut row.health);
+        health.self_doubt = line.has("doubts");
         if let Some(took) = line.get("log-write") {
-            row.health.log_write = line.duration(took);
+            health.log_write = line.duration(took);
         }
         let released = line.get("released").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
@@ -152,7 +154,7 @@ impl Desk {
         });
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
-            let health = ServiceHealth {
+            let database = ServiceHealth {
                 state: database(line, text),
                 holds: line.number("holds").map(Epoch),
                 timeline: Timeline(position.timeline.0),
@@ -160,7 +162,7 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
             };
-            row.health.services.insert(orders(), health);
+            health.services.insert(orders(), database);
         }
     }
 

@@ -79,7 +79,7 @@ impl Stage for Observer {
         let node = || -> NodeName { line.parse(line.need("node")) };
         let channel = |text: &str| -> ChannelName { line.parse(text) };
         let incarnation = Incarnation(line.number("inc").unwrap_or(1));
-        let boot = Boot(format!("boot-of-{incarnation}"));
+        let boot = Boot(format!("boot-of-{incarnation}").into());
         if line.verb() == "beats" {
             let on: Vec<_> = line.need("on").split(',').map(channel).collect();
             let (mut at, until, node) = (moment("from"), moment("until"), node());

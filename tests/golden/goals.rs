@@ -195,12 +195,13 @@ fn reached(goal: Goal, way: &Way) -> Option<&'static str> {
 }
 
 /// Whom the coordinator can give the goal to in this state must reach it, and not merely give it back: an appointee
-/// gave a sealed report (a running standby) or held the last epoch (stopped); a maker has an empty directory.
+/// gave a sealed report (a running standby) or held the last epoch (stopped); a maker has an empty directory. An installed
+/// primary is out of recovery: to leave it takes a timeline, which only an appointment gives.
 fn must_succeed(goal: Goal, start: &str) -> bool {
     match goal {
         Goal::MakeIt => start == "nothing in its directory",
         Goal::TakeOver => start.contains("standby") || start == "stopped as a primary",
-        Goal::GoOn | Goal::GoOnPaused => !start.contains("directory"),
+        Goal::GoOn | Goal::GoOnPaused => !start.contains("directory") && !start.contains("standby"),
         _ => false,
     }
 }

@@ -69,7 +69,8 @@ fn act(local: &mut Local, action: &DbAction, timeline: Timeline) {
         DbAction::StartPrimary { .. } => {
             (seen.state, seen.writable, local.started_as_primary) = (DbState::Primary, true, true);
         }
-        DbAction::Promote { .. } => {
+        DbAction::Promote { timeline, .. } => {
+            let timeline = *timeline;
             seen.history.0.push(seen.position);
             seen.position.timeline = timeline;
             (seen.state, seen.writable, local.started_as_primary) = (DbState::Primary, true, true);
@@ -257,7 +258,7 @@ fn running(line: &Line, what: &str, state: &State) -> Option<DbAction> {
     };
     Some(match what {
         "nothing" => return None,
-        "promote" => DbAction::Promote { epoch },
+        "promote" => DbAction::Promote { epoch, timeline: Timeline(2) },
         "start-primary" => DbAction::StartPrimary { epoch },
         "start-standby" => DbAction::StartStandby { upstream: None },
         "stop" => DbAction::Stop { ladder },

@@ -158,7 +158,7 @@ impl Stand {
             machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
             tombstones: tombstone.into_iter().collect(),
             kept: kept.into_iter().collect(),
-            seed: 1,
+            seed: self.desk.now.0,
         };
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
         self.desk.applied.clear();
@@ -184,14 +184,14 @@ impl Stand {
         while at <= until {
             sequence += 1;
             for channel in &on {
-                let heartbeat = Heartbeat {
+                let heartbeat = Arc::new(Heartbeat {
                     cluster: ClusterId("story".to_owned()),
                     node: peer.clone(),
                     boot: boot.clone(),
                     incarnation,
                     sequence,
                     body: (!line.has("unknown-body")).then(|| body.clone()),
-                };
+                });
                 let arrives = moment("drained").unwrap_or(at);
                 self.schedule(arrives, Event::Heard { channel: channel.clone(), at, heartbeat });
             }
@@ -206,7 +206,7 @@ impl Stand {
         let mut body = HeartbeatBody::default();
         for (peer, sights) in commands::pairs(line, line.get("sees").unwrap_or("")) {
             let (boot, incarnation) = present(&self.desk.state, &peer);
-            body.views.insert(peer, commands::view(line, sights, &boot, incarnation));
+            Arc::make_mut(&mut body.views).insert(peer, commands::view(line, sights, &boot, incarnation));
         }
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
@@ -219,7 +219,7 @@ impl Stand {
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),
                 released,
             };
-            body.health.services.insert(orders(), health);
+            Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }
         body
     }

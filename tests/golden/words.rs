@@ -119,9 +119,8 @@ fn ladder(ladder: &StopLadder) -> String {
 
 pub fn action(action: &DbAction) -> String {
     match action {
-        DbAction::StartPrimary { epoch } | DbAction::Promote { epoch } => {
-            format!("{} under epoch {epoch}", keeper::action_name(action))
-        }
+        DbAction::StartPrimary { epoch } => format!("{} under epoch {epoch}", keeper::action_name(action)),
+        DbAction::Promote { epoch, timeline } => format!("promote to timeline {timeline} under epoch {epoch}"),
         DbAction::StartStandby { upstream: Some(up) } | DbAction::Follow { upstream: up } => {
             format!("{} of {}", keeper::action_name(action), up.node)
         }

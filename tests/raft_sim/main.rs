@@ -23,6 +23,8 @@ mod database;
 mod faults;
 #[path = "../sim/fence.rs"]
 mod fence;
+#[path = "../sim/hearing.rs"]
+mod hearing;
 #[allow(dead_code, reason = "what the model of the log keeps with each host")]
 #[path = "../sim/host.rs"]
 mod host;

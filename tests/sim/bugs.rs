@@ -30,6 +30,8 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::SyncSetIgnored, &["h21_any_one_of_two"], &["S6"]),
     (Bug::DoubtIgnored, &["h16_whoever_stood_still"], &["S8", "S10"]),
     (Bug::LeaseNotWaitedFor, &["h13_daemon_killed", "h12_both"], &["S1", "S2"]),
+    (Bug::NumberGivenTwice, &["h22_the_appointee_dies"], &["S4"]),
+    (Bug::LossUnnamed, &["h22_the_appointee_dies", "h21_the_acknowledging"], &["S7"]),
 ];
 
 /// Looks for one bug: what found it, or why nothing did.

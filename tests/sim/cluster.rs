@@ -12,7 +12,8 @@ use rand::{RngExt, SeedableRng};
 use regent::config::Config;
 use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse};
 use regent::types::{ChannelName, Heartbeat, NodeName, ServiceName};
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,40 @@ pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000 * MS;
 
 type Act = Box<dyn FnOnce(&mut World)>;
+
+/// Something that will happen: when, its number (what was planned first happens first), and what.
+struct Planned {
+    at: u64,
+    number: u64,
+    act: Act,
+}
+
+impl Planned {
+    fn turn(&self) -> Reverse<(u64, u64)> {
+        Reverse((self.at, self.number))
+    }
+}
+
+/// The greatest is the next.
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.turn().cmp(&other.turn())
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.turn() == other.turn()
+    }
+}
+
+impl Eq for Planned {}
 
 /// Where the words about what happens go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +102,7 @@ pub enum Handling {
 /// Everything.
 pub struct World {
     pub now: u64,
-    queue: BTreeMap<(u64, u64), Act>,
+    queue: BinaryHeap<Planned>,
     pub next: u64,
     pub rng: StdRng,
     pub hosts: Vec<Host>,
@@ -109,7 +144,7 @@ impl World {
         let disk = setup.config.disk.is_some();
         let mut world = World {
             now: 0,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             next: 0,
             net: Network::new(setup.config.nodes.values().map(|n| !(disk && n.disk)).collect()),
             log,
@@ -140,13 +175,13 @@ impl World {
     /// Something happens after `delay`.
     pub fn after(&mut self, delay: u64, act: impl FnOnce(&mut World) + 'static) {
         self.next += 1;
-        self.queue.insert((self.now + delay, self.next), Box::new(act));
+        self.queue.push(Planned { at: self.now + delay, number: self.next, act: Box::new(act) });
     }
 
     /// Runs until `end`, checking every property after every event; stops at the first violation.
     pub fn run_until(&mut self, end: u64) {
         while self.facts.violation.is_none() {
-            let Some((next, _)) = self.queue.first_key_value().map(|(key, _)| *key) else { return };
+            let Some(next) = self.queue.peek().map(|planned| planned.at) else { return };
             // A log that lives by itself may have something to say before that.
             if self.log_acts(next.min(end)) {
                 self.events += 1;
@@ -157,7 +192,7 @@ impl World {
                 self.now = end;
                 return;
             }
-            let ((at, number), act) = self.queue.pop_first().expect("just looked at");
+            let Planned { at, number, act } = self.queue.pop().expect("just looked at");
             self.now = at;
             self.events += 1;
             self.hash = (self.hash ^ at ^ number.rotate_left(32)).wrapping_mul(0x100_0000_01b3);
@@ -222,12 +257,10 @@ impl World {
     }
 
     /// A heartbeat's way, on every channel to everybody.
-    fn beat(&mut self, from: usize, heartbeat: Box<Heartbeat>) {
-        let mut heartbeat = *heartbeat;
+    fn beat(&mut self, from: usize, mut heartbeat: Arc<Heartbeat>) {
         if self.hosts[from].speaks_unknown {
-            heartbeat.body = None;
+            Arc::make_mut(&mut heartbeat).body = None;
         }
-        let heartbeat = Arc::new(heartbeat);
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             for channel in 0..CHANNELS.len() {
                 for delay in self.net.beat(&mut self.rng, channel, from, to).into_iter().flatten() {
@@ -239,18 +272,22 @@ impl World {
 
     fn deliver(&mut self, delay: u64, channel: usize, from: usize, to: usize, heartbeat: Arc<Heartbeat>) {
         let life = self.hosts[to].life;
+        let number = (heartbeat.incarnation.0, heartbeat.sequence);
         self.after(delay, move |w| {
             // What is in a slot is read later, even if the disk fails now; a datagram on its way passes a new cut not.
             if w.hosts[to].life == life && w.net.carries(channel, from, to) {
+                w.facts.hearing.heard(w.now, channel, to, from, number);
                 let at = w.hosts[to].local(w.now);
-                let heartbeat = Arc::unwrap_or_clone(heartbeat);
                 w.give(to, Event::Heard { channel: w.channels[channel].clone(), at, heartbeat });
             }
         });
     }
 
-    /// The shell of this daemon says whether it can use the disk.
+    /// The shell of this daemon says whether it can use the disk. One that uses none says nothing of it.
     pub fn report_disk(&mut self, host: usize, delay: u64, usable: Result<(), &'static str>) {
+        if self.net.diskless[host] {
+            return;
+        }
         let channel = self.channels[DISK].clone();
         self.give_later(delay, host, Event::Channel { channel, usable: usable.map_err(str::to_owned) });
     }

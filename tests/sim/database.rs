@@ -9,6 +9,7 @@ use regent::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, SystemId,
     Timeline, Trouble,
 };
+use std::collections::BTreeMap;
 
 /// What the processes of a database are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Database {
     pub clean: bool,
     pub at: Position,
     pub history: History,
+    /// The history files in its directory: the numbers that are taken, and whether it is by a timeline (or a placeholder).
+    pub files: BTreeMap<Timeline, bool>,
     pub follows: Option<usize>,
     pub streams_from: Option<usize>,
     pub sealed: bool,
@@ -60,6 +63,8 @@ pub struct Database {
     pub backlog: u64,
     pub backlog_shows: bool,
     replaying: Option<(u64, u64)>,
+    /// It cannot come out of recovery.
+    pub promotion_fails: bool,
     /// A stop takes so much longer: a process hangs in the kernel.
     pub stop_hangs: u64,
     action: Option<u64>,
@@ -78,6 +83,7 @@ impl Database {
             clean: false,
             at: Position::default(),
             history: History::default(),
+            files: BTreeMap::new(),
             follows: None,
             streams_from: None,
             sealed: false,
@@ -88,9 +94,32 @@ impl Database {
             backlog_shows: true,
             replaying: None,
             stop_hangs: 0,
+            promotion_fails: false,
             action: None,
             seen: None,
             seen_at: 0,
+        }
+    }
+
+    /// As the engine does it: placeholders up to the number that was given. Then as PostgreSQL does it: the first number
+    /// without a file.
+    fn take_number(&mut self, given: Timeline) -> Result<Timeline, String> {
+        if let Some(taken) = self.files.keys().next_back().filter(|t| **t >= given) {
+            return Err(format!("timeline {given} was given to this promotion, but {taken} is there"));
+        }
+        for number in self.at.timeline.0 + 1..given.0 {
+            self.files.entry(Timeline(number)).or_insert(false);
+        }
+        let free = (self.at.timeline.0 + 1..).map(Timeline).find(|t| !self.files.contains_key(t));
+        let next = free.expect("numbers do not end");
+        self.files.insert(next, true);
+        Ok(next)
+    }
+
+    /// A start in recovery would take the newest file for its target.
+    fn forget_trailing(&mut self) {
+        while self.files.last_key_value().is_some_and(|(_, real)| !real) {
+            self.files.pop_last();
         }
     }
 
@@ -259,13 +288,13 @@ impl World {
                 self.db(host, service).sealed = true;
                 self.finish(5, 60, act, World::seal);
             }
-            DbAction::Promote { epoch } => {
+            DbAction::Promote { epoch, timeline } => {
                 let now = self.now;
                 let db = self.db(host, service);
                 let backlog = std::mem::take(&mut db.backlog);
                 db.replaying = (backlog > 0).then_some((now, now + backlog));
                 let ms = backlog / MS;
-                self.finish(50 + ms, 400 + ms, act, move |w, a| w.promote(a, epoch));
+                self.finish(50 + ms, 400 + ms, act, move |w, a| w.promote(a, epoch, timeline));
             }
             DbAction::Checkpoint => self.finish(10, 100, act, |_, _| Ok(DbDone::Plain)),
             DbAction::Stop { ladder } => self.stop(act, ladder.fast.as_nanos() > 0),
@@ -346,6 +375,9 @@ impl World {
         db.hung_since = None;
         let postmaster = db.postmaster;
         (db.process, db.follows, db.sealed, db.standby_signal) = (Process::Starting, upstream, false, standby);
+        if standby {
+            db.forget_trailing();
+        }
         self.observe(act.host);
         self.finish(80, 500, Act { postmaster, ..act }, move |w, a| {
             if standby {
@@ -384,14 +416,20 @@ impl World {
         Ok(DbDone::Sealed(Seal { system, history: db.history.clone(), end: db.at, replayed: db.at.lsn }))
     }
 
-    fn promote(&mut self, act: &Act, epoch: Epoch) -> Result<DbDone, String> {
+    fn promote(&mut self, act: &Act, epoch: Epoch, timeline: Timeline) -> Result<DbDone, String> {
         let db = self.db(act.host, act.service);
         if db.process != Process::Standby {
             return Err("it is no running standby".to_owned());
         }
+        if db.promotion_fails {
+            return Err("its settings are below the primary's".to_owned());
+        }
         let left = db.at;
+        let next = db.take_number(timeline)?;
         db.history.0.push(left);
-        db.at.timeline = Timeline(left.timeline.0 + 1);
+        db.at.timeline = next;
+        crate::invariants::timelines::promoted(self, act.host, act.service);
+        let db = self.db(act.host, act.service);
         (db.standby_signal, db.streams_from) = (false, None);
         self.open(act.host, act.service, epoch);
         Ok(DbDone::Writable { position: self.db(act.host, act.service).at })
@@ -476,7 +514,7 @@ impl World {
         let own = db.system == from.system && !from.history.can_follow(from.at, db.at);
         let name = format!("{host}.diverged-{}-{number}", db.at.timeline);
         let kept = own.then_some(name);
-        (db.system, db.at, db.history) = (from.system, from.at, from.history);
+        (db.system, db.at, db.history, db.files) = (from.system, from.at, from.history, from.files);
         (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
         if let Some(name) = &kept {
             crate::invariants::client::kept(self, act.host, act.service, name.clone());

@@ -110,7 +110,7 @@ impl Host {
     }
 
     pub fn boot(&self) -> Boot {
-        Boot(format!("{}-boot{}", self.name, self.boots))
+        Boot(format!("{}-boot{}", self.name, self.boots).into())
     }
 
     /// It sends heartbeats: a daemon runs and has joined.

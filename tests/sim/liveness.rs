@@ -20,7 +20,7 @@ pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
     if (0..w.services.len()).all(|s| has_candidate(w, s, &rest)) { rest } else { Vec::new() }
 }
 
-/// Whether one of the others could take over: its log descends from the timeline of the last promotion. In a
+/// Whether one of the others could take over: its log descends from the timeline that was installed last. In a
 /// synchronous service so many standbys must be left beside it, too.
 fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
     if w.log.refused.iter().any(|h| !rest.contains(h)) && !rest.is_empty() {

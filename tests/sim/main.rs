@@ -11,6 +11,7 @@ mod cluster;
 mod database;
 mod faults;
 mod fence;
+mod hearing;
 mod host;
 mod invariants;
 mod liveness;
@@ -35,6 +36,7 @@ const HELP: &str = "\
   --seed S        this seed alone
   --minutes M     of faults in each seed, before a majority heals (3)
   --for N         random seeds for N minutes of real time, instead of --seeds
+  --nodes N       only those of these seeds that draw a cluster of N nodes
   --jobs N        threads (as many as there are processors)
   --story NAME    the stories whose names contain NAME
   --only-random   no stories
@@ -50,6 +52,7 @@ pub struct Wanted {
     seed: Option<u64>,
     minutes: u64,
     lasts: Option<Duration>,
+    nodes: Option<usize>,
     jobs: usize,
     story: Option<String>,
     only_random: bool,
@@ -72,6 +75,7 @@ fn wanted() -> Result<Wanted, String> {
         seed: None,
         minutes: 3,
         lasts: None,
+        nodes: None,
         jobs,
         story: None,
         only_random: false,
@@ -89,6 +93,7 @@ fn wanted() -> Result<Wanted, String> {
             "--seed" => wanted.seed = Some(number(value()?)?),
             "--minutes" => wanted.minutes = number(value()?)?,
             "--for" => wanted.lasts = Some(Duration::from_secs(60 * number(value()?)?)),
+            "--nodes" => wanted.nodes = Some(number(value()?)? as usize),
             "--jobs" => wanted.jobs = number(value()?)?.max(1) as usize,
             "--story" => wanted.story = Some(value()?),
             "--only-random" => wanted.only_random = true,

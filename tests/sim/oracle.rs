@@ -2,6 +2,7 @@
 //! whom, whose device lied. It shares no rule with the code under test; it reads plain values of the ledger only.
 
 use crate::cluster::{MS, S, World};
+use crate::hearing::Hearing;
 use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
 use regent::types::{Epoch, Lsn, Position, Timeline};
@@ -20,18 +21,11 @@ pub struct ServiceFacts {
     pub epoch: Epoch,
     /// The furthest acknowledged commit on each timeline, and who acknowledged it.
     pub acknowledged: BTreeMap<Timeline, (Lsn, usize)>,
-    /// Who began each timeline, and where: no two may begin the same one.
+    /// To whom the ledger gave each timeline; who began it, and where.
+    pub said: BTreeMap<Timeline, usize>,
     pub began: BTreeMap<Timeline, (usize, Lsn)>,
     /// How many sealed reports the last appointment had.
     pub reports: usize,
-}
-
-/// One sender as heard by one observer on one channel.
-#[derive(Clone, Copy, Default)]
-struct Ear {
-    since: u64,
-    quiet: bool,
-    lost: bool,
 }
 
 /// What was said of a boot, and was not so.
@@ -49,9 +43,7 @@ pub struct Facts {
     pub leases: crate::invariants::s5::Leases,
     /// Acceptable pause and the like, as the configuration has them.
     pub times: Times,
-    ears: Vec<Vec<[Ear; 3]>>,
-    /// When a majority of the channels from one host was last lost for another: `[observer][subject]`.
-    suspicious: Vec<Vec<u64>>,
+    pub hearing: Hearing,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
     /// Boots about which a device lied.
@@ -133,8 +125,7 @@ impl Facts {
             services: (0..services).map(|_| ServiceFacts::default()).collect(),
             leases: Default::default(),
             times: Times::of(config),
-            ears: vec![vec![[Ear::default(); 3]; hosts]; hosts],
-            suspicious: vec![vec![0; hosts]; hosts],
+            hearing: Hearing::new(hosts, config.detector.acceptable_pause.as_nanos() as u64, config.disk.is_some()),
             heard_since: vec![vec![0; hosts]; hosts],
             lied: BTreeMap::new(),
             fence_opened: vec![0; hosts],
@@ -223,7 +214,7 @@ impl World {
         })
     }
 
-    /// Notes who is heard by whom, who may rightly be held for dead, and which lies nobody could have caught.
+    /// Notes who is heard by whom, and which lies nobody could have caught.
     pub fn note_impairment(&mut self) {
         let (now, n) = (self.now, self.hosts.len());
         let sending: Vec<bool> = self.hosts.iter().map(|h| h.is_sending()).collect();
@@ -241,34 +232,8 @@ impl World {
 
     /// One observer, one subject.
     fn listen(&mut self, now: u64, of: usize, by: usize, sending: &[bool]) {
-        let (pause, interval) = (self.facts.times.pause, self.facts.times.interval);
-        let (mut lost, mut channels, mut audible) = (0, 0, false);
-        for c in 0..CHANNELS.len() {
-            let lossy = c != DISK && self.net.loss[c] > 50;
-            let carries = sending[of] && self.net.carries(c, of, by);
-            audible |= carries && !lossy;
-            if c == DISK && (self.net.diskless[of] || self.net.diskless[by]) {
-                continue;
-            }
-            channels += 1;
-            let ear = &mut self.facts.ears[by][of][c];
-            let quiet = !carries || lossy;
-            if quiet != ear.quiet {
-                (ear.quiet, ear.since) = (quiet, now);
-            }
-            // A silence is no loss before the acceptable pause is over; three heartbeats in a row end it.
-            let lasted = now - ear.since;
-            let due = if quiet { pause - 200 * MS } else { 3 * interval + 500 * MS };
-            if lasted >= due {
-                ear.lost = quiet;
-            }
-            lost += u32::from(ear.lost);
-        }
-        // A majority of all configured channels, those that are not used here included.
-        let configured = if self.hosts[of].config.disk.is_some() { 3 } else { channels.min(2) };
-        if lost * 2 > configured && sending[by] {
-            self.facts.suspicious[by][of] = now;
-        }
+        let lossy = |c: usize| c != DISK && self.net.loss[c] > 50;
+        let audible = sending[of] && (0..CHANNELS.len()).any(|c| self.net.carries(c, of, by) && !lossy(c));
         if !(audible && sending[by]) {
             self.facts.heard_since[by][of] = now;
         }
@@ -276,11 +241,10 @@ impl World {
 
     /// Whether a majority of all voters had, a moment ago, a reason to hold this host for dead.
     pub fn is_rightly_suspected(&self, host: usize) -> bool {
-        let memory = self.facts.times.verdict_memory;
-        let by = (0..self.hosts.len()).filter(|by| *by != host);
-        let rightly = by.filter(|by| {
-            let at = self.facts.suspicious[*by][host];
-            at > 0 && self.now <= at + memory
+        let since = self.now.saturating_sub(self.facts.times.verdict_memory);
+        let rightly = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
+            let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
+            self.facts.hearing.was_silent(self.now, since, *by, host, used)
         });
         rightly.count() * 2 > self.hosts.len()
     }

@@ -45,6 +45,7 @@ impl World {
                         (db.at, db.streams_from) = (at, Some(up));
                         if let Some(history) = history {
                             db.history = history;
+                            self.fetch_files(h, s, up);
                         }
                     }
                     None => db.streams_from = None,
@@ -65,6 +66,13 @@ impl World {
         let behind = to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn;
         let history = || (from.history != to.history).then(|| from.history.clone());
         (runs && there && fits && behind).then(|| (from.at, history()))
+    }
+
+    /// A standby asks for every history file that it does not have.
+    fn fetch_files(&mut self, host: usize, s: usize, up: usize) {
+        let there = self.db(up, s).files.clone();
+        let here = &mut self.db(host, s).files;
+        there.into_iter().for_each(|(timeline, real)| _ = here.entry(timeline).or_insert(real));
     }
 
     /// Every client writes to every database that lets it, and hears of what is acknowledged.
@@ -115,6 +123,7 @@ impl World {
             if h != from && reaches && streams {
                 let db = self.db(h, s);
                 (db.at, db.history) = (at, history.clone());
+                self.fetch_files(h, s, from);
             }
         }
     }

@@ -120,7 +120,9 @@ pub fn random(wanted: &Wanted, score: &mut Score) {
         if over {
             return None;
         }
-        let seed = turn.fetch_add(1, Ordering::Relaxed);
+        let asked = |seed: &u64| wanted.nodes.is_none_or(|n| swarm::nodes(*seed) == n);
+        let seed = std::iter::repeat_with(|| turn.fetch_add(1, Ordering::Relaxed));
+        let seed = seed.take_while(|seed| wanted.lasts.is_some() || *seed < last).find(asked)?;
         (wanted.lasts.is_some() || seed < last).then(|| swarm::run(seed, wanted.minutes, wanted.tell()))
     };
     let totals = Mutex::new(Totals::default());

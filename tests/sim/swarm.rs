@@ -7,10 +7,12 @@ use crate::invariants::l1;
 use crate::liveness;
 use crate::oracle::Counts;
 use crate::setup;
+use nix::time::ClockId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regent::config::{OnCrash, OnLapsed, PowerOn};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How one seed ended.
 pub struct Ended {
@@ -25,11 +27,28 @@ pub struct Ended {
     pub counts: Counts,
     pub events: u64,
     pub hosts: usize,
+    /// Time on a processor.
+    pub took: Duration,
+}
+
+/// How many nodes this seed draws.
+pub fn nodes(seed: u64) -> usize {
+    draw_setup(&mut dice(seed), Tell::Nobody).config.nodes.len()
+}
+
+fn dice(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed ^ 0x5eed)
+}
+
+/// How long this thread has been on a processor: what a seed costs, whoever else runs on this machine.
+fn time_on_processor() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().expect("every thread has such a clock").into()
 }
 
 /// One seed, from the first boot to the verdict on it.
 pub fn run(seed: u64, minutes: u64, tell: Tell) -> Ended {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+    let began = time_on_processor();
+    let mut rng = dice(seed);
     let setup = draw_setup(&mut rng, tell);
     let kinds = draw_kinds(&mut rng, setup.is_virtual);
     let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
@@ -63,6 +82,7 @@ pub fn run(seed: u64, minutes: u64, tell: Tell) -> Ended {
         events: w.events,
         hosts: w.hosts.len(),
         told: std::mem::take(&mut w.told),
+        took: time_on_processor() - began,
     }
 }
 

@@ -7,6 +7,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// Seeds of one size of cluster.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    seeds: u64,
+    simulated: u64,
+    /// Time on a processor.
+    took: Duration,
+}
+
+impl Size {
+    /// Simulated cluster-hours in a minute of one core.
+    fn speed(&self) -> f64 {
+        seconds(self.simulated) / 60.0 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    fn plus(self, other: &Size) -> Size {
+        Size {
+            seeds: self.seeds + other.seeds,
+            simulated: self.simulated + other.simulated,
+            took: self.took + other.took,
+        }
+    }
+}
+
 /// Over all seeds.
 #[derive(Default)]
 pub struct Totals {
@@ -14,7 +38,8 @@ pub struct Totals {
     violations: u64,
     simulated: u64,
     events: u64,
-    hosts: BTreeMap<usize, u64>,
+    /// By number of nodes.
+    sizes: BTreeMap<usize, Size>,
     counts: Counts,
     recoveries: Vec<u64>,
     moves: Vec<u64>,
@@ -40,7 +65,9 @@ impl Totals {
         self.violations += u64::from(ended.violation.is_some());
         self.simulated += ended.simulated;
         self.events += ended.events;
-        *self.hosts.entry(ended.hosts).or_default() += 1;
+        let size = self.sizes.entry(ended.hosts).or_default();
+        (size.seeds, size.simulated, size.took) =
+            (size.seeds + 1, size.simulated + ended.simulated, size.took + ended.took);
         let (all, one) = (&mut self.counts, &ended.counts);
         all.appointments += one.appointments;
         all.failovers += one.failovers;
@@ -75,6 +102,7 @@ fn seconds(ns: u64) -> f64 {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hours = seconds(self.simulated) / 3600.0;
+        let all = self.sizes.values().fold(Size::default(), Size::plus);
         let real = self.took.as_secs_f64() / 60.0;
         writeln!(
             f,
@@ -83,18 +111,29 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "speed: {:.1} simulated cluster-hours a real minute, with {} threads",
+            "speed: {:.1} simulated cluster-hours in a minute of one core; {:.1} in a real minute, with {} threads",
+            all.speed(),
             hours / real.max(1e-9),
             self.jobs
         )?;
-        let sizes: Vec<_> = self.hosts.iter().map(|(n, seeds)| format!("{seeds} of {n} nodes")).collect();
-        writeln!(f, "clusters: {}", sizes.join(", "))?;
+        for (n, size) in &self.sizes {
+            writeln!(
+                f,
+                "clusters of {n} nodes at profile lan: {} seeds, {:.2} hours, {:.1} hours in a minute of one core",
+                size.seeds,
+                seconds(size.simulated) / 3600.0,
+                size.speed()
+            )?;
+        }
         writeln!(
             f,
-            "median seed: {} simulated minutes, {} faults of {} kinds",
+            "median seed: {} simulated minutes, {} faults of {} kinds; least: {} minutes, {} faults; {} with fewer than three",
             median(&self.minutes),
             median(&self.per_seed),
-            median(&self.kinds_per_seed)
+            median(&self.kinds_per_seed),
+            self.minutes.iter().min().unwrap_or(&0),
+            self.per_seed.iter().min().unwrap_or(&0),
+            self.per_seed.iter().filter(|faults| **faults < 3).count()
         )?;
         let c = &self.counts;
         writeln!(

@@ -10,6 +10,8 @@ use super::{HEADER_CLUSTER, HEADER_FOUNDER, HEADER_NODE, Identity, Network};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 /// How a path stands, for `status`.
@@ -24,14 +26,16 @@ pub struct PathStatus {
 /// First pause before dialling again; doubles up to [`REDIAL_MAX`].
 const REDIAL: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_millis(500);
-/// A quiet path is tried this often.
-const PROBE: Duration = Duration::from_secs(1);
+/// A path that has answered nothing for so long is tried.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// One path.
 pub struct Path {
     pub network: Network,
     dial: Dial,
     me: Identity,
+    /// Who asks, as it stands in the head of each request.
+    headers: Vec<(&'static str, MetadataValue<Ascii>)>,
     state: Mutex<State>,
     /// Something is to be looked at now: a request failed here, or the peer has just come by.
     wake: Notify,
@@ -44,12 +48,20 @@ struct State {
     /// A request got no answer here while the other path answered. Cleared by a probe that succeeds.
     suspect: bool,
     error: Option<String>,
+    /// When it answered last.
+    answered: Option<Instant>,
 }
 
 impl Path {
     pub fn new(network: Network, dial: Dial, me: Identity, refusals: Arc<Refusals>) -> Arc<Self> {
         let state = State { error: Some("not connected yet".into()), ..State::default() };
-        Arc::new(Path { network, dial, me, state: Mutex::new(state), wake: Notify::new(), refusals })
+        let said = [
+            (HEADER_CLUSTER, me.cluster.0.as_str()),
+            (HEADER_NODE, me.node.as_str()),
+            (HEADER_FOUNDER, me.founder.as_str()),
+        ];
+        let headers = said.into_iter().filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect();
+        Arc::new(Path { network, dial, me, headers, state: Mutex::new(state), wake: Notify::new(), refusals })
     }
 
     /// The client, where there is a connection; and whether it may be trusted to answer.
@@ -78,6 +90,11 @@ impl Path {
         self.wake.notify_one();
     }
 
+    /// A request was answered here: there is no need to try the path for a while.
+    pub fn answered(&self) {
+        self.lock().answered = Some(Instant::now());
+    }
+
     /// The peer is up: dial at once, if there is no connection.
     pub fn wake(&self) {
         if self.lock().client.is_none() {
@@ -88,15 +105,8 @@ impl Path {
     /// A request with this node's name on it.
     pub fn sign<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        let headers = [
-            (HEADER_CLUSTER, self.me.cluster.0.as_str()),
-            (HEADER_NODE, self.me.node.as_str()),
-            (HEADER_FOUNDER, self.me.founder.as_str()),
-        ];
-        for (name, value) in headers {
-            if let Ok(value) = value.parse() {
-                request.metadata_mut().insert(name, value);
-            }
+        for (name, value) in &self.headers {
+            request.metadata_mut().insert(*name, value.clone());
         }
         request
     }
@@ -132,7 +142,12 @@ impl Path {
                 Ok(Ok(reply)) if self.is_expected(reply.get_ref()) => {
                     worked = true;
                     let mut state = self.lock();
-                    *state = State { client: Some(client.clone()), suspect: false, error: None };
+                    *state = State {
+                        client: Some(client.clone()),
+                        suspect: false,
+                        error: None,
+                        answered: Some(Instant::now()),
+                    };
                 }
                 Ok(Ok(_)) => break,
                 Ok(Err(status)) => {
@@ -145,7 +160,7 @@ impl Path {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(PROBE) => {}
+                () = self.quiet() => {}
                 () = self.wake.notified() => {}
                 _ = &mut gone => {
                     self.lost("the connection ended");
@@ -154,6 +169,17 @@ impl Path {
             }
         }
         worked
+    }
+
+    /// Ends when nothing has been answered here for [`PROBE`].
+    async fn quiet(&self) {
+        loop {
+            let Some(due) = self.lock().answered.map(|last| last + PROBE) else { return };
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
     }
 
     fn is_expected(&self, reply: &HelloReply) -> bool {
@@ -178,7 +204,7 @@ impl Path {
 
     /// There is no connection any more.
     pub fn lost(&self, reason: &str) {
-        *self.lock() = State { client: None, suspect: false, error: Some(reason.to_owned()) };
+        *self.lock() = State { error: Some(reason.to_owned()), ..State::default() };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -11,10 +11,12 @@ use super::proto::{Answer, CallRequest, HelloReply, HelloRequest, RaftRequest};
 use crate::types::NodeName;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -173,39 +175,42 @@ type Route = (Arc<Path>, PeerClient<Channel>);
 impl Race {
     async fn run(self, first: Route, mut second: Option<Route>) -> Result<Said, CallError> {
         let end = Instant::now() + self.deadline;
-        let stalled = Instant::now() + self.stall;
-        let mut running = JoinSet::new();
+        // One timer for both moments: each costs the runtime a call to the system.
+        let mut timer = pin!(tokio::time::sleep_until(end.min(Instant::now() + self.stall)));
         let mut asked = vec![first.0.clone()];
-        running.spawn(send(first, self.ask.clone()));
+        let mut running = FuturesUnordered::from_iter([send(first, self.ask.clone())]);
         let mut failed = String::new();
         loop {
             tokio::select! {
                 biased;
-                answered = running.join_next() => match answered {
-                    Some(Ok((path, Ok(said)))) => {
+                answered = running.next() => match answered {
+                    Some((path, Ok(said))) => {
+                        path.answered();
                         for other in asked.iter().filter(|other| other.network != path.network) {
                             other.suspect("it did not answer while the other network did");
                         }
                         return Ok(said);
                     }
-                    Some(Ok((path, Err(status)))) => {
+                    Some((path, Err(status))) => {
                         failed = format!("{:?}: {}", path.network, status.message());
                         path.suspect(status.message());
                         asked.retain(|other| other.network != path.network);
                     }
-                    Some(Err(_)) | None => {}
+                    None => {}
                 },
-                () = tokio::time::sleep_until(end) => {
-                    asked.iter().for_each(|path| path.suspect("it did not answer"));
-                    return Err(CallError::TimedOut { node: self.node, after: self.deadline });
+                () = &mut timer => {
+                    if Instant::now() >= end {
+                        asked.iter().for_each(|path| path.suspect("it did not answer"));
+                        return Err(CallError::TimedOut { node: self.node, after: self.deadline });
+                    }
+                    timer.as_mut().reset(end);
                 }
-                () = tokio::time::sleep_until(stalled), if second.is_some() => {}
             }
             // The first has failed or stalls: the other one as well.
             match second.take() {
                 Some(route) => {
                     asked.push(route.0.clone());
-                    running.spawn(send(route, self.ask.clone()));
+                    running.push(send(route, self.ask.clone()));
                 }
                 None if running.is_empty() => {
                     return Err(CallError::Unreachable { node: self.node, why: failed });

@@ -5,6 +5,7 @@ use super::control::{Control, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::{Layout, sync_parent, write_durably};
+use super::timeline::history_of;
 use crate::clock;
 use crate::types::{Lsn, Position};
 use std::fs;
@@ -43,12 +44,15 @@ fn copy(core: &Core, segment_size: u64, fork: Lsn, end: Position) -> Result<Path
 fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position) -> Result<()> {
     core.user.own(folder)?;
     let wal = core.layout.data_dir.join("pg_wal");
+    // Its own timeline first, then those that led there, the latest first.
+    let led = history_of(&core.layout.data_dir, end.timeline).0.into_iter().rev().map(|left| left.timeline);
+    let timelines: Vec<_> = std::iter::once(end.timeline).chain(led).collect();
     let mut at = Lsn(fork.0 - fork.0 % segment_size);
     while at < end.lsn {
-        let name = segment_name(end.timeline, at, segment_size);
-        let (from, to) = (wal.join(&name), folder.join(&name));
         // A segment from before the local timeline began has the parent's number; what is not there was archived.
-        if from.exists() {
+        let names = timelines.iter().map(|timeline| segment_name(*timeline, at, segment_size));
+        if let Some(name) = names.into_iter().find(|name| wal.join(name).exists()) {
+            let (from, to) = (wal.join(&name), folder.join(&name));
             fs::copy(&from, &to).map_err(EngineError::file("copy WAL to", &to))?;
             core.user.own(&to)?;
             fs::File::open(&to).and_then(|f| f.sync_all()).map_err(EngineError::file("sync", &to))?;
@@ -57,7 +61,8 @@ fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position)
     }
     let note = format!(
         "WAL of timeline {} from {fork} to {} that no other node had when this node rejoined.\n\
-         Read it with: pg_waldump -p {} -t {} -s {fork}\n",
+         Read it with: pg_waldump -p {} -t {} -s {fork}\n\
+         (a segment that begins with another number is read with that one after -t)\n",
         end.timeline,
         end.lsn,
         folder.display(),

@@ -23,6 +23,7 @@ mod error;
 mod initdb;
 mod keep;
 mod layout;
+mod numbers;
 mod observer;
 mod postmaster;
 mod prober;
@@ -87,14 +88,17 @@ impl PostgreSql {
         match action {
             DbAction::Initdb => Ok(DbDone::Created { system: initdb::initdb(core).await? }),
             DbAction::StartPrimary { epoch } => {
-                Ok(DbDone::Writable { position: start::start_primary(core, epoch).await? })
+                let opened = start::start_primary(core, epoch).await?;
+                Ok(opened.map_or(DbDone::Plain, |position| DbDone::Writable { position }))
             }
             DbAction::StartStandby { upstream } => {
                 start::start_standby(core, upstream.as_ref()).await.map(|()| DbDone::Plain)
             }
             DbAction::Follow { upstream } => seal::follow(core, &upstream).await.map(|()| DbDone::Plain),
             DbAction::Seal => Ok(DbDone::Sealed(seal::seal(core).await?)),
-            DbAction::Promote { epoch } => Ok(DbDone::Writable { position: promote::promote(core, epoch).await? }),
+            DbAction::Promote { epoch, timeline } => {
+                Ok(DbDone::Writable { position: promote::promote(core, epoch, timeline).await? })
+            }
             DbAction::Checkpoint => {
                 core.session().await?.execute("write a checkpoint", "checkpoint").await.map(|()| DbDone::Plain)
             }

@@ -11,10 +11,10 @@ use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
-use super::{access, initdb};
+use super::{access, initdb, numbers};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
-use crate::types::{Epoch, Lsn, Position};
+use crate::types::{Epoch, Lsn, Position, Timeline};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -61,13 +61,15 @@ pub fn post_guard(core: &Arc<Core>) {
     });
 }
 
-/// Promotes the running standby. Done when it accepted a write.
-pub async fn promote(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
+/// Promotes the running standby, onto exactly this timeline. Done when it accepted a write.
+pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Result<Position> {
     must_hold(core, epoch).await?;
     let postmaster = core.running("promote").await?;
     let session = core.session().await?;
     if session.place().await?.in_recovery {
         parameters_suffice(core, &session).await?;
+        let least = least_target(&session).await?;
+        core.on_disk(move |core| numbers::make_next(&core.layout, &core.user, least, timeline)).await?;
         post_guard(core);
         core.on_disk(|core| {
             let trigger = core.layout.data_dir.join("promote");
@@ -83,7 +85,24 @@ pub async fn promote(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
             }),
         }
     }
-    prove(core, epoch).await
+    let position = prove(core, epoch).await?;
+    if position.timeline == timeline {
+        return Ok(position);
+    }
+    // What was checked before cannot have failed, so somebody else has a hand in this directory: nobody may build on it.
+    core.enclosure.kill();
+    let why = format!("it came out of recovery on timeline {}, not {timeline}: it was stopped", position.timeline);
+    Err(EngineError::Refused { action: "promote", why })
+}
+
+/// A timeline at or before the one that the server recovers towards: what its control file has reached.
+async fn least_target(session: &Session) -> Result<Timeline> {
+    let doing = "ask for the timeline of the control file";
+    let question = "select greatest(c.timeline_id, r.min_recovery_end_timeline) \
+        from pg_control_checkpoint() c, pg_control_recovery() r";
+    let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
+    let row = rows.first().ok_or(EngineError::NoAnswer { what: "the server", after: Duration::ZERO })?;
+    Ok(Timeline(row.get::<_, Option<i32>>(0).and_then(|t| u32::try_from(t).ok()).unwrap_or_default()))
 }
 
 /// Proves that the database accepts a write, and says where.

@@ -5,8 +5,8 @@
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::{Place, Session};
-use super::settings;
 use super::timeline::{history_of, timeline_on_disk};
+use super::{numbers, settings};
 use crate::types::{Position, Seal, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,11 @@ pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
     let session = standby_session(core, "follow").await?;
     let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
     let wanted = conninfo.clone();
-    core.on_disk(move |core| settings::write_conninfo(&core.layout, &core.user, &conninfo, true)).await?;
+    core.on_disk(move |core| {
+        numbers::forget_trailing(&core.layout)?;
+        settings::write_conninfo(&core.layout, &core.user, &conninfo, true)
+    })
+    .await?;
     core.running("follow").await?.signal(libc::SIGHUP)?;
     while session.place().await?.conninfo != wanted {
         tokio::time::sleep(POLL).await;

@@ -11,7 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{Layout, remove_durably, write_durably};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
-use super::{access, promote, settings};
+use super::{access, numbers, promote, settings};
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -29,18 +29,20 @@ const REAPING_PATIENCE: Duration = Duration::from_secs(10);
 /// A log at rest larger than this makes room at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
 
-/// Starts the database out of recovery, and waits until it accepted a write.
-pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
+/// Starts the database out of recovery, and waits until it accepted a write. `None` where it runs in recovery now: it
+/// is for a promotion to give it a timeline of its own.
+pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Position>> {
     promote::must_hold(core, epoch).await?;
     if core.postmaster().await.is_some() {
         // Asked for twice; or it runs as a standby.
-        return promote::promote(core, epoch).await;
+        let in_recovery = core.session().await?.place().await?.in_recovery;
+        return if in_recovery { Ok(None) } else { promote::prove(core, epoch).await.map(Some) };
     }
     may_start(core, "start").await?;
     if is_anothers(core).await? {
         // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
         start_standby(core, None).await?;
-        return promote::promote(core, epoch).await;
+        return Ok(None);
     }
     core.on_disk(|core| {
         remove_durably(&core.layout.data_dir.join("recovery.signal"))?;
@@ -50,7 +52,7 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     promote::post_guard(core);
     let ended = launch(core).await?;
     await_ready(core, ended, None).await?;
-    promote::prove(core, epoch).await
+    promote::prove(core, epoch).await.map(Some)
 }
 
 /// Whether the directory is a standby's, or a copy that has not run yet (its control file is still its source's).
@@ -69,7 +71,11 @@ pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
     }
     may_start(core, "start").await?;
     let conninfo = upstream.map(|up| settings::conninfo(&core.config, core.postgresql(), &core.layout, up));
-    core.on_disk(move |core| make_standby(core, &conninfo.unwrap_or_default())).await?;
+    core.on_disk(move |core| {
+        numbers::forget_trailing(&core.layout)?;
+        make_standby(core, &conninfo.unwrap_or_default())
+    })
+    .await?;
     let ended = launch(core).await?;
     if await_ready(core, ended, Some(STANDBY_PATIENCE)).await? { must_be_standby(core).await } else { Ok(()) }
 }

@@ -4,6 +4,7 @@
 //! it was left, and a reason.
 
 use super::control::segment_name;
+use super::numbers::MARK;
 use crate::types::{History, Lsn, Position, Timeline};
 use std::fs;
 use std::path::Path;
@@ -29,17 +30,30 @@ pub fn history_of(data_dir: &Path, timeline: Timeline) -> History {
     fs::read_to_string(path).map(|text| parse_history(&text)).unwrap_or_default()
 }
 
-/// The newest timeline of which the segment before `end` is on disk: the one that a standby's WAL has reached.
+/// Whether this is a placeholder of `numbers`: a number that somebody else's timeline was given.
+pub fn is_placeholder(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK.trim_end()))
+}
+
+/// Whether the history of this timeline is known here: the first has none.
+fn is_known(wal: &Path, timeline: Timeline) -> bool {
+    let path = wal.join(history_file(timeline));
+    timeline.0 <= 1 || (path.exists() && !is_placeholder(&path))
+}
+
+/// The newest timeline of which the segment before `end` is on disk: the one that a standby's WAL has reached. A
+/// promotion that was cut short may have left a segment without a history: that timeline was never begun.
 pub fn timeline_on_disk(data_dir: &Path, end: Lsn, segment_size: u64) -> Option<Timeline> {
     let last = Lsn(end.0.checked_sub(1)?);
     let name = segment_name(Timeline(0), last, segment_size).display().to_string();
-    let files = fs::read_dir(data_dir.join("pg_wal")).ok()?;
+    let wal = data_dir.join("pg_wal");
+    let files = fs::read_dir(&wal).ok()?;
     let timelines = files.flatten().filter_map(|file| {
         let found = file.file_name().to_str()?.to_owned();
         (found.len() == name.len() && found[8..] == name[8..])
             .then(|| u32::from_str_radix(&found[..8], 16).ok().map(Timeline))?
     });
-    timelines.max()
+    timelines.filter(|timeline| is_known(&wal, *timeline)).max()
 }
 
 #[cfg(test)]
@@ -66,10 +80,17 @@ mod tests {
         for name in ["000000010000000000000003", "000000020000000000000003", "000000030000000000000004"] {
             fs::write(wal.join(name), "").expect("written");
         }
+        for timeline in [2, 3] {
+            fs::write(wal.join(history_file(Timeline(timeline))), "1\t0/3000000\tpromoted\n").expect("written");
+        }
         let found = |end| timeline_on_disk(dir.path(), Lsn(end), 16 << 20);
         assert_eq!(found(0x300_0148), Some(Timeline(2)));
         assert_eq!(found(0x400_0000), Some(Timeline(2)), "nothing of the next segment is there yet");
         assert_eq!(found(0x400_0001), Some(Timeline(3)));
         assert_eq!(found(0x900_0000), None);
+        fs::write(wal.join("00000002.history"), MARK).expect("written");
+        assert_eq!(found(0x300_0148), Some(Timeline(1)), "a number that another was given");
+        fs::remove_file(wal.join("00000003.history")).expect("removed");
+        assert_eq!(found(0x400_0001), None, "a promotion that was cut short");
     }
 }

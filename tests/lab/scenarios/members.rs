@@ -1,8 +1,10 @@
 //! Others than the primary die: a standby, a witness, the Raft leader in the middle of a failover.
 
+use crate::client::prober;
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
 use crate::plan::{Plan, SERVICE};
+use crate::postgres;
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(300);
 
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 5] = [
     Scenario { name: "a_standby_dies", shows: "8: nothing moves; it returns by itself", within: LONG, run: standby },
     Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, run: witness },
     Scenario {
@@ -24,6 +26,12 @@ pub const SCENARIOS: [Scenario; 4] = [
         shows: "8: three voters: finished after its restart",
         within: LONG,
         run: leader_daemon,
+    },
+    Scenario {
+        name: "the_appointee_loses_power_while_it_promotes",
+        shows: "the next takes over on a timeline of its own; what may be lost is named and kept",
+        within: LONG,
+        run: appointee,
     },
 ];
 
@@ -98,4 +106,69 @@ fn leader_daemon(world: &mut World) -> Result<()> {
             });
         }))
     })
+}
+
+/// Cut off in the middle of its promotion, the appointee opens and takes writes that nobody hears of; then its power
+/// goes. Recovery is stopped at its very end, so that the moment can be chosen.
+fn appointee(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::five_voters())?;
+    let before = cluster.reign()?;
+    let standbys: Vec<_> = cluster.plan.database_names().into_iter().filter(|name| *name != before.primary).collect();
+    let mut startup = std::collections::BTreeMap::new();
+    for name in &standbys {
+        let question = "select pid from pg_stat_activity where backend_type = 'startup'";
+        startup.insert(name.clone(), postgres::sql(cluster.host(name)?, question)?);
+    }
+    let signal = |cluster: &Cluster, name: &str, signal: &str| {
+        cluster.host(name)?.run("kill", &["-s", signal, &startup[name]]).map(drop)
+    };
+    let fault = Stamp::now();
+    cluster.host(&before.primary)?.power_cut()?;
+    for name in &standbys {
+        signal(&cluster, name, "STOP")?;
+    }
+    let status = cluster.wait("a promotion", Duration::from_secs(40), |status| {
+        status.services.get(SERVICE).is_some_and(|s| s.phase == "promoting")
+    })?;
+    let appointee = status.services[SERVICE].primary.clone().context("somebody promotes")?;
+    let other = standbys.iter().find(|name| **name != appointee).context("there is another standby")?;
+    let host = cluster.host(&appointee)?.clone();
+    // It has its lease by then.
+    until("it was told to end recovery", || {
+        Ok(std::fs::read_to_string(host.log("regent"))?.contains("orders: promote"))
+    })?;
+    host.isolate()?;
+    for name in &standbys {
+        signal(&cluster, name, "CONT")?;
+    }
+    // It holds a lease and is open now. Its own clients, who are on its host, write; the ledger never hears of it.
+    until("it took a write", || Ok(!prober::commits(&host)?.is_empty()))?;
+    if host.is_on() {
+        host.power_cut()?;
+    }
+    host.reconnect()?;
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    println!("{} took over from {} and {appointee} after {outage:?}", after.primary, before.primary);
+    ensure!(after.primary == *other && after.epoch == before.epoch + 2, "expected {other} to follow, found {after:?}");
+    cluster.wait_complete(Duration::from_secs(120))?;
+
+    let incidents = cluster.status()?.incidents;
+    let about = incidents.iter().find(|i| i.kind == "failover" && i.subject.as_ref() == Some(&appointee));
+    let text = cluster.explain(Some(about.context("its failover is in the list")?.id))?.text();
+    let named = format!("may be lost to {SERVICE}: what {appointee} acknowledged in epoch {}", before.epoch + 1);
+    ensure!(text.contains(&named), "the loss is not named: {text}");
+    ensure!(text.contains("divergent WAL kept in"), "what {appointee} had is not kept: {text}");
+    let timeline = "select timeline_id from pg_control_checkpoint()";
+    let timeline = postgres::sql(cluster.host(&after.primary)?, timeline)?;
+    ensure!(timeline == "3", "{} is on timeline {timeline}", after.primary);
+    cluster.judge(&[&before.primary, &appointee, &after.primary]).map(drop)
+}
+
+fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !holds()? {
+        ensure!(std::time::Instant::now() < end, "waited ten seconds until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }

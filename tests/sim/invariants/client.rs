@@ -1,15 +1,14 @@
 //! The clients: every acknowledged commit is remembered with its place in history. Whoever is opened for writes must
-//! have it; in a synchronous mode that is S6, in an asynchronous one the loss is counted, and what an old primary had of
-//! its own must be named in the ledger once it was overwritten (S7). No two nodes may ever begin the same timeline.
+//! have it; in a synchronous mode that is S6. In an asynchronous one the loss is counted, and an incident must have named
+//! it by then (S7); so must what an old primary had of its own, once it was overwritten.
 
 use crate::cluster::World;
 use crate::oracle::Kept;
 use regent::ledger::Happening;
-use regent::types::{Epoch, Lsn};
+use regent::types::{Epoch, Lsn, Timeline};
 
 /// A postmaster was opened for writes.
 pub fn opened(w: &mut World, host: usize, service: usize) {
-    begun(w, host, service);
     let db = &w.hosts[host].databases[service];
     let (at, history) = (db.at, db.history.clone());
     let has = |timeline, lsn: Lsn| match history.left_at(timeline) {
@@ -39,25 +38,24 @@ pub fn opened(w: &mut World, host: usize, service: usize) {
             continue;
         }
         w.facts.counts.lost += writes;
+        if !is_named(w, service, timeline, Lsn(kept), lsn) {
+            w.violate("S7", format!("{what}, and no incident says so"));
+        }
         if w.sync > 0 {
             super::s6::lost(w, service, &what);
         }
     }
 }
 
-/// No timeline is begun twice: the second would be taken for the first, and its log for the other's.
-fn begun(w: &mut World, host: usize, service: usize) {
-    let db = &w.hosts[host].databases[service];
-    let Some(left) = db.history.0.last().copied() else { return };
-    let timeline = db.at.timeline;
-    let first = *w.facts.services[service].began.entry(timeline).or_insert((host, left.lsn));
-    if first != (host, left.lsn) && !db.history.0.is_empty() && first.1 != left.lsn && !w.is_excused(host, service) {
-        let what = format!(
-            "timeline {timeline} was begun at {} by {} and at {} by {}",
-            first.1, w.hosts[first.0].name, left.lsn, w.hosts[host].name
-        );
-        w.violate("S6", what);
-    }
+/// Whether some incident says that what was acknowledged on this timeline after `kept`, up to `lsn`, may be lost.
+fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> bool {
+    let says = |what: &Happening| match what {
+        Happening::MayBeLost { service: s, timeline, after, .. } => {
+            *s == w.services[service] && *timeline == on && (*after <= kept || (kept.0 == 0 && *after < lsn))
+        }
+        _ => false,
+    };
+    w.log.state().incidents.values().flat_map(|i| &i.steps).any(|step| says(&step.what))
 }
 
 /// A directory was overwritten, and what was its own lies in this folder.

@@ -14,6 +14,7 @@ mod s6;
 mod s7;
 mod s8;
 mod s9;
+pub mod timelines;
 
 use crate::cluster::{Handling, World};
 use regent::ledger::{Answer, Command, Entry, Event, State};
@@ -37,6 +38,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
 /// A postmaster was opened for writes under `epoch`.
 pub fn opened(w: &mut World, host: usize, service: usize, epoch: Epoch) {
     s4::opened(w, host, service, epoch);
+    timelines::opened(w, host, service);
     client::opened(w, host, service);
 }
 
@@ -82,6 +84,7 @@ pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, an
             s7::appointment(w, after, service, *epoch);
             s9::appointment(w, before, basis);
         }
+        (_, Command::Promoting { service, node, timeline, .. }) => timelines::said(w, service, node, *timeline),
         (Event::Appointed { epoch }, Command::Create { service, .. }) => {
             w.facts.counts.appointments += 1;
             s4::appointment(w, before, after, service, *epoch);

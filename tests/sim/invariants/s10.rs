@@ -11,9 +11,10 @@ fn just_stood_still(w: &World, host: usize) -> bool {
     let (h, times) = (&w.hosts[host], &w.facts.times);
     // Half a pause is what a loop may be late; the freeze may have begun just after a heartbeat.
     let long = h.frozen_for > times.pause / 2 + times.interval * 11 / 10 + 10 * MS;
-    // The same daemon, and it had joined: a new one has watched nobody yet, and sees nobody.
-    let same = h.thawed_at > 0 && h.started_at < h.thawed_at && w.now < h.thawed_at + times.pause + 3 * times.interval;
+    // The same daemon: a new one has watched nobody yet, and sees nobody. By the host's own clock.
+    let same = h.thawed_at > 0 && h.started_at < h.thawed_at;
     long && same
+        && h.local(w.now) < h.local(h.thawed_at) + std::time::Duration::from_nanos(times.pause + 3 * times.interval)
 }
 
 pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {

@@ -39,7 +39,8 @@ pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answ
 
 /// No daemon opens a database under another epoch than the one that its own copy of the ledger has.
 pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
-    let Effect::Db { service, action: DbAction::Promote { epoch } | DbAction::StartPrimary { epoch } } = effect else {
+    let Effect::Db { service, action: DbAction::Promote { epoch, .. } | DbAction::StartPrimary { epoch } } = effect
+    else {
         return;
     };
     let own = w.hosts[host].state.services.get(service).map(|s| s.epoch);

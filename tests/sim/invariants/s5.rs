@@ -123,18 +123,19 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
 /// A daemon is told something: a grant reaches from its own request on.
 pub fn given(w: &mut World, host: usize, event: &Event) {
     let life = w.hosts[host].life;
-    let lease = lease_use(w);
     match event {
         Event::Answered { id, response } => {
             let Some((service, epoch, asked)) = w.facts.leases.asked.remove(&(host, life, *id)) else { return };
             if let Ok(PeerResponse::Lease(Ok(grant))) = response
                 && grant.epoch == epoch
             {
+                let lease = lease_use(w);
                 w.facts.leases.extend((host, service), epoch, asked, lease);
             }
         }
         Event::QuorumRead { id, confirmed } => {
             let Some(asked) = w.facts.leases.own.remove(&(host, life, *id)).filter(|_| *confirmed) else { return };
+            let lease = lease_use(w);
             // Which of its services it asked for cannot be seen from outside: all that it holds.
             for service in 0..w.services.len() {
                 let state = &w.hosts[host].state;

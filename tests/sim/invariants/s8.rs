@@ -10,6 +10,8 @@ pub fn proposed(w: &mut World, command: &Command) {
             let host = w.host(target);
             if !w.is_rightly_suspected(host) {
                 w.facts.counts.false_failovers += 1;
+                let ears = w.facts.hearing.tell(w.now, host);
+                w.note(|_| format!("{ears}; {command:?}"));
                 w.violate("S8", format!("{target} is to be declared dead, and no majority had a reason for that"));
             }
         }

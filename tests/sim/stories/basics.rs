@@ -282,9 +282,6 @@ fn dies_in_initdb(seed: u64, tell: Tell) -> Told {
     w.power_off(0);
     w.run_until(w.now + S);
     w.power_on(0);
-    w.run_until(w.now + 20 * S);
-    // If it was fenced, nobody gives its power back before the service is there, which needs it: a person does.
-    w.power_on(0);
     let whole = w.run_while(w.now + 60 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole());
     let at = w.now;
     end(w, whole, "the service does not come up", format!("all replicate after {}", seconds(at)))

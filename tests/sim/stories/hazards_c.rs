@@ -4,6 +4,8 @@ use super::{Listed, Told, ask_switchover, cut_networks, end, moved_from, primary
 use crate::cluster::{MS, S, Setup, Tell, World};
 use crate::fence::Device;
 use crate::setup;
+use regent::config::timing;
+use regent::ledger::Phase;
 use std::time::Duration;
 
 /// Every story here.
@@ -13,6 +15,9 @@ pub const STORIES: &[Listed] = &[
     ("h21_any_one_of_two_the_furthest_is_chosen", any_one_of_two, 3),
     ("h21_the_acknowledging_member_is_dead_at_the_choice", acknowledging_member_dead, 2),
     ("h22_a_new_primary_dies_before_it_is_installed", dies_before_installed, 3),
+    ("h22_the_appointee_dies_after_its_promotion_began", dies_while_promoting, 6),
+    ("h22_the_former_primary_is_all_that_is_left", former_primary_is_left, 4),
+    ("a_node_that_cannot_be_promoted_is_not_chosen_for_ever", cannot_be_promoted, 2),
     ("h23_duplicates_reordering_and_a_late_disk_write", replayed_heartbeats, 2),
     ("h24_a_rolling_upgrade_with_a_failover_in_the_middle", rolling_upgrade, 2),
     ("h25_clock_rates_two_percent_apart_either_way", clock_rates, 4),
@@ -105,8 +110,8 @@ fn acknowledging_member_dead(seed: u64, tell: Tell) -> Told {
     end(w, lost > 0 && counted > 0, "the loss was not seen", told)
 }
 
-/// It has acknowledged writes on its new timeline, of which the ledger does not know yet. Nobody of the old timeline may
-/// be appointed, and no timeline begins twice.
+/// It has acknowledged writes on its new timeline, of which the ledger may not know yet. Whoever comes next has a timeline
+/// of its own, and what is lost is named (both are checked at every opening).
 fn dies_before_installed(seed: u64, tell: Tell) -> Told {
     let mut w = ready(setup::config(3, 0), tell, seed)?;
     let old = primary(&w)?;
@@ -121,7 +126,98 @@ fn dies_before_installed(seed: u64, tell: Tell) -> Told {
     let wrong = w.primary().is_some_and(|p| p != new && w.hosts[p].databases[0].at.timeline.0 < 3);
     w.power_on(new);
     let back = w.run_while(w.now + 60 * S, World::is_whole);
-    end(w, back && !wrong, "the old timeline went on, or not whole", "the new timeline was waited for".to_owned())
+    end(w, back && !wrong, "a number was used twice, or not whole", "each timeline has a number of its own".to_owned())
+}
+
+/// Who has said which timeline it begins, and not yet that it writes there.
+fn promoting(w: &World) -> Option<usize> {
+    let record = &w.log.state().services[&w.services[0]];
+    let holder = record.holder.as_ref().map(|h| w.host(&h.node));
+    matches!(record.phase, Phase::Promoting { .. }).then_some(holder).flatten()
+}
+
+/// Two databases. The old primary is back when the appointee dies; it was stopped as a primary, nobody could follow the
+/// appointee, and it is the only one that can take over.
+fn former_primary_is_left(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(2, 1), tell, seed)?;
+    let old = primary(&w)?;
+    w.power_off(old);
+    w.db(1 - old, 0).backlog = 8 * S;
+    if !w.run_while(w.now + 30 * S, |w| promoting(w).is_some()) {
+        return Err(w.facts.violation.unwrap_or("no promotion began".to_owned()));
+    }
+    w.power_on(old);
+    w.run_until(w.now + 3 * S);
+    if promoting(&w) != Some(1 - old) {
+        return Err("the promotion did not last".to_owned());
+    }
+    w.power_off(1 - old);
+    let since = w.now;
+    let bound = timing::bounds(&w.hosts[0].config).failover_worst.ok_or("no bound")?.as_nanos() as u64;
+    if !w.run_while(w.now + bound, |w| w.primary() == Some(old)) {
+        return Err(w.facts.violation.unwrap_or("the old primary did not take over within the bound".to_owned()));
+    }
+    let took = w.now - since;
+    let whole = w.run_while(w.now + 90 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole());
+    let on = w.hosts[old].databases[0].at.timeline.0;
+    let told = format!("the old primary goes on, after {}", seconds(took));
+    end(w, whole && on == 3, "not whole, or not on timeline 3", told)
+}
+
+/// It said which timeline it begins, and lost its power: before it began it (an even seed), or when it had acknowledged
+/// writes there. Nobody waits for it, and within the bound the third database takes over.
+fn dies_while_promoting(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    w.power_off(old);
+    // Recovery takes a moment to end, whoever is appointed.
+    (0..3).for_each(|h| w.db(h, 0).backlog = 400 * MS);
+    let writes = w.facts.services[0].writes;
+    if !w.run_while(w.now + 30 * S, |w| promoting(w).is_some()) {
+        return Err(w.facts.violation.unwrap_or("no promotion began".to_owned()));
+    }
+    let Some(appointee) = promoting(&w) else { return Err("nobody promotes".to_owned()) };
+    if seed % 2 == 1 {
+        // It has its lease, and what it says when it is open reaches nobody.
+        w.run_until(w.now + 200 * MS);
+        cut_networks(&mut w, appointee);
+        w.run_while(w.now + 2 * S, |w| w.facts.services[0].writes > writes);
+    }
+    if promoting(&w).is_none() {
+        return Err("it was installed before it died".to_owned());
+    }
+    w.power_off(appointee);
+    let since = w.now;
+    let bound = timing::bounds(&w.hosts[0].config).failover_worst.ok_or("no bound")?.as_nanos() as u64;
+    let took_over = |w: &World| w.primary().is_some_and(|p| p != old && p != appointee);
+    if !w.run_while(w.now + bound, took_over) {
+        return Err(w.facts.violation.unwrap_or("nobody took over within the bound".to_owned()));
+    }
+    let (took, lost) = (w.now - since, w.facts.counts.lost);
+    if seed % 2 == 1 && lost == 0 {
+        return Err("nothing was lost: it never acknowledged anything".to_owned());
+    }
+    (0..2).for_each(|c| w.net.set_card(c, appointee, false));
+    let on = w.primary().map(|p| w.hosts[p].databases[0].at.timeline.0);
+    w.run_while(w.now + 90 * S, |w| w.hosts.iter().all(|h| h.power) && w.is_whole());
+    let whole = w.hosts.iter().all(|h| h.power) && w.is_whole();
+    let told = format!("another took over after {}, {lost} acknowledged writes lost and named", seconds(took));
+    end(w, whole && on == Some(3), "not whole, or not on timeline 3", told)
+}
+
+/// Its promotion fails each time. It says so, and the other standby takes over although it has less.
+fn cannot_be_promoted(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    let standbys: Vec<_> = (0..3).filter(|h| *h != old).collect();
+    // The other one is a little behind, so that this one is chosen.
+    w.net.cut_pair(old, standbys[1]);
+    w.run_until(w.now + 2 * S);
+    w.db(standbys[0], 0).promotion_fails = true;
+    w.power_off(old);
+    let back = w.run_while(w.now + 90 * S, |w| w.primary() == Some(standbys[1]));
+    let tried = w.log.state().services[&w.services[0]].epoch.0;
+    end(w, back, "it was chosen again and again", format!("the other one after {} appointments", tried - 1))
 }
 
 /// Datagrams come twice and out of order, a receiver restarts without memory, and what a dead node had in its slot is
