@@ -220,7 +220,9 @@ fn released(
     }
     let planned = service.moving.as_ref();
     let limit = since + input.timing.catch_up;
-    let target = planned.and_then(|m| m.to.as_ref());
+    // The order names a target for a primary that stops in order: whoever reaches its final position loses nothing. One
+    // that died on the way left no such position, and then most WAL counts.
+    let target = planned.and_then(|m| m.to.as_ref()).filter(|_| position.is_some());
     let none = BTreeMap::new();
     let all = seals(input, name, service).unwrap_or(&none);
     let mut wanted: BTreeMap<_, _> = all.clone();

@@ -393,7 +393,12 @@ impl World {
             Effect::Beat(heartbeat) => self.beat(host, heartbeat),
             Effect::Ask { id, to, request, deadline } => self.ask(host, id, &to, request, deadline),
             Effect::Reply { reply, response } => self.reply(host, reply, response),
-            Effect::Propose { id, command } => self.propose(host, id, *command),
+            Effect::Propose { id, command } => {
+                if self.log.leader.is_some_and(|(leader, _)| leader == host) {
+                    self.facts.proposed(self.now);
+                }
+                self.propose(host, id, *command);
+            }
             Effect::QuorumRead { id } => self.quorum_read(host, id),
             Effect::Transfer { to } if self.log.leader.is_some_and(|(l, _)| l == host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}

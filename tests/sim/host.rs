@@ -16,6 +16,8 @@ pub struct Host {
     pub name: NodeName,
     pub config: Arc<Config>,
     pub power: bool,
+    /// Nothing gives it power any more: it is of the rest that stays broken.
+    pub unplugged: bool,
     /// Until when nothing on it runs, if so.
     pub frozen_until: Option<u64>,
     /// Counts boots: the boot id.
@@ -41,7 +43,8 @@ pub struct Host {
     pub replicated: usize,
     pub applied: usize,
     pub state: Arc<State>,
-    pub told: (u64, u64),
+    /// What its daemon was told of the leader last: the term, to which life, and whether it leads itself.
+    pub told: (u64, u64, bool),
     /// It does not hear of elections: notifications that were merged into the last one.
     pub misses_elections: bool,
     /// Its log writes hang until then.
@@ -60,6 +63,7 @@ impl Host {
             name,
             config,
             power: false,
+            unplugged: false,
             frozen_until: None,
             boots: 0,
             life: 0,
@@ -78,7 +82,7 @@ impl Host {
             replicated: 0,
             applied: 0,
             state: first,
-            told: (0, 0),
+            told: (0, 0, false),
             misses_elections: false,
             log_slow_until: 0,
             speaks_unknown: false,
@@ -119,7 +123,7 @@ impl World {
     pub fn power_on(&mut self, host: usize) {
         let now = self.now;
         let h = &mut self.hosts[host];
-        if h.power {
+        if h.power || h.unplugged {
             return;
         }
         (h.power, h.frozen_until, h.booted_at) = (true, None, now);

@@ -58,7 +58,11 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
     }
     for h in 0..w.hosts.len() {
         match rest.contains(&h) {
-            true if rng.random_range(0..2) == 0 => w.power_off(h),
+            // For good, whatever an earlier fault or a device would do later.
+            true if rng.random_range(0..2) == 0 => {
+                w.power_off(h);
+                w.hosts[h].unplugged = true;
+            }
             true => (0..2).for_each(|c| w.net.set_card(c, h, true)),
             false => w.power_on(h),
         }

@@ -41,6 +41,8 @@ pub struct Log {
     next: u64,
     open: BTreeSet<(usize, u64, u64)>,
     leaderless: Option<(u64, u64)>,
+    /// When a quorum answered the leader last.
+    acked_at: u64,
     wanted: Option<usize>,
     /// Entries are written and not committed while this leader leads.
     pub holds: bool,
@@ -68,6 +70,7 @@ impl Log {
             next: 0,
             open: BTreeSet::new(),
             leaderless: None,
+            acked_at: 0,
             wanted: None,
             holds: false,
             inherits: None,
@@ -129,13 +132,20 @@ impl World {
 
     /// Every 20 ms: followers catch up and hear who leads; without a leader, an election.
     pub fn log_tick(&mut self) {
-        let leads = self.log.leader.filter(|(l, life)| self.hosts[*l].life == *life && self.has_quorum(*l));
-        let Some((leader, _)) = leads else { return self.elect_in_time() };
-        self.log.leaderless = None;
+        let lives = self.log.leader.filter(|(l, life)| self.hosts[*l].life == *life);
+        let Some((leader, _)) = lives.filter(|(l, _)| self.has_quorum(*l)) else {
+            // A leader whom no quorum answers is still one to Raft, and to its own daemon none after a while.
+            let patience = |l: usize| self.hosts[l].config.raft.election_max.as_nanos() as u64;
+            if let Some((l, _)) = lives.filter(|(l, _)| self.now >= self.log.acked_at + patience(*l)) {
+                self.tell_leader(l, l, false);
+            }
+            return self.elect_in_time();
+        };
+        (self.log.leaderless, self.log.acked_at) = (None, self.now);
         self.catch_up(leader);
         for v in 0..self.hosts.len() {
             if self.writes_to(leader, v) {
-                self.tell_leader(v, leader);
+                self.tell_leader(v, leader, true);
             }
         }
         if let Some(to) = self.log.wanted.take().filter(|to| *to != leader && self.has_quorum(*to)) {
@@ -157,14 +167,15 @@ impl World {
         }
     }
 
-    fn tell_leader(&mut self, host: usize, leader: usize) {
+    fn tell_leader(&mut self, host: usize, leader: usize, acked: bool) {
         let term = self.log.term;
-        if self.hosts[host].told == (term, self.hosts[host].life) || self.hosts[host].misses_elections {
+        let i_lead = host == leader && acked;
+        let news = (term, self.hosts[host].life, i_lead);
+        if self.hosts[host].told == news || self.hosts[host].misses_elections {
             return;
         }
-        self.hosts[host].told = (term, self.hosts[host].life);
+        self.hosts[host].told = news;
         let name = self.hosts[leader].name.clone();
-        let i_lead = host == leader;
         let delay = self.rng.random_range(MS..6 * MS);
         self.give_later(delay, host, Event::Leadership { term: Term(term), leader: Some(name), i_lead });
     }
@@ -206,7 +217,7 @@ impl World {
         }
         self.log.term += 1;
         self.log.leader = Some((host, self.hosts[host].life));
-        self.log.leaderless = None;
+        (self.log.leaderless, self.log.acked_at) = (None, self.now);
         let term = self.log.term;
         self.note(|w| format!("{} leads in term {term}", w.hosts[host].name));
         // What the last leader had sent to this one commits, in order; the rest never does.
@@ -218,7 +229,7 @@ impl World {
                 self.commit(p.entry, Term(p.term), host, p.at);
             }
         }
-        self.tell_leader(host, host);
+        self.tell_leader(host, host, true);
     }
 
     pub fn propose(&mut self, host: usize, id: u64, command: Command) {

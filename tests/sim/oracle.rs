@@ -28,6 +28,14 @@ pub struct ServiceFacts {
     pub reports: usize,
 }
 
+/// What was said of a boot, and was not so.
+struct Lie {
+    /// Whether some voter could tell all the time until an appointment rested on it.
+    caught: bool,
+    /// The epoch of each service at that moment.
+    epochs: Vec<Epoch>,
+}
+
 /// The facts of one run.
 pub struct Facts {
     pub violation: Option<String>,
@@ -38,8 +46,8 @@ pub struct Facts {
     pub hearing: Hearing,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
-    /// Boots about which a device lied: whether some voter could tell all the time until an appointment rested on it.
-    pub lied: BTreeMap<(usize, u64), bool>,
+    /// Boots about which a device lied.
+    lied: BTreeMap<(usize, u64), Lie>,
     /// When the last fence of a host was opened.
     pub fence_opened: Vec<u64>,
     pub faults: BTreeMap<&'static str, u64>,
@@ -48,9 +56,9 @@ pub struct Facts {
     pub deaf: Option<usize>,
     /// Folders with the diverged log of a database: host, service, name, since when the ledger should name them.
     pub kept: Vec<Kept>,
-    /// When databases were last told to do something, and entries were committed.
+    /// When databases were last told to do something, and the leader's daemon proposed something.
     pub acts: VecDeque<u64>,
-    pub commits: VecDeque<u64>,
+    pub proposals: VecDeque<u64>,
 }
 
 /// One folder of diverged log.
@@ -103,7 +111,7 @@ impl Times {
 }
 
 /// Forgets what is older than ten seconds.
-pub fn remember(list: &mut VecDeque<u64>, now: u64) {
+fn remember(list: &mut VecDeque<u64>, now: u64) {
     list.push_back(now);
     while list.front().is_some_and(|at| at + 10 * S < now) {
         list.pop_front();
@@ -126,12 +134,16 @@ impl Facts {
             deaf: None,
             kept: Vec::new(),
             acts: VecDeque::new(),
-            commits: VecDeque::new(),
+            proposals: VecDeque::new(),
         }
     }
 
     pub fn acted(&mut self, now: u64) {
         remember(&mut self.acts, now);
+    }
+
+    pub fn proposed(&mut self, now: u64) {
+        remember(&mut self.proposals, now);
     }
 
     pub fn acknowledged(&mut self, now: u64, by: usize, service: usize, at: Position) {
@@ -166,14 +178,24 @@ impl World {
         if self.hosts[host].boots == boots && self.hosts[host].power {
             self.note(|w| format!("that was a lie: {} still has power", w.hosts[host].name));
             let caught = self.who_can_tell(host).next().is_some();
-            self.facts.lied.insert((host, boots), caught);
+            let state = self.log.state();
+            let epochs = self.services.iter().map(|s| state.services.get(s).map_or(Epoch(0), |s| s.epoch)).collect();
+            self.facts.lied.insert((host, boots), Lie { caught, epochs });
         }
     }
 
-    /// Whether this postmaster is one about which a device lied while nobody who has a say could hear its host: the
-    /// documents say that no rule can find that out.
-    pub fn is_excused(&self, host: usize) -> bool {
-        self.facts.lied.get(&(host, self.hosts[host].boots)) == Some(&false)
+    /// Whether a device lied about the present boot of this host while nobody who has a say could hear it: the documents
+    /// say that no rule can find that out.
+    pub fn is_lied_about(&self, host: usize) -> bool {
+        self.facts.lied.get(&(host, self.hosts[host].boots)).is_some_and(|lie| !lie.caught)
+    }
+
+    /// Whether this postmaster is one about which a device lied like that. What the same boot opened under an epoch to
+    /// which it was appointed afterwards is nothing of the kind.
+    pub fn is_excused(&self, host: usize, service: usize) -> bool {
+        let lie = self.facts.lied.get(&(host, self.hosts[host].boots)).filter(|lie| !lie.caught);
+        let opened = self.hosts[host].databases.get(service).map_or(Epoch(0), |db| db.epoch);
+        lie.is_some_and(|lie| opened <= lie.epochs[service])
     }
 
     /// The voters that have heard this host without a break since before its fence was opened, live in the ledger, and
@@ -201,10 +223,10 @@ impl World {
                 self.listen(now, of, by, &sending);
             }
         }
-        let watched: Vec<_> = self.facts.lied.iter().filter(|(_, caught)| **caught).map(|(key, _)| *key).collect();
+        let watched: Vec<_> = self.facts.lied.iter().filter(|(_, lie)| lie.caught).map(|(key, _)| *key).collect();
         for key in watched {
             let caught = self.hosts[key.0].boots == key.1 && self.who_can_tell(key.0).next().is_some();
-            self.facts.lied.insert(key, caught);
+            self.facts.lied.get_mut(&key).expect("just seen").caught = caught;
         }
     }
 

@@ -84,7 +84,7 @@ impl World {
                 }
                 self.db(h, s).at.lsn.0 += 64;
                 // What a broken assumption lets write beside the primary counts for nobody.
-                let counts = !self.is_excused(h);
+                let counts = !self.is_excused(h, s);
                 if let Some(at) = self.acknowledged_up_to(h, s).filter(|_| counts) {
                     self.facts.acknowledged(self.now, h, s, at);
                 }

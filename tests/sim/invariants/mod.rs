@@ -50,7 +50,6 @@ pub fn proposed(w: &mut World, leader: usize, command: &Command) {
 
 /// An entry was committed that was proposed at `proposed`: what it did, compared with what is so.
 pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, answer: &Answer, proposed: u64) {
-    crate::oracle::remember(&mut w.facts.commits, w.now);
     let command = &entry.command;
     s4::committed(w, before, command, answer);
     s7::committed(w, before, after, command, answer);
@@ -79,7 +78,7 @@ pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, an
             w.facts.counts.appointments += 1;
             w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
             let s = w.index(service);
-            w.facts.services[s].reports = seals.len();
+            w.facts.services[s].reports = s6::reports(before, seals);
             s2::appointment(w, before, service);
             s4::appointment(w, before, after, service, *epoch);
             s7::appointment(w, after, service, *epoch);

@@ -6,7 +6,7 @@ pub fn check(w: &mut World) {
     for service in 0..w.services.len() {
         let mut first = None;
         for host in 0..w.hosts.len() {
-            if !w.acknowledges(host, service) || w.is_excused(host) {
+            if !w.acknowledges(host, service) || w.is_excused(host, service) {
                 continue;
             }
             if let Some(other) = first {

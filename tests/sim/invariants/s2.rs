@@ -9,7 +9,7 @@ pub fn appointment(w: &mut World, before: &State, service: &ServiceName) {
     let epoch = before.services.get(service).map(|s| s.epoch);
     for host in 0..w.hosts.len() {
         // Not only the holder of the record: whoever has a postmaster that could.
-        if w.could_acknowledge_later(host, s) && !w.is_excused(host) {
+        if w.could_acknowledge_later(host, s) && !w.is_excused(host, s) {
             let what = format!("an appointment after epoch {epoch:?} while {} could still write", w.hosts[host].name);
             return w.violate("S2", what);
         }

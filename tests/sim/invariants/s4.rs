@@ -53,7 +53,7 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
 pub fn opened(w: &mut World, host: usize, service: usize, epoch: Epoch) {
     let name = w.services[service].clone();
     let current = w.log.state().services.get(&name).map_or(Epoch(0), |s| s.epoch);
-    if epoch < current && !w.is_excused(host) {
+    if epoch < current && !w.is_excused(host, service) {
         let what = format!("{} opened in epoch {epoch}, the present one is {current}", w.hosts[host].name);
         w.violate("S4", what);
     }

@@ -18,14 +18,30 @@ use std::time::Duration;
 /// What this property knows of leases.
 #[derive(Default)]
 pub struct Leases {
-    /// Until when, by host and service, and for which epoch.
-    held: BTreeMap<(usize, usize), (Epoch, Instant)>,
+    /// By host and service.
+    held: BTreeMap<(usize, usize), Held>,
     /// Requests under way: by host, daemon and number of the question.
-    asked: BTreeMap<(usize, u64, u64), (usize, Epoch, Instant)>,
+    asked: BTreeMap<(usize, u64, u64), (usize, Epoch, Asked)>,
     /// Quorum reads that a leader began for a lease of its own.
-    own: BTreeMap<(usize, u64, u64), Instant>,
+    own: BTreeMap<(usize, u64, u64), Asked>,
     /// When a host first learned of the last resume of a service (by the number of that resume), by its own clock.
     resumed: BTreeMap<(usize, usize), (u64, Instant)>,
+}
+
+/// One lease.
+#[derive(Clone, Copy)]
+struct Held {
+    epoch: Epoch,
+    until: Instant,
+    /// In the time of the world: if the host's clock stood still since, the others need not wait for it.
+    elsewhere: u64,
+}
+
+/// When something was asked: by the host's own clock, and in the time of the world.
+#[derive(Clone, Copy)]
+struct Asked {
+    local: Instant,
+    world: u64,
 }
 
 impl Leases {
@@ -36,14 +52,22 @@ impl Leases {
         self.resumed.retain(|(h, _), _| *h != host);
     }
 
-    fn extend(&mut self, key: (usize, usize), epoch: Epoch, until: Instant) {
-        let held = self.held.entry(key).or_insert((epoch, until));
-        *held = if held.0 == epoch { (epoch, held.1.max(until)) } else { (epoch, until) };
+    fn extend(&mut self, key: (usize, usize), epoch: Epoch, asked: Asked, lease: Duration) {
+        let new = Held { epoch, until: asked.local + lease, elsewhere: asked.world + lease.as_nanos() as u64 };
+        let held = self.held.entry(key).or_insert(new);
+        if held.epoch != epoch || held.until < new.until {
+            *held = new;
+        }
     }
 
     /// Until when this host's lease for that epoch reaches.
     pub fn until(&self, host: usize, service: usize, epoch: Epoch) -> Option<Instant> {
-        self.held.get(&(host, service)).filter(|(e, _)| *e == epoch).map(|(_, until)| *until)
+        self.held.get(&(host, service)).filter(|held| held.epoch == epoch).map(|held| held.until)
+    }
+
+    /// Until when others may take that lease for one that runs.
+    pub fn until_elsewhere(&self, host: usize, service: usize, epoch: Epoch) -> Option<u64> {
+        self.held.get(&(host, service)).filter(|held| held.epoch == epoch).map(|held| held.elsewhere)
     }
 }
 
@@ -64,18 +88,19 @@ fn lease_use(w: &World) -> Duration {
 
 /// A daemon asks: requests are noted; a grant without a quorum read is a violation by itself.
 pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect) {
-    let (life, local) = (w.hosts[host].life, w.hosts[host].local(w.now));
+    let life = w.hosts[host].life;
+    let asked = Asked { local: w.hosts[host].local(w.now), world: w.now };
     match effect {
         Effect::Ask { id, request, .. } => {
             // What it passes on for another is the other's.
             if let Some(request) = lease_request(request).filter(|r| r.node == w.hosts[host].name) {
                 let service = w.index(&request.service);
-                w.facts.leases.asked.insert((host, life, *id), (service, request.epoch, local));
+                w.facts.leases.asked.insert((host, life, *id), (service, request.epoch, asked));
             }
         }
         // Whatever woke it: a question of another node may be the moment in which its own renewal is due.
         Effect::QuorumRead { id } if handling != Handling::LeaseAsked => {
-            w.facts.leases.own.insert((host, life, *id), local);
+            w.facts.leases.own.insert((host, life, *id), asked);
         }
         Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
@@ -105,7 +130,7 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
                 && grant.epoch == epoch
             {
                 let lease = lease_use(w);
-                w.facts.leases.extend((host, service), epoch, asked + lease);
+                w.facts.leases.extend((host, service), epoch, asked, lease);
             }
         }
         Event::QuorumRead { id, confirmed } => {
@@ -115,7 +140,7 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
             for service in 0..w.services.len() {
                 let state = &w.hosts[host].state;
                 let epoch = state.services.get(&w.services[service]).map_or(Epoch(0), |s| s.epoch);
-                w.facts.leases.extend((host, service), epoch, asked + lease);
+                w.facts.leases.extend((host, service), epoch, asked, lease);
             }
         }
         _ => {}

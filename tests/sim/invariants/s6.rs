@@ -5,6 +5,20 @@
 //! checked here is the choice: among enough reports the furthest is taken. A choice on fewer is counted, not condemned.
 
 use crate::cluster::World;
+use regent::ledger::{Fence, FenceState, OrderState, State};
+use regent::types::{AgentAction, NodeName, Seal};
+use std::collections::BTreeMap;
+
+/// How many sealed reports the choice had of nodes that could be chosen: whoever is being fenced, or may still be
+/// switched off by an order, cannot be, however far it got.
+pub fn reports(before: &State, seals: &BTreeMap<NodeName, Seal>) -> usize {
+    let may_act = |f: &Fence| {
+        let off = f.orders.iter().any(|o| o.action == AgentAction::Off && o.state == OrderState::Running);
+        off || matches!(f.state, FenceState::Open | FenceState::Confirmed)
+    };
+    let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
+    seals.keys().filter(|node| !fenced(node)).count()
+}
 
 /// Acknowledged commits are not on the new primary.
 pub fn lost(w: &mut World, service: usize, what: &str) {

@@ -23,7 +23,7 @@ pub fn promoted(w: &mut World, host: usize, service: usize) {
     let left = db.history.0.last().map_or(regent::types::Lsn(0), |left| left.lsn);
     let before = w.facts.services[service].began.insert(timeline, (host, left));
     let name = w.hosts[host].name.clone();
-    if w.is_excused(host) {
+    if w.is_excused(host, service) {
         return;
     }
     if let Some((first, at)) = before {
@@ -40,7 +40,7 @@ pub fn opened(w: &mut World, host: usize, service: usize) {
     let db = &w.hosts[host].databases[service];
     let Some(Position { lsn: left, .. }) = db.history.0.last().copied() else { return };
     let (timeline, began) = (db.at.timeline, w.facts.services[service].began.get(&db.at.timeline).copied());
-    if began.is_some_and(|(_, at)| at != left) && !w.is_excused(host) {
+    if began.is_some_and(|(_, at)| at != left) && !w.is_excused(host, service) {
         let what = format!("{} writes on timeline {timeline} from {left}, begun at {began:?}", w.hosts[host].name);
         w.violate("S4", what);
     }
