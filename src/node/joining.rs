@@ -103,7 +103,7 @@ impl Node {
                 continue;
             }
             let ended = matches!(local.seen.state, DbState::Stopped | DbState::Absent | DbState::Unstartable);
-            let opens = self.keeper_input(&name).is_none_or(|input| input.could_commit());
+            let opens = self.keeper_input(name).is_none_or(|input| input.could_commit());
             let closed = ended || (local.seen.state == DbState::Standby && !opens);
             if !closed || local.running.is_some() {
                 return None;

@@ -199,7 +199,7 @@ fn orphaned_promotion(seed: u64, tell: Tell) -> Told {
     w.run_until(w.now + S);
     w.kill_daemon(first);
     // With its lease valid, or after its guard has killed what was opened under it.
-    w.run_until(w.now + if seed % 2 == 0 { S } else { 12 * S });
+    w.run_until(w.now + if seed.is_multiple_of(2) { S } else { 12 * S });
     w.start_daemon(first);
     w.run_until(w.now + 60 * S);
     w.power_on(old);
