@@ -7,10 +7,11 @@ use super::proto::peer_client::PeerClient;
 use super::proto::{HelloReply, HelloRequest};
 use super::refusals::Refusals;
 use super::{HEADER_CLUSTER, HEADER_FOUNDER, HEADER_NODE, Identity, Network};
+use crate::clock;
+use crate::types::Instant;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
@@ -92,7 +93,7 @@ impl Path {
 
     /// A request was answered here: there is no need to try the path for a while.
     pub fn answered(&self) {
-        self.lock().answered = Some(Instant::now());
+        self.lock().answered = Some(clock::now());
     }
 
     /// The peer is up: dial at once, if there is no connection.
@@ -146,7 +147,7 @@ impl Path {
                         client: Some(client.clone()),
                         suspect: false,
                         error: None,
-                        answered: Some(Instant::now()),
+                        answered: Some(clock::now()),
                     };
                 }
                 Ok(Ok(_)) => break,
@@ -175,10 +176,10 @@ impl Path {
     async fn quiet(&self) {
         loop {
             let Some(due) = self.lock().answered.map(|last| last + PROBE) else { return };
-            if due <= Instant::now() {
+            if due <= clock::now() {
                 return;
             }
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep(due.since(clock::now())).await;
         }
     }
 
