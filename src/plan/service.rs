@@ -208,13 +208,21 @@ fn released(
     // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
     // lose something. Where it failed to take over once, not again before the others.
     let failed = service.holder.as_ref().and_then(|h| service.failed.get(&h.node)).copied().unwrap_or(0);
-    if at_join
-        && failed <= 1
-        && let Some(choice) = resume_choice(input, name, service, "it held the last epoch and has all of its WAL")
+    let back = service.holder.as_ref().map(|h| &h.node).filter(|_| at_join && failed <= 1);
+    if let Some(choice) =
+        back.and_then(|_| resume_choice(input, name, service, "it held the last epoch and has all of its WAL"))
     {
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     ask_seals(input, name, service, plan);
+    // Its join commits before its first heartbeat is heard.
+    let limit = since + input.timing.choose;
+    if let Some(node) = back.filter(|n| input.is_living(n) && input.fresh(n).is_none())
+        && input.now < limit
+    {
+        plan.wake_at(limit);
+        return plan.say(format!("waiting for {node}, which held {name} and has just joined, to say how it is"));
+    }
     if service.phase != Phase::Installed {
         return given_back(input, name, service, since, plan);
     }

@@ -115,6 +115,9 @@ impl Desk {
     pub fn leads(&mut self, line: &Line) -> Option<String> {
         match line.verb() {
             "row" => self.row(line),
+            "heard" => {
+                self.leader.silent.remove(&line.parse::<NodeName>(line.word(1)));
+            }
             "silent" => {
                 self.leader.silent.insert(line.parse(line.word(1)));
             }
