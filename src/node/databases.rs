@@ -231,10 +231,11 @@ impl Node {
                         local.rejoined = Some((how, kept));
                     }
                 }
-                if let DbAction::Checkpoint = action
-                    && let Some(local) = self.databases.get_mut(name)
-                {
-                    local.checkpointed = epoch;
+                match action {
+                    DbAction::Checkpoint => local.checkpointed = epoch,
+                    // Until now it followed somebody else, and got nothing for that reason.
+                    DbAction::Follow { .. } => local.idle_since = local.idle_since.map(|_| now),
+                    _ => {}
                 }
             }
         }
@@ -293,8 +294,11 @@ impl Node {
             return Some(PeerResponse::Seal(report));
         }
         let ending = service.over.is_some() || self.state.fence_of(service).is_some();
+        let rests = local.retry_at.is_some_and(|at| self.now < at);
         match local.seen.state {
             _ if !ending => no("its epoch goes on"),
+            // The last one failed a moment ago.
+            DbState::Standby if rests => None,
             DbState::Standby if local.running.is_none() => {
                 self.start_action(name, DbAction::Seal);
                 None
