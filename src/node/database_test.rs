@@ -231,6 +231,13 @@ fn a_seal_that_failed_is_not_tried_again_at_once() {
     assert_eq!(seals(&db2), 2);
 }
 
+fn follow(effect: &Effect) -> Option<DbAction> {
+    match effect {
+        Effect::Db { action: action @ DbAction::Follow { .. }, .. } => Some(action.clone()),
+        _ => None,
+    }
+}
+
 #[test]
 fn a_standby_has_time_to_connect_once_it_was_told_whom_to_follow() {
     let world = World::new();
@@ -238,12 +245,19 @@ fn a_standby_has_time_to_connect_once_it_was_told_whom_to_follow() {
     db2.knows(&world);
     db2.sees(DbState::Standby, 0);
     db2.joined(&world, DB2);
-    let follow = |effect: &Effect| match effect {
-        Effect::Db { action: action @ DbAction::Follow { .. }, .. } => Some(action.clone()),
-        _ => None,
-    };
     let action = db2.effects.iter().find_map(follow).expect("it follows nobody yet");
     assert_eq!(db2.pass(30), None);
     db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(DbDone::Plain) });
     assert!(!db2.was_told_to_stop(), "until then it got nothing because it followed nobody");
+}
+
+#[test]
+fn a_standby_that_gets_nothing_though_it_follows_is_made_to_rejoin() {
+    let mut db2 = Running::start("db2", None);
+    // Seen once, before anything is known; nothing about it changes from then on, so nothing is told of it again.
+    db2.sees(DbState::Standby, 0);
+    db2.joined(&World::new(), DB2);
+    let action = db2.effects.iter().find_map(follow).expect("it follows nobody yet");
+    db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(DbDone::Plain) });
+    assert_eq!(db2.pass(30), Some(6), "after five seconds it is given up");
 }

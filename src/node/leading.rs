@@ -32,7 +32,7 @@ impl Node {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
                 self.applied.epoch.insert(name.clone(), now);
-                self.new_epoch(name, service.epoch);
+                self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
             // Only a pause that this daemon itself saw end: an earlier one may have asked for a lease since.
             if !service.paused

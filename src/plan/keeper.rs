@@ -63,6 +63,13 @@ pub struct Local {
     pub first_write: Option<Position>,
 }
 
+impl Local {
+    /// Whether it is a standby of nobody, or of another than whoever holds the epoch.
+    pub fn gets_nothing_from(&self, holder: Option<&NodeName>) -> bool {
+        self.seen.state == DbState::Standby && holder.is_some() && self.seen.streams_from.as_ref() != holder
+    }
+}
+
 impl Default for Local {
     fn default() -> Self {
         Local {
