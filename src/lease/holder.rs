@@ -19,13 +19,24 @@ pub struct Holder {
     asked_last: Option<Instant>,
     /// The last request got no answer: when to ask again.
     again_at: Option<Instant>,
+    /// Requests in a row that reached no grantor.
+    unanswered: u32,
     renew: Duration,
 }
 
 impl Holder {
     /// A holder of nothing yet, for `epoch`. `renew` is the pause between requests.
     pub fn new(epoch: Epoch, renew: Duration) -> Self {
-        Holder { epoch, asked: BTreeMap::new(), next_request: 1, until: None, asked_last: None, again_at: None, renew }
+        Holder {
+            epoch,
+            asked: BTreeMap::new(),
+            next_request: 1,
+            until: None,
+            asked_last: None,
+            again_at: None,
+            unanswered: 0,
+            renew,
+        }
     }
 
     /// A lease that an earlier daemon of the same boot kept, valid until `until`.
@@ -88,6 +99,22 @@ impl Holder {
     pub fn ask_again(&mut self) {
         self.asked_last = None;
         self.again_at = None;
+        self.unanswered = 0;
+    }
+
+    /// Requests in a row that reached no grantor: whoever sends them tries another way.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// The last request reached no grantor.
+    pub fn failed(&mut self) {
+        self.unanswered += 1;
+    }
+
+    /// A grantor answered, whatever it said.
+    pub fn answered(&mut self) {
+        self.unanswered = 0;
     }
 
     /// Ask again then: the last request was not answered.

@@ -5,6 +5,7 @@ use super::{Effect, Event, Node, Start};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, ClaimState, Command, Entry, Event as LedgerEvent, Machine};
+use crate::plan::Question;
 use crate::types::{
     ClusterId, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation,
     StopLadder, WallTime,
@@ -199,4 +200,64 @@ fn an_epoch_is_not_over_before_its_promotion_cannot_complete_any_more() {
     db2.tell(Event::DbEnded { service: orders(), action, outcome });
     db2.tell(Event::Tombstoned { service: orders(), epoch: Epoch(2) });
     assert_eq!(db2.claim(), Some(ClaimState::Over { position: None }));
+}
+
+#[test]
+fn a_seal_that_failed_is_not_tried_again_at_once() {
+    let world = World::fenced();
+    let mut db2 = Running::start("db2", None);
+    db2.sees(DbState::Standby, 0);
+    db2.joined(&world, DB2);
+    let ask = |reply| {
+        let question = Question::Seal { service: orders(), epoch: Epoch(1) };
+        Event::Asked { reply, from: node("w1"), request: super::PeerRequest::Question(question) }
+    };
+    let seals = |db2: &Running| {
+        let seal = |e: &&Effect| matches!(e, Effect::Db { action: DbAction::Seal, .. });
+        db2.effects.iter().filter(seal).count()
+    };
+    db2.tell(ask(1));
+    assert_eq!(seals(&db2), 1);
+    let outcome = DbOutcome::Failed { error: "it does not answer".to_owned() };
+    db2.tell(Event::DbEnded { service: orders(), action: DbAction::Seal, outcome });
+    assert!(db2.effects.iter().any(|e| matches!(e, Effect::Reply { reply: 1, .. })), "the leader hears why");
+    db2.tell(ask(2));
+    db2.now += Duration::from_millis(499);
+    db2.tell(Event::Wake);
+    assert_eq!(seals(&db2), 1, "asked again at once, it would seal in a loop");
+    assert!(db2.node.next_wakeup().is_some_and(|at| at <= db2.now + Duration::from_millis(1)));
+    db2.now += Duration::from_millis(1);
+    db2.tell(Event::Wake);
+    assert_eq!(seals(&db2), 2);
+}
+
+fn follow(effect: &Effect) -> Option<DbAction> {
+    match effect {
+        Effect::Db { action: action @ DbAction::Follow { .. }, .. } => Some(action.clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_standby_has_time_to_connect_once_it_was_told_whom_to_follow() {
+    let world = World::new();
+    let mut db2 = Running::start("db2", None);
+    db2.knows(&world);
+    db2.sees(DbState::Standby, 0);
+    db2.joined(&world, DB2);
+    let action = db2.effects.iter().find_map(follow).expect("it follows nobody yet");
+    assert_eq!(db2.pass(30), None);
+    db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(DbDone::Plain) });
+    assert!(!db2.was_told_to_stop(), "until then it got nothing because it followed nobody");
+}
+
+#[test]
+fn a_standby_that_gets_nothing_though_it_follows_is_made_to_rejoin() {
+    let mut db2 = Running::start("db2", None);
+    // Seen once, before anything is known; nothing about it changes from then on, so nothing is told of it again.
+    db2.sees(DbState::Standby, 0);
+    db2.joined(&World::new(), DB2);
+    let action = db2.effects.iter().find_map(follow).expect("it follows nobody yet");
+    db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(DbDone::Plain) });
+    assert_eq!(db2.pass(30), Some(6), "after five seconds it is given up");
 }

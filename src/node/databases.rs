@@ -4,7 +4,8 @@ use super::{Effect, Node, PeerResponse};
 use crate::ledger::{Command, Phase};
 use crate::plan::keeper::{self, Step};
 use crate::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Released, Seal, ServiceName, StopLadder,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Released, Seal, ServiceName,
+    StopLadder,
 };
 use std::time::Duration;
 
@@ -179,8 +180,6 @@ impl Node {
         let now = self.now;
         let wanted = self.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
         let Some(local) = self.databases.get_mut(name) else { return };
-        let idle = seen.state == DbState::Standby && wanted.is_some() && seen.streams_from != wanted;
-        local.idle_since = if idle { local.idle_since.or(Some(now)) } else { None };
         if seen.state == DbState::Primary {
             local.stopped_at = None;
         }
@@ -191,11 +190,14 @@ impl Node {
             *since = now;
         }
         local.seen = seen;
+        let idle = local.gets_nothing_from(wanted.as_ref());
+        local.idle_since = if idle { local.idle_since.or(Some(now)) } else { None };
     }
 
     pub(super) fn database_ended(&mut self, name: &ServiceName, action: &DbAction, outcome: DbOutcome) {
         let now = self.now;
         let epoch = self.state.services.get(name).map(|s| s.epoch);
+        let wanted = self.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
         let may_write = self.keeper_input(name).is_some_and(|input| input.may_write(Duration::ZERO));
         let Some(local) = self.databases.get_mut(name) else { return };
         if local.running.as_ref().is_none_or(|(running, _)| running != action) {
@@ -231,10 +233,13 @@ impl Node {
                         local.rejoined = Some((how, kept));
                     }
                 }
-                if let DbAction::Checkpoint = action
-                    && let Some(local) = self.databases.get_mut(name)
-                {
-                    local.checkpointed = epoch;
+                match action {
+                    DbAction::Checkpoint => local.checkpointed = epoch,
+                    // Until now it followed somebody else, and got nothing for that reason.
+                    DbAction::Follow { .. } => {
+                        local.idle_since = local.gets_nothing_from(wanted.as_ref()).then_some(now);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -258,14 +263,15 @@ impl Node {
     }
 
     /// A new epoch opens what the last one had sealed, and forgets what was counted in it.
-    pub(super) fn new_epoch(&mut self, name: &ServiceName, epoch: Epoch) {
+    pub(super) fn new_epoch(&mut self, name: &ServiceName, epoch: Epoch, holder: Option<&NodeName>) {
         let now = self.now;
         if let Some(local) = self.databases.get_mut(name) {
             local.first_write = None;
             local.seal_report = None;
             local.install_since = Some((epoch, now));
             local.promotions_failed = 0;
-            local.idle_since = None;
+            // It is seen anew only when something changes.
+            local.idle_since = local.gets_nothing_from(holder).then_some(now);
             local.last_error = None;
             local.retry_at = None;
         }
@@ -293,9 +299,12 @@ impl Node {
             return Some(PeerResponse::Seal(report));
         }
         let ending = service.over.is_some() || self.state.fence_of(service).is_some();
+        let rests = local.retry_at.is_some_and(|at| self.now < at);
         match local.seen.state {
             // The leader is ahead: the word that ends the epoch is on its way here.
             _ if !ending => None,
+            // The last one failed a moment ago.
+            DbState::Standby if rests => None,
             DbState::Standby if local.running.is_none() => {
                 self.start_action(name, DbAction::Seal);
                 None

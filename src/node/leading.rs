@@ -1,6 +1,5 @@
 //! Following the ledger and, on the leader, running the coordinator.
 
-use super::outbox::Route;
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest};
 use crate::known_bugs::{self, Bug};
@@ -33,7 +32,7 @@ impl Node {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
                 self.applied.epoch.insert(name.clone(), now);
-                self.new_epoch(name, service.epoch);
+                self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
             // Only a pause that this daemon itself saw end: an earlier one may have asked for a lease since.
             if !service.paused
@@ -82,7 +81,6 @@ impl Node {
         }
         if term > self.term || leader != self.leader {
             self.outbox.forget();
-            self.outbox.failures = 0;
             self.asks.retain(|_, a| !matches!(a.what, What::Proposal));
             let now = self.now;
             // What was asked of the last leader is asked of the next at once.
@@ -210,10 +208,5 @@ impl Node {
             Ok(Answer::Done(_)) => self.rejoin_reported(&command),
             Err(_) => {}
         }
-    }
-
-    /// Where the leader may be reached, for passing things on.
-    pub(super) fn way_to_leader(&self) -> Option<Route> {
-        self.route()
     }
 }

@@ -62,7 +62,7 @@ impl Node {
     }
 
     fn ask_lease(&mut self, name: &ServiceName) {
-        let Some(route) = self.lease_route() else { return };
+        let Some(route) = self.lease_route(name) else { return };
         let (now, node, boot) = (self.now, self.config.node.clone(), self.start.boot.clone());
         let Some(incarnation) = self.incarnation else { return };
         let Some(lease) = self.databases.get_mut(name).and_then(|l| l.lease.as_mut()) else { return };
@@ -79,11 +79,9 @@ impl Node {
         self.effects.push(Effect::Ask { id, to, request, deadline: self.config.lease.renew });
     }
 
-    fn lease_route(&self) -> Option<Route> {
-        if self.lead.is_none() && self.leader.as_ref() == Some(&self.config.node) {
-            return None;
-        }
-        self.way_to_leader()
+    fn lease_route(&self, name: &ServiceName) -> Option<Route> {
+        let lease = self.databases.get(name).and_then(|l| l.lease.as_ref());
+        self.route(lease.map_or(0, lease::Holder::unanswered))
     }
 
     /// The grantor's side: first the quorum read.
@@ -123,11 +121,11 @@ impl Node {
     pub(super) fn lease_response(&mut self, service: &ServiceName, response: Result<PeerResponse, String>) {
         match response {
             Ok(PeerResponse::Lease(result)) => {
-                self.outbox.failures = 0;
+                self.databases.get_mut(service).and_then(|l| l.lease.as_mut()).iter_mut().for_each(|l| l.answered());
                 self.lease_result(service, result);
             }
             Ok(_) | Err(_) => {
-                self.outbox.failures += 1;
+                self.databases.get_mut(service).and_then(|l| l.lease.as_mut()).iter_mut().for_each(|l| l.failed());
                 self.retry_lease(service);
             }
         }

@@ -292,7 +292,7 @@ impl Node {
 
     /// Proposes a command to wherever the leader is.
     fn propose(&mut self, command: Command) {
-        let route = self.route();
+        let route = self.route(self.outbox.failures_of(&command));
         let id = self.id();
         let to = match &route {
             Some(Route::Leader(to) | Route::Through(to)) => Some(to.clone()),
@@ -306,13 +306,14 @@ impl Node {
         }
     }
 
-    /// To the leader; every second try after a failure through another voter, which may still reach it.
-    fn route(&self) -> Option<Route> {
+    /// To the leader; every second try after a failure through another voter, which may still reach it. `failures`: of
+    /// this very thing in a row.
+    fn route(&self, failures: u32) -> Option<Route> {
         if self.lead.is_some() {
             return Some(Route::Local);
         }
         let others = || self.config.nodes.keys().filter(|n| **n != self.config.node);
-        let turn = self.outbox.failures as usize;
+        let turn = failures as usize;
         match &self.leader {
             Some(leader) if *leader == self.config.node => None,
             Some(leader) if turn.is_multiple_of(2) => Some(Route::Leader(leader.clone())),

@@ -11,6 +11,8 @@ use std::time::Duration;
 const HOLD: Duration = Duration::from_millis(500);
 /// How long after a failure to reach the leader the same intent waits.
 const RETRY: Duration = Duration::from_millis(30);
+/// Of how many intents it is remembered how often they failed.
+const INTENTS: usize = 64;
 /// After this a proposal without an answer is unknown.
 pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -19,8 +21,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 pub(super) struct Outbox {
     under_way: BTreeMap<u64, Command>,
     held: Vec<(Intent, Instant)>,
-    /// Failures to reach the leader in a row: every second try goes through another voter.
-    pub failures: u32,
+    /// Failures to reach the leader in a row, by intent: every second try of it goes through another voter. One count for
+    /// all would let what succeeds choose the way of what does not, the same broken one again and again.
+    failures: Vec<(Intent, u32)>,
 }
 
 /// What a command wants, without the evidence that it carries.
@@ -77,13 +80,31 @@ impl Outbox {
         })
     }
 
+    /// How often in a row this did not reach the leader.
+    pub fn failures_of(&self, command: &Command) -> u32 {
+        if self.failures.is_empty() {
+            return 0;
+        }
+        let wanted = intent(command);
+        self.failures.iter().find(|(i, _)| *i == wanted).map_or(0, |(_, n)| *n)
+    }
+
     /// A proposal ended. Returns its command.
     pub fn ended(&mut self, now: Instant, id: u64, refused: bool, reached: bool) -> Option<Command> {
         let command = self.under_way.remove(&id)?;
-        self.failures = if reached { 0 } else { self.failures + 1 };
+        let failed = if reached { 0 } else { self.failures_of(&command) + 1 };
+        let wanted = intent(&command);
+        self.failures.retain(|(i, _)| *i != wanted);
+        if failed > 0 {
+            self.failures.push((wanted.clone(), failed));
+            // What nobody wants any more is forgotten some time.
+            if self.failures.len() > INTENTS {
+                self.failures.remove(0);
+            }
+        }
         if refused || !reached {
             let hold = if reached { HOLD } else { RETRY };
-            self.held.push((intent(&command), now + hold));
+            self.held.push((wanted, now + hold));
         }
         Some(command)
     }
@@ -92,6 +113,7 @@ impl Outbox {
     pub fn forget(&mut self) {
         self.under_way.clear();
         self.held.clear();
+        self.failures.clear();
     }
 
     /// When a held intent may be tried again.
@@ -106,4 +128,33 @@ pub(super) enum Route {
     Local,
     Leader(NodeName),
     Through(NodeName),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::FenceId;
+
+    #[test]
+    fn what_fails_beside_something_else_takes_every_way_in_turn() {
+        let mut outbox = Outbox::default();
+        let commands = [1, 2].map(|n| Command::CloseFence { fence: FenceId(n) });
+        let mut now = Instant(0);
+        for round in 0..4 {
+            for (id, command) in commands.iter().enumerate() {
+                assert_eq!(outbox.failures_of(command), round, "its own failures count, and no other's");
+                let id = id as u64;
+                assert!(outbox.propose(now, id, command.clone(), Some(Route::Local)).is_some());
+            }
+            (0..2).for_each(|id| assert!(outbox.ended(now, id, false, false).is_some()));
+            now += RETRY;
+        }
+        outbox.propose(now, 9, commands[0].clone(), Some(Route::Local));
+        outbox.ended(now, 9, false, true);
+        assert_eq!(
+            commands.map(|c| outbox.failures_of(&c)),
+            [0, 4],
+            "what one reaches says nothing of the other's way"
+        );
+    }
 }

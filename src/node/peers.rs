@@ -76,7 +76,7 @@ impl Node {
 
     /// Passes a request on to the leader, once.
     fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
-        match (self.way_to_leader(), reply) {
+        match (self.route(0), reply) {
             (Some(Route::Local), _) => self.asked(reply, from, request),
             (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
                 let id = self.id();

@@ -63,6 +63,13 @@ pub struct Local {
     pub first_write: Option<Position>,
 }
 
+impl Local {
+    /// Whether it is a standby of nobody, or of another than whoever holds the epoch.
+    pub fn gets_nothing_from(&self, holder: Option<&NodeName>) -> bool {
+        self.seen.state == DbState::Standby && holder.is_some() && self.seen.streams_from.as_ref() != holder
+    }
+}
+
 impl Default for Local {
     fn default() -> Self {
         Local {
@@ -296,6 +303,9 @@ fn hold(input: &Input, epoch: Epoch) -> Step {
         return give_up(input, epoch, why);
     }
     let seen = &input.local.seen;
+    if let (DbState::Primary, Some(since_ms)) = (seen.state, silence(seen)) {
+        return hung(input, since_ms);
+    }
     let ready = input.may_write(input.stop_time());
     match (seen.state, s.phase) {
         (DbState::Absent, Phase::Creating) => Step::Db(DbAction::Initdb),
@@ -307,12 +317,19 @@ fn hold(input: &Input, epoch: Epoch) -> Step {
         (DbState::Stopped, _) if ready => Step::Db(DbAction::StartPrimary { epoch }),
         (DbState::Standby | DbState::Stopped, _) => Step::Wait("waiting for the lease".to_owned()),
         (DbState::Primary, Phase::Installed) => match &seen.trouble {
-            Some(Trouble::NotAnswering { since_ms }) => hung(input, *since_ms),
             Some(trouble) => Step::Wait(format!("trouble: {trouble:?}")),
             None => Step::Wait("primary".to_owned()),
         },
         (DbState::Primary, _) if seen.writable && seen.system.is_some() => Step::Installed { epoch },
         (state, phase) => Step::Wait(format!("database {state:?}, epoch {phase:?}")),
+    }
+}
+
+/// For how long it has answered nobody, if so: it hangs, or something else started it and it does not let regent in.
+fn silence(seen: &Observation) -> Option<u64> {
+    match &seen.trouble {
+        Some(Trouble::NotAnswering { since_ms }) => Some(*since_ms),
+        _ => None,
     }
 }
 
@@ -418,6 +435,7 @@ fn follow(input: &Input) -> Step {
         DbState::Stopped => Step::Db(DbAction::Rejoin { upstream }),
         DbState::Standby => follow_running(input, s, upstream),
         DbState::Primary => Step::StopNow(input.lease_ladder(), "another node holds the epoch".to_owned()),
+        DbState::Starting if silence(seen).is_some() => hung(input, silence(seen).unwrap_or_default()),
         state => Step::Wait(format!("database {state:?}")),
     }
 }
@@ -430,7 +448,11 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
         return Step::StopToRejoin(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
     }
     if seen.follows.as_ref() != Some(&upstream.node) || input.local.sealed.is_some_and(|e| e < s.epoch) {
-        return Step::Db(DbAction::Follow { upstream });
+        // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
+        return match silence(seen) {
+            Some(since_ms) => hung(input, since_ms),
+            None => Step::Db(DbAction::Follow { upstream }),
+        };
     }
     let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
     if stuck {
@@ -444,10 +466,13 @@ pub fn stuck_after(input: &Input) -> Duration {
     (input.config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
 }
 
-/// Nobody to follow: a standby runs on (it may be asked for the end of its WAL). A former primary that could be appointed
-/// is made one, so that it can be asked too; nothing else is started.
+/// Nobody to follow: a standby runs on (it may be asked for the end of its WAL); one that answers nobody cannot be asked.
+/// A former primary that could be appointed is made one, so that it can be asked too; nothing else is started.
 fn idle(input: &Input) -> Step {
     let seen = &input.local.seen;
+    if let (DbState::Standby | DbState::Starting, Some(since_ms)) = (seen.state, silence(seen)) {
+        return hung(input, since_ms);
+    }
     match seen.state {
         DbState::Stopped if seen.starts_in_recovery || may_be_asked(input) => {
             Step::Db(DbAction::StartStandby { upstream: None })

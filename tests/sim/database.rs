@@ -55,8 +55,8 @@ pub struct Database {
     pub streams_from: Option<usize>,
     pub sealed: bool,
     pub hung_since: Option<u64>,
-    /// Something else than regent started it: it has no access file, so it serves no client.
-    pub is_closed: bool,
+    /// Since when something else than regent has it running: that lets no client in, nor regent.
+    pub closed_since: Option<u64>,
     /// The epoch under which it was opened for writes.
     pub epoch: Epoch,
     /// How long the next promotion replays before it ends, and whether that is to be seen.
@@ -88,7 +88,7 @@ impl Database {
             streams_from: None,
             sealed: false,
             hung_since: None,
-            is_closed: false,
+            closed_since: None,
             epoch: Epoch(0),
             backlog: 0,
             backlog_shows: true,
@@ -135,6 +135,11 @@ impl Database {
         }
     }
 
+    /// Since when it answers nobody, regent neither.
+    fn silent_since(&self) -> Option<u64> {
+        self.hung_since.or(self.closed_since)
+    }
+
     fn replayed(&self, now: u64) -> Lsn {
         match self.replaying.filter(|(_, end)| self.backlog_shows && now < *end) {
             Some((_, end)) => Lsn(self.at.lsn.0.saturating_sub((end - now) / MS)),
@@ -144,12 +149,12 @@ impl Database {
     }
 
     fn look(&self, now: u64) -> Seen {
-        let hung = self.hung_since.is_some();
+        let hung = self.silent_since().is_some();
         Seen {
             state: self.state(),
             streams_from: self.streams_from,
             follows: self.follows,
-            writable: self.process == Process::Primary && !hung && !self.is_closed,
+            writable: self.process == Process::Primary && !hung,
             starts_in_recovery: self.standby_signal,
             at: self.at,
             replayed: self.replayed(now),
@@ -189,7 +194,8 @@ impl World {
             let db = &mut self.hosts[host].databases[service];
             let seen = db.look(now);
             let changed = db.seen.as_ref().is_none_or(|before| is_news(before, &seen));
-            let stale = now >= db.seen_at + 200 * MS && (db.hung_since.is_some() || db.seen.as_ref() != Some(&seen));
+            let stale =
+                now >= db.seen_at + 200 * MS && (db.silent_since().is_some() || db.seen.as_ref() != Some(&seen));
             if changed || stale {
                 (db.seen, db.seen_at) = (Some(seen), now);
                 let seen = Box::new(self.observation(host, service));
@@ -203,7 +209,7 @@ impl World {
         let db = &self.hosts[host].databases[service];
         let seen = db.look(self.now);
         let name = |i: Option<usize>| -> Option<NodeName> { i.map(|i| self.hosts[i].name.clone()) };
-        let trouble = db.hung_since.map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
+        let trouble = db.silent_since().map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
         Observation {
             state: seen.state,
             system: db.system,
@@ -231,7 +237,7 @@ impl World {
             db.clean = false;
         }
         (db.process, db.hung_since, db.streams_from, db.replaying) = (Process::None, None, None, None);
-        db.is_closed = false;
+        db.closed_since = None;
         db.postmaster += 1;
         self.observe(host);
     }
@@ -255,12 +261,13 @@ impl World {
     /// A unit of the distribution, or a person, starts what is there. regent's access file is not there for it.
     pub fn rogue_start(&mut self, host: usize, service: usize) {
         let standby = self.hosts[host].databases[service].standby_signal;
+        let now = self.now;
         let db = self.db(host, service);
         if db.process != Process::None || db.system.is_none() || db.unfinished {
             return;
         }
         db.postmaster += 1;
-        db.is_closed = true;
+        db.closed_since = Some(now);
         db.process = if standby { Process::Standby } else { Process::Primary };
         self.note(|w| format!("{}: something else than regent starts the database", w.hosts[host].name));
         self.observe(host);
@@ -400,8 +407,8 @@ impl World {
 
     fn follow(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
         let db = self.db(act.host, act.service);
-        if db.process != Process::Standby {
-            return Err("it is no running standby".to_owned());
+        if db.process != Process::Standby || db.silent_since().is_some() {
+            return Err("it is no running standby that answers".to_owned());
         }
         (db.follows, db.sealed) = (Some(up), false);
         Ok(DbDone::Plain)
@@ -409,8 +416,8 @@ impl World {
 
     fn seal(&mut self, act: &Act) -> Result<DbDone, String> {
         let db = self.db(act.host, act.service);
-        let (Some(system), Process::Standby) = (db.system, db.process) else {
-            return Err("it is no running standby".to_owned());
+        let (Some(system), Process::Standby, None) = (db.system, db.process, db.silent_since()) else {
+            return Err("it is no running standby that answers".to_owned());
         };
         db.streams_from = None;
         Ok(DbDone::Sealed(Seal { system, history: db.history.clone(), end: db.at, replayed: db.at.lsn }))
@@ -418,8 +425,8 @@ impl World {
 
     fn promote(&mut self, act: &Act, epoch: Epoch, timeline: Timeline) -> Result<DbDone, String> {
         let db = self.db(act.host, act.service);
-        if db.process != Process::Standby {
-            return Err("it is no running standby".to_owned());
+        if db.process != Process::Standby || db.closed_since.is_some() {
+            return Err("it is no running standby that lets regent in".to_owned());
         }
         if db.promotion_fails {
             return Err("its settings are below the primary's".to_owned());
@@ -427,7 +434,7 @@ impl World {
         let left = db.at;
         let next = db.take_number(timeline)?;
         db.history.0.push(left);
-        db.at.timeline = next;
+        (db.at.timeline, db.epoch) = (next, epoch);
         crate::invariants::timelines::promoted(self, act.host, act.service);
         let db = self.db(act.host, act.service);
         (db.standby_signal, db.streams_from) = (false, None);
@@ -452,7 +459,7 @@ impl World {
             return self.finish(1, 5, act, |w, a| Ok(w.stopped(a)));
         }
         if !matches!(db.process, Process::Stopping { .. }) {
-            let acks = match db.process == Process::Primary && !db.is_closed {
+            let acks = match db.process == Process::Primary && db.closed_since.is_none() {
                 false => 0,
                 true if fast && !straggles => takes.min(50 * MS),
                 true => takes,
@@ -470,7 +477,7 @@ impl World {
             }
             let db = w.db(a.host, a.service);
             (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
-            (db.clean, db.is_closed, db.replaying) = (fast && !hung, false, None);
+            (db.clean, db.closed_since, db.replaying) = (fast && !hung, None, None);
             Ok(w.stopped(a))
         });
     }

@@ -5,6 +5,7 @@ use crate::cluster::{MS, S, World};
 use crate::faults::resume;
 use rand::RngExt;
 use rand::rngs::StdRng;
+use regent::ledger::{Command, Fence, FenceState};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
 pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
@@ -82,6 +83,17 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
     }
     if turn.is_multiple_of(20) {
         resume(w);
+        lift(w);
+    }
+}
+
+/// The operators take back the fences that they ordered of nodes on which nothing hung: regent never does, and where the
+/// level that confirmed was `lease`, no new boot makes one void either.
+fn lift(w: &mut World) {
+    let theirs = |f: &&Fence| f.state == FenceState::Confirmed && f.epochs.is_empty();
+    let fences: Vec<_> = w.log.state().fences.values().filter(theirs).map(|f| f.id).collect();
+    for fence in fences {
+        w.order(Command::Lift { fence, who: "sim".to_owned(), power_on: true });
     }
 }
 

@@ -18,7 +18,8 @@ impl World {
     /// standbys have it).
     pub fn acknowledges(&self, host: usize, service: usize) -> bool {
         let h = &self.hosts[host];
-        let Some(db) = h.databases.get(service).filter(|db| db.hung_since.is_none() && !db.is_closed) else {
+        let Some(db) = h.databases.get(service).filter(|db| db.hung_since.is_none() && db.closed_since.is_none())
+        else {
             return false;
         };
         h.power && !h.is_frozen() && self.is_open(db.process)
@@ -27,7 +28,7 @@ impl World {
     /// Whether it could acknowledge one later without being opened again: it is only frozen or hung.
     pub fn could_acknowledge_later(&self, host: usize, service: usize) -> bool {
         let h = &self.hosts[host];
-        let db = h.databases.get(service).filter(|db| !db.is_closed);
+        let db = h.databases.get(service).filter(|db| db.closed_since.is_none());
         h.power && db.is_some_and(|db| self.is_open(db.process))
     }
 
@@ -60,7 +61,8 @@ impl World {
     /// What `up` has for `host`, if `host` may stream from it; the history only where it differs.
     fn upstream_of(&self, host: usize, s: usize, up: usize) -> Option<(Position, Option<History>)> {
         let (from, to) = (self.hosts[up].databases.get(s)?, self.hosts[host].databases.get(s)?);
-        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.hung_since.is_none();
+        let runs = matches!(from.process, Process::Primary | Process::Standby);
+        let runs = runs && from.hung_since.is_none() && from.closed_since.is_none();
         let there = self.hosts[up].power && !self.hosts[up].is_frozen() && self.net.reaches(host, up);
         let fits = from.system == to.system && from.history.can_follow(from.at, to.at);
         let behind = to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn;
