@@ -90,8 +90,10 @@ impl Node {
         if let Some(goodbye) = body.goodbye {
             self.detector.goodbye(self.now, node, incarnation, goodbye.back_within);
         }
-        for (peer, (incarnation, sequence)) in &body.heard {
-            self.replay.told(peer, *incarnation, *sequence);
+        if self.replay.is_unread(heartbeat) {
+            body.heard.iter().for_each(|(peer, (incarnation, sequence))| {
+                self.replay.told(peer, *incarnation, *sequence);
+            });
         }
         let present = || Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {

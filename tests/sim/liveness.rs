@@ -5,6 +5,7 @@ use crate::cluster::{MS, S, World};
 use crate::faults::resume;
 use rand::RngExt;
 use rand::rngs::StdRng;
+use regent::ledger::{Command, Fence, FenceState, IncidentKind};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
 pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
@@ -82,6 +83,22 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
     }
     if turn.is_multiple_of(20) {
         resume(w);
+        lift(w, rest);
+    }
+}
+
+/// An operator takes back every fence of a living node that an operator had ordered: until then it is no candidate.
+fn lift(w: &mut World, rest: &[usize]) {
+    let state = w.log.state().clone();
+    let on_order = |f: &&Fence| {
+        let ordered = state.incidents.get(&f.incident).is_some_and(|i| i.kind == IncidentKind::Fencing);
+        let host = w.host(&f.target);
+        let acts = matches!(f.state, FenceState::Open | FenceState::Confirmed);
+        ordered && acts && !rest.contains(&host) && w.hosts[host].power && w.hosts[host].boot() == f.boot
+    };
+    let fences: Vec<_> = state.fences.values().filter(on_order).map(|f| f.id).collect();
+    for fence in fences {
+        w.order(Command::Lift { fence, who: "sim".to_owned(), power_on: true });
     }
 }
 
