@@ -95,19 +95,17 @@ impl Node {
                 self.replay.told(peer, *incarnation, *sequence);
             });
         }
-        let present = || Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
+        let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {
-            self.rows.insert(node.clone(), present());
+            self.rows.insert(node.clone(), present);
             return true;
         };
         if row.at > at && row.incarnation >= incarnation {
             return awaited;
         }
-        let is_new = row.incarnation != incarnation || row.views != body.views || row.health != body.health;
-        if is_new {
-            *row = present();
-        }
-        row.at = at;
+        let before = std::mem::replace(row, present);
+        let same_views = before.incarnation == incarnation && before.views == row.views;
+        let is_new = !same_views || !before.health.is_alike(&row.health);
         awaited || is_new || body.goodbye.is_some()
     }
 
