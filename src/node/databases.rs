@@ -294,7 +294,8 @@ impl Node {
         }
         let ending = service.over.is_some() || self.state.fence_of(service).is_some();
         match local.seen.state {
-            _ if !ending => no("its epoch goes on"),
+            // The leader is ahead: the word that ends the epoch is on its way here.
+            _ if !ending => None,
             DbState::Standby if local.running.is_none() => {
                 self.start_action(name, DbAction::Seal);
                 None

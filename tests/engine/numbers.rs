@@ -173,6 +173,7 @@ async fn a_number_that_is_taken_is_not_promoted_to() {
     db1.enclosure().kill();
     take_over(db2, 2, 2).await;
     cluster.follow_running("db3", "db2").await;
+    streams_on(db3, 2).await;
     db2.enclosure().kill();
     db3.done(DbAction::Seal).await;
     db3.lease(3, Duration::from_secs(60));

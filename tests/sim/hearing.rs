@@ -81,7 +81,7 @@ impl Hearing {
         format!("last heard by {}", self.ears.iter().enumerate().map(one).collect::<Vec<_>>().join("; "))
     }
 
-    /// Whether a majority of the channels was silent for the observer at some moment since `since`. A channel that is
+    /// Whether a majority of the channels was silent for the observer at some moment from `since` to `now`. A channel that is
     /// not used between the two is never silent.
     pub fn was_silent(&self, now: u64, since: u64, by: usize, of: usize, used: impl Fn(usize) -> bool) -> bool {
         let ears = &self.ears[by][of];
@@ -91,7 +91,7 @@ impl Hearing {
             .collect();
         let all_at = |at: u64| silences.iter().filter(|s| s.iter().any(|(f, u)| *f <= at && at <= *u)).count();
         // Most of them are silent at once when the last of these began.
-        let begins = silences.iter().flatten().map(|(from, _)| (*from).max(since));
+        let begins = silences.iter().flatten().map(|(from, _)| (*from).max(since)).filter(|at| *at <= now);
         begins.into_iter().any(|at| all_at(at) * 2 > self.configured)
     }
 }

@@ -44,6 +44,8 @@ pub struct Facts {
     /// Acceptable pause and the like, as the configuration has them.
     pub times: Times,
     pub hearing: Hearing,
+    /// When each host ran last, with its daemon.
+    awake: Vec<u64>,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
     /// Boots about which a device lied.
@@ -126,6 +128,7 @@ impl Facts {
             leases: Default::default(),
             times: Times::of(config),
             hearing: Hearing::new(hosts, config.detector.acceptable_pause.as_nanos() as u64, config.disk.is_some()),
+            awake: vec![0; hosts],
             heard_since: vec![vec![0; hosts]; hosts],
             lied: BTreeMap::new(),
             fence_opened: vec![0; hosts],
@@ -218,6 +221,9 @@ impl World {
     pub fn note_impairment(&mut self) {
         let (now, n) = (self.now, self.hosts.len());
         let sending: Vec<bool> = self.hosts.iter().map(|h| h.is_sending()).collect();
+        for host in (0..n).filter(|host| sending[*host]) {
+            self.facts.awake[host] = now;
+        }
         for of in 0..n {
             for by in (0..n).filter(|by| *by != of) {
                 self.listen(now, of, by, &sending);
@@ -244,7 +250,8 @@ impl World {
         let since = self.now.saturating_sub(self.facts.times.verdict_memory);
         let rightly = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
             let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
-            self.facts.hearing.was_silent(self.now, since, *by, host, used)
+            // Whoever is off or stands still hears nothing, and has no say either.
+            self.facts.hearing.was_silent(self.facts.awake[*by], since, *by, host, used)
         });
         rightly.count() * 2 > self.hosts.len()
     }

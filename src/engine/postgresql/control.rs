@@ -102,10 +102,10 @@ impl Control {
         matches!(self.state, ControlState::ShutDown | ControlState::InProduction)
     }
 
-    /// A lower bound of the end of WAL, without reading any WAL.
+    /// A lower bound of the end of WAL, without reading any WAL. A primary's first checkpoint clears the end of recovery:
+    /// until then, right after a promotion, that alone names the timeline on which it wrote.
     pub fn known_end(&self) -> Position {
-        let checkpoint = Position { timeline: self.timeline, lsn: self.checkpoint };
-        if self.was_primary() { checkpoint } else { checkpoint.max(self.min_recovery) }
+        Position { timeline: self.timeline, lsn: self.checkpoint }.max(self.min_recovery)
     }
 
     /// After an orderly shutdown of a primary: the end of the shutdown checkpoint's record, which is exactly what a
@@ -121,10 +121,12 @@ impl Control {
         Ok(Position { timeline: self.timeline, lsn: end })
     }
 
-    /// The end of the WAL that is on disk, from the latest checkpoint on: found by reading it.
+    /// The end of the WAL that is on disk, from the latest checkpoint on: found by reading it. pg_waldump follows no
+    /// history, so on a later timeline than the checkpoint's it begins there.
     pub async fn scanned_end(&self, layout: &Layout, user: &OsUser) -> Result<Position> {
         let known = self.known_end();
-        let (start, timeline) = (self.redo.to_string(), known.timeline.to_string());
+        let from = if known.timeline > self.timeline { known.lsn } else { self.redo };
+        let (start, timeline) = (from.to_string(), known.timeline.to_string());
         let directory = layout.data_dir.join("pg_wal");
         let run = Run {
             user,
@@ -207,6 +209,25 @@ mod tests {
         assert_eq!(name(1, 0x300_0028, 16 << 20), "000000010000000000000003");
         assert_eq!(name(10, 0x12_FF00_0000, 16 << 20), "0000000A00000012000000FF");
         assert_eq!(name(1, 0x1_0000_0000, 1 << 20), "000000010000000100000000");
+    }
+
+    /// What pg_controldata says of a primary that was killed after its promotion, with the timelines of its last
+    /// checkpoint and of the end of its recovery.
+    fn killed(checkpoint: u32, recovery: &str, at: &str) -> Control {
+        let text = format!(
+            "Database system identifier: 7\nDatabase cluster state: in production\n\
+             Latest checkpoint location: 0/3000060\nLatest checkpoint's REDO location: 0/3000028\n\
+             Latest checkpoint's TimeLineID: {checkpoint}\nMinimum recovery ending location: {at}\n\
+             Min recovery ending loc's timeline: {recovery}\nWAL block size: 8192\nBytes per WAL segment: 16777216\n"
+        );
+        Control::parse(&text).expect("complete")
+    }
+
+    #[test]
+    fn a_primary_that_was_killed_before_its_first_checkpoint_had_written_on_its_new_timeline() {
+        let at = |timeline: u32, lsn| Position { timeline: Timeline(timeline), lsn: Lsn(lsn) };
+        assert_eq!(killed(1, "2", "0/5000148").known_end(), at(2, 0x500_0148));
+        assert_eq!(killed(2, "0", "0/0").known_end(), at(2, 0x300_0060), "the first checkpoint clears it");
     }
 
     #[test]

@@ -19,6 +19,11 @@ fn bound(w: &World) -> u64 {
     (printed + back_off).as_nanos() as u64
 }
 
+/// One of the rest has its power and its networks again (an `on` came late): it may be the primary like any other.
+fn is_back(w: &World, host: usize) -> bool {
+    w.log.leader.is_some_and(|(leader, _)| leader == host || w.net.connects(leader, host))
+}
+
 /// The liveness phase. Returns how long it took until every service took writes again.
 pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> u64 {
     let healed = w.now;
@@ -37,7 +42,8 @@ pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> u64 {
         } else if since.is_none() {
             since = Some((w.now, bound(w)));
         }
-        let served = (0..w.services.len()).all(|s| w.primary_of(s).is_some_and(|p| !rest.contains(&p)));
+        let served =
+            (0..w.services.len()).all(|s| w.primary_of(s).is_some_and(|p| !rest.contains(&p) || is_back(w, p)));
         if served && w.is_served(S) && w.now > healed + S {
             back.get_or_insert(w.now - healed);
         }
