@@ -41,6 +41,8 @@ struct Peer {
     /// The boot of `newest`'s incarnation, once it was heard.
     boot: Option<Boot>,
     channels: BTreeMap<ChannelName, (Incarnation, u64)>,
+    /// The newest whose body was read.
+    read: (Incarnation, u64),
     /// The last before it joined.
     unjoined: BTreeMap<ChannelName, (Boot, u64)>,
 }
@@ -93,6 +95,15 @@ impl Replay {
             self.peers.insert(node.clone(), Peer::default());
         }
         self.peers.get_mut(node).expect("just made where it was missing")
+    }
+
+    /// Whether this heartbeat's body has not been read yet: the same one comes on every channel.
+    pub fn is_unread(&mut self, heartbeat: &Heartbeat) -> bool {
+        let this = (heartbeat.incarnation, heartbeat.sequence);
+        let peer = self.peer(&heartbeat.node);
+        let unread = this > peer.read;
+        peer.read = peer.read.max(this);
+        unread
     }
 
     /// Another observer, or the ledger (then with sequence 0), has seen `node` this far: what is older is old.

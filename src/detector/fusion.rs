@@ -47,25 +47,18 @@ impl Ear {
 }
 
 /// Nobody is heard on this channel any more, although somebody was.
-pub fn is_deaf<'a>(tuning: &Tuning, now: Instant, mut links: impl Iterator<Item = &'a Link> + Clone) -> bool {
-    !links.clone().any(|link| link.is_heard(tuning, now)) && links.any(|link| link.was_heard(tuning, now))
+pub fn is_deaf<'a>(now: Instant, mut links: impl Iterator<Item = &'a Link> + Clone) -> bool {
+    !links.clone().any(|link| link.is_heard(now)) && links.any(|link| link.was_heard(now))
 }
 
 /// What `link` shows on a channel that is not blind; `others` are the links of the other peers there.
-pub fn sight<'a>(
-    tuning: &Tuning,
-    now: Instant,
-    kind: Kind,
-    link: &Link,
-    mut others: impl Iterator<Item = &'a Link>,
-) -> Sight {
-    let after = match link.word(tuning, now) {
+pub fn sight<'a>(now: Instant, kind: Kind, link: &Link, mut others: impl Iterator<Item = &'a Link>) -> Sight {
+    let after = match link.word(now) {
         Word::Up => return Sight::Up,
         Word::New => return Sight::Blind,
         Word::Silent => link.proof_after(),
         Word::Fallen => None,
     };
-    let heard_since =
-        |other: &Link| other.is_heard(tuning, now) && after.is_none_or(|after| other.last() >= Some(after));
+    let heard_since = |other: &Link| other.is_heard(now) && after.is_none_or(|after| other.last() >= Some(after));
     if kind == Kind::Disk || others.any(heard_since) { Sight::Lost } else { Sight::Blind }
 }

@@ -90,19 +90,20 @@ pub struct Link {
     /// Heartbeats in a row.
     streak: u32,
     last: Option<Instant>,
-    /// When this incarnation came to be known.
-    since: Instant,
     /// Silence counts from here at the earliest: before, nobody was listening.
     watched_since: Instant,
     /// From the last heartbeat to suspicion, as the window is now.
     patience: Duration,
+    /// The moment from which the silence is too long, if it lasts.
+    overdue_at: Instant,
 }
 
 impl Link {
     pub fn new(tuning: &Tuning, since: Instant) -> Self {
         let window = Window::new(tuning.interval, tuning.window);
         let patience = tuning.silence(window.mean(), window.deviation());
-        Link { window, standing: Standing::New, streak: 0, last: None, since, watched_since: since, patience }
+        let overdue_at = since + tuning.grace;
+        Link { window, standing: Standing::New, streak: 0, last: None, watched_since: since, patience, overdue_at }
     }
 
     /// A heartbeat arrived at `at`. One that is out of order says nothing new and is ignored.
@@ -110,12 +111,13 @@ impl Link {
         if self.last.is_some_and(|last| at <= last) {
             return;
         }
-        self.latch(tuning, at);
+        self.latch(at);
         if let Some(last) = self.last {
             self.window.sample(at.since(last));
             self.patience = tuning.silence(self.window.mean(), self.window.deviation());
         }
         self.last = Some(at);
+        self.overdue_at = at.max(self.watched_since) + self.patience;
         self.streak = self.streak.saturating_add(1);
         if self.streak >= tuning.rise {
             self.standing = Standing::Up;
@@ -124,29 +126,29 @@ impl Link {
 
     /// Listening begins anew at `now`; until `until` it was listened well. What was lost by then stays lost until it
     /// has risen again.
-    pub fn watch_again(&mut self, tuning: &Tuning, until: Instant, now: Instant) {
-        self.latch(tuning, until);
+    pub fn watch_again(&mut self, until: Instant, now: Instant) {
+        self.latch(until);
         self.watched_since = self.watched_since.max(now);
+        if let Some(last) = self.last {
+            self.overdue_at = last.max(self.watched_since) + self.patience;
+        }
     }
 
     /// Keeps a suspicion that stands at `at` beyond the next heartbeat.
-    fn latch(&mut self, tuning: &Tuning, at: Instant) {
-        if at >= self.overdue_at(tuning) {
+    fn latch(&mut self, at: Instant) {
+        if at >= self.overdue_at {
             self.standing = Standing::Fallen;
             self.streak = 0;
         }
     }
 
     /// The moment from which the silence is too long, if it lasts.
-    pub fn overdue_at(&self, tuning: &Tuning) -> Instant {
-        match self.last {
-            Some(last) => last.max(self.watched_since) + self.patience,
-            None => self.since + tuning.grace,
-        }
+    pub fn overdue_at(&self) -> Instant {
+        self.overdue_at
     }
 
-    pub fn word(&self, tuning: &Tuning, now: Instant) -> Word {
-        if now >= self.overdue_at(tuning) {
+    pub fn word(&self, now: Instant) -> Word {
+        if now >= self.overdue_at {
             return Word::Silent;
         }
         match self.standing {
@@ -157,13 +159,13 @@ impl Link {
     }
 
     /// Heartbeats of it arrive here, and did not stop before: proof that the path to this host works.
-    pub fn is_heard(&self, tuning: &Tuning, now: Instant) -> bool {
-        self.last.is_some() && matches!(self.word(tuning, now), Word::New | Word::Up)
+    pub fn is_heard(&self, now: Instant) -> bool {
+        self.last.is_some() && matches!(self.word(now), Word::New | Word::Up)
     }
 
     /// It was heard here once, and is lost.
-    pub fn was_heard(&self, tuning: &Tuning, now: Instant) -> bool {
-        self.last.is_some() && matches!(self.word(tuning, now), Word::Silent | Word::Fallen)
+    pub fn was_heard(&self, now: Instant) -> bool {
+        self.last.is_some() && matches!(self.word(now), Word::Silent | Word::Fallen)
     }
 
     pub fn last(&self) -> Option<Instant> {

@@ -105,7 +105,7 @@ impl Detector {
         if incarnation < peer.incarnation || peer.links[ear].is_none() {
             return;
         }
-        if self.ears[ear].kind == Kind::Network && fusion::is_deaf(&self.tuning, at, self.links(ear)) {
+        if self.ears[ear].kind == Kind::Network && fusion::is_deaf(at, self.links(ear)) {
             self.watch_again(ear, at, at);
         }
         let tuning = &self.tuning;
@@ -239,7 +239,7 @@ impl Detector {
     fn next_moment(&self, after: Instant) -> Option<Instant> {
         let tuning = &self.tuning;
         let links = self.peers.values().flat_map(|peer| peer.links.iter().flatten());
-        let overdue = links.map(|link| link.overdue_at(tuning));
+        let overdue = links.map(Link::overdue_at);
         let settled = self.ears.iter().filter_map(|ear| ear.settled_at(tuning));
         let back = self.peers.values().filter_map(|peer| peer.back_until);
         overdue.chain(settled).chain(back).filter(|moment| *moment > after).min()
@@ -267,7 +267,7 @@ impl Detector {
     fn watch_again(&mut self, ear: usize, until: Instant, now: Instant) {
         for peer in self.peers.values_mut() {
             if let Some(link) = &mut peer.links[ear] {
-                link.watch_again(&self.tuning, until, now);
+                link.watch_again(until, now);
             }
         }
         let again = &mut self.ears[ear].again_since;
@@ -304,7 +304,7 @@ impl Detector {
         }
         let others = self.peers.values().filter(|other| !std::ptr::eq(*other, peer));
         let others = others.filter_map(|other| other.links[ear].as_ref());
-        let sight = fusion::sight(&self.tuning, now, own.kind, link, others);
+        let sight = fusion::sight(now, own.kind, link, others);
         let excused = peer.back_until.is_some_and(|until| now < until);
         if sight == Sight::Lost && excused { Sight::Blind } else { sight }
     }

@@ -98,8 +98,9 @@ pub enum Command {
     Seed {
         settings: Box<Settings>,
     },
-    /// A starting daemon. Answered with its incarnation. The request is a number drawn for each need to join: an entry
-    /// that is committed twice, or proposed again, joins once.
+    /// A starting daemon. Answered with its incarnation. The request says when, by the clock of this boot, the need to
+    /// join arose: an entry that is committed twice, or proposed again, joins once, and one that commits late (of the
+    /// daemon before, say) joins nobody.
     Join {
         node: NodeName,
         boot: Boot,

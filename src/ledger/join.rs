@@ -8,6 +8,7 @@ use super::{
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
@@ -25,12 +26,14 @@ impl State {
             return Err(Refusal::UnknownNode { node });
         }
         if let Some(record) = self.nodes.get(&node) {
-            // Whoever joined with it goes on under the incarnation that it was given.
-            if record.requests.back() == Some(&request) && record.boot == boot {
-                return Ok(Event::Joined { incarnation: record.incarnation });
-            }
-            if record.requests.contains(&request) {
-                return Err(Refusal::SpentJoin { node });
+            // Whoever joined with it goes on under the incarnation that it was given. Whoever asked before that does not
+            // run any more, or has asked anew.
+            match request.cmp(&record.request) {
+                Ordering::Equal if record.boot == boot => {
+                    return Ok(Event::Joined { incarnation: record.incarnation });
+                }
+                Ordering::Less if record.boot == boot => return Err(Refusal::SpentJoin { node }),
+                _ => {}
             }
             if record.past_boots.contains(&boot) {
                 return Err(Refusal::OldBoot { node, boot });
@@ -94,7 +97,7 @@ impl State {
 
     fn succeed(&mut self, node: &NodeName, boot: Boot, request: u64, incarnation: Incarnation, machine: Machine) {
         let old = self.nodes.remove(node);
-        let (mut past_boots, mut requests, failures) = old.map_or_else(Default::default, |old| {
+        let (mut past_boots, failures) = old.map_or_else(Default::default, |old| {
             let mut past = old.past_boots;
             if old.boot != boot {
                 past.insert(old.boot);
@@ -103,16 +106,12 @@ impl State {
                     fence.assisted.remove(node);
                 }
             }
-            (past, old.requests, old.failures)
+            (past, old.failures)
         });
         while past_boots.len() > 64 {
             past_boots.pop_first();
         }
-        requests.push_back(request);
-        while requests.len() > 16 {
-            requests.pop_front();
-        }
-        let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, requests, failures };
+        let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, request, failures };
         self.nodes.insert(node.clone(), record);
     }
 

@@ -19,7 +19,7 @@ pub enum Refusal {
     OtherMachine { node: NodeName, machine: String },
     #[error("boot {boot} of {node} was succeeded by a later one (S4)")]
     OldBoot { node: NodeName, boot: Boot },
-    #[error("{node} has joined with this request before, and again since (S4)")]
+    #[error("{node} has joined since, with a later request (S4)")]
     SpentJoin { node: NodeName },
     #[error("{node} must say what became of epoch {epoch} of {service} before it joins")]
     ClaimMissing { node: NodeName, service: ServiceName, epoch: Epoch },

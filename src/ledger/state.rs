@@ -58,8 +58,8 @@ pub struct NodeRecord {
     pub life: Life,
     /// Boots before the present one: what they send has no effect.
     pub past_boots: BTreeSet<Boot>,
-    /// The requests that it joined with, the present one last.
-    pub requests: VecDeque<u64>,
+    /// The request that it joined with.
+    pub request: u64,
     /// How often it failed as a primary: among equals the one that failed less is chosen.
     pub failures: u32,
 }

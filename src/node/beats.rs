@@ -90,22 +90,22 @@ impl Node {
         if let Some(goodbye) = body.goodbye {
             self.detector.goodbye(self.now, node, incarnation, goodbye.back_within);
         }
-        for (peer, (incarnation, sequence)) in &body.heard {
-            self.replay.told(peer, *incarnation, *sequence);
+        if self.replay.is_unread(heartbeat) {
+            body.heard.iter().for_each(|(peer, (incarnation, sequence))| {
+                self.replay.told(peer, *incarnation, *sequence);
+            });
         }
-        let present = || Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
+        let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {
-            self.rows.insert(node.clone(), present());
+            self.rows.insert(node.clone(), present);
             return true;
         };
         if row.at > at && row.incarnation >= incarnation {
             return awaited;
         }
-        let is_new = row.incarnation != incarnation || row.views != body.views || row.health != body.health;
-        if is_new {
-            *row = present();
-        }
-        row.at = at;
+        let before = std::mem::replace(row, present);
+        let same_views = before.incarnation == incarnation && before.views == row.views;
+        let is_new = !same_views || !before.health.is_alike(&row.health);
         awaited || is_new || body.goodbye.is_some()
     }
 

@@ -255,9 +255,9 @@ fn a_standby_has_time_to_connect_once_it_was_told_whom_to_follow() {
 fn a_standby_that_gets_nothing_though_it_follows_is_made_to_rejoin() {
     let mut db2 = Running::start("db2", None);
     // Seen once, before anything is known; nothing about it changes from then on, so nothing is told of it again.
-    db2.sees(DbState::Standby, 0);
+    let (state, follows) = (DbState::Standby, Some(node("db1")));
+    let seen = Observation { state, system: Some(SYSTEM), follows, ..Observation::unclear() };
+    db2.tell(Event::Seen { service: orders(), seen: Box::new(seen) });
     db2.joined(&World::new(), DB2);
-    let action = db2.effects.iter().find_map(follow).expect("it follows nobody yet");
-    db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(DbDone::Plain) });
     assert_eq!(db2.pass(30), Some(6), "after five seconds it is given up");
 }

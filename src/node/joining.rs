@@ -7,7 +7,6 @@ use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
-use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// The local database as a starting daemon knows it.
@@ -61,7 +60,7 @@ impl Node {
         {
             self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
             self.incarnation = None;
-            self.join_request = self.rng.random();
+            self.join_request = self.now.0.max(self.join_request + 1);
             let now = self.now;
             for local in self.databases.values_mut() {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
@@ -69,6 +68,12 @@ impl Node {
         }
         if self.incarnation.is_some() {
             return;
+        }
+        // The clock of this boot is behind what the ledger has of it (a guest that was set back): later all the same.
+        if let Some(record) = self.state.nodes.get(&self.config.node).filter(|r| r.boot == self.start.boot)
+            && record.request > self.join_request
+        {
+            self.join_request = record.request + 1;
         }
         // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
         let claims = if self.state.settings.is_none() { self.early_claims() } else { self.claims() };

@@ -196,8 +196,7 @@ impl Node {
     pub(super) fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
         self.reply_relayed_proposal(id, &result);
         let reached = result.is_ok();
-        let refused = matches!(result, Ok(Answer::Refused(_)));
-        let Some(command) = self.outbox.ended(self.now, id, refused, reached) else { return };
+        let Some(command) = self.outbox.ended(self.now, id, reached) else { return };
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => {
                 if matches!(&command, Command::Join { request, .. } if *request == self.join_request) {

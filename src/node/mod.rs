@@ -33,8 +33,8 @@ use crate::types::{
     ServiceName, Sight, Term,
 };
 use outbox::{Outbox, Route};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,6 @@ impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
         let detection = Detector::worst_detection(&config.detector);
         let peers = config.nodes.keys().cloned().collect();
-        let mut rng = StdRng::seed_from_u64(start.seed);
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
         for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
@@ -136,8 +135,8 @@ impl Node {
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
             timing: Timing::new(&config, detection),
-            join_request: rng.random(),
-            rng,
+            join_request: now.0,
+            rng: StdRng::seed_from_u64(start.seed),
             now,
             incarnation: None,
             state: Arc::new(State::default()),

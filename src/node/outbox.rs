@@ -1,4 +1,4 @@
-//! Proposals on their way to the ledger: at most one of an intent at a time, none again at once after a refusal.
+//! Proposals on their way to the ledger: at most one of an intent at a time, none again at once after its answer.
 //! Retrying is the level-triggered plan's own business; nothing is queued here.
 
 use super::event::{Effect, PeerRequest};
@@ -7,7 +7,7 @@ use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long an intent that was refused is not proposed again, if nothing changed it.
+/// How long an intent that was answered is not proposed again, if nothing changed it.
 const HOLD: Duration = Duration::from_millis(500);
 /// How long after a failure to reach the leader the same intent waits.
 const RETRY: Duration = Duration::from_millis(30);
@@ -90,7 +90,7 @@ impl Outbox {
     }
 
     /// A proposal ended. Returns its command.
-    pub fn ended(&mut self, now: Instant, id: u64, refused: bool, reached: bool) -> Option<Command> {
+    pub fn ended(&mut self, now: Instant, id: u64, reached: bool) -> Option<Command> {
         let command = self.under_way.remove(&id)?;
         let failed = if reached { 0 } else { self.failures_of(&command) + 1 };
         let wanted = intent(&command);
@@ -102,10 +102,10 @@ impl Outbox {
                 self.failures.remove(0);
             }
         }
-        if refused || !reached {
-            let hold = if reached { HOLD } else { RETRY };
-            self.held.push((wanted, now + hold));
-        }
+        // After a success too: this node's own copy of the ledger may learn of it later than the answer came, and until
+        // then its plan says the same again.
+        let hold = if reached { HOLD } else { RETRY };
+        self.held.push((wanted, now + hold));
         Some(command)
     }
 
@@ -146,11 +146,11 @@ mod tests {
                 let id = id as u64;
                 assert!(outbox.propose(now, id, command.clone(), Some(Route::Local)).is_some());
             }
-            (0..2).for_each(|id| assert!(outbox.ended(now, id, false, false).is_some()));
+            (0..2).for_each(|id| assert!(outbox.ended(now, id, false).is_some()));
             now += RETRY;
         }
         outbox.propose(now, 9, commands[0].clone(), Some(Route::Local));
-        outbox.ended(now, 9, false, true);
+        outbox.ended(now, 9, true);
         assert_eq!(
             commands.map(|c| outbox.failures_of(&c)),
             [0, 4],

@@ -72,6 +72,27 @@ pub struct ServiceHealth {
     pub released: Option<Released>,
 }
 
+impl Health {
+    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, and how
+    /// long its last write took. Whoever decides by these reads them when it decides.
+    pub fn is_alike(&self, other: &Health) -> bool {
+        let (a, b) = (&self.services, &other.services);
+        (self.watchdog_armed, self.self_doubt, self.config_hash)
+            == (other.watchdog_armed, other.self_doubt, other.config_hash)
+            && a.len() == b.len()
+            && a.iter().zip(b).all(|((m, v), (n, w))| m == n && v.is_alike(w))
+    }
+}
+
+impl ServiceHealth {
+    /// The same but for where its log ends.
+    pub fn is_alike(&self, other: &ServiceHealth) -> bool {
+        (self.state, self.holds, self.timeline, self.released)
+            == (other.state, other.holds, other.timeline, other.released)
+            && self.streams_from == other.streams_from
+    }
+}
+
 /// The holder's final word on an epoch: nothing that could commit is left, and a durable tombstone says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A name that cannot be used: what was given, and the rule that it breaks.
@@ -19,25 +20,54 @@ fn is_valid(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
+/// The first eight bytes as one number, which compares as they do (no name has a zero byte).
+fn beginning(name: &str) -> u64 {
+    let mut first = [0; 8];
+    first.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    u64::from_be_bytes(first)
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         ///
-        /// The text is shared: names are copied and compared all the time, and few are ever made.
-        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        /// The text is shared, and its beginning kept beside it: names are copied and compared all the time, and few
+        /// are ever made.
+        #[derive(Clone, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(Arc<str>);
+        pub struct $type {
+            beginning: u64,
+            text: Arc<str>,
+        }
 
         impl $type {
             /// The text of the name.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.text
+            }
+        }
+
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other).is_eq()
+            }
+        }
+
+        impl Eq for $type {}
+
+        impl Hash for $type {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.text.hash(state);
             }
         }
 
         impl Ord for $type {
             fn cmp(&self, other: &Self) -> Ordering {
-                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+                match self.beginning.cmp(&other.beginning) {
+                    Ordering::Equal if Arc::ptr_eq(&self.text, &other.text) => Ordering::Equal,
+                    Ordering::Equal => self.text.cmp(&other.text),
+                    unequal => unequal,
+                }
             }
         }
 
@@ -50,7 +80,10 @@ macro_rules! name {
         impl TryFrom<String> for $type {
             type Error = InvalidName;
             fn try_from(given: String) -> Result<Self, InvalidName> {
-                if is_valid(&given) { Ok(Self(given.into())) } else { Err(InvalidName { given }) }
+                if !is_valid(&given) {
+                    return Err(InvalidName { given });
+                }
+                Ok(Self { beginning: beginning(&given), text: given.into() })
             }
         }
 
@@ -63,19 +96,19 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0.as_ref().to_owned()
+                name.text.as_ref().to_owned()
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(&self.text)
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.text)
             }
         }
     };
@@ -101,6 +134,19 @@ name!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_compare_as_their_texts_do() {
+        let texts =
+            ["a", "a.b", "a0", "db1", "db10", "db2", "longname", "longname1", "longnames-a", "longnames-b", "x"];
+        let names: Vec<NodeName> = texts.iter().map(|text| text.parse().expect("valid")).collect();
+        for (a, m) in texts.iter().zip(&names) {
+            for (b, n) in texts.iter().zip(&names) {
+                assert_eq!(m.cmp(n), a.cmp(b), "{a} and {b}");
+                assert_eq!(*m == b.parse().expect("valid"), a == b, "{a} and {b}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_checked_when_they_are_read() {

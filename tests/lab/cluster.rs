@@ -339,6 +339,22 @@ impl<'w> Cluster<'w> {
         })
     }
 
+    /// Waits until regent would do that switchover: it refuses while the standby, cloned a moment ago, streams and still
+    /// lags by more than `max_lag`, and says so to whoever asks beforehand.
+    pub fn wait_movable(&self, reign: &Reign, words: &[&str]) -> Result<()> {
+        let asked: Vec<&str> = words.iter().copied().chain(["--dry-run"]).collect();
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let output = self.regent(&reign.primary, &asked)?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(Instant::now() < end, "no switchover would be done for 30 s: {said}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Watches for `time` that nothing moves: the same reign, no incident but the first, no fence, no power-off.
     pub fn stays(&self, reign: &Reign, time: Duration) -> Result<()> {
         let end = Instant::now() + time;

@@ -99,14 +99,18 @@ impl Host {
     /// This host's own clock.
     pub fn local(&self, now: u64) -> Instant {
         let now = self.still_since.unwrap_or(now);
-        let run = (now - self.booted_at - self.stood_still) as i128;
-        Instant((S as i128 + run + run * i128::from(self.rate_ppm) / 1_000_000) as u64)
+        let run = (now - self.booted_at - self.stood_still) as i64;
+        // A simulation lasts for less than the hours at which this would overflow.
+        Instant((S as i64 + run + run * self.rate_ppm / 1_000_000) as u64)
     }
 
     /// When this host's own clock shows `at`, unless it stands still meanwhile.
     pub fn world(&self, at: Instant) -> u64 {
-        let run = i128::from(at.0.saturating_sub(S)) * 1_000_000 / (1_000_000 + i128::from(self.rate_ppm));
-        self.booted_at + self.stood_still + run as u64 + 2
+        let shown = at.0.saturating_sub(S);
+        let fast = (1_000_000 + self.rate_ppm) as u64;
+        // Further away than a simulation lasts: what no multiplication in 64 bits can tell, nobody will see.
+        let run = shown.checked_mul(1_000_000).map_or(shown, |ns| ns / fast);
+        self.booted_at + self.stood_still + run + 2
     }
 
     pub fn boot(&self) -> Boot {

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How one seed ended.
+#[derive(Default)]
 pub struct Ended {
     pub seed: u64,
     pub violation: Option<String>,
@@ -45,8 +46,17 @@ fn time_on_processor() -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().expect("every thread has such a clock").into()
 }
 
-/// One seed, from the first boot to the verdict on it.
+/// One seed, from the first boot to the verdict on it. A panic (the ledger aborts where it breaks its own rules) is a
+/// violation of that seed, and not the end of a long run.
 pub fn run(seed: u64, minutes: u64, tell: Tell) -> Ended {
+    std::panic::catch_unwind(|| live(seed, minutes, tell)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        Ended { seed, violation: Some(format!("panic: {words}")), ..Ended::default() }
+    })
+}
+
+fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
     let began = time_on_processor();
     let mut rng = dice(seed);
     let setup = draw_setup(&mut rng, tell);

@@ -103,6 +103,7 @@ fn insecure(world: &mut World) -> Result<()> {
     let status = cluster.status()?;
     ensure!(is_insecure(&status), "status does not warn: {:?}", status.warnings);
     let start = Stamp::now();
+    cluster.wait_movable(&before, &["switchover"])?;
     cluster.command(&before.primary, &["switchover"])?;
     let (after, _) = cluster.wait_failover(&before, start, Duration::from_secs(30)).context("the switchover")?;
     cluster.wait_complete(Duration::from_secs(60))?;

@@ -33,6 +33,7 @@ fn switch(cluster: &Cluster, to: Option<&str>) -> Result<Reign> {
     let before = cluster.reign()?;
     let start = Stamp::now();
     let words: Vec<&str> = ["switchover"].into_iter().chain(to.into_iter().flat_map(|to| ["--to", to])).collect();
+    cluster.wait_movable(&before, &words)?;
     cluster.command(&before.primary, &words)?;
     let (after, _) = cluster.wait_failover(&before, start, Duration::from_secs(30))?;
     let gap = cluster.writer()?.longest_gap_after(start)?;
@@ -114,6 +115,7 @@ fn dry(world: &mut World) -> Result<()> {
     let reign = cluster.reign()?;
     let to = standby(&cluster, &reign)?;
     let start = Stamp::now();
+    cluster.wait_movable(&reign, &["switchover", "--to", &to])?;
     let plan = cluster.command(&reign.primary, &["switchover", "--to", &to, "--dry-run"])?;
     println!("{plan}");
     ensure!(plan.contains(&to) && plan.contains(&reign.primary), "the plan does not name both nodes: {plan}");
