@@ -86,7 +86,9 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
         Command::Pause { service, who } => state.pause(m, service, who),
         Command::Resume { service, who } => state.resume(m, service, who),
-        Command::Renewed { service, epoch, resumed } => state.renewed(service, epoch, resumed),
+        Command::Renewed { service, epoch, incarnation, resumed } => {
+            state.renewed(service, epoch, incarnation, resumed)
+        }
         Command::Rejoined { service, epoch, node, how, kept } => state.rejoined(m, service, epoch, node, how, kept),
     }
 }

@@ -66,8 +66,9 @@ pub struct NewOrder {
 pub enum FenceReason {
     /// `regent fence NODE` or `regent failover`.
     Operator { who: String },
-    /// It lost its lease and says nothing; a majority relayed no renewal (`on_lapsed = "fence"`).
-    Lapsed { service: ServiceName, epoch: Epoch },
+    /// It lost its lease and says nothing; a majority relayed no renewal (`on_lapsed = "fence"`). Who says so has waited as
+    /// the leader of this term: one that was deposed meanwhile may have missed a renewal.
+    Lapsed { service: ServiceName, epoch: Epoch, term: Term },
 }
 
 /// A voter's answer to the check of a confirmed fence (S9).
@@ -243,10 +244,12 @@ pub enum Command {
         service: ServiceName,
         who: String,
     },
-    /// The holder has renewed its lease after a `Resume`: from now on `lease` can confirm again.
+    /// The holder has renewed its lease after a `Resume` that it knew of: from now on `lease` can confirm again. The
+    /// incarnation is the one that asked: a later daemon may not know of the resume yet.
     Renewed {
         service: ServiceName,
         epoch: Epoch,
+        incarnation: Incarnation,
         resumed: u64,
     },
     /// A node came back as a standby: what was done, and where divergent WAL is kept.

@@ -113,10 +113,13 @@ impl State {
         if record.boot != boot {
             return Err(Refusal::OldBoot { node: target, boot });
         }
-        if let FenceReason::Lapsed { service, epoch } = reason
-            && self.epochs_of(&target, &boot).get(service) != Some(epoch)
-        {
-            return Err(Refusal::NotHolder { service: service.clone(), epoch: *epoch, node: target });
+        if let FenceReason::Lapsed { service, epoch, term } = reason {
+            if *term != m.term {
+                return Err(Refusal::OldTerm { based_on: *term, term: m.term });
+            }
+            if self.epochs_of(&target, &boot).get(service) != Some(epoch) {
+                return Err(Refusal::NotHolder { service: service.clone(), epoch: *epoch, node: target });
+            }
         }
         let evidence = match reason {
             FenceReason::Operator { who } => Happening::FenceOpened {
@@ -125,7 +128,7 @@ impl State {
                 boot: boot.clone(),
                 why: format!("asked for by {who}"),
             },
-            FenceReason::Lapsed { service, epoch } => Happening::FenceOpened {
+            FenceReason::Lapsed { service, epoch, .. } => Happening::FenceOpened {
                 fence: self.last_fence.next(),
                 target: target.clone(),
                 boot: boot.clone(),

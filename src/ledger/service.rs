@@ -263,8 +263,17 @@ impl State {
         Ok(Event::Noted)
     }
 
-    pub(super) fn renewed(&mut self, service: ServiceName, epoch: Epoch, resumed: u64) -> Result<Event, Refusal> {
+    pub(super) fn renewed(
+        &mut self,
+        service: ServiceName,
+        epoch: Epoch,
+        incarnation: Incarnation,
+        resumed: u64,
+    ) -> Result<Event, Refusal> {
         let record = self.at_epoch(&service, epoch)?;
+        if let Some(holder) = record.holder.as_ref().filter(|h| h.incarnation != incarnation) {
+            return Err(Refusal::NotHolder { service, epoch, node: holder.node.clone() });
+        }
         if record.unproven_resume != Some(resumed) {
             return Err(Refusal::NotPaused { service });
         }

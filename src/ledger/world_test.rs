@@ -287,5 +287,5 @@ pub(crate) fn resume() -> Command {
 }
 
 pub(crate) fn renewed(resumed: u64) -> Command {
-    Command::Renewed { service: orders(), epoch: Epoch(1), resumed }
+    Command::Renewed { service: orders(), epoch: Epoch(1), incarnation: DB1, resumed }
 }

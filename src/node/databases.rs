@@ -267,6 +267,7 @@ impl Node {
         let now = self.now;
         if let Some(local) = self.databases.get_mut(name) {
             local.first_write = None;
+            local.resumed_at = None;
             local.seal_report = None;
             local.install_since = Some((epoch, now));
             local.promotions_failed = 0;

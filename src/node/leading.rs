@@ -3,7 +3,7 @@
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, State};
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, Holder, State};
 use crate::plan::{self, Lead, LookRound, Question, Step};
 use crate::types::{Incarnation, NodeName, Term};
 use std::sync::Arc;
@@ -34,9 +34,11 @@ impl Node {
                 self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
-            // Only a pause that this daemon itself saw end: an earlier one may have asked for a lease since.
+            // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
+            let mine = |h: &Holder| h.node == self.config.node && Some(h.incarnation) == self.incarnation;
             if !service.paused
                 && old.is_some_and(|o| o.paused)
+                && service.holder.as_ref().is_some_and(mine)
                 && let Some(local) = self.databases.get_mut(name)
             {
                 local.resumed_at = Some(now);

@@ -108,7 +108,8 @@ impl Node {
                 lead.renewed.insert(request.service.clone(), (request.epoch, now));
             }
             if let Some(resumed) = grant.resumed {
-                self.propose(Command::Renewed { service: request.service.clone(), epoch: request.epoch, resumed });
+                let (service, epoch, incarnation) = (request.service.clone(), request.epoch, request.incarnation);
+                self.propose(Command::Renewed { service, epoch, incarnation, resumed });
             }
         }
         if reply == ReplyTo::Own {

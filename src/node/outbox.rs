@@ -3,6 +3,7 @@
 
 use super::event::{Effect, PeerRequest};
 use crate::ledger::Command;
+use crate::ledger::FenceReason;
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,8 +55,11 @@ fn intent(command: &Command) -> Intent {
         }
         Command::Refute { level, .. } => format!("{level:?}"),
         Command::Rejoined { epoch, node, .. } => format!("{epoch}/{node}"),
+        Command::OpenFence { target, boot, reason: FenceReason::Lapsed { term, .. } } => {
+            format!("{target}/{boot}/{term}")
+        }
         Command::OpenFence { target, boot, .. } => format!("{target}/{boot}"),
-        Command::Renewed { resumed, .. } => format!("{resumed}"),
+        Command::Renewed { incarnation, resumed, .. } => format!("{incarnation}/{resumed}"),
         Command::Create { incarnation, .. } => format!("{incarnation}"),
         _ => String::new(),
     };

@@ -178,17 +178,17 @@ impl Input<'_> {
     pub fn may_write(&self, ahead: Duration) -> bool {
         let Some(epoch) = self.held() else { return false };
         let lease = self.local.lease.as_ref().filter(|l| l.epoch() == epoch);
-        let paused = self.service().is_some_and(|s| s.paused || self.just_resumed(s));
+        let paused = self.service().is_some_and(|s| s.paused) || self.just_resumed();
         lease.is_some_and(|l| l.is_valid(self.now + ahead)) || (paused && lease.is_some_and(|l| l.until().is_some()))
     }
 
     /// A lease may have run out during the pause, so a resume leaves one lease time to renew it. Nobody can conclude from
     /// the lease by then: `lease` confirms nothing before a renewal that this node asked for after the resume, and then
-    /// only after more than a lease time.
-    fn just_resumed(&self, s: &Service) -> bool {
+    /// only after more than a lease time. So it may be in the ledger before the answer to it is here.
+    fn just_resumed(&self) -> bool {
         let grace = self.state.settings.as_ref().map(|s| s.lease_use());
         let until = self.local.resumed_at.zip(grace).map(|(at, grace)| at + grace);
-        s.unproven_resume.is_some() && until.is_some_and(|until| self.now + self.stop_time() < until)
+        until.is_some_and(|until| self.now + self.stop_time() < until)
     }
 
     /// Whether an earlier daemon of this boot left a lease that this one may adopt: it is still valid (or the service is

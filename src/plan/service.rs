@@ -78,11 +78,8 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
             why: "said in its heartbeats".to_owned(),
         });
     }
-    if let (Some(resumed), Some((epoch, _))) = (service.unproven_resume, input.lead.renewed.get(name))
-        && *epoch == service.epoch
-    {
+    if service.unproven_resume.is_some() && input.lead.renewed.get(name).is_some_and(|(e, _)| *e == service.epoch) {
         plan.say(format!("{name} was resumed; waiting for {} to renew", holder.node));
-        let _ = resumed;
     }
     lapsed(input, name, service, plan);
     match service.phase {
@@ -115,7 +112,7 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
         plan.propose(Command::OpenFence {
             target: holder.node.clone(),
             boot: holder.boot.clone(),
-            reason: FenceReason::Lapsed { service: name.clone(), epoch: service.epoch },
+            reason: FenceReason::Lapsed { service: name.clone(), epoch: service.epoch, term: input.lead.term },
         });
     }
 }

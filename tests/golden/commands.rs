@@ -189,6 +189,11 @@ impl Draft<'_, '_> {
         self.line.number("inc").map_or(present(self.state, node).1, Incarnation)
     }
 
+    fn holder_incarnation(&self) -> Incarnation {
+        let holder = self.state.services.get(&self.service()).and_then(|s| s.holder.as_ref());
+        holder.map_or(Incarnation(0), |h| h.incarnation)
+    }
+
     fn service(&self) -> ServiceName {
         self.line.get("service").map_or(orders(), |name| self.line.parse(name))
     }
@@ -231,7 +236,7 @@ impl Draft<'_, '_> {
     fn fence(&self) -> Command {
         let target = self.node(1);
         let reason = match self.line.number("lapsed") {
-            Some(epoch) => FenceReason::Lapsed { service: self.service(), epoch: Epoch(epoch) },
+            Some(epoch) => FenceReason::Lapsed { service: self.service(), epoch: Epoch(epoch), term: self.term() },
             None => FenceReason::Operator { who: self.who() },
         };
         Command::OpenFence { boot: self.boot(&target), target, reason }
@@ -293,6 +298,7 @@ impl Draft<'_, '_> {
             "renewed" => Command::Renewed {
                 service,
                 epoch: self.epoch("epoch"),
+                incarnation: line.number("inc").map_or(self.holder_incarnation(), Incarnation),
                 resumed: line.number("resume").unwrap_or(self.state.resumes),
             },
             "rejoined" => Command::Rejoined {

@@ -358,7 +358,7 @@ impl World {
             self.note(|_| crate::replay::entry_in_words(index, &before, state, entry, answer));
             // The time of day of an entry is that of its proposal.
             let proposed = (entry.at.0 - DAY) * MS;
-            crate::invariants::committed(self, &before, state, entry, answer, proposed);
+            crate::invariants::committed(self, &before, state, entry, answer, (proposed, term));
         }
         self.log.newest = state.clone();
         let kept = entry.map(|(entry, answer)| (entry.clone(), answer.clone()));

@@ -308,7 +308,7 @@ impl World {
         let answer = ledger::apply(&mut state, index, term, &entry);
         let (now_state, now_answer) = (Arc::new(state), Arc::new(answer.clone()));
         self.note(|_| crate::replay::entry_in_words(index, &before, &now_state, &entry, &answer));
-        crate::invariants::committed(self, &before, &now_state, &entry, &answer, proposed);
+        crate::invariants::committed(self, &before, &now_state, &entry, &answer, (proposed, term));
         self.log.committed.push(Committed { term, entry, answer: now_answer, state: now_state });
         let len = self.log.committed.len();
         for v in 0..self.hosts.len() {

@@ -44,7 +44,7 @@ pub struct Facts {
     /// Acceptable pause and the like, as the configuration has them.
     pub times: Times,
     pub hearing: Hearing,
-    /// When each host ran last, with its daemon.
+    /// When each host was last seen to run with its daemon, at a change of the world.
     awake: Vec<u64>,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
@@ -251,7 +251,8 @@ impl World {
         let rightly = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
             let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
             // Whoever is off or stands still hears nothing, and has no say either.
-            self.facts.hearing.was_silent(self.facts.awake[*by], since, *by, host, used)
+            let until = if self.hosts[*by].is_sending() { self.now } else { self.facts.awake[*by] };
+            self.facts.hearing.was_silent(until, since, *by, host, used)
         });
         rightly.count() * 2 > self.hosts.len()
     }

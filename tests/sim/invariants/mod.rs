@@ -19,7 +19,7 @@ pub mod timelines;
 use crate::cluster::{Handling, World};
 use regent::ledger::{Answer, Command, Entry, Event, State};
 use regent::node::Effect;
-use regent::types::Epoch;
+use regent::types::{Epoch, Term};
 
 /// After every event.
 pub fn check(w: &mut World) {
@@ -48,10 +48,17 @@ pub fn proposed(w: &mut World, leader: usize, command: &Command) {
     s10::proposed(w, leader, command);
 }
 
-/// An entry was committed that was proposed at `proposed`: what it did, compared with what is so.
-pub fn committed(w: &mut World, before: &State, after: &State, entry: &Entry, answer: &Answer, proposed: u64) {
+/// An entry was committed that was proposed at `proposed` in `term`: what it did, compared with what is so.
+pub fn committed(
+    w: &mut World,
+    before: &State,
+    after: &State,
+    entry: &Entry,
+    answer: &Answer,
+    (proposed, term): (u64, Term),
+) {
     let command = &entry.command;
-    s4::committed(w, before, command, answer);
+    s4::committed(w, before, command, answer, term);
     s7::committed(w, before, after, command, answer);
     let Answer::Done(event) = answer else {
         w.facts.counts.refusals += 1;

@@ -1,9 +1,9 @@
 //! S4: epochs only grow, and what carries an older epoch or incarnation has no effect.
 
 use crate::cluster::World;
-use regent::ledger::{Answer, Command, Event, State};
+use regent::ledger::{Answer, Command, Event, FenceReason, State};
 use regent::node::Effect;
-use regent::types::{DbAction, Epoch, ServiceName};
+use regent::types::{DbAction, Epoch, ServiceName, Term};
 
 pub fn appointment(w: &mut World, before: &State, after: &State, service: &ServiceName, epoch: Epoch) {
     let was = before.services.get(service).map_or(Epoch(0), |s| s.epoch);
@@ -17,7 +17,7 @@ pub fn appointment(w: &mut World, before: &State, after: &State, service: &Servi
 }
 
 /// No accepted command is based on what is not the present any more.
-pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answer) {
+pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answer, term: Term) {
     let Answer::Done(event) = answer else { return };
     let epoch_of = |service| before.services.get(service).map(|s| s.epoch);
     let stale = match (command, event) {
@@ -30,6 +30,7 @@ pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answ
         (Command::DeclareDead { target, incarnation, .. }, Event::Declared { .. }) => {
             before.nodes.get(target).map(|n| n.incarnation) != Some(*incarnation)
         }
+        (Command::OpenFence { reason: FenceReason::Lapsed { term: waited, .. }, .. }, _) => *waited != term,
         _ => false,
     };
     if stale {

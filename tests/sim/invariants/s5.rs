@@ -2,8 +2,8 @@
 //! the request left, by the host's own clock, and only where a quorum read stood behind the answer.
 //!
 //! Three times a database may go on without one, each for a reason:
-//! - in a recorded pause, and after its end for one lease time while the ledger has no renewal since: until then
-//!   `lease` proves nothing to anybody (H1.6), so nobody concludes anything from that lease;
+//! - in a recorded pause, and for one lease time after this host has learned of its end: nobody waits for that lease
+//!   before a renewal that this host asked for in the knowledge of the end (H1.6), and then longer than that;
 //! - after the host stood still, for as long as the stop ladder may take: backends run before the keeper does, and the
 //!   wait of everybody else includes the ladder; a host that stands still for longer is the watchdog's.
 
@@ -24,8 +24,8 @@ pub struct Leases {
     asked: BTreeMap<(usize, u64, u64), (usize, Epoch, Asked)>,
     /// Quorum reads that a leader began for a lease of its own.
     own: BTreeMap<(usize, u64, u64), Asked>,
-    /// When a host first learned of the last resume of a service (by the number of that resume), by its own clock.
-    resumed: BTreeMap<(usize, usize), (u64, Instant)>,
+    /// Pauses as each host knows them, by host, service and epoch: when it learned that it is over, by its own clock.
+    pauses: BTreeMap<(usize, usize, Epoch), Option<Instant>>,
 }
 
 /// One lease.
@@ -49,7 +49,7 @@ impl Leases {
         self.held.retain(|(h, _), _| *h != host);
         self.asked.retain(|(h, _, _), _| *h != host);
         self.own.retain(|(h, _, _), _| *h != host);
-        self.resumed.retain(|(h, _), _| *h != host);
+        self.pauses.retain(|(h, _, _), _| *h != host);
     }
 
     fn extend(&mut self, key: (usize, usize), epoch: Epoch, asked: Asked, lease: Duration) {
@@ -151,22 +151,23 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
 pub fn learned(w: &mut World, host: usize, after: &State) {
     let local = w.hosts[host].local(w.now);
     for (name, record) in &after.services {
-        let Some(number) = record.unproven_resume else { continue };
-        let key = (host, w.index(name));
-        if w.facts.leases.resumed.get(&key).is_none_or(|(known, _)| *known < number) {
-            w.facts.leases.resumed.insert(key, (number, local));
+        let (service, paused) = (w.index(name), record.paused.then_some(record.epoch));
+        let pauses = &mut w.facts.leases.pauses;
+        let known =
+            pauses.iter_mut().filter(|((h, s, epoch), _)| (*h, *s) == (host, service) && Some(*epoch) != paused);
+        known.for_each(|(_, ended)| drop(ended.get_or_insert(local)));
+        if let Some(epoch) = paused {
+            pauses.insert((host, service, epoch), None);
         }
     }
 }
 
 fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
     let h = &w.hosts[host];
-    let Some(record) = h.state.services.get(&w.services[service]) else { return false };
-    let now = h.local(w.now);
-    let resumed = facts.leases.resumed.get(&(host, service));
-    let just_resumed = record.unproven_resume.is_some() && resumed.is_some_and(|(_, at)| now <= *at + lease_use(w));
+    let paused = facts.leases.pauses.get(&(host, service, h.databases[service].epoch));
+    let paused = paused.is_some_and(|ended| ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
     let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
-    record.paused || just_resumed || just_thawed
+    paused || just_thawed
 }
 
 /// After every event.

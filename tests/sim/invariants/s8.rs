@@ -15,7 +15,9 @@ pub fn proposed(w: &mut World, command: &Command) {
                 w.violate("S8", format!("{target} is to be declared dead, and no majority had a reason for that"));
             }
         }
-        Command::OpenFence { target, reason: FenceReason::Lapsed { service, epoch }, .. } => {
+        // Who waited as the leader of another term proposes in vain: S4 looks at that.
+        Command::OpenFence { reason: FenceReason::Lapsed { term, .. }, .. } if *term != w.log.term() => {}
+        Command::OpenFence { target, reason: FenceReason::Lapsed { service, epoch, .. }, .. } => {
             let (host, s) = (w.host(target), w.index(service));
             // In the time of the world: a guest whose clock stood still with it believes in its lease for longer, and
             // is fenced for it rightly.
