@@ -290,7 +290,12 @@ impl State {
         how: String,
         kept: Option<String>,
     ) -> Result<Event, Refusal> {
-        let record = self.at_epoch(&service, epoch)?;
+        let record = self.services.get(&service);
+        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        // Over or not: it tells what was done, and the next epoch may be far away.
+        if record.epoch != epoch {
+            return Err(Refusal::OldEpoch { service, epoch, current: record.epoch });
+        }
         let incident = record.incident;
         if let Some(incident) = incident {
             self.record(incident, m, Happening::Rejoined { node, how, kept });

@@ -261,3 +261,35 @@ fn a_standby_that_gets_nothing_though_it_follows_is_made_to_rejoin() {
     db2.joined(&World::new(), DB2);
     assert_eq!(db2.pass(30), Some(6), "after five seconds it is given up");
 }
+
+#[test]
+fn a_folder_that_is_not_named_yet_is_named_after_a_later_rejoin() {
+    let mut db2 = Running::start("db2", None);
+    db2.sees(DbState::Stopped, 0);
+    db2.joined(&World::new(), DB2);
+    let rejoins = |kept: Option<&str>, db2: &mut Running| {
+        let rejoin = |e: &Effect| match e {
+            Effect::Db { action: action @ DbAction::Rejoin { .. }, .. } => Some(action.clone()),
+            _ => None,
+        };
+        let action = db2.effects.iter().find_map(rejoin).expect("it is made a standby of the primary");
+        db2.effects.clear();
+        let done = DbDone::Rejoined { how: "so".to_owned(), kept: kept.map(str::to_owned) };
+        db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Done(done) });
+    };
+    rejoins(Some("diverged-1"), &mut db2);
+    db2.sees(DbState::Stopped, 0);
+    // Nobody has answered; what it does next is over before somebody does.
+    let start = |e: &Effect| match e {
+        Effect::Db { action: action @ DbAction::StartStandby { .. }, .. } => Some(action.clone()),
+        _ => None,
+    };
+    if let Some(action) = db2.effects.iter().find_map(start) {
+        db2.tell(Event::DbEnded { service: orders(), action, outcome: DbOutcome::Failed { error: "no".to_owned() } });
+    }
+    db2.now += SECOND;
+    db2.tell(Event::Wake);
+    rejoins(None, &mut db2);
+    let local = &db2.node.databases[&orders()];
+    assert_eq!(local.rejoined, [("so".to_owned(), Some("diverged-1".to_owned()))]);
+}

@@ -230,7 +230,13 @@ impl Node {
                     DbDone::Stopped { clean, position } => local.stopped_at = position.filter(|_| clean),
                     DbDone::Rejoined { how, kept } => {
                         local.distrusted = false;
-                        local.rejoined = Some((how, kept));
+                        // That nothing was to be done need not be said beside something that is still to be said.
+                        if kept.is_some() {
+                            local.rejoined.retain(|(_, kept)| kept.is_some());
+                        }
+                        if kept.is_some() || local.rejoined.is_empty() {
+                            local.rejoined.push((how, kept));
+                        }
                     }
                 }
                 match action {
@@ -247,7 +253,7 @@ impl Node {
 
     /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
     fn report_rejoined(&mut self, name: &ServiceName) {
-        let Some((how, kept)) = self.databases.get(name).and_then(|l| l.rejoined.clone()) else { return };
+        let Some((how, kept)) = self.databases.get(name).and_then(|l| l.rejoined.first().cloned()) else { return };
         let Some(epoch) = self.state.services.get(name).map(|s| s.epoch) else { return };
         self.propose(Command::Rejoined { service: name.clone(), epoch, node: self.me(), how, kept });
     }
@@ -256,9 +262,8 @@ impl Node {
         if let Command::Rejoined { service, node, how, kept, .. } = command
             && *node == self.config.node
             && let Some(local) = self.databases.get_mut(service)
-            && local.rejoined.as_ref().is_some_and(|(h, k)| h == how && k == kept)
         {
-            local.rejoined = None;
+            local.rejoined.retain(|(h, k)| h != how || k != kept);
         }
     }
 

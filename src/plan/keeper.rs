@@ -42,7 +42,7 @@ pub struct Local {
     /// The directory cannot follow as it is.
     pub distrusted: bool,
     /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
-    pub rejoined: Option<(String, Option<String>)>,
+    pub rejoined: Vec<(String, Option<String>)>,
     /// Since when a running standby gets nothing from the upstream that it should follow.
     pub idle_since: Option<Instant>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
@@ -86,7 +86,7 @@ impl Default for Local {
             stopped_at: None,
             checkpointed: None,
             distrusted: false,
-            rejoined: None,
+            rejoined: Vec::new(),
             idle_since: None,
             sealed: None,
             retry_at: None,
@@ -443,7 +443,8 @@ fn follow(input: &Input) -> Step {
 fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
     let seen = &input.local.seen;
     let started = s.history.last().map_or(Timeline(0), |e| e.start.timeline);
-    let foreign = seen.position.timeline != started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at;
+    // On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
+    let foreign = seen.position.timeline < started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at;
     if foreign {
         return Step::StopToRejoin(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
     }

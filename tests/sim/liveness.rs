@@ -2,6 +2,7 @@
 //! `invariants/l1.rs`.
 
 use crate::cluster::{MS, S, World};
+use crate::database::{Database, Process};
 use crate::faults::resume;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -21,8 +22,9 @@ pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
     if (0..w.services.len()).all(|s| has_candidate(w, s, &rest)) { rest } else { Vec::new() }
 }
 
-/// Whether one of the others could take over: its log descends from the timeline that was installed last. In a
-/// synchronous service so many standbys must be left beside it, too.
+/// Whether one of the others could take over: its log descends from the timeline that was installed last, or is being
+/// written although the ledger has not heard of it yet. In a synchronous service so many standbys must be left beside it,
+/// too.
 fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
     if w.log.refused.iter().any(|h| !rest.contains(h)) && !rest.is_empty() {
         return false;
@@ -33,8 +35,11 @@ fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
         return false;
     }
     let Some(record) = w.log.state().services.get(&w.services[service]) else { return rest.is_empty() };
+    let open = |db: &&Database| db.process == Process::Primary;
+    let written = w.hosts.iter().filter_map(|h| h.databases.get(service)).filter(open).map(|db| db.at.timeline).max();
+    let newest = record.timeline.max(written.unwrap_or_default());
     databases().any(|db| {
-        let descends = record.timeline.0 == 0 || db.history.descends_from(db.at, record.timeline);
+        let descends = newest.0 == 0 || db.history.descends_from(db.at, newest);
         !db.unfinished && db.system.is_some() && db.system == record.system && descends
     })
 }

@@ -212,7 +212,8 @@ impl World {
 
     /// This host is elected now, if it may be.
     pub fn elect(&mut self, host: usize) {
-        if !self.complete(host, self.log.committed.len()) || self.log.refused.contains(&host) {
+        // Nobody is elected, and nothing that it inherits commits, without a majority that writes it.
+        if !self.complete(host, self.log.committed.len()) || !self.has_fast_quorum(host) {
             return;
         }
         self.log.term += 1;

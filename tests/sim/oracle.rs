@@ -5,8 +5,8 @@ use crate::cluster::{MS, S, World};
 use crate::hearing::Hearing;
 use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
-use regent::types::{Epoch, Lsn, Position, Timeline};
-use std::collections::{BTreeMap, VecDeque};
+use regent::types::{Epoch, Lsn, NodeName, Position, Timeline};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What is known of one service.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub struct ServiceFacts {
     pub began: BTreeMap<Timeline, (usize, Lsn)>,
     /// How many sealed reports the last appointment had.
     pub reports: usize,
+    /// Who was appointed since a primary was installed last, and has not taken over.
+    pub tried: BTreeSet<NodeName>,
 }
 
 /// What was said of a boot, and was not so.

@@ -60,6 +60,6 @@ pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> u64 {
             return 0;
         }
     }
-    super::client::at_the_end(w);
+    super::client::at_the_end(w, rest);
     back.unwrap_or(0)
 }

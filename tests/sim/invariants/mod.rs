@@ -81,15 +81,20 @@ pub fn committed(
             w.facts.fence_opened[host] = proposed;
         }
         (Event::Refuted { .. }, _) => w.facts.counts.refuted += 1,
-        (Event::Appointed { epoch }, Command::Appoint { service, basis, seals, .. }) => {
+        (Event::Appointed { epoch }, Command::Appoint { service, node, basis, seals, .. }) => {
             w.facts.counts.appointments += 1;
             w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
             let s = w.index(service);
-            w.facts.services[s].reports = s6::reports(before, seals);
+            w.facts.services[s].reports = s6::reports(before, seals, &w.facts.services[s].tried);
+            w.facts.services[s].tried.insert(node.clone());
             s2::appointment(w, before, service);
             s4::appointment(w, before, after, service, *epoch);
             s7::appointment(w, after, service, *epoch);
             s9::appointment(w, before, basis);
+        }
+        (_, Command::Installed { service, .. }) => {
+            let s = w.index(service);
+            w.facts.services[s].tried.clear();
         }
         (_, Command::Promoting { service, node, timeline, .. }) => timelines::said(w, service, node, *timeline),
         (Event::Appointed { epoch }, Command::Create { service, .. }) => {

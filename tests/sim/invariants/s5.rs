@@ -155,7 +155,7 @@ pub fn learned(w: &mut World, host: usize, after: &State) {
         let pauses = &mut w.facts.leases.pauses;
         let known =
             pauses.iter_mut().filter(|((h, s, epoch), _)| (*h, *s) == (host, service) && Some(*epoch) != paused);
-        known.for_each(|(_, ended)| drop(ended.get_or_insert(local)));
+        known.for_each(|(_, ended)| *ended = ended.or(Some(local)));
         if let Some(epoch) = paused {
             pauses.insert((host, service, epoch), None);
         }

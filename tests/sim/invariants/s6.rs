@@ -7,17 +7,18 @@
 use crate::cluster::World;
 use regent::ledger::{Fence, FenceState, OrderState, State};
 use regent::types::{AgentAction, NodeName, Seal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sealed reports the choice had of nodes that could be chosen: whoever is being fenced, or may still be
-/// switched off by an order, cannot be, however far it got.
-pub fn reports(before: &State, seals: &BTreeMap<NodeName, Seal>) -> usize {
+/// switched off by an order, cannot be, however far it got. Nor does it help that somebody reported who was appointed
+/// since the last primary and did not take over: it comes after the others (L1).
+pub fn reports(before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
     let may_act = |f: &Fence| {
         let off = f.orders.iter().any(|o| o.action == AgentAction::Off && o.state == OrderState::Running);
         off || matches!(f.state, FenceState::Open | FenceState::Confirmed)
     };
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
-    seals.keys().filter(|node| !fenced(node)).count()
+    seals.keys().filter(|node| !fenced(node) && !tried.contains(node)).count()
 }
 
 /// Acknowledged commits are not on the new primary.
