@@ -177,6 +177,8 @@ struct Act {
     action: DbAction,
     number: u64,
     postmaster: u64,
+    /// The daemon that asked for it: a later one does not hear how it ended.
+    life: u64,
 }
 
 impl World {
@@ -279,7 +281,8 @@ impl World {
         self.facts.acted(self.now);
         self.db(host, service).action = Some(number);
         let postmaster = self.db(host, service).postmaster;
-        let act = Act { host, service, action: action.clone(), number, postmaster };
+        let life = self.hosts[host].life;
+        let act = Act { host, service, action: action.clone(), number, postmaster, life };
         match action {
             DbAction::Initdb => self.finish(200, 600, act, World::initdb),
             DbAction::StartPrimary { epoch } => self.start(act, false, epoch, None),
@@ -524,7 +527,7 @@ impl World {
         (db.system, db.at, db.history, db.files) = (from.system, from.at, from.history, from.files);
         (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
         if let Some(name) = &kept {
-            crate::invariants::client::kept(self, act.host, act.service, name.clone());
+            crate::invariants::client::kept(self, (act.host, act.life), act.service, name.clone());
         }
         Ok(DbDone::Rejoined { how: "rewound".to_owned(), kept })
     }

@@ -63,9 +63,8 @@ fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> boo
 }
 
 /// A directory was overwritten, and what was its own lies in this folder.
-pub fn kept(w: &mut World, host: usize, service: usize, name: String) {
+pub fn kept(w: &mut World, (host, life): (usize, u64), service: usize, name: String) {
     let epoch = epoch(w, service);
-    let life = w.hosts[host].life;
     w.facts.kept.push(Kept { service, name, host, life, epoch });
 }
 
