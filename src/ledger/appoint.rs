@@ -95,6 +95,10 @@ impl State {
         record.sealed_at = sealed_at;
         record.moving = None;
         record.unproven_resume = None;
+        // Whoever wrote on this timeline may go on there: where its last epoch ended is not the end any more.
+        if record.history.last().is_some_and(|last| last.node == to.node) {
+            record.final_end = None;
+        }
         if let Some(fence) = proof.fence {
             let fence = self.fences.get_mut(&fence).expect("prove_over has seen it");
             fence.used = true;

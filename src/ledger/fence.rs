@@ -368,6 +368,7 @@ impl State {
         let f = self.fences.get_mut(&fence).expect("just seen");
         f.state = FenceState::Confirmed;
         f.confirmed = Some(Confirmation::Level { level, round, kinds });
+        end_wait(f);
         let names: Vec<_> = agents.iter().map(AgentName::as_str).collect();
         let how = format!("level {} ({})", level + 1, names.join(" and "));
         self.record(incident, m, Happening::FenceConfirmed { fence, how });
@@ -426,6 +427,7 @@ impl State {
         let fence = f.id;
         let how = format!("{who}, who vouches that {target} is off{}", if force { " (forced)" } else { "" });
         f.confirmed = Some(Confirmation::Human { who, force });
+        end_wait(f);
         self.record(incident, m, Happening::FenceConfirmed { fence, how });
         Ok(Event::Confirmed { fence })
     }

@@ -245,7 +245,8 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
         };
         return plan.propose(Command::Refute { fence: fence.id, level, by, channel, what });
     }
-    if !fence.used {
+    // Not only until its first use: another service of the same node may have been paused meanwhile.
+    if hangs(input, fence) || fence.epochs.is_empty() && !fence.used {
         for voter in input.state.nodes.keys().filter(|v| **v != fence.target && input.state.is_voter(v)) {
             let answered = answers.is_some_and(|a| a.contains_key(voter));
             if !answered && input.is_living(voter) {
@@ -254,6 +255,39 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
         }
     }
     power_on(input, fence, plan);
+    not_needed(input, fence, plan);
+}
+
+/// Whether an epoch that was held by the fenced boot still waits for its end.
+fn hangs(input: &Input, fence: &Fence) -> bool {
+    fence
+        .epochs
+        .iter()
+        .any(|(name, epoch)| input.state.services.get(name).is_some_and(|s| s.epoch == *epoch && s.over.is_none()))
+}
+
+/// The wait for the lease has proved that a holder wrote no more, and left it alive: once the services are back and it has
+/// joined again, nothing is left to fence. What an operator ordered, an operator lifts.
+fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
+    let waited = |c: &Confirmation| match c {
+        Confirmation::Level { kinds, .. } => kinds.iter().all(|kind| *kind == AgentKind::Lease),
+        Confirmation::Human { .. } => false,
+    };
+    let ordered = input.state.incidents.get(&fence.incident).is_some_and(|i| i.kind == IncidentKind::Fencing);
+    let back = |name| {
+        input.state.services.get(name).is_some_and(|s: &Service| s.over.is_none() && s.phase == Phase::Installed)
+    };
+    let joined = input.state.nodes.get(&fence.target).is_some_and(|n| n.boot == fence.boot && n.life == Life::Up);
+    let over = !fence.epochs.is_empty() && !hangs(input, fence) && fence.epochs.keys().all(back);
+    if over
+        && joined
+        && !ordered
+        && fence.confirmed.as_ref().is_some_and(waited)
+        && !fence.has_running(AgentAction::Off)
+    {
+        let who = "its lease had ended, its services are back, and it has joined again".to_owned();
+        plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+    }
 }
 
 /// Life of that boot long after the confirmation, on any fresh view.
@@ -323,6 +357,9 @@ fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     if fence.assisted.is_empty() && !fence.orders.iter().any(Order::is_running) {
         return plan.propose(Command::CloseFence { fence: fence.id });
+    }
+    if fence.assisted.is_empty() {
+        return plan.say(format!("waiting for the last order of fence {} of {}", fence.id, fence.target));
     }
     let names: Vec<_> = fence.assisted.keys().map(NodeName::as_str).collect();
     plan.say(format!("waiting for {} to undo fence {} of {}", names.join(", "), fence.id, fence.target));

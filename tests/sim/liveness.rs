@@ -37,7 +37,7 @@ fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
     let Some(record) = w.log.state().services.get(&w.services[service]) else { return rest.is_empty() };
     let open = |db: &&Database| db.process == Process::Primary;
     let written = w.hosts.iter().filter_map(|h| h.databases.get(service)).filter(open).map(|db| db.at.timeline).max();
-    let newest = record.timeline.max(written.unwrap_or_default());
+    let newest = record.timeline.max(written.unwrap_or_default()).max(w.log.installing(&w.services[service]));
     databases().any(|db| {
         let descends = newest.0 == 0 || db.history.descends_from(db.at, newest);
         !db.unfinished && db.system.is_some() && db.system == record.system && descends

@@ -8,7 +8,7 @@ use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{self, Answer, Command, Entry, State};
 use regent::node::Event;
-use regent::types::{LogIndex, NodeId, Term, WallTime};
+use regent::types::{LogIndex, NodeId, ServiceName, Term, Timeline, WallTime};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -88,6 +88,15 @@ impl Log {
     /// What is committed, in order.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.committed.iter().map(|c| &c.entry)
+    }
+
+    /// The newest timeline of this service that an entry under way would install.
+    pub fn installing(&self, service: &ServiceName) -> Timeline {
+        let timeline = |p: &Pending| match &p.entry.command {
+            Command::Installed { service: s, position, .. } if s == service => Some(position.timeline),
+            _ => None,
+        };
+        self.pending.iter().filter_map(timeline).max().unwrap_or_default()
     }
 
     /// The newest term.
