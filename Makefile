@@ -13,7 +13,7 @@ N ?= 1
 # How many scenarios `make lab` runs at once.
 JOBS ?= 1
 # How many seeds `make sim` runs; with SEED it runs that one.
-SEEDS ?= 24
+SEEDS ?= 160
 SEED ?=
 # For how many minutes `make sim-long` runs, and for how many simulated minutes faults strike in each of its seeds.
 MINUTES ?= 10
@@ -60,7 +60,7 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 	$(CARGO) build --bins
 	target/debug/regent demo
 
-sim: prepare ## the simulation: found seeds, every story, SEEDS random seeds (SEEDS=24), or one (SEED=4711)
+sim: prepare ## the simulation: found seeds, every story, SEEDS random seeds (SEEDS=160), or one (SEED=4711)
 	$(CARGO) test --test sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose (a build of its own)

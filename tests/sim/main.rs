@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
-  --seeds N       so many random seeds (8), from 1 or --from N
+  --seeds N       so many random seeds (160), from 1 or --from N
   --seed S        this seed alone
   --minutes M     of faults in each seed, before a majority heals (3)
   --for N         random seeds for N minutes of real time, instead of --seeds
@@ -70,7 +70,7 @@ impl Wanted {
 fn wanted() -> Result<Wanted, String> {
     let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut wanted = Wanted {
-        seeds: 8,
+        seeds: 160,
         from: 1,
         seed: None,
         minutes: 3,
