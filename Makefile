@@ -29,7 +29,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft model fuzz lab lab-self-test bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -71,6 +71,12 @@ sim-long: prepare ## random seeds for MINUTES of real time (MINUTES=10), optimis
 
 sim-replay: prepare ## step through the event log of a failed seed in words (LOG=target/sim-logs/seed-N.log)
 	$(CARGO) test --test sim -- --replay $(abspath $(LOG))
+
+golden: prepare ## the golden stories and what they cover; REWRITE=1 accepts what comes out (read the difference)
+	$(CARGO) test --test golden
+
+store: prepare ## the log on disk: openraft's storage suite, crashes at any moment, damage, a full disk
+	$(CARGO) test --lib consensus::store
 
 model: prepare ## the protocol as a model, every state of every scope, the large ones too (minutes)
 	$(CARGO) test --test model -- --deep
