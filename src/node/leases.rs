@@ -185,9 +185,14 @@ impl Node {
     pub(super) fn keep_leases(&mut self) {
         let names = self.served.clone();
         for name in names.iter() {
-            let Some(epoch) = self.keeper_input(name).and_then(|i| i.held()) else { continue };
+            let Some((epoch, grace)) = self.keeper_input(name).and_then(|i| Some((i.held()?, i.resumed_until())))
+            else {
+                continue;
+            };
             let paused = self.state.services.get(name).is_some_and(|s| s.paused);
             let until = self.databases[name].lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
+            // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
+            let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
             let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
             let until = if paused { FAR } else { until };
             if self.kept.get(name) != Some(&(epoch, until)) {

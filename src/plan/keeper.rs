@@ -185,10 +185,13 @@ impl Input<'_> {
     /// A lease may have run out during the pause, so a resume leaves one lease time to renew it. Nobody can conclude from
     /// the lease by then: `lease` confirms nothing before a renewal that this node asked for after the resume, and then
     /// only after more than a lease time. So it may be in the ledger before the answer to it is here.
-    fn just_resumed(&self) -> bool {
+    pub fn resumed_until(&self) -> Option<Instant> {
         let grace = self.state.settings.as_ref().map(|s| s.lease_use());
-        let until = self.local.resumed_at.zip(grace).map(|(at, grace)| at + grace);
-        until.is_some_and(|until| self.now + self.stop_time() < until)
+        self.local.resumed_at.zip(grace).map(|(at, grace)| at + grace)
+    }
+
+    fn just_resumed(&self) -> bool {
+        self.resumed_until().is_some_and(|until| self.now + self.stop_time() < until)
     }
 
     /// Whether an earlier daemon of this boot left a lease that this one may adopt: it is still valid (or the service is

@@ -223,8 +223,10 @@ impl World {
     pub fn note_impairment(&mut self) {
         let (now, n) = (self.now, self.hosts.len());
         let sending: Vec<bool> = self.hosts.iter().map(|h| h.is_sending()).collect();
-        for host in (0..n).filter(|host| sending[*host]) {
-            self.facts.awake[host] = now;
+        for host in 0..n {
+            if self.is_alive(host) {
+                self.facts.awake[host] = now;
+            }
         }
         for of in 0..n {
             for by in (0..n).filter(|by| *by != of) {
@@ -253,7 +255,7 @@ impl World {
         let rightly = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
             let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
             // Whoever is off or stands still hears nothing, and has no say either.
-            let until = if self.hosts[*by].is_sending() { self.now } else { self.facts.awake[*by] };
+            let until = if self.is_alive(*by) { self.now } else { self.facts.awake[*by] };
             self.facts.hearing.was_silent(until, since, *by, host, used)
         });
         rightly.count() * 2 > self.hosts.len()

@@ -104,7 +104,9 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
         }
         Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
-            let counted = w.facts.leases.until(host, w.index(service), *epoch);
+            let s = w.index(service);
+            let ended = w.facts.leases.pauses.get(&(host, s, *epoch)).copied().flatten();
+            let counted = w.facts.leases.until(host, s, *epoch).max(ended.map(|ended| ended + lease_use(w)));
             if counted.is_none_or(|counted| *until > counted) {
                 let what = format!("{} keeps its lease until {until:?}, it ends at {counted:?}", w.hosts[host].name);
                 w.violate("S5", what);
