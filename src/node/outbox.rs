@@ -2,8 +2,7 @@
 //! Retrying is the level-triggered plan's own business; nothing is queued here.
 
 use super::event::{Effect, PeerRequest};
-use crate::ledger::Command;
-use crate::ledger::FenceReason;
+use crate::ledger::{Command, FenceReason};
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;

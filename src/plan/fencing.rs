@@ -270,10 +270,10 @@ fn hangs(input: &Input, fence: &Fence) -> bool {
 /// joined again, nothing is left to fence. What an operator ordered, an operator lifts.
 fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
     let waited = |c: &Confirmation| match c {
-        Confirmation::Level { kinds, .. } => kinds.iter().all(|kind| *kind == AgentKind::Lease),
+        Confirmation::Level { kinds, .. } => kinds.iter().eq([&AgentKind::Lease]),
         Confirmation::Human { .. } => false,
     };
-    let ordered = input.state.incidents.get(&fence.incident).is_some_and(|i| i.kind == IncidentKind::Fencing);
+    let ordered = input.state.incidents.get(&fence.incident).is_none_or(|i| i.kind == IncidentKind::Fencing);
     let back = |name| {
         input.state.services.get(name).is_some_and(|s: &Service| s.over.is_none() && s.phase == Phase::Installed)
     };

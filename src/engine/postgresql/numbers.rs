@@ -6,9 +6,9 @@
 //! A placeholder is a history file with a comment and no entry: PostgreSQL reads it as a timeline that has nothing in
 //! common with any other. A running standby that finds it newest says so in its log and stays where it is; one that
 //! starts takes the newest one that it has a file for as its target, and never gets ready if that is none of its own; so
-//! before each start in recovery placeholders are removed that no true history file comes after. Those before the timeline of the
-//! primary stay: a standby asks its upstream for every file between its own timeline and the upstream's, and one that
-//! is missing there is an error.
+//! before each start in recovery placeholders are removed that no true history file comes after. Those before the
+//! timeline of the primary stay: a standby asks its upstream for every file between its own timeline and the upstream's,
+//! and one that is missing there is an error.
 //!
 //! Not here: which number is given to whom (the ledger).
 
