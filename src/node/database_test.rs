@@ -43,6 +43,7 @@ impl Running {
             machine: Machine { watchdog: None, ..machine(name) },
             tombstones: BTreeMap::new(),
             kept,
+            watchdog: None,
             seed: 1,
         };
         let node = Node::new(Arc::new(config), start, now);
@@ -198,7 +199,7 @@ fn an_epoch_is_not_over_before_its_promotion_cannot_complete_any_more() {
     let action = DbAction::Stop { ladder: db2.ladder() };
     let outcome = DbOutcome::Done(DbDone::Stopped { clean: false, position: None });
     db2.tell(Event::DbEnded { service: orders(), action, outcome });
-    db2.tell(Event::Tombstoned { service: orders(), epoch: Epoch(2) });
+    db2.tell(Event::Tombstoned { service: orders(), epoch: Epoch(2), result: Ok(()) });
     assert_eq!(db2.claim(), Some(ClaimState::Over { position: None }));
 }
 

@@ -49,6 +49,7 @@ fn daemon(name: &str) -> Node {
         machine: machine(name),
         tombstones: BTreeMap::new(),
         kept: BTreeMap::new(),
+        watchdog: None,
         seed: 1,
     };
     Node::new(Arc::new(config), start, NOW)

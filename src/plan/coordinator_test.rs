@@ -5,7 +5,7 @@ use super::{Applied, Input, Lead, Plan, Row, Step, Timing, coordinate};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Command, Confirmation, FenceState};
-use crate::types::{AgentAction, AgentOutcome, Epoch, Health, Incarnation, Instant, NodeName, PeerView};
+use crate::types::{AgentAction, AgentOutcome, Epoch, Health, Incarnation, Instant, NodeName, PeerView, Round};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Leader {
         let text = include_str!("../../config/two-databases-and-witness.toml");
         let config = Config::parse(text, "regent.toml", None, me).expect("an example");
         let timing = Timing::new(&config, Duration::from_secs(2));
-        let (lead, applied) = (Lead::new(TERM, Instant(0)), Applied::default());
+        let (lead, applied) = (Lead::new(TERM, Instant(0), Round(0)), Applied::default());
         let mut leader =
             Leader { world, me: node(me), config, timing, lead, applied, rows: BTreeMap::new(), now: START };
         leader.hears(&[("db1", DB1), ("db2", DB2), ("w1", W1)]);
