@@ -135,9 +135,10 @@ impl Node {
     /// Once its own join is applied, the ledger says whether a pause stands that held a lease open. One that ended while no
     /// daemon was here to see it leaves one lease time to renew: nothing can be concluded from that lease before.
     pub(super) fn take_up_what_was_held_open(&mut self) {
-        if !self.databases.values().any(|l| l.held_open) || !self.has_applied_its_join() {
+        if !self.has_applied_its_join() {
             return;
         }
+        self.note_own_join();
         let now = self.now;
         for (name, local) in self.databases.iter_mut().filter(|(_, local)| local.held_open) {
             local.held_open = false;
