@@ -139,13 +139,10 @@ impl Node {
             return;
         }
         self.note_own_join();
-        let now = self.now;
         for (name, local) in self.databases.iter_mut().filter(|(_, local)| local.held_open) {
             local.held_open = false;
-            let service = self.state.services.get(name);
-            if service.is_some_and(|s| !s.paused && s.unproven_resume.is_some()) {
-                local.resumed_at = Some(now);
-            }
+            let resume = self.state.services.get(name).filter(|s| !s.paused).and_then(|s| s.unproven_resume);
+            local.resumed_at = resume.and(local.resume_found).map(|(_, at)| at).or(local.resumed_at);
         }
     }
 
