@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_line_that_begins_as_an_answer_and_is_none_is_named() {
-        let bad = ["in-force ", "in-force fence=x node=a what=", "in-force fence=1 what=b", "in-force fence=-1 node=a what="];
+        let bad =
+            ["in-force ", "in-force fence=x node=a what=", "in-force fence=1 what=b", "in-force fence=-1 node=a what="];
         for line in bad {
             let (found, named) = parse(&format!("{line}\nin-force fence=1 node=db1 what=x\n"));
             assert_eq!((found.len(), named), (1, vec![NotStanding { line: line.to_owned() }]));

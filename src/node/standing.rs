@@ -6,8 +6,10 @@
 //! has it; a fence that is opened in between has a higher number and is not among what was found. A closed fence stays
 //! closed. In the other order, or with a state that still catches up, a fence that is needed could be taken for unknown.
 
+use super::agent_order;
+use crate::config::Config;
 use crate::ledger::{Fence, FenceState, State};
-use crate::types::{AgentName, FenceId, NodeName, Standing};
+use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, Standing};
 use std::fmt;
 
 /// The number that the agents take when nobody names a fence: somebody used one by hand, and no ledger.
@@ -46,6 +48,15 @@ pub struct Undo {
     pub node: Option<NodeName>,
     pub what: String,
     pub why: Unwanted,
+}
+
+impl Undo {
+    /// The run that undoes it. Where nobody knows the node, the agent is told this one's name, and goes by what its
+    /// `off` wrote down.
+    pub fn order(&self, config: &Config) -> Option<AgentOrder> {
+        let target = self.node.as_ref().unwrap_or(&config.node);
+        agent_order(config, &self.agent, AgentAction::On, target, Some(self.fence))
+    }
 }
 
 impl fmt::Display for Undo {

@@ -104,6 +104,21 @@ fn a_fence_that_the_ledger_does_not_have_is_undone() {
 }
 
 #[test]
+fn each_thing_is_undone_by_an_on_of_its_agent_under_its_fence() {
+    let example = include_str!("../../config/two-databases-and-witness.toml");
+    let config = Config::parse(example, "regent.toml", None, "db2").expect("a valid file");
+    let undo = |agent: &str, node: Option<NodeName>| {
+        let agent = agent.parse().expect("a valid name");
+        Undo { agent, fence: FenceId(3), node, what: String::new(), why: Unwanted::Closed }.order(&config)
+    };
+    let on = undo("firewall", Some(node("db1"))).expect("it is configured");
+    assert_eq!((on.action, &on.target, on.fence), (AgentAction::On, &node("db1"), Some(FenceId(3))));
+    assert_eq!(on.options["offer:fence_id"], "3");
+    assert_eq!(undo("credentials", None).expect("it is configured").target, node("db2"));
+    assert_eq!(undo("nobody", None), None);
+}
+
+#[test]
 fn a_node_has_nothing_of_its_own_fence_in_force() {
     let world = fenced();
     let undo = undone(&world.state, &node("db1"), &[found(1, None)]);

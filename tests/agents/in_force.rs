@@ -2,7 +2,17 @@
 
 use crate::hosts::{Hosts, NODE, NODE_V6};
 use crate::postgres::Postgres;
+use crate::runner::wait;
 use crate::{CREDENTIALS, FIREWALL, Said, call, eventually, is_root};
+use regent::action::fence::Runner;
+use regent::action::in_force::look;
+use regent::config::{Agent, Config};
+use regent::ledger::{Settings, State};
+use regent::node::{in_force_orders, undone};
+use regent::types::{AgentName, AgentOutcome, FenceId, Standing};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 /// The lines of an answer, without those for people.
 fn told(said: &Said) -> Vec<String> {
@@ -300,4 +310,100 @@ fn revocation_lists_are_told_and_taken_back_without_their_source() {
     let mut left: Vec<_> = std::fs::read_dir(&path).expect("a folder").map(|e| e.expect("one").file_name()).collect();
     left.sort();
     assert_eq!(left, ["crl.pem", "one"]);
+}
+
+fn name(text: &str) -> AgentName {
+    text.parse().expect("a valid name")
+}
+
+/// db2 of the example, with the agents under test and its database's access file in `folder`.
+fn db2(folder: &std::path::Path) -> Config {
+    let example = include_str!("../../config/two-databases-and-witness.toml");
+    let text = format!("run_dir = \"{}\"\n{example}", folder.display());
+    let mut config = Config::parse(&text, "regent.toml", None, "db2").expect("a valid file");
+    for (agent, program) in [("firewall", FIREWALL), ("credentials", CREDENTIALS)] {
+        config.fencing.agents.get_mut(&name(agent)).expect("the example has it").command = program.into();
+    }
+    config
+}
+
+/// The whole way of a start: the host is looked at, compared with the ledger, and what is too much undone.
+#[test]
+fn what_the_ledger_does_not_want_is_found_and_undone_through_the_runner() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Arc::new(db2(folder.path()));
+    let service = config.services.keys().next().expect("the example has one").to_string();
+    let access = folder.path().join(&service).join("pg_hba.conf");
+    std::fs::create_dir(access.parent().expect("a folder")).expect("made");
+    std::fs::write(&access, "local all all peer\n").expect("written");
+    cut(&hosts, 3, "db1", NODE);
+    cut(&hosts, 900, "db1", NODE);
+    let off = format!("action=off\nnodename=db1\nfence_id=3\naddresses={NODE}\nhba_file={}\n", access.display());
+    assert_eq!(call(CREDENTIALS, &[], &off).status, 0);
+
+    let state = State { settings: Some(Settings::seed(&config)), last_fence: FenceId(3), ..State::default() };
+    let runner = Runner::new(config.clone());
+    hosts.within(&hosts.survivor, || {
+        wait(async {
+            let found = look(&runner, &in_force_orders(&config)).await;
+            let places: Vec<_> = found.iter().map(|(agent, s)| (agent.as_str(), s.fence.0)).collect();
+            assert_eq!(places, [("credentials", 3), ("firewall", 3), ("firewall", 900)], "{found:?}");
+            assert!(found.iter().all(|(_, standing)| standing.node == "db1".parse().ok()), "{found:?}");
+            let undo = undone(&state, &config.node, &found);
+            assert_eq!(undo.len(), 3);
+            for undo in undo {
+                let run = runner.run(&undo.order(&config).expect("it is configured"), 1).await;
+                assert_eq!(run.outcome, AgentOutcome::Succeeded, "{undo}: {run:?}");
+            }
+            assert_eq!(look(&runner, &in_force_orders(&config)).await, []);
+        });
+    });
+    assert_eq!(chains_in_force(&hosts), [""; 0]);
+    assert_eq!(std::fs::read_to_string(&access).expect("the file"), "local all all peer\n");
+}
+
+/// What `look` makes of one agent, a shell script, that runs on every voter.
+fn look_at(actions: &str, body: &str) -> (Vec<(AgentName, Standing)>, bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display();
+    let text = format!(
+        "#!/bin/sh\nread first\nif [ \"$first\" = action=metadata ]; then\n\
+         echo '<resource-agent name=\"x\"><actions>{actions}</actions></resource-agent>'\nexit 0\nfi\n\
+         echo \"$first\" > {path}/asked\n{body}\n"
+    );
+    let program = folder.path().join("agent");
+    std::fs::write(&program, text).expect("written");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("executable");
+    let mut config = db2(folder.path());
+    let agents: BTreeMap<AgentName, Agent> = std::mem::take(&mut config.fencing.agents);
+    let agent = Agent { command: program, ..agents[&name("firewall")].clone() };
+    config.fencing.agents = [(name("firewall"), agent)].into();
+    let found = wait(look(&Runner::with_agents(config.fencing.agents.clone()), &in_force_orders(&config)));
+    let asked = std::fs::read_to_string(folder.path().join("asked")).ok();
+    assert!(asked.iter().all(|word| word == "action=in-force\n"), "{asked:?}");
+    (found, asked.is_some())
+}
+
+#[test]
+fn only_an_agent_that_declares_it_is_asked_what_is_in_force() {
+    let line = "echo in-force fence=7 node=db1 what=x";
+    assert_eq!(look_at("<action name=\"off\"/><action name=\"monitor\"/>", line), (Vec::new(), false));
+    let (found, asked) = look_at("<action name=\"off\"/><action name=\"in-force\"/>", line);
+    assert!(asked && found.len() == 1, "{found:?}");
+}
+
+#[test]
+fn every_line_counts_also_of_an_agent_that_fails() {
+    let body = "echo hello\nfor i in $(seq 50); do echo in-force fence=$i node=- what=line $i; done\n\
+                echo in-force fence=50 node=db1 what=more\necho in-force fence=51 node=db1 what=told >&2\n\
+                echo in-force fence=x\nexit 1";
+    let (found, _) = look_at("<action name=\"in-force\"/>", body);
+    assert_eq!(found.len(), 51, "{found:?}");
+    let more = Standing { fence: FenceId(50), node: "db1".parse().ok(), what: "line 50; more".to_owned() };
+    assert_eq!(found[49], (name("firewall"), more));
+    assert_eq!(found[50].1.what, "told");
 }
