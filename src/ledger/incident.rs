@@ -284,5 +284,6 @@ fn outcome_words(outcome: AgentOutcome) -> String {
         AgentOutcome::Failed { status } => format!("failed with exit status {status}"),
         AgentOutcome::TimedOut => "ran out of time".to_owned(),
         AgentOutcome::NotRun => "could not be run".to_owned(),
+        AgentOutcome::NotBegun => "was never begun".to_owned(),
     }
 }

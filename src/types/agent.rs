@@ -88,6 +88,9 @@ pub enum AgentOutcome {
     TimedOut,
     /// It could not be started, or its input could not be written completely.
     NotRun,
+    /// Its executor never began it and never will: the leader that ordered it leads no more, or its time was over before
+    /// it could begin. The same agent may be ordered once more.
+    NotBegun,
 }
 
 /// A finished run, with what it said.

@@ -9,7 +9,7 @@ use regent::detector::Detector;
 use regent::ledger::{CheckAnswer, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
-use regent::types::{DbState, Epoch, Instant, NodeName, Released, Seal, ServiceHealth, Term, Timeline};
+use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Leader {
     pub fn new(config: &Config, term: Term, now: Instant) -> Self {
         Leader {
             timing: Timing::new(config, Detector::worst_detection(&config.detector)),
-            lead: Lead::new(term, now),
+            lead: Lead::new(term, now, Round(0)),
             applied: Applied::default(),
             rows: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -37,7 +37,7 @@ impl Leader {
 
     /// Another term: what was remembered of the last one is forgotten, what this node applied is not.
     pub fn elected(&mut self, term: Term, now: Instant) {
-        self.lead = Lead::new(term, now);
+        self.lead = Lead::new(term, now, Round(0));
     }
 
     /// When this leader learned of what waiting counts from.
