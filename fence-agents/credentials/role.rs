@@ -65,9 +65,14 @@ impl Server {
             self.batch(LOCK, "pg_advisory_xact_lock()").await?;
             work.await
         };
-        let done = work.await;
-        self.batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }, "COMMIT").await?;
-        done
+        match work.await {
+            Ok(done) => self.batch("COMMIT", "COMMIT").await.map(|()| done),
+            Err(error) => {
+                // What failed is what there is to say; without a connection nothing is left either.
+                let _ = self.batch("ROLLBACK", "ROLLBACK").await;
+                Err(error)
+            }
+        }
     }
 
     /// Takes the login of the fenced node's role on the primary, and writes down that this fence did. Says what came of
