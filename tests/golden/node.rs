@@ -129,8 +129,9 @@ impl Stand {
             Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
-            Effect::RunAgent { agent, action, target, fence, .. } => {
-                format!("runs {agent} {} against {target}, fence {fence}", action.word())
+            Effect::RunAgent { agent, action, target, fence, limit, .. } => {
+                let limit = limit.as_millis();
+                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", words::action(action)),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
