@@ -43,6 +43,14 @@ pub enum Bug {
     NumberGivenTwice,
     /// What an appointment may lose is not said.
     LossUnnamed,
+    /// Whatever the own copy of the ledger shows as ordered is run, however old that copy is.
+    StaleOrderRuns,
+    /// A fence is closed over what an assistant left behind.
+    AssistantStays,
+    /// A final word that could not be written is not written again.
+    TombstoneForgotten,
+    /// A verdict that commits late has its node fenced without another look.
+    LateVerdictShoots,
 }
 
 /// Every bug with the name by which it is chosen.
@@ -65,6 +73,10 @@ pub const ALL: &[(&str, Bug)] = &[
     ("lease_not_waited_for", Bug::LeaseNotWaitedFor),
     ("number_given_twice", Bug::NumberGivenTwice),
     ("loss_unnamed", Bug::LossUnnamed),
+    ("stale_order_runs", Bug::StaleOrderRuns),
+    ("assistant_stays", Bug::AssistantStays),
+    ("tombstone_forgotten", Bug::TombstoneForgotten),
+    ("late_verdict_shoots", Bug::LateVerdictShoots),
 ];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]

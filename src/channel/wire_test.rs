@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::{
-    ChannelName, DbState, Epoch, Health, Lsn, PeerView, Position, Released, ServiceHealth, Sight, Timeline,
+    ChannelName, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released, ServiceHealth, Sight, Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -54,6 +54,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 log_write: Duration::from_micros(170),
                 self_doubt: false,
                 config_hash: u64::MAX,
+                failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm].into(),
             }),
             goodbye: None,
         }),

@@ -4,7 +4,7 @@
 use crate::action::guard;
 use crate::config::Config;
 use crate::ledger::Machine;
-use crate::node::Start;
+use crate::node::{Start, WatchdogSaid};
 use crate::types::{Boot, ClusterId, Instant, Released, ServiceName};
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +49,8 @@ pub fn look(config: &Config, cluster: ClusterId) -> Result<Start, HostError> {
     let kept =
         config.services.keys().filter_map(|name| Some((name.clone(), kept_lease(config, name, &boot)?))).collect();
     let seed = rand::random();
-    Ok(Start { cluster, boot, machine, tombstones, kept, seed })
+    let watchdog = config.watchdog.as_ref().map(|_| WatchdogSaid::Disarmed);
+    Ok(Start { cluster, boot, machine, tombstones, kept, watchdog, seed })
 }
 
 /// The operating system's id of the machine, with one of our own: the same after a reboot, another on every host.

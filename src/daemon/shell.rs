@@ -5,6 +5,7 @@ use super::host;
 use super::wakeup::{Call, CallReply, Wakeup};
 use crate::action::fence::Runner;
 use crate::action::guard::{self, LeaseFile};
+use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
 use crate::channel::{Disk, Keys, Udp, wire};
 use crate::clock;
@@ -13,10 +14,10 @@ use crate::consensus::{Consensus, ProposeError};
 use crate::engine::Engine;
 use crate::engine::postgresql::PostgreSql;
 use crate::ledger::{Command, Entry};
-use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey};
+use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 use crate::types::{
-    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, DbAction, Epoch, FenceId, Heartbeat, Instant, NodeName,
-    Released, ServiceName,
+    AgentName, AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, NodeName, Released,
+    ServiceName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,9 +57,12 @@ impl Shell {
             Effect::Propose { id, command } => self.propose(id, *command),
             Effect::QuorumRead { id } => self.quorum_read(id),
             Effect::Transfer { to } => self.transfer(to),
-            Effect::RunAgent { key, agent, action, target, fence } => {
-                self.run_agent(key, &agent, action, &target, fence)
+            Effect::RunAgent { key, agent, action, target, fence, limit } => {
+                let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
+                self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
+            Effect::LookInForce => self.look_in_force(),
+            Effect::UndoInForce { undo } => self.undo_in_force(*undo),
             Effect::Db { service, action } => self.database(service, action),
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
@@ -129,8 +133,7 @@ impl Shell {
         });
     }
 
-    fn run_agent(&self, key: RunKey, agent: &AgentName, action: AgentAction, target: &NodeName, fence: FenceId) {
-        let order = node::agent_order(&self.config, agent, action, target, Some(fence));
+    fn run_agent(&self, key: RunKey, agent: &AgentName, order: Option<AgentOrder>) {
         let tries = self.config.fencing.agents.get(agent).map_or(1, |a| a.tries.max(1));
         let (runner, wakeups) = (self.runner.clone(), self.wakeups.clone());
         tokio::spawn(async move {
@@ -144,6 +147,23 @@ impl Shell {
                 },
             };
             let _ = wakeups.send(Wakeup::Node(Event::AgentEnded { key, run }));
+        });
+    }
+
+    fn look_in_force(&self) {
+        let (config, runner, wakeups) = (self.config.clone(), self.runner.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let standing = in_force::look(&runner, &node::in_force_orders(&config)).await;
+            let _ = wakeups.send(Wakeup::Node(Event::InForce { standing }));
+        });
+    }
+
+    fn undo_in_force(&self, undo: node::Undo) {
+        let (config, runner) = (self.config.clone(), self.runner.clone());
+        tokio::spawn(async move {
+            let Some(order) = undo.order(&config) else { return };
+            let run = runner.run(&order, 1).await;
+            tracing::info!(outcome = ?run.outcome, output = run.output, "undone: {undo}");
         });
     }
 
@@ -163,11 +183,8 @@ impl Shell {
         let (config, wakeups) = (self.config.clone(), self.wakeups.clone());
         tokio::task::spawn_blocking(move || {
             // Without a durable final word nothing may be released; a disk that takes none is for the fence.
-            if let Err(error) = host::write_tombstone(&config, &service, &released) {
-                tracing::error!(%service, %error, "the final word could not be written");
-                return;
-            }
-            let _ = wakeups.send(Wakeup::Node(Event::Tombstoned { service, epoch: released.epoch }));
+            let result = host::write_tombstone(&config, &service, &released).map_err(|error| describe(&error));
+            let _ = wakeups.send(Wakeup::Node(Event::Tombstoned { service, epoch: released.epoch, result }));
         });
     }
 
@@ -185,22 +202,19 @@ impl Shell {
             }
             Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false }),
         };
-        if let Err(error) = written {
-            tracing::error!(%service, %error, "the lease could not be kept for the guard");
-        }
+        let result = written.map_err(|error| describe(&error));
+        self.tell(Event::LeaseKept { service: service.clone(), result });
     }
 
     fn arm_watchdog(&mut self) {
         let Some(settings) = &self.config.watchdog else { return };
         match Watchdog::arm(&settings.device, settings.timeout) {
             Ok(watchdog) => {
+                let can_be_disarmed = watchdog.can_be_disarmed();
                 self.watchdog = Some(watchdog);
-                self.tell(Event::Watchdog { armed: true });
+                self.tell(Event::Watchdog(WatchdogSaid::Armed { can_be_disarmed }));
             }
-            Err(error) => {
-                tracing::error!(%error, "the watchdog could not be armed: no lease is asked for");
-                self.tell(Event::Watchdog { armed: false });
-            }
+            Err(error) => self.tell(Event::Watchdog(WatchdogSaid::NotArmed { why: describe(&error) })),
         }
     }
 
@@ -208,15 +222,24 @@ impl Shell {
         if let Some(watchdog) = &mut self.watchdog
             && let Err(error) = watchdog.feed()
         {
-            tracing::error!(%error, "the watchdog could not be fed");
+            let why = describe(&error);
+            self.tell(Event::Watchdog(WatchdogSaid::NotFed { why }));
         }
     }
 
     fn disarm_watchdog(&mut self) {
-        if let Some(Err(error)) = self.watchdog.take().map(Watchdog::disarm) {
-            tracing::error!(%error, "the watchdog could not be disarmed");
-        }
+        let said = match self.watchdog.take().map(Watchdog::disarm) {
+            Some(Err(error)) => WatchdogSaid::NotDisarmed { why: describe(&error) },
+            _ => WatchdogSaid::Disarmed,
+        };
+        self.tell(Event::Watchdog(said));
     }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Proposes to the local Raft, stamped with the leader's time of day.

@@ -152,13 +152,23 @@ pub enum Command {
         who: String,
         force: bool,
     },
-    /// A check found life (S9).
+    /// A check found life (S9). It names the very confirmation that it contradicts: by level and round, and by how many
+    /// were refuted before it.
     Refute {
         fence: FenceId,
         level: Option<u32>,
+        round: u32,
+        refuted: u32,
         by: NodeName,
         channel: ChannelName,
         what: String,
+    },
+    /// A voter is about to run an assistant: from now on the fence is not closed before it has undone it.
+    Assisting {
+        fence: FenceId,
+        agent: AgentName,
+        node: NodeName,
+        incarnation: Incarnation,
     },
     /// What an assistant did on one voter.
     Assisted {
@@ -323,6 +333,7 @@ impl Command {
             Command::NextLevel { .. } => "NextLevel",
             Command::HumanConfirm { .. } => "HumanConfirm",
             Command::Refute { .. } => "Refute",
+            Command::Assisting { .. } => "Assisting",
             Command::Assisted { .. } => "Assisted",
             Command::Lift { .. } => "Lift",
             Command::CloseFence { .. } => "CloseFence",
@@ -347,6 +358,7 @@ impl Command {
             | Command::OrderDone { fence, .. }
             | Command::NextLevel { fence, .. }
             | Command::Refute { fence, .. }
+            | Command::Assisting { fence, .. }
             | Command::Assisted { fence, .. }
             | Command::Lift { fence, .. }
             | Command::CloseFence { fence } => Some(*fence),

@@ -4,8 +4,8 @@
 use super::apply::Moment;
 use super::settings::LEASE;
 use super::{
-    Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder, Order,
-    OrderState, Outcome, Refusal, State,
+    Cause, Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder,
+    Order, OrderState, Outcome, Refusal, State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -22,7 +22,7 @@ impl State {
         m: Moment,
         target: &NodeName,
         boot: &Boot,
-        kind: IncidentKind,
+        (kind, cause): (IncidentKind, Cause),
         evidence: Happening,
         heard_by: BTreeMap<NodeName, Incarnation>,
     ) -> Option<FenceId> {
@@ -54,6 +54,7 @@ impl State {
             target: target.clone(),
             boot: boot.clone(),
             incident,
+            cause,
             epochs,
             state: FenceState::Open,
             level: 0,
@@ -143,11 +144,11 @@ impl State {
             .map(|(name, r)| (name.clone(), r.incarnation))
             .collect();
         // Only a person's own order goes on in a pause; a lapsed holder is a failover like any other.
-        let kind = match reason {
-            FenceReason::Operator { .. } => IncidentKind::Fencing,
-            FenceReason::Lapsed { .. } => IncidentKind::Failover,
+        let why = match reason {
+            FenceReason::Operator { .. } => (IncidentKind::Fencing, Cause::Order),
+            FenceReason::Lapsed { term, .. } => (IncidentKind::Failover, Cause::Lapse { term: *term }),
         };
-        let fence = self.open_fence(m, &target, &boot, kind, evidence, heard_by);
+        let fence = self.open_fence(m, &target, &boot, why, evidence, heard_by);
         let Some(fence) = fence else {
             return Err(Refusal::NotAllowed { why: format!("{target} is being fenced already") });
         };
@@ -320,6 +321,9 @@ impl State {
         }
         let f = self.fences.get_mut(&fence).expect("just seen");
         f.orders[order as usize].state = OrderState::Done { run: run.clone() };
+        if o.action == AgentAction::On && run.outcome == AgentOutcome::NotBegun {
+            f.powered_on = false;
+        }
         let ended = Happening::AgentEnded {
             fence,
             agent: o.agent,
@@ -438,7 +442,7 @@ impl State {
         &mut self,
         m: Moment,
         fence: FenceId,
-        level: Option<u32>,
+        (level, round, refuted): (Option<u32>, u32, u32),
         by: NodeName,
         channel: ChannelName,
         what: String,
@@ -449,7 +453,7 @@ impl State {
             Some(Confirmation::Level { level, .. }) => Some(*level),
             _ => None,
         };
-        if confirmed_at != level {
+        if (confirmed_at, f.round, f.refuted) != (level, round, refuted) {
             return Err(Refusal::OldLevel { fence });
         }
         let incident = f.incident;
@@ -468,6 +472,26 @@ impl State {
         Ok(Event::Refuted { fence })
     }
 
+    /// Said before an assistant runs: whatever it leaves behind then is known to be there, also if nobody lives to say how
+    /// the run ended.
+    pub(super) fn assisting(
+        &mut self,
+        fence: FenceId,
+        agent: AgentName,
+        node: NodeName,
+        incarnation: Incarnation,
+    ) -> Result<Event, Refusal> {
+        if !self.set().agents.get(&agent).is_some_and(|a| a.everywhere) || !self.set().assist.contains(&agent) {
+            return Err(Refusal::UnknownAgent { agent });
+        }
+        if self.present(&node, incarnation).is_none() {
+            return Err(Refusal::OldIncarnation { node, incarnation });
+        }
+        self.fence_in(fence, &[FenceState::Open, FenceState::Confirmed])?;
+        self.fence_mut(fence)?.assisted.entry(node).or_default().insert(agent);
+        Ok(Event::Noted)
+    }
+
     pub(super) fn assisted(
         &mut self,
         m: Moment,
@@ -482,10 +506,12 @@ impl State {
         }
         let f = self.fence_mut(fence)?;
         let incident = f.incident;
+        // One that ended after the fence was lifted, and was undone since, is not there any more.
+        let acts = matches!(f.state, FenceState::Open | FenceState::Confirmed);
         let tried = f.assisted.entry(node.clone()).or_default();
         match action {
             // Tried is enough: it may have acted before it failed, so it must be undone.
-            AgentAction::Off => {
+            AgentAction::Off if acts => {
                 tried.insert(agent.clone());
             }
             AgentAction::On if run.outcome == AgentOutcome::Succeeded => {
@@ -559,7 +585,7 @@ impl State {
 
 /// The same run of the same agent was ordered before.
 fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) -> bool {
-    f.orders.iter().any(|o| {
+    f.orders.iter().filter(|o| o.was_begun()).any(|o| {
         let same_level = new.action == AgentAction::On || (o.level == level && o.round == round);
         o.agent == new.agent && o.action == new.action && same_level
     })

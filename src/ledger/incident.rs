@@ -273,6 +273,7 @@ fn word(action: AgentAction) -> &'static str {
         AgentAction::Status => "status",
         AgentAction::Monitor => "monitor",
         AgentAction::Metadata => "metadata",
+        AgentAction::InForce => "in-force",
     }
 }
 
@@ -283,5 +284,6 @@ fn outcome_words(outcome: AgentOutcome) -> String {
         AgentOutcome::Failed { status } => format!("failed with exit status {status}"),
         AgentOutcome::TimedOut => "ran out of time".to_owned(),
         AgentOutcome::NotRun => "could not be run".to_owned(),
+        AgentOutcome::NotBegun => "was never begun".to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 
 use super::apply::Moment;
 use super::{
-    Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal, Sighting,
-    State,
+    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal,
+    Sighting, State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
@@ -174,15 +174,20 @@ impl State {
         if record.life == Life::Dead {
             return Err(Refusal::AlreadyDead { node: target });
         }
+        if self.rounds.get(&target).is_some_and(|last| (term, round) <= *last) {
+            return Err(Refusal::SpentRound { term, round });
+        }
         let suspecting = self.suspecting(&target, incarnation, &answers);
         if !super::is_majority(&self.electorate(), &suspecting) {
             return Err(Refusal::NoDoubleMajority { node: target, suspecting: suspecting.len() });
         }
         let boot = record.boot.clone();
+        self.rounds.insert(target.clone(), (term, round));
         self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
         let heard_by = self.heard_by(&target, &answers);
         let evidence = Happening::DeclaredDead { target: target.clone(), incarnation, round, answers };
-        let fence = self.open_fence(m, &target, &boot, IncidentKind::Failover, evidence, heard_by);
+        let why = (IncidentKind::Failover, Cause::Verdict { term, round });
+        let fence = self.open_fence(m, &target, &boot, why, evidence, heard_by);
         Ok(Event::Declared { target, fence })
     }
 

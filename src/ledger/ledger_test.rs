@@ -200,7 +200,8 @@ fn a_voter_that_still_heard_the_node_must_have_looked_again() {
 fn a_refuted_fence_is_open_again_and_appoints_nobody() {
     let mut world = World::fenced();
     let channel = "disk".parse().expect("valid");
-    let life = Command::Refute { fence: FENCE, level: Some(0), by: node("w1"), channel, what: "alive".to_owned() };
+    let (by, what) = (node("w1"), "alive".to_owned());
+    let life = Command::Refute { fence: FENCE, level: Some(0), round: 0, refuted: 0, by, channel, what };
     assert_eq!(world.done(life), Event::Refuted { fence: FENCE });
     assert_eq!(world.state.fences[&FENCE].level, 1, "the next level is tried");
     let refusal = world.refused(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));

@@ -38,6 +38,6 @@ pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};
 pub use state::{
-    Begun, Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState, Over,
-    Phase, Refused, Service, State,
+    Begun, Cause, Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState,
+    Over, Phase, Refused, Service, State,
 };

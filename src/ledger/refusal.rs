@@ -1,6 +1,8 @@
 //! Why the ledger refused a command: a value with fields; its `Display` is the sentence for the operator.
 
-use crate::types::{AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, ServiceName, Term, Timeline};
+use crate::types::{
+    AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, Round, ServiceName, Term, Timeline,
+};
 use serde::{Deserialize, Serialize};
 
 /// One reason. The rule that it guards is named where there is one.
@@ -31,6 +33,8 @@ pub enum Refusal {
     AlreadyDead { node: NodeName },
     #[error("based on term {based_on}, but the present one is {term} (S4)")]
     OldTerm { based_on: Term, term: Term },
+    #[error("round {round} of term {term} is over: no round is used twice (S4)")]
+    SpentRound { term: Term, round: Round },
     #[error("only {suspecting} voters suspect {node}: no majority of all voters (S3)")]
     NoDoubleMajority { node: NodeName, suspecting: usize },
     #[error("fence {fence} does not exist or is closed")]

@@ -4,8 +4,8 @@
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
 use crate::known_bugs::{self, Bug};
 use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
-    Lsn, NodeId, NodeName, Position, ServiceName, SystemId, Term, Timeline, WallTime,
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation,
+    IncidentId, LogIndex, Lsn, NodeId, NodeName, Position, Round, ServiceName, SystemId, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +23,8 @@ pub struct State {
     /// The latest refusals, newest last.
     pub refusals: VecDeque<Refused>,
     pub last_incarnation: Incarnation,
+    /// The round of the last verdict on each node, and the term of its leader: none is used twice.
+    pub rounds: BTreeMap<NodeName, (Term, Round)>,
     pub last_fence: FenceId,
     pub last_incident: IncidentId,
     /// How often any service was resumed: numbers the resumes.
@@ -235,10 +237,27 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether it was begun, or may be: an order that never began says nothing about its agent.
+    pub fn was_begun(&self) -> bool {
+        !matches!(&self.state, OrderState::Done { run } if run.outcome == AgentOutcome::NotBegun)
+    }
+
     /// Whether it may still act.
     pub fn is_running(&self) -> bool {
         self.state == OrderState::Running
     }
+}
+
+/// What a fence rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A verdict, by this round of the leader of this term.
+    Verdict { term: Term, round: Round },
+    /// The leader of this term waited for a renewal in vain.
+    Lapse { term: Term },
+    /// A person's order.
+    Order,
 }
 
 /// One fence of one boot.
@@ -248,6 +267,7 @@ pub struct Fence {
     pub target: NodeName,
     pub boot: Boot,
     pub incident: IncidentId,
+    pub cause: Cause,
     /// The epochs that hung on this boot when it was opened.
     pub epochs: BTreeMap<ServiceName, Epoch>,
     pub state: FenceState,

@@ -1,6 +1,6 @@
 //! Heartbeats out and in, and the node's doubt in itself (S10).
 
-use super::{Effect, Node, Watchdog};
+use super::{Effect, Node};
 use crate::channel::replay::Freshness;
 use crate::known_bugs::{self, Bug};
 use crate::plan::Row;
@@ -52,6 +52,7 @@ fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
     !is_alike(&said.views, &row.views, sights)
         || !is_alike(&said.health.services, &row.health.services, words)
         || said.goodbye != goodbye
+        || said.health.failing != row.health.failing
 }
 
 fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(&V, &V) -> bool) -> bool {
@@ -157,10 +158,11 @@ impl Node {
         });
         Health {
             services: services.collect(),
-            watchdog_armed: self.watchdog == Watchdog::Armed,
+            watchdog_armed: self.watchdog.is_armed(),
             log_write: self.log_write,
             self_doubt: self.detector.is_self_doubting(self.now),
             config_hash: self.config.hash,
+            failing: self.failing().into_keys().collect(),
         }
     }
 

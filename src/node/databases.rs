@@ -1,6 +1,7 @@
 //! Driving the keeper of each service: what was seen goes in, one step comes out.
 
 use super::{Effect, Node, PeerResponse};
+use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, Phase};
 use crate::plan::keeper::{self, Step};
 use crate::types::{
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// The pause before a failed action is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// The pause before a final word that could not be written is written again.
+const TOMBSTONE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Node {
     pub(super) fn keeper_input(&self, name: &ServiceName) -> Option<keeper::Input<'_>> {
@@ -22,6 +25,7 @@ impl Node {
             name,
             config: &self.config,
             local,
+            unguarded: self.watchdog.failure(),
         })
     }
 
@@ -29,25 +33,20 @@ impl Node {
         let names = self.served.clone();
         for name in names.iter() {
             self.report_rejoined(name);
-            if !self.is_informed(name) {
-                self.note_keeping(name, "waiting for the ledger".to_owned());
-                continue;
-            }
+            let informed = self.is_informed();
             let Some(input) = self.keeper_input(name) else { continue };
-            let step = keeper::keep(&input);
+            let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
             self.take_keeper_step(name, step);
         }
     }
 
-    /// Before the ledger is known, only an adopted lease that has ended asks for anything.
-    fn is_informed(&self, name: &ServiceName) -> bool {
-        // A joined node knows the ledger once it has applied its own join: what it reads before that is older.
-        let own = self.state.nodes.get(&self.config.node).map(|n| n.incarnation);
-        if self.state.settings.is_some() && self.incarnation.is_none_or(|mine| own.is_some_and(|own| own >= mine)) {
-            return true;
+    /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is
+    /// applied, or (before it joins) it was current once since the daemon started.
+    fn is_informed(&mut self) -> bool {
+        match self.incarnation {
+            Some(_) => self.has_applied_its_join(),
+            None => self.has_been_current() && self.state.settings.is_some(),
         }
-        let held_open = self.databases.get(name).is_some_and(|l| l.held_open && self.state.settings.is_none());
-        !held_open && self.kept_until(name).is_some_and(|until| until <= self.now + self.stop_time())
     }
 
     fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {
@@ -165,8 +164,28 @@ impl Node {
         self.effects.push(Effect::Tombstone { service: name.clone(), released });
     }
 
+    /// What came of writing the final word. One that is not durable is not said; it is written again after a pause.
+    pub(super) fn tombstone_ended(&mut self, name: &ServiceName, epoch: Epoch, result: Result<(), String>) {
+        let now = self.now;
+        let Some(local) = self.databases.get_mut(name) else { return };
+        let before = local.tombstone_failed.take();
+        match result {
+            Ok(()) => self.tombstoned(name, epoch),
+            Err(_) if known_bugs::has(Bug::TombstoneForgotten) => {}
+            Err(why) => {
+                local.writing_tombstone = None;
+                local.tombstone_failed = Some((why.clone(), now + TOMBSTONE_PAUSE));
+                if before.is_none() {
+                    self.say(format!(
+                        "{name}: the final word on epoch {epoch} cannot be written, so it is not said: {why}"
+                    ));
+                }
+            }
+        }
+    }
+
     /// The final word is durable: only now is it said.
-    pub(super) fn tombstoned(&mut self, name: &ServiceName, epoch: Epoch) {
+    fn tombstoned(&mut self, name: &ServiceName, epoch: Epoch) {
         let now = self.now;
         let Some(local) = self.databases.get_mut(name) else { return };
         local.tombstone = local.tombstone.max(epoch);
@@ -295,6 +314,9 @@ impl Node {
             return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
         }
         let Some(local) = self.databases.get(name) else { return no("it keeps no database") };
+        if let Some((why, _)) = self.watchdog.failure() {
+            return no(&format!("its watchdog cannot be armed: {why}"));
+        }
         if let Some((sealed, report)) = &local.seal_report
             && *sealed == epoch
         {

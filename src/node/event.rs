@@ -1,11 +1,12 @@
 //! Everything that can wake a node, and everything that it may want done: two closed lists of values.
 
+use super::standing::Undo;
 use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
-    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, NodeName,
-    Observation, Released, Seal, ServiceName, Term,
+    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, LogIndex,
+    NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +22,11 @@ pub enum PeerRequest {
     Propose(Box<Command>),
     /// To be passed on to the leader: the sender cannot reach it itself.
     Relay(Box<PeerRequest>),
+    /// How far must a copy of the ledger be applied to be no older than this question? With an order: the leader's
+    /// warrant for it, too.
+    Read {
+        order: Option<(FenceId, u32)>,
+    },
 }
 
 /// What it is answered.
@@ -32,8 +38,20 @@ pub enum PeerResponse {
     Seal(Result<Seal, String>),
     Lease(Result<Grant, Denial>),
     Proposed(Box<Answer>),
-    NotLeader { leader: Option<NodeName> },
-    Failed { why: String },
+    /// A copy applied up to here has everything that was committed when the question came, in the time of this leader.
+    /// `age`: for how long the order that was asked about has been running at most; `None` unless it runs and this very
+    /// leader ordered it in this term.
+    Read {
+        term: Term,
+        applied: LogIndex,
+        age: Option<Duration>,
+    },
+    NotLeader {
+        leader: Option<NodeName>,
+    },
+    Failed {
+        why: String,
+    },
 }
 
 /// One local run of an agent.
@@ -102,6 +120,10 @@ pub enum Event {
         key: RunKey,
         run: AgentRun,
     },
+    /// The end of `Effect::LookInForce`: what agents have in force on this host.
+    InForce {
+        standing: Vec<(AgentName, Standing)>,
+    },
     Seen {
         service: ServiceName,
         seen: Box<Observation>,
@@ -111,21 +133,45 @@ pub enum Event {
         action: DbAction,
         outcome: DbOutcome,
     },
+    /// The end of `Effect::Tombstone`; an error says why the final word is not durable.
     Tombstoned {
         service: ServiceName,
         epoch: Epoch,
+        result: Result<(), String>,
+    },
+    /// The end of an `Effect::KeepLease` with an end; an error says why it could not be written.
+    LeaseKept {
+        service: ServiceName,
+        result: Result<(), String>,
     },
     /// The slowest recent write of the Raft log.
     LogWrite {
         took: Duration,
     },
-    /// The watchdog device was armed, or could not be.
-    Watchdog {
-        armed: bool,
-    },
+    /// What became of arming, feeding or disarming the watchdog. Feeding that works is not said.
+    Watchdog(WatchdogSaid),
     /// This daemon is about to be restarted in order.
     Goodbye {
         back_within: Duration,
+    },
+}
+
+/// What the watchdog device answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchdogSaid {
+    /// Armed. One that cannot be disarmed must be fed for as long as this host runs.
+    Armed {
+        can_be_disarmed: bool,
+    },
+    NotArmed {
+        why: String,
+    },
+    NotFed {
+        why: String,
+    },
+    Disarmed,
+    NotDisarmed {
+        why: String,
     },
 }
 
@@ -161,6 +207,14 @@ pub enum Effect {
         action: AgentAction,
         target: NodeName,
         fence: FenceId,
+        /// For how long, from now on, it may act: then it is ended, also if this daemon is dead by then.
+        limit: Duration,
+    },
+    /// Look at what agents have in force on this host.
+    LookInForce,
+    /// Undo what the ledger does not want here. Whether it is undone shows at the next look.
+    UndoInForce {
+        undo: Box<Undo>,
     },
     /// Begin this action.
     Db {

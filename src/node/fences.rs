@@ -1,8 +1,9 @@
 //! This node's own part in fences: executing orders, assisting, and watching a confirmed fence (S9).
 
+use super::reading::Warrant;
 use super::{Effect, Node, PeerResponse, RunKey};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Phase, Service};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
     Instant, NodeName, ServiceName, Sight, Term,
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// The pause before an assistant that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// An order of whose time less than this part is left is not begun any more.
+const LEAST: u32 = 4;
 
 /// How far a local run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +41,8 @@ const ADVANCES: u32 = 2;
 impl Node {
     /// Runs what the ledger orders this node to run.
     pub(super) fn run_fences(&mut self) {
-        let Some(incarnation) = self.incarnation else { return };
+        // Before its own join is applied, a copy shows what was so before this daemon existed.
+        let Some(incarnation) = self.incarnation.filter(|_| self.has_applied_its_join()) else { return };
         let state = self.state.clone();
         for fence in state.fences.values().filter(|f| f.is_open()) {
             for order in fence.orders.iter().filter(|o| o.is_running() && o.agent.as_str() != "lease") {
@@ -45,7 +50,7 @@ impl Node {
                 let key = RunKey::Order { fence: fence.id, order: order.number };
                 if mine && !self.runs.contains_key(&key) {
                     match known_bugs::has(Bug::FenceDisabled) {
-                        false => self.run(key, &order.agent, order.action, fence),
+                        false => self.run_order(key, order, fence),
                         true => self.agent_ended(key, AgentRun::pretended()),
                     }
                 }
@@ -60,7 +65,38 @@ impl Node {
         });
     }
 
-    fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence) {
+    /// Starts the agent of an order if it surely still runs, for the rest of its time; else says that it never will.
+    fn run_order(&mut self, key: RunKey, order: &Order, fence: &Fence) {
+        let timeout = self.agent_timeout(&order.agent);
+        if known_bugs::has(Bug::StaleOrderRuns) {
+            return self.run(key, &order.agent, order.action, fence, timeout);
+        }
+        let inherited = order.term < self.term;
+        let limit = match if inherited { None } else { Some(self.warrant(fence.id, order)) } {
+            Some(None) => return,
+            Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
+                let drift = self.state.settings.as_ref().map_or(0, |s| s.drift_permille.min(1000));
+                let spent = age * (1000 + drift) / 1000 + self.now.since(asked);
+                (timeout * (1000 - drift) / 1000).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
+            }
+            _ => None,
+        };
+        match limit {
+            Some(limit) => self.run(key, &order.agent, order.action, fence, limit),
+            None => {
+                let output = "never begun: the leader that ordered it leads no more, or its time is over".to_owned();
+                let run = AgentRun { outcome: AgentOutcome::NotBegun, tries: 0, took: Duration::ZERO, output };
+                self.agent_ended(key, run);
+            }
+        }
+    }
+
+    /// How long an agent may take: the ledger's word, whatever this host's file says.
+    fn agent_timeout(&self, agent: &AgentName) -> Duration {
+        self.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
+    }
+
+    fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence, limit: Duration) {
         self.runs.insert(key.clone(), RunState::Running);
         self.effects.push(Effect::RunAgent {
             key,
@@ -68,10 +104,13 @@ impl Node {
             action,
             target: fence.target.clone(),
             fence: fence.id,
+            limit,
         });
     }
 
-    /// Assistants on every voter: put in place from the ledger, also after a reboot, and taken back when lifted.
+    /// Assistants on every voter: put in place from the ledger, also after a reboot, and taken back when lifted. Each says
+    /// that it begins before it does, so that the fence is not closed over what it leaves behind; and it begins only on a
+    /// copy of the ledger that is current. A lifted fence stays lifted: taking back needs no such question.
     fn assist(&mut self, fence: &Fence) {
         let Some(settings) = self.state.settings.clone() else { return };
         let paused = fence.epochs.keys().any(|s| self.state.services.get(s).is_some_and(|s| s.paused));
@@ -99,10 +138,27 @@ impl Node {
                 Some(RunState::RetryAt(at)) => self.now >= *at,
                 Some(_) => false,
             };
-            if due && !opposite_running {
-                self.run(key, agent, wanted, fence);
+            if !due || opposite_running {
+                continue;
             }
+            if wanted == AgentAction::Off && !known_bugs::has(Bug::StaleOrderRuns) {
+                if !tried && !known_bugs::has(Bug::AssistantStays) {
+                    self.announce(fence, agent);
+                    continue;
+                }
+                if !self.is_current() {
+                    continue;
+                }
+            }
+            let limit = self.agent_timeout(agent);
+            self.run(key, agent, wanted, fence, limit);
         }
+    }
+
+    fn announce(&mut self, fence: &Fence, agent: &AgentName) {
+        let Some(incarnation) = self.incarnation else { return };
+        let (fence, agent, node) = (fence.id, agent.clone(), self.me());
+        self.propose(Command::Assisting { fence, agent, node, incarnation });
     }
 
     /// What can only be done on the new primary is repeated there after it is installed, for each service anew.
@@ -156,11 +212,8 @@ impl Node {
         }
         self.assists_to_say.retain(|(key, run)| match key {
             RunKey::Assist { fence, agent, action, .. } => state.fences.get(fence).is_some_and(|f| {
-                let tried = f.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
-                let known = match action {
-                    AgentAction::Off => tried,
-                    _ => run.outcome != AgentOutcome::Succeeded || !tried,
-                };
+                let stands = f.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
+                let known = *action == AgentAction::On && run.outcome == AgentOutcome::Succeeded && !stands;
                 f.is_open() && !known
             }),
             RunKey::Order { .. } => false,
@@ -169,6 +222,19 @@ impl Node {
             if let RunKey::Assist { fence, agent, action, .. } = key {
                 self.propose(Command::Assisted { fence, agent, node: self.me(), action, run });
             }
+        }
+    }
+
+    /// The ledger has, or will not have, how an assistant ended.
+    pub(super) fn assist_reported(&mut self, command: &Command) {
+        let Command::Assisted { fence, agent, node, action, run } = command else { return };
+        if *node == self.config.node {
+            self.assists_to_say.retain(|(key, said)| match key {
+                RunKey::Assist { fence: f, agent: a, action: b, .. } => {
+                    (f, a, b) != (fence, agent, action) || said != run
+                }
+                RunKey::Order { .. } => true,
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Joining through the ledger: before its first heartbeat a node has made sure that no local database is writable, or
 //! has adopted a still valid lease of the same boot. A node that learns that its incarnation is dead joins again.
 
-use super::{Effect, Node, Start};
+use super::{Effect, HELD_OPEN, Node, Start};
 use crate::config::Config;
 use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life};
@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Instant) -> Local {
     let tombstone = start.tombstones.get(name);
     let kept = start.kept.get(name);
-    // One that reaches further than a ttl was held open by a pause: it says that the database may run while the pause
-    // lasts, not until when, so as a lease it counts as ended.
-    let held_open = kept.is_some_and(|(_, until)| *until > now + config.lease.ttl);
+    // One that a pause held open says that the database may run while the pause lasts, not until when, so as a lease it
+    // counts as ended.
+    let held_open = kept.is_some_and(|(_, until)| *until >= HELD_OPEN);
     let until = |until: Instant| if held_open { now } else { until };
     Local {
         lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
@@ -114,13 +114,36 @@ impl Node {
                 return None;
             }
             if local.tombstone < epoch {
-                self.write_tombstone(name, epoch);
+                let rests = local.tombstone_failed.as_ref().is_some_and(|(_, again_at)| self.now < *again_at);
+                if !rests {
+                    self.write_tombstone(name, epoch);
+                }
                 return None;
             }
             let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
             claims.insert(name.clone(), Claim { epoch, state: ClaimState::Over { position } });
         }
         Some(claims)
+    }
+
+    /// Whether this copy of the ledger has this daemon's own join: what it shows before is older than the daemon.
+    pub(super) fn has_applied_its_join(&self) -> bool {
+        let own = self.state.nodes.get(&self.config.node).map(|n| n.incarnation);
+        self.incarnation.is_some_and(|mine| own.is_some_and(|own| own >= mine))
+    }
+
+    /// Once its own join is applied, the ledger says whether a pause stands that held a lease open. One that ended while no
+    /// daemon was here to see it leaves one lease time to renew: nothing can be concluded from that lease before.
+    pub(super) fn take_up_what_was_held_open(&mut self) {
+        if !self.has_applied_its_join() {
+            return;
+        }
+        self.note_own_join();
+        for (name, local) in self.databases.iter_mut().filter(|(_, local)| local.held_open) {
+            local.held_open = false;
+            let resume = self.state.services.get(name).filter(|s| !s.paused).and_then(|s| s.unproven_resume);
+            local.resumed_at = resume.and(local.resume_found).map(|(_, at)| at).or(local.resumed_at);
+        }
     }
 
     /// The ledger issued an incarnation.
@@ -132,12 +155,9 @@ impl Node {
     }
 
     /// The right to write under an epoch is gone for good on this node; before the first join as well.
-    pub(super) fn kept_until(&self, name: &ServiceName) -> Option<Instant> {
-        self.databases.get(name)?.lease.as_ref()?.until()
-    }
-
     pub(super) fn drop_kept(&mut self, name: &ServiceName, epoch: Epoch) {
         self.kept.remove(name);
+        self.unkept.remove(name);
         self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
     }
 }

@@ -34,6 +34,12 @@ impl Node {
                 self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
+            if let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open)
+                && let Some(resume) =
+                    service.unproven_resume.filter(|n| local.resume_found.is_none_or(|(m, _)| m != *n))
+            {
+                local.resume_found = Some((resume, now));
+            }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             let mine = |h: &Holder| h.node == self.config.node && Some(h.incarnation) == self.incarnation;
             if !service.paused
@@ -83,7 +89,9 @@ impl Node {
         }
         if term > self.term || leader != self.leader {
             self.outbox.forget();
-            self.asks.retain(|_, a| !matches!(a.what, What::Proposal));
+            self.forget_reads();
+            self.questions.forget();
+            self.asks.retain(|_, a| !matches!(a.what, What::Proposal | What::Read));
             let now = self.now;
             // What was asked of the last leader is asked of the next at once.
             for local in self.databases.values_mut() {
@@ -98,7 +106,8 @@ impl Node {
         if self.lead.as_ref().map(|l| l.term) != leading {
             // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
             let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
-            self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, self.now)) });
+            let (now, round) = (self.now, self.last_round);
+            self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
             self.reads.clear();
         }
     }
@@ -151,6 +160,8 @@ impl Node {
     /// Hands one step out. True when this node answered a question of its own.
     fn take_step(&mut self, step: Step) -> bool {
         match step {
+            // What opens a fence again is said on a current copy only; it is asked for until it is.
+            Step::Propose(Command::Refute { .. }) if !self.is_current() => false,
             Step::Propose(command) => {
                 self.propose(command);
                 false
@@ -175,6 +186,7 @@ impl Node {
                 && lead.looks.get(target).is_none_or(|l| l.round < *round)
             {
                 lead.last_round = *round;
+                self.last_round = *round;
                 let look =
                     LookRound { incarnation: *incarnation, round: *round, opened: now, answers: Default::default() };
                 lead.looks.insert(target.clone(), look);
@@ -182,6 +194,9 @@ impl Node {
         }
         let what = What::Question { to: to.clone(), question: question.clone() };
         if self.asks.values().any(|a| a.what == what) || self.pending.iter().any(|p| p.is(&to, &question)) {
+            return false;
+        }
+        if self.questions.rests(self.now, &to, &question) {
             return false;
         }
         if to == self.config.node {
@@ -205,8 +220,15 @@ impl Node {
                     self.take_incarnation(incarnation);
                 }
             }
-            Ok(Answer::Refused(refusal)) => self.say(format!("{} refused: {refusal}", command.name())),
-            Ok(Answer::Done(_)) => self.rejoin_reported(&command),
+            Ok(Answer::Refused(refusal)) => {
+                self.say(format!("{} refused: {refusal}", command.name()));
+                self.forget_proposed_order(&command);
+                self.assist_reported(&command);
+            }
+            Ok(Answer::Done(_)) => {
+                self.rejoin_reported(&command);
+                self.assist_reported(&command);
+            }
             Err(_) => {}
         }
     }

@@ -3,21 +3,25 @@
 
 use super::outbox::Route;
 use super::peers::{Asking, ReplyTo, What};
-use super::{Effect, Node, PeerRequest, PeerResponse, Watchdog};
+use super::reading::Subject;
+use super::{Effect, HELD_OPEN, Node, PeerRequest, PeerResponse};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::Command;
 use crate::plan::keeper::Local;
-use crate::types::{ChannelName, Epoch, Instant, ServiceName, Sight};
+use crate::types::{ChannelName, Epoch, ServiceName, Sight};
+use std::time::Duration;
 
-/// Further away than any lease.
-const FAR: Instant = Instant(u64::MAX / 4);
+/// The pause before a lease that could not be kept for the guard is written again.
+const KEEP_PAUSE: Duration = Duration::from_millis(200);
 
-/// A request that waits for its quorum read.
+/// What waits for a quorum read.
 #[derive(Clone, Debug)]
-pub(super) struct Read {
-    reply: ReplyTo,
-    request: LeaseRequest,
+pub(super) enum Read {
+    /// A grant.
+    Lease { reply: ReplyTo, request: LeaseRequest },
+    /// The word that a copy of the ledger is current.
+    Copy { reply: ReplyTo, subject: Subject },
 }
 
 impl Node {
@@ -45,20 +49,13 @@ impl Node {
         let epoch = input.held()?;
         let local = input.local;
         let stopping = matches!(local.running, Some((crate::types::DbAction::Stop { .. }, _)));
-        let giving_up = local.writing_tombstone.is_some_and(|e| e >= epoch);
+        // One whose final word cannot be written has closed its database for good all the same.
+        let giving_up = local.writing_tombstone.is_some_and(|e| e >= epoch) || local.tombstone_failed.is_some();
         if stopping || giving_up {
             return None;
         }
-        match self.watchdog {
-            Watchdog::None | Watchdog::Armed => Some(epoch),
-            Watchdog::Arming => None,
-            // Armed before the first request, and before a promotion.
-            Watchdog::Disarmed => {
-                self.watchdog = Watchdog::Arming;
-                self.effects.push(Effect::ArmWatchdog);
-                None
-            }
-        }
+        // Armed before the first request, and before a promotion.
+        self.is_guarded().then_some(epoch)
     }
 
     fn ask_lease(&mut self, name: &ServiceName) {
@@ -90,18 +87,29 @@ impl Node {
             return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
         }
         let id = self.id();
-        self.reads.insert(id, Read { reply, request });
+        self.reads.insert(id, Read::Lease { reply, request });
         self.effects.push(Effect::QuorumRead { id });
     }
 
     pub(super) fn quorum_read(&mut self, id: u64, confirmed: bool) {
-        let Some(Read { reply, request }) = self.reads.remove(&id) else { return };
-        let confirmed = confirmed || known_bugs::has(Bug::LeaseWithoutQuorum);
+        match self.reads.remove(&id) {
+            Some(Read::Lease { reply, request }) => {
+                self.lease_read(reply, &request, confirmed || known_bugs::has(Bug::LeaseWithoutQuorum));
+            }
+            Some(Read::Copy { reply, .. }) if !confirmed => {
+                self.reply(reply, PeerResponse::NotLeader { leader: None });
+            }
+            Some(Read::Copy { reply, subject }) => self.read_confirmed(reply, subject),
+            None => {}
+        }
+    }
+
+    fn lease_read(&mut self, reply: ReplyTo, request: &LeaseRequest, confirmed: bool) {
         if !confirmed || self.lead.is_none() {
             return self.reply(reply, PeerResponse::NotLeader { leader: None });
         }
         // The ledger here is applied up to the read, or further: it can only be newer.
-        let decision = lease::decide(&self.state, &request);
+        let decision = lease::decide(&self.state, request);
         if let Ok(grant) = &decision {
             let now = self.now;
             if let Some(lead) = &mut self.lead {
@@ -180,6 +188,22 @@ impl Node {
         })
     }
 
+    /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
+    /// everything must be compared anew.
+    pub(super) fn lease_kept(&mut self, service: &ServiceName, result: Result<(), String>) -> bool {
+        match result {
+            Ok(()) => self.unkept.remove(service).is_some(),
+            Err(why) => {
+                if !self.unkept.contains_key(service) {
+                    self.say(format!("{service}: the lease cannot be kept for the guard: {why}"));
+                }
+                self.unkept.insert(service.clone(), (why, self.now + KEEP_PAUSE));
+                self.kept.remove(service);
+                true
+            }
+        }
+    }
+
     /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the
     /// database, so the guard is told to wait.
     pub(super) fn keep_leases(&mut self) {
@@ -194,30 +218,12 @@ impl Node {
             // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
             let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
             let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
-            let until = if paused { FAR } else { until };
-            if self.kept.get(name) != Some(&(epoch, until)) {
+            let until = if paused { HELD_OPEN } else { until };
+            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.now < *again_at);
+            if !rests && self.kept.get(name) != Some(&(epoch, until)) {
                 self.kept.insert(name.clone(), (epoch, until));
                 self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
             }
-        }
-    }
-
-    /// Fed only by the loop that has just checked: every database that could commit may still do so, or is gone.
-    pub(super) fn tend_watchdog(&mut self) {
-        if self.watchdog != Watchdog::Armed {
-            return;
-        }
-        let names = self.served.clone();
-        let fine = names
-            .iter()
-            .filter_map(|n| self.keeper_input(n))
-            .all(|input| !input.could_commit() || input.may_write(std::time::Duration::ZERO));
-        let needed = names.iter().filter_map(|n| self.keeper_input(n)).any(|i| i.could_commit() || i.held().is_some());
-        if !needed {
-            self.watchdog = Watchdog::Disarmed;
-            self.effects.push(Effect::DisarmWatchdog);
-        } else if fine {
-            self.effects.push(Effect::FeedWatchdog);
         }
     }
 }

@@ -13,14 +13,20 @@ mod leases;
 mod orders;
 mod outbox;
 mod peers;
+mod reading;
+mod standing;
+mod watchdog;
 
 #[cfg(test)]
 mod database_test;
 #[cfg(test)]
 mod fences_test;
+#[cfg(test)]
+mod standing_test;
 
-pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey};
-pub use orders::agent_order;
+pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
+pub use orders::{agent_order, in_force_orders};
+pub use standing::{Undo, Unwanted, undone};
 
 use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
@@ -29,8 +35,8 @@ use crate::ledger::{Command, Machine, State};
 use crate::plan::keeper::{Local, Me};
 use crate::plan::{Applied, Lead, Plan, Row, Timing};
 use crate::types::{
-    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, FenceId, Incarnation, Instant, NodeName, Released,
-    ServiceName, Sight, Term,
+    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
+    Released, Round, ServiceName, Sight, Term,
 };
 use outbox::{Outbox, Route};
 use rand::SeedableRng;
@@ -38,6 +44,10 @@ use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use watchdog::Watchdog;
+
+/// The end of a lease that a pause holds open: further away than any lease.
+pub const HELD_OPEN: Instant = Instant(u64::MAX / 4);
 
 /// What a starting daemon found on its host.
 #[derive(Clone, Debug)]
@@ -47,8 +57,11 @@ pub struct Start {
     pub machine: Machine,
     /// The final words of earlier epochs, durable.
     pub tombstones: BTreeMap<ServiceName, Released>,
-    /// Leases that an earlier daemon of this boot kept.
+    /// Leases that an earlier daemon of this boot kept; an end at or after [`HELD_OPEN`] says that a pause held it open.
     pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    /// What came of trying the watchdog, where one is configured. It stays armed where a database may be running, and
+    /// where it cannot be disarmed.
+    pub watchdog: Option<WatchdogSaid>,
     pub seed: u64,
 }
 
@@ -90,6 +103,8 @@ pub struct Node {
     served: Arc<[ServiceName]>,
     /// What the guard was told last.
     kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    /// What it could not be told, why, and when that is tried again.
+    unkept: BTreeMap<ServiceName, (String, Instant)>,
     watches: BTreeMap<(FenceId, u32), fences::Watch>,
     runs: BTreeMap<RunKey, fences::RunState>,
     /// Ended orders that the ledger has not heard of.
@@ -99,20 +114,18 @@ pub struct Node {
     /// When each peer was heard last, per channel: evidence for people.
     beats_heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
 
-    watchdog: Watchdog,
+    watchdog: watchdog::Watchdog,
+    /// No round has the number of an earlier one, whoever led meanwhile.
+    last_round: Round,
+    questions: peers::Questions,
+    lookout: standing::Lookout,
+    reading: reading::Reading,
+    /// When this node, as the leader of that term, proposed an order first: its age counts from here.
+    orders_proposed: BTreeMap<reading::Proposed, Instant>,
     log_write: Duration,
     plan: Plan,
     keeping: BTreeMap<ServiceName, String>,
     effects: Vec<Effect>,
-}
-
-/// The watchdog as this node knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watchdog {
-    None,
-    Disarmed,
-    Arming,
-    Armed,
 }
 
 impl Node {
@@ -159,13 +172,19 @@ impl Node {
             databases,
             served,
             kept: BTreeMap::new(),
+            unkept: BTreeMap::new(),
+            last_round: Round(0),
+            questions: peers::Questions::default(),
+            lookout: standing::Lookout::default(),
             watches: BTreeMap::new(),
             runs: BTreeMap::new(),
             ended_orders: BTreeMap::new(),
             assists_to_say: Vec::new(),
             assist_said: BTreeMap::new(),
             beats_heard: BTreeMap::new(),
-            watchdog: if config.watchdog.is_some() { Watchdog::Disarmed } else { Watchdog::None },
+            watchdog: Watchdog::found(&start, now),
+            reading: reading::Reading::default(),
+            orders_proposed: BTreeMap::new(),
             log_write: Duration::ZERO,
             plan: Plan::default(),
             keeping: BTreeMap::new(),
@@ -215,10 +234,13 @@ impl Node {
             let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));
             let resumed = l.resumed_at.zip(self.state.settings.as_ref());
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
-            [l.retry_at, stuck, resumed].into_iter().flatten()
+            let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
+            [l.retry_at, stuck, resumed, unsaid].into_iter().flatten()
         });
-        let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup()];
-        let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs());
+        let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup(), self.questions.next_wakeup()];
+        let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());
+        let failed = failed.chain(self.look_due());
+        let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs()).chain(failed);
         all.filter(|at| *at > self.now).min()
     }
 
@@ -240,17 +262,17 @@ impl Node {
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
             Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::InForce { standing } => self.found_in_force(standing),
             Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
-            Event::Tombstoned { service, epoch } => self.tombstoned(&service, epoch),
+            Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
+            Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
             Event::LogWrite { took } => {
                 self.log_write = took;
                 if took > self.timing.acceptable_pause {
                     self.detector.doubt(self.now, took);
                 }
             }
-            Event::Watchdog { armed } => {
-                self.watchdog = if armed { Watchdog::Armed } else { Watchdog::Disarmed };
-            }
+            Event::Watchdog(said) => self.watchdog_said(said),
             Event::Goodbye { back_within } => self.say_goodbye(back_within),
         }
         true
@@ -258,11 +280,15 @@ impl Node {
 
     /// After every event: compare what is wanted with what is, everywhere.
     fn settle(&mut self) {
+        self.finish_reads();
+        self.tidy_reads();
         self.join();
+        self.take_up_what_was_held_open();
         self.refresh_own_row();
         self.coordinate();
         self.run_fences();
         self.bring_results();
+        self.tidy_host();
         self.keep_leases();
         self.look_for_quorum_elsewhere();
         self.keep_databases();
@@ -297,7 +323,11 @@ impl Node {
             Some(Route::Leader(to) | Route::Through(to)) => Some(to.clone()),
             _ => None,
         };
+        let noted = (route == Some(Route::Local) && reading::has_an_age(&command)).then(|| command.clone());
         if let Some(effect) = self.outbox.propose(self.now, id, command, route) {
+            if let Some(command) = noted {
+                self.note_proposed(&command);
+            }
             if let Some(to) = to {
                 self.asks.insert(id, peers::Asking { to, what: peers::What::Proposal });
             }
@@ -334,6 +364,13 @@ impl Node {
 
 /// Read-only questions, for `status`.
 impl Node {
+    /// What this daemon must do for safety and cannot do at present, and why.
+    pub fn failing(&self) -> BTreeMap<Failing, String> {
+        let unsaid = self.databases.values().find_map(|l| Some(l.tombstone_failed.as_ref()?.0.clone()));
+        let unkept = self.unkept.values().next().map(|(why, _)| why.clone());
+        let all = [unsaid.map(|why| (Failing::FinalWord, why)), unkept.map(|why| (Failing::LeaseFile, why))];
+        all.into_iter().flatten().chain(self.watchdog_failing()).collect()
+    }
     pub fn state(&self) -> &Arc<State> {
         &self.state
     }

@@ -48,11 +48,12 @@ fn intent(command: &Command) -> Intent {
             };
             format!("{prior}/{node}/{incarnation}/{term}")
         }
+        Command::Assisting { agent, node, incarnation, .. } => format!("{agent}/{node}/{incarnation}"),
         Command::Assisted { agent, node, action, .. } => format!("{agent}/{node}/{action:?}"),
         Command::Release { epoch, .. } | Command::Promoting { epoch, .. } | Command::Installed { epoch, .. } => {
             format!("{epoch}")
         }
-        Command::Refute { level, .. } => format!("{level:?}"),
+        Command::Refute { level, round, refuted, .. } => format!("{level:?}/{round}/{refuted}"),
         Command::Rejoined { epoch, node, .. } => format!("{epoch}/{node}"),
         Command::OpenFence { target, boot, reason: FenceReason::Lapsed { term, .. } } => {
             format!("{target}/{boot}/{term}")

@@ -6,11 +6,14 @@ use crate::ledger::{Answer, Sighting};
 use crate::plan::Question;
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a question under way is about.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum What {
     Proposal,
+    /// How current this node's copy is.
+    Read,
     Lease {
         service: crate::types::ServiceName,
     },
@@ -22,6 +25,41 @@ pub(super) enum What {
     Relayed {
         reply: u64,
     },
+}
+
+/// The pause before a question that got no answer of use is put again; it doubles.
+const PAUSE: Duration = Duration::from_millis(30);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Questions of the coordinator that got no answer of use: each has a pause of its own. A peer that cannot be connected
+/// answers at once, and so does one that has nothing to say.
+#[derive(Debug, Default)]
+pub(super) struct Questions(Vec<(NodeName, Question, u32, Instant)>);
+
+impl Questions {
+    /// Whether it is not to be put again yet.
+    pub fn rests(&self, now: Instant, to: &NodeName, question: &Question) -> bool {
+        self.0.iter().any(|(n, q, _, at)| (n, q) == (to, question) && now < *at)
+    }
+
+    fn answered(&mut self, now: Instant, by: &NodeName, question: &Question, of_use: bool) {
+        let before = self.0.iter().find(|(n, q, ..)| (n, q) == (by, question)).map_or(0, |(_, _, times, _)| *times);
+        self.0.retain(|(n, q, _, at)| (n, q) != (by, question) && now < *at + PAUSE_MAX * 4);
+        if !of_use {
+            let pause = PAUSE.saturating_mul(1 << before.min(6)).min(PAUSE_MAX);
+            self.0.push((by.clone(), question.clone(), before + 1, now + pause));
+        }
+    }
+
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// When one may be put again.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.0.iter().map(|(.., at)| *at).min()
+    }
 }
 
 /// A question under way.
@@ -37,6 +75,8 @@ pub(super) enum ReplyTo {
     Peer(u64),
     /// This node asked itself: it leads.
     Own,
+    /// The same, for the read with this number.
+    OwnRead(u64),
 }
 
 /// A question whose answer takes time.
@@ -70,6 +110,7 @@ impl Node {
                 }
                 self.effects.push(Effect::Propose { id, command });
             }
+            PeerRequest::Read { order } => self.read_asked(reply, order),
             PeerRequest::Relay(request) => self.relay(reply, from, *request),
         }
     }
@@ -132,7 +173,7 @@ impl Node {
 
     fn answer_question(&mut self, reply: ReplyTo, from: &NodeName, question: &Question, answer: PeerResponse) {
         match reply {
-            ReplyTo::Peer(_) => self.reply(reply, answer),
+            ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, answer),
             ReplyTo::Own => self.take_answer(from.clone(), question, Ok(answer)),
         }
     }
@@ -140,6 +181,7 @@ impl Node {
     pub(super) fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
         match (reply, response) {
             (ReplyTo::Peer(reply), response) => self.effects.push(Effect::Reply { reply, response }),
+            (ReplyTo::OwnRead(id), response) => self.read_answered(id, Ok(response)),
             (ReplyTo::Own, _) => {}
         }
     }
@@ -153,6 +195,7 @@ impl Node {
                 self.effects.push(Effect::Reply { reply, response });
             }
             What::Proposal => self.proposal_answered(id, response),
+            What::Read => self.read_answered(id, response),
             What::Lease { service } => self.lease_response(&service, response),
             What::Question { question, .. } => self.take_answer(asking.to, &question, response),
         }
@@ -179,6 +222,11 @@ impl Node {
 
     /// An answer to one of the coordinator's questions; those of an earlier term have nobody to go to.
     fn take_answer(&mut self, from: NodeName, question: &Question, answer: Result<PeerResponse, String>) {
+        let of_use = match &answer {
+            Ok(PeerResponse::Failed { .. } | PeerResponse::Seal(Err(_))) | Err(_) => false,
+            Ok(_) => true,
+        };
+        self.questions.answered(self.now, &from, question, of_use);
         let Some(lead) = &mut self.lead else { return };
         match (question, answer) {
             (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting)))
@@ -201,5 +249,34 @@ impl Node {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Epoch, Term};
+
+    #[test]
+    fn a_question_without_an_answer_of_use_is_put_again_after_a_pause_that_grows() {
+        let node = |name: &str| name.parse::<NodeName>().expect("a valid name");
+        let seal = |epoch| Question::Seal { service: "orders".parse().expect("a valid name"), epoch: Epoch(epoch) };
+        let check = Question::Check { fence: crate::types::FenceId(1), refuted: 0, term: Term(1) };
+        let (mut questions, mut now) = (Questions::default(), Instant(0));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(!questions.rests(now, &node("db2"), &seal(1)));
+            questions.answered(now, &node("db2"), &seal(1), false);
+            assert!(questions.rests(now, &node("db2"), &seal(1)), "not at once");
+            let at = questions.next_wakeup().expect("it is put again");
+            pauses.push(at.since(now).as_millis());
+            now = at;
+        }
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 500, 500, 500]);
+        questions.answered(now, &node("db2"), &seal(1), false);
+        let other = [(node("db3"), seal(1)), (node("db2"), seal(2)), (node("db2"), check)];
+        assert!(other.iter().all(|(to, question)| !questions.rests(now, to, question)), "each has a pause of its own");
+        questions.answered(now, &node("db2"), &seal(1), true);
+        assert!(!questions.rests(now, &node("db2"), &seal(1)));
     }
 }

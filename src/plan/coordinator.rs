@@ -77,13 +77,7 @@ fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: 
     let round = open.map_or(input.lead.last_round.next(), |l| l.round);
     plan.say(format!("{target} is suspected by a majority: round {round} looks again"));
     if let Some(look) = open {
-        let channels = input.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len());
-        let again = look
-            .answers
-            .iter()
-            .filter(|(_, s)| s.view.incarnation == incarnation && s.view.suspects(channels))
-            .map(|(voter, _)| voter);
-        if input.state.is_majority(again) {
+        if suspects_again(input, target, incarnation) {
             plan.propose(Command::DeclareDead {
                 target: target.clone(),
                 incarnation,
@@ -98,6 +92,15 @@ fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: 
     ask_all(input, target, incarnation, round, plan);
 }
 
+/// Whether a majority of all voters suspects this incarnation in the round that is open for it.
+pub(super) fn suspects_again(input: &Input, target: &NodeName, incarnation: Incarnation) -> bool {
+    let channels = input.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len());
+    let look = input.lead.looks.get(target).filter(|l| l.incarnation == incarnation);
+    let again = look.into_iter().flat_map(|l| &l.answers);
+    let again = again.filter(|(_, s)| s.view.incarnation == incarnation && s.view.suspects(channels));
+    input.state.is_majority(again.map(|(voter, _)| voter))
+}
+
 /// What only a bug does: the verdict from what stands in the rows.
 fn from_rows(input: &Input, target: &NodeName, incarnation: Incarnation) -> Command {
     let said = |(voter, row): (&NodeName, &super::Row)| {
@@ -109,7 +112,7 @@ fn from_rows(input: &Input, target: &NodeName, incarnation: Incarnation) -> Comm
     Command::DeclareDead { target: target.clone(), incarnation, term: input.lead.term, round, answers }
 }
 
-fn ask_all(input: &Input, target: &NodeName, incarnation: Incarnation, round: Round, plan: &mut Plan) {
+pub(super) fn ask_all(input: &Input, target: &NodeName, incarnation: Incarnation, round: Round, plan: &mut Plan) {
     let answered = |voter: &NodeName| {
         input.lead.looks.get(target).is_some_and(|l| l.round == round && l.answers.contains_key(voter))
     };

@@ -1,6 +1,6 @@
 //! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
 
-use super::{Input, Plan, Question, Row};
+use super::{Input, Plan, Question, Row, evidence};
 use crate::ledger::{
     CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
     Refusal, Service, State,
@@ -8,6 +8,9 @@ use crate::ledger::{
 use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How long an executor may take to say how an agent ended.
+const REPORTING: Duration = Duration::from_secs(1);
 
 /// The next step of one fence.
 pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
@@ -31,13 +34,17 @@ fn is_lease(agent: &AgentName) -> bool {
     agent.as_str() == "lease"
 }
 
-/// An order whose executor is gone ends by time, on this leader's clock: agents die with their deadline.
+/// An order whose executor does not say how it ended ends by time, on this leader's clock: agents die with their deadline,
+/// also where the daemon that started them is dead by then.
 fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
     for order in fence.orders.iter().filter(|o| o.is_running() && !is_lease(&o.agent)) {
         let timeout = agent_timeout(input, &order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
         let gone = executor_is_gone(input, order);
-        let limit = ordered + timeout + if gone { Duration::ZERO } else { timeout / 2 + Duration::from_secs(1) };
+        // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
+        let drift = input.state.settings.as_ref().map_or(0, |s| s.drift_permille);
+        let over = timeout * (1000 + drift) / 1000;
+        let limit = ordered + over + if gone { Duration::ZERO } else { REPORTING };
         if input.now >= limit {
             let output = format!("{} did not report in time", order.executor);
             let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: timeout, output };
@@ -79,6 +86,9 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     if fence.has_running(AgentAction::On) {
         return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
     }
+    if !evidence::is_fresh(input, fence, plan) {
+        return;
+    }
     if fence.all_levels_from.is_some() {
         return try_every_level(input, fence, &settings.levels, plan);
     }
@@ -100,7 +110,7 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
 /// What was ordered of a level in the present round.
 fn ordered(fence: &Fence, level: u32) -> BTreeMap<&AgentName, &Order> {
     let orders = fence.orders.iter().filter(|o| o.level == Some(level) && o.round == fence.round);
-    orders.filter(|o| o.action == AgentAction::Off).map(|o| (&o.agent, o)).collect()
+    orders.filter(|o| o.action == AgentAction::Off && o.was_begun()).map(|o| (&o.agent, o)).collect()
 }
 
 /// The fence was refuted although an appointment rests on it (S9): two nodes may write now, so no level waits for
@@ -166,7 +176,7 @@ fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName],
         .assist
         .iter()
         .filter(|a| settings.agents.get(*a).is_some_and(|s| !s.everywhere))
-        .filter(|a| !fence.orders.iter().any(|o| &o.agent == *a && o.level.is_none()))
+        .filter(|a| !fence.orders.iter().any(|o| &o.agent == *a && o.level.is_none() && o.was_begun()))
         .map(&new)
         .collect();
     if !assist.is_empty() && level == 0 && fence.round == 0 {
@@ -243,7 +253,8 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
             Some(Confirmation::Level { level, .. }) => Some(*level),
             _ => None,
         };
-        return plan.propose(Command::Refute { fence: fence.id, level, by, channel, what });
+        let (round, refuted) = (fence.round, fence.refuted);
+        return plan.propose(Command::Refute { fence: fence.id, level, round, refuted, by, channel, what });
     }
     // Not only until its first use: another service of the same node may have been paused meanwhile.
     if hangs(input, fence) || fence.epochs.is_empty() && !fence.used {
@@ -330,7 +341,7 @@ fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) {
     let mut agents: Vec<_> = fence
         .orders
         .iter()
-        .filter(|o| o.action == AgentAction::Off)
+        .filter(|o| o.action == AgentAction::Off && o.was_begun())
         .filter(|o| settings.agents.get(&o.agent).is_some_and(|a| !a.everywhere && a.kind != AgentKind::Lease))
         .map(|o| o.agent.clone())
         .collect();

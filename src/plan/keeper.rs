@@ -23,10 +23,14 @@ pub struct Local {
     /// says; until it is known nothing is stopped: a pause bars `lease`, and so does a resume that this holder has not
     /// answered (H1.6).
     pub held_open: bool,
+    /// The resume that ended that pause, and when this node's copy of the ledger showed it first.
+    pub resume_found: Option<(u64, Instant)>,
     /// Epochs up to this one are over for this node, durably.
     pub tombstone: Epoch,
     /// Written durably right now.
     pub writing_tombstone: Option<Epoch>,
+    /// Why the last try of that failed, and when to try again.
+    pub tombstone_failed: Option<(String, Instant)>,
     /// The final word for the tombstoned epoch.
     pub released: Option<Released>,
     /// The last start was out of recovery, or a promotion was begun since: recovery that was told to end goes on to end,
@@ -77,8 +81,10 @@ impl Default for Local {
             running: None,
             lease: None,
             held_open: false,
+            resume_found: None,
             tombstone: Epoch(0),
             writing_tombstone: None,
+            tombstone_failed: None,
             released: None,
             started_as_primary: false,
             restarts: 0,
@@ -118,6 +124,8 @@ pub struct Input<'a> {
     pub name: &'a ServiceName,
     pub config: &'a config::Config,
     pub local: &'a Local,
+    /// Why the watchdog cannot be armed, and how often in a row that was found out: without it no lease is asked for.
+    pub unguarded: Option<(&'a str, u32)>,
 }
 
 /// The next step for the local database.
@@ -203,10 +211,19 @@ impl Input<'_> {
             None => valid || self.local.held_open,
             Some(s) => {
                 let held = s.holder.as_ref().is_some_and(|h| &h.node == self.me.node && &h.boot == self.me.boot);
-                let paused = s.paused && lease.until().is_some();
+                // A pause that ended meanwhile binds nobody before this holder has renewed.
+                let resumed = self.local.held_open && s.unproven_resume.is_some();
+                let paused = (s.paused || resumed) && lease.until().is_some();
                 s.over.is_none() && held && s.epoch == lease.epoch() && (valid || paused)
             }
         }
+    }
+
+    /// Whether the database runs on, until `ahead` from now, under what an earlier daemon of this boot kept: judged by that
+    /// alone, for as long as this daemon has no incarnation of its own.
+    pub fn runs_on_kept(&self, ahead: Duration) -> bool {
+        let kept = self.local.lease.as_ref().filter(|_| self.me.incarnation.is_none());
+        kept.is_some_and(|lease| self.local.held_open || lease.is_valid(self.now + ahead))
     }
 
     /// Whether a process may exist that could commit, or that comes to it by itself: a standby whose promotion was begun.
@@ -215,7 +232,9 @@ impl Input<'_> {
         opening
             || match self.local.seen.state {
                 DbState::Primary => true,
-                DbState::Starting | DbState::Stopping | DbState::Standby => self.local.started_as_primary,
+                DbState::Unclear | DbState::Starting | DbState::Stopping | DbState::Standby => {
+                    self.local.started_as_primary
+                }
                 _ => false,
             }
     }
@@ -263,6 +282,24 @@ pub fn keep(input: &Input) -> Step {
         Some(epoch) => hold(input, epoch),
         None => follow(input),
     }
+}
+
+/// The next step while this node's copy of the ledger may be of before its daemon: a lease that an earlier daemon kept is
+/// judged by its own end, and nothing else is decided.
+pub fn before_the_ledger(input: &Input) -> Step {
+    let kept = input.local.lease.is_some();
+    if !input.could_commit() || (!kept && input.service().is_none()) {
+        return Step::Wait("waiting for the ledger".to_owned());
+    }
+    // Joined by now, and what it joined with goes on until its end.
+    let joined = input.local.lease.as_ref().is_some_and(|l| l.is_valid(input.now + input.stop_time()));
+    if joined || input.runs_on_kept(input.stop_time()) || input.local.held_open {
+        return Step::Wait("its lease is valid: waiting for the ledger to adopt it".to_owned());
+    }
+    if matches!(input.local.running, Some((DbAction::Stop { .. }, _))) {
+        return Step::Wait("stopping".to_owned());
+    }
+    Step::StopNow(input.lease_ladder(), "its lease has ended, and the ledger is not known yet".to_owned())
 }
 
 /// The name of an action, for reports.
@@ -365,6 +402,11 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     if down && !s.paused && has_lapsed(input, epoch) {
         return Some("its lease ended and could not be renewed".to_owned());
     }
+    // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
+    let closed = !matches!(local.seen.state, DbState::Primary | DbState::Unclear);
+    if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !s.paused && !input.may_write(Duration::ZERO)) {
+        return Some(format!("its watchdog cannot be armed: {why}"));
+    }
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
@@ -402,7 +444,12 @@ fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
     match local.seen.state {
         DbState::Stopped | DbState::Absent | DbState::Unstartable => match local.writing_tombstone {
             Some(e) if e >= epoch => Step::Wait("writing the tombstone".to_owned()),
-            _ => Step::Tombstone(epoch),
+            _ => match &local.tombstone_failed {
+                Some((why, again_at)) if input.now < *again_at => {
+                    Step::Wait(format!("its final word cannot be written: {why}"))
+                }
+                _ => Step::Tombstone(epoch),
+            },
         },
         DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
         DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait("stopping".to_owned()),

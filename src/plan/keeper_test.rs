@@ -20,6 +20,7 @@ fn next(local: Local) -> Step {
         name: &name,
         config: &config,
         local: &local,
+        unguarded: None,
     })
 }
 

@@ -87,6 +87,7 @@ pub struct LookRound {
 pub struct Lead {
     pub term: Term,
     pub since: Instant,
+    /// The number of the last round; it goes on from term to term.
     pub last_round: Round,
     pub looks: BTreeMap<NodeName, LookRound>,
     /// By fence and number of refutations before.
@@ -96,19 +97,22 @@ pub struct Lead {
     /// The last renewal granted in this term, by service.
     pub renewed: BTreeMap<ServiceName, (Epoch, Instant)>,
     pub last_transfer: Option<Instant>,
+    /// When this leader said last that a node lapsed.
+    pub lapse_said: BTreeMap<NodeName, Instant>,
 }
 
 impl Lead {
-    pub fn new(term: Term, since: Instant) -> Self {
+    pub fn new(term: Term, since: Instant, last_round: Round) -> Self {
         Lead {
             term,
             since,
-            last_round: Round(0),
+            last_round,
             looks: BTreeMap::new(),
             checks: BTreeMap::new(),
             seals: BTreeMap::new(),
             renewed: BTreeMap::new(),
             last_transfer: None,
+            lapse_said: BTreeMap::new(),
         }
     }
 }

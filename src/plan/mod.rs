@@ -9,6 +9,7 @@
 
 pub mod candidate;
 pub mod coordinator;
+mod evidence;
 pub mod fencing;
 pub mod keeper;
 pub mod lead;

@@ -4,7 +4,7 @@ use super::candidate::{self, Choice};
 use super::{Input, Plan, Question};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
-use crate::types::{DbState, Instant, NodeName, Position, Seal, ServiceName};
+use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
 use std::collections::BTreeMap;
 
 /// The next step of one service.
@@ -108,7 +108,10 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
         input.now.since(last).as_millis()
     ));
     let dead = input.state.nodes.get(&holder.node).is_some_and(|n| n.life == Life::Dead);
-    if settings.on_lapsed == crate::config::OnLapsed::Fence && !dead && !input.doubts_itself {
+    // A holder that has closed its database and cannot make its final word durable asks for the fence itself.
+    let mute = input.fresh(&holder.node).is_some_and(|row| row.health.failing.contains(&Failing::FinalWord));
+    let fences = settings.on_lapsed == crate::config::OnLapsed::Fence || mute;
+    if fences && !dead && !input.doubts_itself {
         plan.propose(Command::OpenFence {
             target: holder.node.clone(),
             boot: holder.boot.clone(),
@@ -280,8 +283,9 @@ fn resume_choice(input: &Input, name: &ServiceName, service: &Service, why: &str
     let record = input.state.nodes.get(node)?;
     let health = input.fresh(node)?.health.services.get(name)?;
     let startable = matches!(health.state, DbState::Stopped | DbState::Standby | DbState::Starting);
+    let guarded = candidate::holds_no_lease(input, node).is_none();
     let free = !input.state.is_fenced(node, &record.boot) && !input.state.off_may_land(node);
-    (input.is_living(node) && startable && free)
+    (input.is_living(node) && startable && guarded && free)
         .then(|| Choice { best: Some((node.clone(), why.to_owned())), refused: BTreeMap::new() })
 }
 

@@ -30,6 +30,9 @@ pub enum AgentAction {
     Status,
     Monitor,
     Metadata,
+    /// Not of the API, and asked only of agents that declare it: which fences have something in force on this host.
+    #[serde(rename = "in-force")]
+    InForce,
 }
 
 impl AgentAction {
@@ -41,6 +44,7 @@ impl AgentAction {
             AgentAction::Status => "status",
             AgentAction::Monitor => "monitor",
             AgentAction::Metadata => "metadata",
+            AgentAction::InForce => "in-force",
         }
     }
 }
@@ -60,6 +64,16 @@ pub struct AgentOrder {
     pub deadline: Duration,
 }
 
+/// What one fence has in force on this host, as an agent found it in the kernel, in a file or in a database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    pub fence: FenceId,
+    /// The node that was fenced, where that is written down.
+    pub node: Option<NodeName>,
+    /// For people.
+    pub what: String,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,6 +88,9 @@ pub enum AgentOutcome {
     TimedOut,
     /// It could not be started, or its input could not be written completely.
     NotRun,
+    /// Its executor never began it and never will: the leader that ordered it leads no more, or its time was over before
+    /// it could begin. The same agent may be ordered once more.
+    NotBegun,
 }
 
 /// A finished run, with what it said.

@@ -2,7 +2,7 @@
 
 use super::{Boot, ClusterId, DbState, Epoch, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,34 @@ pub struct Health {
     pub self_doubt: bool,
     /// A hash of the sender's configuration file without its `node` line: differing files are reported.
     pub config_hash: u64,
+    /// What the sender tries again and again because it failed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing: BTreeSet<Failing>,
+}
+
+/// Something that a daemon must do for safety and cannot do at present. Why is in its own log and `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failing {
+    /// The final word on an epoch cannot be made durable, so it is not said.
+    FinalWord,
+    /// How far the lease reaches cannot be kept for the guard.
+    LeaseFile,
+    /// The watchdog cannot be armed: no lease is asked for.
+    WatchdogArm,
+    /// The watchdog is armed and cannot be fed: it will reset the host.
+    WatchdogFeed,
+}
+
+impl std::fmt::Display for Failing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Failing::FinalWord => "its final word on an epoch cannot be written (is the volume of data_dir full?)",
+            Failing::LeaseFile => "its lease cannot be kept for the guard (is the volume of run_dir full?)",
+            Failing::WatchdogArm => "its watchdog cannot be armed",
+            Failing::WatchdogFeed => "its watchdog cannot be fed and will reset it",
+        })
+    }
 }
 
 /// The sender's database of one service.
@@ -79,6 +107,7 @@ impl Health {
         let (a, b) = (&self.services, &other.services);
         (self.watchdog_armed, self.self_doubt, self.config_hash)
             == (other.watchdog_armed, other.self_doubt, other.config_hash)
+            && self.failing == other.failing
             && a.len() == b.len()
             && a.iter().zip(b).all(|((m, v), (n, w))| m == n && v.is_alike(w))
     }

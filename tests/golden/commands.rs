@@ -90,7 +90,8 @@ pub fn run(line: &Line, outcome: &str) -> AgentRun {
         "failed" => AgentOutcome::Failed { status: 1 },
         "timed-out" => AgentOutcome::TimedOut,
         "not-run" => AgentOutcome::NotRun,
-        _ => line.fail("expected succeeded, failed, timed-out or not-run"),
+        "not-begun" => AgentOutcome::NotBegun,
+        _ => line.fail("expected succeeded, failed, timed-out, not-run or not-begun"),
     };
     AgentRun { outcome, tries: 1, took: Duration::from_millis(800), output: String::new() }
 }
@@ -137,10 +138,18 @@ pub fn command(line: &Line, state: &State, term: Term, settings: &Settings) -> O
         "refute" => Command::Refute {
             fence: d.fence_id(),
             level: line.number("level").map(|l| l as u32 - 1),
+            round: d.round(),
+            refuted: d.refuted(),
             by: line.parse(line.need("by")),
             channel: line.parse(line.get("on").unwrap_or("disk")),
             what: line.say("what", "2 heartbeats after the confirmation"),
         },
+        "assisting" => {
+            let node: NodeName = line.parse(line.need("by"));
+            let (_, incarnation) = present(state, &node);
+            let incarnation = line.number("inc").map_or(incarnation, Incarnation);
+            Command::Assisting { fence: d.fence_id(), agent: line.parse(line.word(1)), node, incarnation }
+        }
         "assisted" => Command::Assisted {
             fence: d.fence_id(),
             agent: line.parse(line.word(1)),
@@ -179,6 +188,12 @@ impl Draft<'_, '_> {
     fn round(&self) -> u32 {
         let present = self.state.fences.get(&self.fence_id()).map_or(0, |f| f.round);
         self.line.number("round").map_or(present, |r| r as u32 - 1)
+    }
+
+    /// How many confirmations of the fence were refuted.
+    fn refuted(&self) -> u32 {
+        let present = self.state.fences.get(&self.fence_id()).map_or(0, |f| f.refuted);
+        self.line.number("refuted").map_or(present, |n| n as u32)
     }
 
     fn boot(&self, node: &NodeName) -> Boot {
@@ -229,7 +244,8 @@ impl Draft<'_, '_> {
         let (boot, _) = present(self.state, &target);
         let sighting = |text| Sighting { view: view(self.line, text, &boot, seen), silent_ms: BTreeMap::new() };
         let answers = pairs(self.line, self.line.need("by")).into_iter().map(|(n, text)| (n, sighting(text)));
-        let round = Round(self.line.number("round").unwrap_or(1));
+        let next = self.state.rounds.get(&target).filter(|(term, _)| *term == self.term()).map_or(1, |(_, r)| r.0 + 1);
+        let round = Round(self.line.number("round").unwrap_or(next));
         Command::DeclareDead { incarnation, term: self.term(), round, answers: answers.collect(), target }
     }
 

@@ -6,10 +6,10 @@ use crate::story::Line;
 use crate::words;
 use regent::config::Config;
 use regent::detector::Detector;
-use regent::ledger::{CheckAnswer, FenceState, Refusal, Sighting, State};
+use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
-use regent::types::{DbState, Epoch, Instant, NodeName, Released, Seal, ServiceHealth, Term, Timeline};
+use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Leader {
     pub fn new(config: &Config, term: Term, now: Instant) -> Self {
         Leader {
             timing: Timing::new(config, Detector::worst_detection(&config.detector)),
-            lead: Lead::new(term, now),
+            lead: Lead::new(term, now, Round(0)),
             applied: Applied::default(),
             rows: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -37,7 +37,7 @@ impl Leader {
 
     /// Another term: what was remembered of the last one is forgotten, what this node applied is not.
     pub fn elected(&mut self, term: Term, now: Instant) {
-        self.lead = Lead::new(term, now);
+        self.lead = Lead::new(term, now, Round(0));
     }
 
     /// When this leader learned of what waiting counts from.
@@ -46,6 +46,7 @@ impl Leader {
             let old = before.fences.get(id);
             if old.is_none() {
                 self.applied.fence_opened.insert(*id, now);
+                self.note_found(state, fence, now);
             }
             if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
                 self.applied.fence_level.insert(*id, now);
@@ -66,6 +67,23 @@ impl Leader {
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none()) {
                 self.applied.over.insert(name.clone(), now);
             }
+        }
+    }
+
+    /// A verdict of this term is this leader's own: it has just looked, or waited.
+    fn note_found(&mut self, state: &State, fence: &Fence, now: Instant) {
+        let lead = &mut self.lead;
+        match fence.cause {
+            Cause::Verdict { term, round } if term == lead.term => {
+                let (_, incarnation) = present(state, &fence.target);
+                lead.last_round = lead.last_round.max(round);
+                let new = || LookRound { incarnation, round, opened: now, answers: BTreeMap::new() };
+                lead.looks.entry(fence.target.clone()).or_insert_with(new);
+            }
+            Cause::Lapse { term } if term == lead.term => {
+                lead.lapse_said.insert(fence.target.clone(), now);
+            }
+            _ => {}
         }
     }
 

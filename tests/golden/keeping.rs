@@ -20,7 +20,7 @@ use std::time::Duration;
 pub fn step(config: &Config, state: &State, node: &NodeName, local: &Local, now: Instant, joined: bool) -> Step {
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: joined.then_some(incarnation) };
-    keep(&Input { now, me, state, name: &orders(), config, local })
+    keep(&Input { now, me, state, name: &orders(), config, local, unguarded: None })
 }
 
 /// Does what an engine does that always succeeds. `Some`: what is to be brought to the ledger.
@@ -122,7 +122,7 @@ fn by_itself(local: &mut Local) {
 pub fn renew(config: &Config, state: &State, node: &NodeName, local: &mut Local, now: Instant) {
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: Some(incarnation) };
-    let held = Input { now, me, state, name: &orders(), config, local }.held();
+    let held = Input { now, me, state, name: &orders(), config, local, unguarded: None }.held();
     let Some(epoch) = held else { return };
     if local.lease.as_ref().is_none_or(|l| l.epoch() != epoch) {
         local.lease = Some(lease::Holder::new(epoch, config.lease.renew));

@@ -9,11 +9,11 @@ use crate::words;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Answer, Command, Machine};
-use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey, Start};
+use regent::node::{Effect, Event, HELD_OPEN, Node, PeerRequest, PeerResponse, RunKey, Start, WatchdogSaid};
 use regent::plan::Question;
 use regent::types::{
-    ChannelName, ClusterId, DbAction, DbDone, DbOutcome, Epoch, Heartbeat, HeartbeatBody, Instant, NodeName, Released,
-    ServiceHealth,
+    ChannelName, ClusterId, DbAction, DbDone, DbOutcome, Epoch, FenceId, Heartbeat, HeartbeatBody, Instant, NodeName,
+    Released, ServiceHealth, Standing,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,6 +35,8 @@ pub struct Stand {
     proposals: Vec<(u64, Command, bool)>,
     leases: Vec<(u64, PeerRequest)>,
     reads: Vec<u64>,
+    /// Questions how current the copy is.
+    copies: Vec<(u64, Option<(FenceId, u32)>)>,
     runs: Vec<RunKey>,
     actions: Vec<DbAction>,
     tombstones: Vec<Epoch>,
@@ -53,6 +55,7 @@ impl Stand {
             proposals: Vec::new(),
             leases: Vec::new(),
             reads: Vec::new(),
+            copies: Vec::new(),
             runs: Vec::new(),
             actions: Vec::new(),
             tombstones: Vec::new(),
@@ -107,6 +110,7 @@ impl Stand {
             Effect::Ask { id, request, .. } => match unwrapped(&request) {
                 PeerRequest::Propose(command) => self.proposals.push((id, (**command).clone(), false)),
                 PeerRequest::Lease(_) => self.leases.push((id, request)),
+                PeerRequest::Read { order } => self.copies.push((id, *order)),
                 _ => {}
             },
             Effect::QuorumRead { id } => self.reads.push(id),
@@ -125,10 +129,13 @@ impl Stand {
             Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
-            Effect::RunAgent { agent, action, target, fence, .. } => {
-                format!("runs {agent} {} against {target}, fence {fence}", action.word())
+            Effect::RunAgent { agent, action, target, fence, limit, .. } => {
+                let limit = limit.as_millis();
+                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", words::action(action)),
+            Effect::LookInForce => "looks at what is in force here".to_owned(),
+            Effect::UndoInForce { undo } => format!("undoes {undo}"),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
             Effect::Tombstone { released, .. } => format!("writes the tombstone of epoch {}", released.epoch),
             Effect::KeepLease { epoch, until, .. } => match until {
@@ -148,7 +155,8 @@ impl Stand {
         let config = Config { node: self.name.clone(), ..self.desk.config.clone() };
         let kept = line.get("kept").map(|text| {
             let (epoch, until) = text.split_once('@').unwrap_or_else(|| line.fail("expected EPOCH@MOMENT"));
-            (orders(), (Epoch(line.parse(epoch)), Instant(0) + line.duration(until)))
+            let until = if until == "held" { HELD_OPEN } else { Instant(0) + line.duration(until) };
+            (orders(), (Epoch(line.parse(epoch)), until))
         });
         let tombstone = line.number("tombstone").map(|e| (orders(), Released { epoch: Epoch(e), position: None }));
         let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
@@ -158,6 +166,10 @@ impl Stand {
             machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
             tombstones: tombstone.into_iter().collect(),
             kept: kept.into_iter().collect(),
+            watchdog: watchdog.map(|_| match line.get("watchdog") {
+                Some("armed") => WatchdogSaid::Armed { can_be_disarmed: true },
+                _ => WatchdogSaid::Disarmed,
+            }),
             seed: self.desk.now.0,
         };
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
@@ -244,16 +256,54 @@ impl Stand {
                 let id = self.reads.pop().unwrap_or_else(|| line.fail("no quorum was asked"));
                 self.give(Event::QuorumRead { id, confirmed: line.word(1) == "confirmed" })
             }
+            // The leader's answer to the oldest question how current the copy is; `age=` of the order that was asked about.
+            "current" => {
+                if self.copies.is_empty() {
+                    line.fail("nobody asked how current the copy is");
+                }
+                let (id, _) = self.copies.remove(0);
+                let age = line.get("age").map(|text| line.duration(text));
+                let (term, applied) = (self.desk.term, self.desk.state.applied);
+                self.give(Event::Answered { id, response: Ok(PeerResponse::Read { term, applied, age }) })
+            }
             "agent" => {
                 let key = self.runs.pop().unwrap_or_else(|| line.fail("no agent runs"));
                 self.give(Event::AgentEnded { key, run: commands::run(line, line.word(1)) })
             }
-            "watchdog" => self.give(Event::Watchdog { armed: line.word(1) == "armed" }),
+            "watchdog" => {
+                let why = line.say("why", "it does not work");
+                self.give(Event::Watchdog(match line.word(1) {
+                    "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
+                    "disarmed" => WatchdogSaid::Disarmed,
+                    "unfed" => WatchdogSaid::NotFed { why },
+                    "kept-armed" => WatchdogSaid::NotDisarmed { why },
+                    _ => WatchdogSaid::NotArmed { why },
+                }))
+            }
+            "kept-lease" => {
+                let result = if line.word(1) == "failed" { Err(line.say("why", "no space left")) } else { Ok(()) };
+                self.give(Event::LeaseKept { service: orders(), result })
+            }
             "log-write" => self.give(Event::LogWrite { took: line.duration(line.word(1)) }),
             "goodbye" => self.give(Event::Goodbye { back_within: line.duration(line.word(1)) }),
             "tombstoned" => {
                 let epoch = self.tombstones.pop().unwrap_or_else(|| line.fail("no tombstone was asked for"));
-                self.give(Event::Tombstoned { service: orders(), epoch })
+                let result = if line.has("failed") { Err(line.say("why", "no space left")) } else { Ok(()) };
+                self.give(Event::Tombstoned { service: orders(), epoch, result })
+            }
+            // What agents have in force here: FENCE:NODE:AGENT, with commas between them.
+            "in-force" => {
+                let items = line.get("what").unwrap_or("").split(',').filter(|item| !item.is_empty());
+                let standing = items.map(|item| {
+                    let [fence, node, agent] = item.split(':').collect::<Vec<_>>()[..] else {
+                        line.fail("expected FENCE:NODE:AGENT")
+                    };
+                    let what = "rules of it".to_owned();
+                    let standing = Standing { fence: FenceId(line.parse(fence)), node: Some(line.parse(node)), what };
+                    (line.parse(agent), standing)
+                });
+                let standing = standing.collect();
+                self.give(Event::InForce { standing })
             }
             "see" => {
                 self.desk.local(line);
@@ -370,6 +420,10 @@ fn asked(request: &PeerRequest) -> String {
         PeerRequest::Lease(l) => format!("lease for epoch {}, request {}", l.epoch, l.number),
         PeerRequest::Propose(c) => format!("please propose {}", words::command(c)),
         PeerRequest::Relay(inner) => format!("pass on to the leader: {}", asked(inner)),
+        PeerRequest::Read { order: None } => "how far must my ledger be applied to be current".to_owned(),
+        PeerRequest::Read { order: Some((fence, order)) } => {
+            format!("does order {order} of fence {fence} still run, and for how long")
+        }
     }
 }
 
@@ -387,6 +441,10 @@ fn answered(response: &PeerResponse) -> String {
         }
         PeerResponse::Lease(Err(denial)) => format!("denied: {denial}"),
         PeerResponse::Proposed(_) => "proposed".to_owned(),
+        PeerResponse::Read { age: None, .. } => "applied up to here it is current".to_owned(),
+        PeerResponse::Read { age: Some(age), .. } => {
+            format!("applied up to here it is current; the order has been running for {} ms", age.as_millis())
+        }
         PeerResponse::NotLeader { .. } => "this node does not lead".to_owned(),
         PeerResponse::Failed { why } => format!("no: {why}"),
     }

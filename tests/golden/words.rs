@@ -63,6 +63,7 @@ pub fn command(command: &Command) -> String {
         }
         Command::HumanConfirm { incident, target, who, .. } => format!("{target}, incident {incident}, {who}"),
         Command::Refute { fence, by, channel, what, .. } => format!("fence {fence}, by {by} on {channel}: {what}"),
+        Command::Assisting { fence, agent, node, .. } => format!("fence {fence}: {agent} is about to run on {node}"),
         Command::Assisted { fence, agent, node, action, .. } => {
             format!("fence {fence}: {agent} {} on {node}", action.word())
         }

@@ -10,7 +10,7 @@ use crate::oracle::Facts;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regent::config::Config;
-use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse};
+use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, WatchdogSaid};
 use regent::types::{ChannelName, Heartbeat, NodeName, ServiceName};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
@@ -404,15 +404,20 @@ impl World {
             Effect::Transfer { .. } => {}
             Effect::RunAgent { key, agent, action, target, .. } => self.run_agent(host, key, &agent, action, &target),
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
+            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
+            Effect::UndoInForce { .. } => {}
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
             Effect::ArmWatchdog => {
                 self.feed(host);
-                self.give_later(MS, host, Event::Watchdog { armed: true });
+                self.give_later(MS, host, Event::Watchdog(WatchdogSaid::Armed { can_be_disarmed: true }));
             }
             Effect::FeedWatchdog => self.feed(host),
-            Effect::DisarmWatchdog => self.hosts[host].watchdog_at = None,
+            Effect::DisarmWatchdog => {
+                self.hosts[host].watchdog_at = None;
+                self.give_later(MS, host, Event::Watchdog(WatchdogSaid::Disarmed));
+            }
             Effect::Say { line } => self.note(|w| format!("{}: {line}", w.hosts[host].name)),
         }
     }

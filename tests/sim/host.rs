@@ -6,7 +6,7 @@ use crate::database::Database;
 use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{Machine, State};
-use regent::node::{Event, Node, Start};
+use regent::node::{Event, Node, Start, WatchdogSaid};
 use regent::types::{Boot, ClusterId, Epoch, Instant, NodeName, Released, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -226,7 +226,7 @@ impl World {
         self.after(delay, move |w| {
             if w.hosts[host].life == life {
                 w.hosts[host].tombstones.insert(service.clone(), released);
-                w.give(host, Event::Tombstoned { service, epoch: released.epoch });
+                w.give(host, Event::Tombstoned { service, epoch: released.epoch, result: Ok(()) });
             }
         });
     }
@@ -296,13 +296,17 @@ impl World {
         h.wake_at = None;
         let state = self.log_starts(host);
         let h = &mut self.hosts[host];
-        let watchdog = h.config.watchdog.as_ref().map(|w| w.timeout);
+        let time_out = h.config.watchdog.as_ref().map(|w| w.timeout);
+        // It stays armed where a database may be running.
+        let armed = WatchdogSaid::Armed { can_be_disarmed: true };
+        let watchdog = time_out.map(|_| if h.kept.is_empty() { WatchdogSaid::Disarmed } else { armed });
         let start = Start {
             cluster: ClusterId("sim".to_owned()),
             boot: h.boot(),
-            machine: Machine { id: h.name.to_string(), is_virtual: h.is_virtual, watchdog },
+            machine: Machine { id: h.name.to_string(), is_virtual: h.is_virtual, watchdog: time_out },
             tombstones: h.tombstones.clone(),
             kept: h.kept.clone(),
+            watchdog,
             seed,
         };
         h.daemon = Some(Node::new(h.config.clone(), start, h.local(now)));
