@@ -270,16 +270,7 @@ impl Stand {
                 let key = self.runs.pop().unwrap_or_else(|| line.fail("no agent runs"));
                 self.give(Event::AgentEnded { key, run: commands::run(line, line.word(1)) })
             }
-            "watchdog" => {
-                let why = line.say("why", "it does not work");
-                self.give(Event::Watchdog(match line.word(1) {
-                    "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
-                    "disarmed" => WatchdogSaid::Disarmed,
-                    "unfed" => WatchdogSaid::NotFed { why },
-                    "kept-armed" => WatchdogSaid::NotDisarmed { why },
-                    _ => WatchdogSaid::NotArmed { why },
-                }))
-            }
+            "watchdog" => self.watchdog(line),
             "kept-lease" => {
                 let result = if line.word(1) == "failed" { Err(line.say("why", "no space left")) } else { Ok(()) };
                 self.give(Event::LeaseKept { service: orders(), result })
@@ -292,19 +283,7 @@ impl Stand {
                 self.give(Event::Tombstoned { service: orders(), epoch, result })
             }
             // What agents have in force here: FENCE:NODE:AGENT, with commas between them.
-            "in-force" => {
-                let items = line.get("what").unwrap_or("").split(',').filter(|item| !item.is_empty());
-                let standing = items.map(|item| {
-                    let [fence, node, agent] = item.split(':').collect::<Vec<_>>()[..] else {
-                        line.fail("expected FENCE:NODE:AGENT")
-                    };
-                    let what = "rules of it".to_owned();
-                    let standing = Standing { fence: FenceId(line.parse(fence)), node: Some(line.parse(node)), what };
-                    (line.parse(agent), standing)
-                });
-                let standing = standing.collect();
-                self.give(Event::InForce { standing })
-            }
+            "in-force" => self.in_force(line),
             "see" => {
                 self.desk.local(line);
                 let seen = self.desk.locals[&self.name].seen.clone();
@@ -313,6 +292,31 @@ impl Stand {
             "ended-action" => self.action_ended(line),
             _ => return None,
         })
+    }
+
+    fn watchdog(&mut self, line: &Line) -> String {
+        let why = line.say("why", "it does not work");
+        self.give(Event::Watchdog(match line.word(1) {
+            "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
+            "disarmed" => WatchdogSaid::Disarmed,
+            "unfed" => WatchdogSaid::NotFed { why },
+            "kept-armed" => WatchdogSaid::NotDisarmed { why },
+            _ => WatchdogSaid::NotArmed { why },
+        }))
+    }
+
+    fn in_force(&mut self, line: &Line) -> String {
+        let items = line.get("what").unwrap_or("").split(',').filter(|item| !item.is_empty());
+        let standing = items.map(|item| {
+            let [fence, node, agent] = item.split(':').collect::<Vec<_>>()[..] else {
+                line.fail("expected FENCE:NODE:AGENT")
+            };
+            let what = "rules of it".to_owned();
+            let standing = Standing { fence: FenceId(line.parse(fence)), node: Some(line.parse(node)), what };
+            (line.parse(agent), standing)
+        });
+        let standing = standing.collect();
+        self.give(Event::InForce { standing })
     }
 
     fn asked(&mut self, line: &Line) -> String {
