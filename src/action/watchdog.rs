@@ -126,7 +126,7 @@ pub enum Tried {
     /// It is armed: it was to be, or it cannot be disarmed.
     Armed(Watchdog),
     /// It was armed as it should be, and disarmed.
-    Disarmed { identity: String },
+    Disarmed { identity: String, timeout: Duration },
     /// Nobody could disarm it again, so it was not opened; by what the kernel tells it takes the timeout.
     NotOpened,
 }
@@ -146,9 +146,9 @@ pub fn try_out(device: &Path, timeout: Duration, sysfs: &Path, needed: bool) -> 
     if needed || !watchdog.can_be_disarmed() {
         return Ok(Tried::Armed(watchdog));
     }
-    let identity = watchdog.identity().to_owned();
+    let (identity, timeout) = (watchdog.identity().to_owned(), watchdog.timeout());
     match watchdog.disarm() {
-        Ok(()) => Ok(Tried::Disarmed { identity }),
+        Ok(()) => Ok(Tried::Disarmed { identity, timeout }),
         Err(still) => {
             tracing::warn!(error = %still.error, "the watchdog was tried and stays armed");
             Ok(Tried::Armed(still.watchdog))

@@ -71,10 +71,10 @@ pub fn try_watchdog(
         return Default::default();
     };
     let device = settings.device.display();
-    let works = |said| WatchdogTried { said: Some(said), timeout: Some(settings.timeout) };
+    let works = |said, timeout| WatchdogTried { said: Some(said), timeout: Some(timeout) };
     if kept.values().any(|(_, end)| *end <= now) {
         tracing::warn!(%device, "the watchdog was not tried, because a lease that was kept has ended: it is armed with the next lease");
-        return (works(WatchdogSaid::Disarmed), Opened::default());
+        return (works(WatchdogSaid::Disarmed, settings.timeout), Opened::default());
     }
     let sysfs = Path::new(watchdog::SYSFS);
     match watchdog::try_out(&settings.device, settings.timeout, sysfs, !kept.is_empty()) {
@@ -82,12 +82,12 @@ pub fn try_watchdog(
             let can_be_disarmed = watchdog.can_be_disarmed();
             let (identity, timeout) = (watchdog.identity(), watchdog.timeout());
             tracing::info!(%device, identity, ?timeout, can_be_disarmed, "the watchdog is armed and stays armed");
-            let tried = works(WatchdogSaid::Armed { can_be_disarmed });
+            let tried = works(WatchdogSaid::Armed { can_be_disarmed }, timeout);
             (tried, Opened { armed: Some(watchdog), unusable: None })
         }
-        Ok(Tried::Disarmed { identity }) => {
-            tracing::info!(%device, identity, timeout = ?settings.timeout, "the watchdog works; it is armed with the first lease");
-            (works(WatchdogSaid::Disarmed), Opened::default())
+        Ok(Tried::Disarmed { identity, timeout }) => {
+            tracing::info!(%device, identity, ?timeout, "the watchdog works; it is armed with the first lease");
+            (works(WatchdogSaid::Disarmed, timeout), Opened::default())
         }
         Ok(Tried::NotOpened) => {
             tracing::warn!(
@@ -95,7 +95,7 @@ pub fn try_watchdog(
                 "the watchdog was not tried, because nobody could disarm it (nowayout): it is armed with the first lease, \
                  and fed from then on for as long as this host runs"
             );
-            (works(WatchdogSaid::Disarmed), Opened::default())
+            (works(WatchdogSaid::Disarmed, settings.timeout), Opened::default())
         }
         Err(failed) => {
             let why = super::shell::describe(&failed.error);

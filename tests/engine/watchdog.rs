@@ -225,7 +225,7 @@ fn a_watchdog_is_tried_at_the_start_and_left_disarmed_unless_a_database_may_run(
     let (directory, _session, told) = stand_in(60);
     let (device, ways) = (device(directory.path()), sysfs("0\n"));
     let tried = try_out(&device, TIMEOUT, ways.path(), false).expect("it works");
-    assert!(matches!(&tried, Tried::Disarmed { identity } if identity == "stand-in"), "{tried:?}");
+    assert!(matches!(&tried, Tried::Disarmed { identity, timeout } if identity == "stand-in" && *timeout == TIMEOUT));
     assert!(closed(&told) && told.lock().expect("free").farewell);
     let tried = try_out(&device, TIMEOUT, ways.path(), true).expect("it works");
     let Tried::Armed(watchdog) = tried else { panic!("a database may run: {tried:?}") };
