@@ -65,7 +65,7 @@ pub enum WatchdogError {
 #[derive(Debug)]
 pub struct NotArmed {
     pub error: WatchdogError,
-    pub open: Option<Watchdog>,
+    pub open: Option<Box<Watchdog>>,
 }
 
 /// A device that could not be disarmed.
@@ -191,9 +191,9 @@ impl Watchdog {
             // Opening has armed it. If it cannot be used, it must not reset the host either.
             Err(error) if self.can_be_disarmed => match self.disarm() {
                 Ok(()) => Err(NotArmed { error, open: None }),
-                Err(still) => Err(NotArmed { error, open: Some(still.watchdog) }),
+                Err(still) => Err(NotArmed { error, open: Some(Box::new(still.watchdog)) }),
             },
-            Err(error) => Err(NotArmed { error, open: Some(self) }),
+            Err(error) => Err(NotArmed { error, open: Some(Box::new(self)) }),
         }
     }
 
@@ -257,10 +257,10 @@ impl Watchdog {
         let mut disable = DISABLE;
         // The request is answered, the character is not: a kernel without a way out accepts that all the same.
         // SAFETY: the descriptor is open, and the kernel reads one int.
-        match unsafe { ioctl::set_options(self.file.as_raw_fd(), &raw mut disable) } {
-            Err(error @ (Errno::EBUSY | Errno::EPERM | Errno::EIO)) => return Err(self.refused("be disarmed")(error)),
-            // Not every driver knows it.
-            Ok(_) | Err(_) => {}
+        let answer = unsafe { ioctl::set_options(self.file.as_raw_fd(), &raw mut disable) };
+        // Not every driver knows it: any other error says only that.
+        if let Err(error @ (Errno::EBUSY | Errno::EPERM | Errno::EIO)) = answer {
+            return Err(self.refused("be disarmed")(error));
         }
         let written = self.file.write_all(FAREWELL);
         written.map_err(|source| WatchdogError::Device { device: self.device.clone(), doing: "be disarmed", source })

@@ -172,6 +172,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{self, BootTimer};
     use crate::consensus::Leadership;
     use crate::node::WatchdogSaid;
     use crate::types::{Boot, Heartbeat, Incarnation, Instant, Term};
@@ -237,9 +238,11 @@ mod tests {
         senders.wakeups.send(failed()).expect("open");
         let arrivals = senders.arrivals.clone();
         let beats = tokio::spawn(async move {
+            let mut timer = BootTimer::new().expect("a timer");
             for _ in 0..BEATS {
                 arrivals.send(arrival(worked())).await.expect("open");
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                timer.set(clock::now() + Duration::from_millis(5));
+                timer.fired().await;
             }
         });
         let (mut heard, mut longest, begun) = (0, Duration::ZERO, worked());

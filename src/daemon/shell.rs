@@ -201,7 +201,7 @@ impl Shell {
                 WatchdogSaid::Armed { can_be_disarmed }
             }
             Err(failed) => {
-                self.watchdog.unusable = failed.open;
+                self.watchdog.unusable = failed.open.map(|open| *open);
                 WatchdogSaid::NotArmed { why: describe(&failed.error) }
             }
         };
