@@ -341,8 +341,8 @@ macro_rules! effects {
 }
 
 effects! {
-    Beat, Ask, Reply, Propose, QuorumRead, Transfer, RunAgent, Db, AbortDb, Tombstone, KeepLease, ArmWatchdog,
-    FeedWatchdog, DisarmWatchdog, Say,
+    Beat, Ask, Reply, Propose, QuorumRead, Transfer, RunAgent, LookInForce, UndoInForce, Db, AbortDb, Tombstone,
+    KeepLease, ArmWatchdog, FeedWatchdog, DisarmWatchdog, Say,
 }
 
 #[test]
