@@ -94,6 +94,11 @@ enum Command {
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
+    // A daemon ends also where nobody reads why.
+    let complain: fn(&str) = match command {
+        Command::Run => |error| crate::last_words::say(&format!("regent: {error}")),
+        _ => output::complain,
+    };
     let ended = match command {
         Command::Run => run::run(&common),
         Command::Config(command) => config::run(&common, &command),
@@ -114,7 +119,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output::complain(&format!("{error:#}"));
+            complain(&format!("{error:#}"));
             exit::of_error(&error).into()
         }
     }

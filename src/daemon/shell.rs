@@ -1,7 +1,7 @@
 //! The thin shell around the node: carries out each effect, and brings its end back as an event. One match; nothing
 //! here decides.
 
-use super::host;
+use super::host::{self, Opened};
 use super::wakeup::{Call, CallReply, Wakeup};
 use crate::action::fence::Runner;
 use crate::action::guard::{self, LeaseFile};
@@ -37,7 +37,7 @@ pub struct Shell {
     pub consensus: Arc<Consensus>,
     pub engines: BTreeMap<ServiceName, Arc<PostgreSql>>,
     pub runner: Arc<Runner>,
-    pub watchdog: Option<Watchdog>,
+    pub watchdog: Opened,
     pub replies: BTreeMap<u64, CallReply>,
     pub wakeups: mpsc::UnboundedSender<Wakeup>,
 }
@@ -208,18 +208,37 @@ impl Shell {
 
     fn arm_watchdog(&mut self) {
         let Some(settings) = &self.config.watchdog else { return };
-        match Watchdog::arm(&settings.device, settings.timeout) {
+        // It can be opened once only.
+        let open = self.watchdog.armed.take().or_else(|| self.watchdog.unusable.take());
+        let armed = match open {
+            Some(watchdog) => watchdog.again(settings.timeout),
+            None => Watchdog::arm(&settings.device, settings.timeout),
+        };
+        let said = match armed {
             Ok(watchdog) => {
                 let can_be_disarmed = watchdog.can_be_disarmed();
-                self.watchdog = Some(watchdog);
-                self.tell(Event::Watchdog(WatchdogSaid::Armed { can_be_disarmed }));
+                self.watchdog.armed = Some(watchdog);
+                WatchdogSaid::Armed { can_be_disarmed }
             }
-            Err(error) => self.tell(Event::Watchdog(WatchdogSaid::NotArmed { why: describe(&error) })),
+            Err(failed) => {
+                self.watchdog.unusable = failed.open.map(|open| *open);
+                WatchdogSaid::NotArmed { why: describe(&failed.error) }
+            }
+        };
+        self.tell(Event::Watchdog(said));
+    }
+
+    /// A device that runs and is not counted on must not reset the host for it. Once a second: none is quicker.
+    pub fn feed_what_is_not_counted_on(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog.unusable
+            && let Err(error) = watchdog.feed()
+        {
+            tracing::error!(error = describe(&error), "a watchdog that is armed and of no use cannot be fed");
         }
     }
 
     fn feed_watchdog(&mut self) {
-        if let Some(watchdog) = &mut self.watchdog
+        if let Some(watchdog) = &mut self.watchdog.armed
             && let Err(error) = watchdog.feed()
         {
             let why = describe(&error);
@@ -228,8 +247,12 @@ impl Shell {
     }
 
     fn disarm_watchdog(&mut self) {
-        let said = match self.watchdog.take().map(Watchdog::disarm) {
-            Some(Err(error)) => WatchdogSaid::NotDisarmed { why: describe(&error) },
+        let said = match self.watchdog.armed.take().map(Watchdog::disarm) {
+            Some(Err(still)) => {
+                // Closed, it would reset the host: it stays open, and is fed on.
+                self.watchdog.armed = Some(still.watchdog);
+                WatchdogSaid::NotDisarmed { why: describe(&still.error) }
+            }
             _ => WatchdogSaid::Disarmed,
         };
         self.tell(Event::Watchdog(said));
@@ -237,7 +260,7 @@ impl Shell {
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
