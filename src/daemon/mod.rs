@@ -9,6 +9,7 @@ mod shell;
 mod wakeup;
 
 use crate::action::fence::Runner;
+use crate::action::leftovers;
 use crate::api::admin::SOCKET_NAME;
 use crate::api::socket::{AdminSocket, SocketError};
 use crate::channel::key::KeyError;
@@ -72,6 +73,10 @@ struct Daemon {
 pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
+    }
+    // Before the first agent of its own, and before anybody can order one of this daemon.
+    for leftover in leftovers::end_leftovers(&config) {
+        tracing::warn!("{leftover}");
     }
     let (wakeups, mut woken) = mpsc::unbounded_channel();
     let (consensus, Streams { mut events, mut calls }) =

@@ -10,6 +10,7 @@ mod credentials;
 mod firewall;
 mod hosts;
 mod ipmi;
+mod leash;
 mod postgres;
 mod runner;
 

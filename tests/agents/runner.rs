@@ -1,9 +1,11 @@
 //! The runner: with small agents made for the test, and with Debian's own.
 
 use crate::bmc::{Bmc, PASSWORD, Power, USER};
-use crate::{FIREWALL, IPMI, eventually, is_root};
+use crate::{FIREWALL, IPMI, eventually, is_root, unique};
 use regent::action::fence::Runner;
+use regent::action::leashes::Leashes;
 use regent::config::Agent;
+use regent::engine::enclosure::own_cgroup;
 use regent::types::{AgentAction, AgentKind, AgentName, AgentOrder, AgentOutcome, AgentRun};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -31,10 +33,19 @@ fn agent(command: impl Into<PathBuf>) -> Agent {
 }
 
 fn runner(command: impl Into<PathBuf>) -> Runner {
-    Runner::with_agents([(name(NAME), agent(command))].into())
+    runner_with(command, leashes())
 }
 
-fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> AgentOrder {
+pub fn runner_with(command: impl Into<PathBuf>, leashes: Leashes) -> Runner {
+    Runner::with_agents([(name(NAME), agent(command))].into(), leashes)
+}
+
+fn leashes() -> Leashes {
+    let run_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    Leashes::new(env!("CARGO_BIN_EXE_regent"), &run_dir, &unique(), own_cgroup())
+}
+
+pub fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> AgentOrder {
     AgentOrder {
         agent: name(NAME),
         action,
@@ -45,7 +56,7 @@ fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> A
     }
 }
 
-fn wait<T>(work: impl Future<Output = T>) -> T {
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -59,12 +70,12 @@ fn run(runner: &Runner, order: &AgentOrder, tries: u32) -> AgentRun {
 }
 
 /// An agent made of shell lines. `$DIR` is its folder; it declares the options `port`, `fence_id` and `password`.
-struct Script {
+pub struct Script {
     folder: tempfile::TempDir,
 }
 
 impl Script {
-    fn new(body: &str) -> Script {
+    pub fn new(body: &str) -> Script {
         let folder = tempfile::tempdir().expect("a folder");
         let text = format!(
             "#!/bin/sh\nDIR={}\nread first\nif [ \"$first\" = action=metadata ]; then\n\
@@ -80,11 +91,11 @@ impl Script {
         script
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
@@ -93,7 +104,7 @@ impl Script {
     }
 }
 
-fn is_alive(pid: &str) -> bool {
+pub fn is_alive(pid: &str) -> bool {
     // A zombie has no command line.
     std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
 }
@@ -288,7 +299,7 @@ fn what_cannot_be_run_is_said_and_what_does_not_fit_is_warned_of() {
     std::fs::write(mute.path("agent"), "#!/bin/sh\necho hello\n").expect("written");
     let agents = [(name("ipmi"), ipmi), (name("firewall"), agent(FIREWALL)), (name("mute"), agent(mute.path("agent")))];
     let warnings: Vec<String> =
-        wait(Runner::with_agents(agents.into()).check()).iter().map(|w| w.to_string()).collect();
+        wait(Runner::with_agents(agents.into(), leashes()).check()).iter().map(|w| w.to_string()).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].contains("option \"usrname\" is not declared"), "{warnings:?}");
     assert!(warnings[1].contains("needs option \"ip\" for every target"), "{warnings:?}");
