@@ -5,16 +5,18 @@
 
 use super::confinement::{Confinement, RunName, VARIABLE};
 use super::leash::LeashOptions;
-use super::spawn::Door;
+use super::spawn::{self, Beginning, Door, Program};
 use crate::config::Config;
 use crate::engine::enclosure::own_cgroup;
 use crate::types::Instant;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io::{self, PipeWriter};
-use std::os::unix::process::CommandExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +68,10 @@ impl Leashes {
         let (confinement, door) = self.confine(run)?;
         let options = LeashOptions { confinement, until };
         match self.start(&options) {
-            Ok((lifeline, process)) => Ok(Leash { confinement: options.confinement, door, lifeline, process }),
+            Ok((lifeline, beginning)) => {
+                let (confinement, beginning) = (options.confinement, Some(beginning));
+                Ok(Leash { confinement, door, lifeline, beginning, stands: None })
+            }
             Err(error) => {
                 options.confinement.remove();
                 Err(error)
@@ -114,18 +119,20 @@ impl Leashes {
     }
 
     /// Starts the leash. What comes back is what it watches, and itself.
-    fn start(&self, options: &LeashOptions) -> io::Result<(PipeWriter, Child)> {
+    fn start(&self, options: &LeashOptions) -> io::Result<(PipeWriter, Beginning)> {
         let (watched, lifeline) = io::pipe()?;
-        let process = Command::new(&self.program)
-            .arg("leash")
-            .args(options.arguments())
-            .env_clear()
-            .current_dir("/")
-            .process_group(0)
-            .stdin(watched)
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
+        let nowhere = File::options().write(true).open("/dev/null")?;
+        let given = options.arguments();
+        let arguments: Vec<&OsStr> =
+            [OsStr::new("leash")].into_iter().chain(given.iter().map(OsString::as_os_str)).collect();
+        let errors = io::stderr();
+        let process = spawn::start(&Program {
+            path: &self.program,
+            arguments: &arguments,
+            environment: &[],
+            streams: [watched.as_fd(), nowhere.as_fd(), errors.as_fd()],
+            door: None,
+        })?;
         Ok((lifeline, process))
     }
 
@@ -158,7 +165,9 @@ pub struct Leash {
     confinement: Confinement,
     door: Option<Door>,
     lifeline: PipeWriter,
-    process: Child,
+    /// Its process, until it is known to run its program, and from then on.
+    beginning: Option<Beginning>,
+    stands: Option<Pid>,
 }
 
 impl Leash {
@@ -180,11 +189,22 @@ impl Leash {
         }
     }
 
+    /// Waits until the leash stands. An error: nothing but this daemon would end the run.
+    pub fn confirm(&mut self) -> io::Result<()> {
+        if let Some(beginning) = self.beginning.take() {
+            self.stands = Some(beginning.confirm()?);
+        }
+        Ok(())
+    }
+
     /// Ends the run, and its leash with it. It may take a moment: for a thread that has one.
     pub fn end(mut self) {
         self.confinement.end(Some(PATIENCE));
+        let confirmed = self.confirm();
         drop(self.lifeline);
-        // With something left it stays until that is gone.
-        let _ = self.process.wait();
+        if let (Ok(()), Some(pid)) = (confirmed, self.stands) {
+            // With something left it stays until that is gone.
+            let _ = waitpid(pid, None);
+        }
     }
 }

@@ -11,7 +11,7 @@
 
 use super::confinement::{Confinement, RunName};
 use super::leashes::{Leash, Leashes};
-use super::spawn::spawn;
+use super::spawn::{self, Door, Program};
 use crate::clock;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -19,6 +19,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,18 +74,17 @@ pub async fn run(
     let until = clock::now() + limit;
     let leash = leashes.take(name, until).map_err(|source| StartError::Leash { source })?;
     let environment: Vec<_> = [("PATH", PATH), ("LC_ALL", "C")].into_iter().chain(leash.variable()).collect();
-    let started = match spawn(program, &environment, stdin, leash.door()) {
-        Ok(started) => started,
+    let (pid, out, err) = match begin(program, &environment, stdin, leash.door()) {
+        Ok(begun) => begun,
         Err(source) => {
             std::thread::spawn(move || leash.end());
             return Err(StartError::Start { source });
         }
     };
-    let (mut group, ended) = Group::watch(started.pid, leash);
+    let (mut group, ended) = Group::watch(pid, leash);
     // A failure here would only be one to make them non-blocking.
-    let out = pipe::Receiver::from_owned_fd(started.stdout.into()).ok();
-    let err = pipe::Receiver::from_owned_fd(started.stderr.into()).ok();
-    let (out, err) = (Tail::read(out), Tail::read(err));
+    let receive = |pipe: io::PipeReader| Tail::read(pipe::Receiver::from_owned_fd(pipe.into()).ok());
+    let (out, err) = (receive(out), receive(err));
     let end = match tokio::time::timeout(limit, ended).await {
         // The leash looks at the same moment, and may be the first.
         Ok(Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _))) if clock::now() >= until => End::TimedOut,
@@ -95,6 +95,20 @@ pub async fn run(
     };
     group.kill();
     Ok(Finished { end, stdout: out.text().await, stderr: err.text().await })
+}
+
+/// Starts the program and returns when it runs: the process, its output and its errors.
+fn begin(
+    program: &Path,
+    environment: &[(&str, &str)],
+    stdin: io::PipeReader,
+    door: Option<&Door>,
+) -> io::Result<(Pid, io::PipeReader, io::PipeReader)> {
+    let (stdout, out) = io::pipe()?;
+    let (stderr, err) = io::pipe()?;
+    let streams = [stdin.as_fd(), out.as_fd(), err.as_fd()];
+    let program = Program { path: program, arguments: &[], environment, streams, door };
+    Ok((spawn::start(&program)?.confirm()?, stdout, stderr))
 }
 
 /// The reading end of a pipe that already holds the whole input, its writing end closed.
@@ -124,11 +138,15 @@ struct Group {
 
 impl Group {
     /// Watches the leader on a thread of its own, which reaps it at its end, once everything else of the run is killed.
-    fn watch(leader: Pid, leash: Leash) -> (Group, oneshot::Receiver<WaitStatus>) {
+    fn watch(leader: Pid, mut leash: Leash) -> (Group, oneshot::Receiver<WaitStatus>) {
         let reaped = Arc::new(Mutex::new(false));
         let group = Group { leader, confinement: leash.confinement().clone(), reaped: reaped.clone() };
         let (tell, ended) = oneshot::channel();
         std::thread::spawn(move || {
+            if let Err(error) = leash.confirm() {
+                tracing::error!(%error, "an agent is ended: its leash could not be started");
+                leash.confinement().kill();
+            }
             while waitid(Id::Pid(leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
             let mut reaped = reaped.lock().expect("no holder of this lock can panic");
             // What the leader leaves behind must not act later. ESRCH only says that nothing is left.

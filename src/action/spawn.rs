@@ -1,26 +1,22 @@
-//! Starts one program in the cgroup of its run: it is there from its first instruction.
+//! Starts programs: an agent in the cgroup of its run, where it is from its first instruction, and its leash, without
+//! waiting for it.
 //!
-//! Not with the standard library's `Command`: that can only enter a cgroup afterwards, and the kernel lets a process
-//! move from one cgroup to another only when every processor has passed through its scheduler. That takes ten
+//! Not with the standard library's `Command`, for two reasons. It can only enter a cgroup afterwards, and the kernel
+//! lets a process move from one cgroup to another only when every processor has passed through its scheduler: ten
 //! milliseconds and more, in each fence. A process that is *born* in a cgroup (clone3, CLONE_INTO_CGROUP) waits for
-//! nothing. Where that is not to be had (before Linux 5.7, forbidden by a filter of system calls) it enters.
+//! nothing; where that is not to be had (before Linux 5.7, forbidden by a filter of system calls) it enters. And it
+//! waits until the program has begun, which on a busy host takes as long again.
 //!
 //! Not here: which program, and when it ends.
 
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// A program that has been started. Whoever has this waits for its end.
-pub struct Started {
-    pub pid: Pid,
-    pub stdout: PipeReader,
-    pub stderr: PipeReader,
-}
 
 /// The ways into a cgroup: its directory, and the file through which a process enters.
 #[derive(Debug)]
@@ -37,55 +33,73 @@ impl Door {
     }
 }
 
+/// What is started. It runs in `/` and in a process group of its own, with this environment alone.
+pub struct Program<'a> {
+    pub path: &'a Path,
+    pub arguments: &'a [&'a OsStr],
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Its standard input, output and error.
+    pub streams: [BorrowedFd<'a>; 3],
+    /// Into which cgroup it goes; otherwise it stays in that of this process.
+    pub door: Option<&'a Door>,
+}
+
+/// A process that is about to begin its program.
+#[derive(Debug)]
+#[must_use]
+pub struct Beginning {
+    pid: Pid,
+    trouble: PipeReader,
+}
+
+impl Beginning {
+    /// Waits until the program runs. Whoever gets the process's id waits for its end.
+    pub fn confirm(mut self) -> io::Result<Pid> {
+        let mut errno = [0; 4];
+        // The other end of the pipe is closed when the program begins.
+        match self.trouble.read_exact(&mut errno) {
+            Err(_) => Ok(self.pid),
+            Ok(()) => {
+                let _ = waitpid(self.pid, None);
+                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+            }
+        }
+    }
+}
+
 /// Everything that the child needs, prepared before it exists: it may only make system calls.
 struct Plan<'a> {
     program: CString,
+    arguments: Vec<CString>,
     environment: Vec<CString>,
-    /// Its standard streams, in order.
     streams: [RawFd; 3],
     /// Where it says why it could not begin.
     trouble: RawFd,
     door: Option<&'a Door>,
 }
 
-/// Starts `program` without arguments, in `/`, in a process group of its own and with this environment alone. Returns
-/// when it runs.
-pub fn spawn(
-    program: &Path,
-    environment: &[(&str, &str)],
-    stdin: PipeReader,
-    door: Option<&Door>,
-) -> io::Result<Started> {
-    let (stdout, out) = io::pipe()?;
-    let (stderr, err) = io::pipe()?;
-    let (mut trouble, say) = io::pipe()?;
-    let variables = environment.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
+/// Starts a program and does not wait until it has begun.
+pub fn start(program: &Program<'_>) -> io::Result<Beginning> {
+    let (trouble, say) = io::pipe()?;
+    let path = program.path.as_os_str();
+    let arguments = [path].into_iter().chain(program.arguments.iter().copied());
+    let variables = program.environment.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
     let plan = Plan {
-        program: CString::new(program.as_os_str().as_bytes())?,
+        program: CString::new(path.as_bytes())?,
+        arguments: arguments.map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?,
         environment: variables.collect::<Result<_, _>>()?,
-        // The standard library sees to it that none of these is 0, 1 or 2.
-        streams: [stdin.as_raw_fd(), out.as_raw_fd(), err.as_raw_fd()],
+        // The standard library sees to it that 0, 1 and 2 are open, so that each is itself or above them.
+        streams: program.streams.map(|stream| stream.as_raw_fd()),
         trouble: say.as_raw_fd(),
-        door,
+        door: program.door,
     };
-    let pid = give_birth(&plan)?;
-    drop((stdin, out, err, say));
-    let mut errno = [0; 4];
-    // Its end of the pipe is closed when it begins the program.
-    match trouble.read_exact(&mut errno) {
-        Err(_) => Ok(Started { pid, stdout, stderr }),
-        Ok(()) => {
-            let _ = nix::sys::wait::waitpid(pid, None);
-            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-        }
-    }
+    Ok(Beginning { pid: give_birth(&plan)?, trouble })
 }
 
 /// Makes the child and lets it begin. Returns in the parent only.
 fn give_birth(plan: &Plan<'_>) -> io::Result<Pid> {
-    let argv = [plan.program.as_ptr(), std::ptr::null()];
-    let mut envp: Vec<_> = plan.environment.iter().map(|variable| variable.as_ptr()).collect();
-    envp.push(std::ptr::null());
+    let argv = ended_by_null(&plan.arguments);
+    let envp = ended_by_null(&plan.environment);
     let born_inside = plan.door.map(|door| {
         // SAFETY: the structure is plain numbers, and zero means absent for each.
         let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -106,6 +120,10 @@ fn give_birth(plan: &Plan<'_>) -> io::Result<Pid> {
         Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+fn ended_by_null(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 /// `CLONE_INTO_CGROUP` of clone3.
