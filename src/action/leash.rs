@@ -43,6 +43,7 @@ impl LeashOptions {
 /// The leash's whole life. For `main`: it takes over the process.
 pub fn run(options: &LeashOptions) -> ExitCode {
     close_the_rest();
+    wait_for_nobody();
     let confinement = &options.confinement;
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).ok().filter(|timer| {
         // An absolute time in the past lets the timer fire at once: no clock needs to be read.
@@ -92,6 +93,12 @@ fn daemon_let_go(timer: &TimerFd) -> bool {
             return true;
         }
     }
+}
+
+/// Only its start had to wait for others (see `leashes`). Where that cannot be taken back it goes on so.
+fn wait_for_nobody() {
+    // SAFETY: a system call on numbers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
 }
 
 /// Nothing of the daemon's is held open: no socket, no lock, no file.

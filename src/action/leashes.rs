@@ -132,6 +132,8 @@ impl Leashes {
             environment: &[],
             streams: [watched.as_fd(), nowhere.as_fd(), errors.as_fd()],
             door: None,
+            // On a busy host the agent would wait for its leash otherwise, which has until the deadline.
+            yields: true,
         })?;
         Ok((lifeline, process))
     }

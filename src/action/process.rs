@@ -107,7 +107,7 @@ fn begin(
     let (stdout, out) = io::pipe()?;
     let (stderr, err) = io::pipe()?;
     let streams = [stdin.as_fd(), out.as_fd(), err.as_fd()];
-    let program = Program { path: program, arguments: &[], environment, streams, door };
+    let program = Program { path: program, arguments: &[], environment, streams, door, yields: false };
     Ok((spawn::start(&program)?.confirm()?, stdout, stderr))
 }
 

@@ -42,6 +42,8 @@ pub struct Program<'a> {
     pub streams: [BorrowedFd<'a>; 3],
     /// Into which cgroup it goes; otherwise it stays in that of this process.
     pub door: Option<&'a Door>,
+    /// Its beginning may wait for everything else that wants to run: it changes that itself when it has begun.
+    pub yields: bool,
 }
 
 /// A process that is about to begin its program.
@@ -76,6 +78,7 @@ struct Plan<'a> {
     /// Where it says why it could not begin.
     trouble: RawFd,
     door: Option<&'a Door>,
+    yields: bool,
 }
 
 /// Starts a program and does not wait until it has begun.
@@ -92,6 +95,7 @@ pub fn start(program: &Program<'_>) -> io::Result<Beginning> {
         streams: program.streams.map(|stream| stream.as_raw_fd()),
         trouble: say.as_raw_fd(),
         door: program.door,
+        yields: program.yields,
     };
     Ok(Beginning { pid: give_birth(&plan)?, trouble })
 }
@@ -138,6 +142,7 @@ fn begin(plan: &Plan<'_>, enter: Option<&Door>, argv: &[*const libc::c_char], en
         libc::sigemptyset(&raw mut nothing);
         let ready = enter.is_none_or(|door| libc::write(door.procs.as_raw_fd(), c"0".as_ptr().cast(), 1) == 1)
             && libc::setpgid(0, 0) == 0
+            && (!plan.yields || libc::setpriority(libc::PRIO_PROCESS, 0, 19) == 0)
             && plan.streams.iter().zip(0..).all(|(stream, number)| libc::dup2(*stream, number) == number)
             && libc::chdir(ROOT.as_ptr()) == 0
             // What this process ignores or has blocked, a program would ignore as well.

@@ -3,6 +3,7 @@
 
 use crate::runner::{Script, is_alive, order, runner_with, wait};
 use crate::{eventually, is_root, unique};
+use regent::action::confinement::RunName;
 use regent::action::leashes::Leashes;
 use regent::action::leftovers::Leftover;
 use regent::clock;
@@ -268,7 +269,10 @@ fn a_leash_holds_nothing_of_its_daemon_and_is_an_ordinary_process() {
     assert_eq!((field("Threads"), field("VmLck")), (1, 0), "{status}");
     assert!(field("RssAnon") < 4096, "{status}");
     // SAFETY: a plain system call.
-    assert_eq!(unsafe { libc::sched_getscheduler(pid.parse().expect("a pid")) }, libc::SCHED_OTHER);
+    let policy = unsafe { libc::sched_getscheduler(pid.parse().expect("a pid")) };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let nice = stat[stat.rfind(')').expect("a stat line")..].split(' ').nth(17);
+    assert_eq!((policy, nice), (libc::SCHED_OTHER, Some("0")), "{stat}");
 }
 
 #[test]
@@ -314,11 +318,16 @@ fn how_long_a_start_takes_with_and_without_a_leash() {
         let first: u128 = script.read("first").trim().parse().expect("a time");
         Duration::from_nanos(u64::try_from(first.saturating_sub(asked)).expect("short"))
     };
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (mut with, mut without, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    let run =
+        RunName { fence: None, action: AgentAction::Monitor, agent: "agent".parse().expect("a name"), target: None };
+    let alone = leashes(&script.path(""), &owner, Way::Born);
     for _ in 0..30 {
         let asked = wall();
-        assert_eq!(wait(runner.run(&off(LONG), 1)).outcome, AgentOutcome::Succeeded);
+        assert_eq!(runtime.block_on(runner.run(&off(LONG), 1)).outcome, AgentOutcome::Succeeded);
         with.push(since(asked));
+        eventually("the last leash is gone", || leash_processes(&owner).is_empty().then_some(()));
         let asked = wall();
         let (stdin, mut input) = std::io::pipe().expect("a pipe");
         std::io::Write::write_all(&mut input, b"action=off\n").expect("written");
@@ -327,8 +336,14 @@ fn how_long_a_start_takes_with_and_without_a_leash() {
         plain.env_clear().env("PATH", "/usr/bin:/bin").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(plain.status().expect("started").success());
         without.push(since(asked));
+        let begun = clock::now();
+        let leash = alone.take(&run, begun + LONG).expect("taken");
+        taken.push(clock::now().since(begun));
+        leash.end();
     }
-    with.sort();
-    without.sort();
+    for list in [&mut with, &mut without, &mut taken] {
+        list.sort();
+    }
     println!("TIME from asking to the first line, median of 30: {:?} leashed, {:?} plain", with[15], without[15]);
+    println!("TIME of it until cgroup and leash are there: {:?}", taken[15]);
 }
