@@ -142,13 +142,20 @@ fn begin(plan: &Plan<'_>, enter: Option<&Door>, argv: &[*const libc::c_char], en
         libc::sigemptyset(&raw mut nothing);
         let ready = enter.is_none_or(|door| libc::write(door.procs.as_raw_fd(), c"0".as_ptr().cast(), 1) == 1)
             && libc::setpgid(0, 0) == 0
-            && (!plan.yields || libc::setpriority(libc::PRIO_PROCESS, 0, 19) == 0)
             && plan.streams.iter().zip(0..).all(|(stream, number)| libc::dup2(*stream, number) == number)
             && libc::chdir(ROOT.as_ptr()) == 0
             // What this process ignores or has blocked, a program would ignore as well.
             && libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut()) == 0
             && libc::signal(libc::SIGPIPE, libc::SIG_DFL) != libc::SIG_ERR;
         if ready {
+            // All of it would be closed when the program begins; one that yields may begin late. Before Linux 5.9 it
+            // is late then.
+            let trouble = plan.trouble.unsigned_abs();
+            libc::close_range(3, trouble - 1, 0);
+            libc::close_range(trouble + 1, libc::c_uint::MAX, 0);
+            if plan.yields {
+                libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+            }
             libc::execve(plan.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
         }
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();

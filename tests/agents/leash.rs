@@ -325,7 +325,8 @@ fn how_long_a_start_takes_with_and_without_a_leash() {
     let alone = leashes(&script.path(""), &owner, Way::Born);
     for _ in 0..30 {
         let asked = wall();
-        assert_eq!(runtime.block_on(runner.run(&off(LONG), 1)).outcome, AgentOutcome::Succeeded);
+        let ended = runtime.block_on(runner.run(&off(LONG), 1));
+        assert_eq!(ended.outcome, AgentOutcome::Succeeded, "{ended:?}");
         with.push(since(asked));
         eventually("the last leash is gone", || leash_processes(&owner).is_empty().then_some(()));
         let asked = wall();

@@ -8,8 +8,9 @@ use regent::config::Agent;
 use regent::engine::enclosure::own_cgroup;
 use regent::types::{AgentAction, AgentKind, AgentName, AgentOrder, AgentOutcome, AgentRun};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const NAME: &str = "agent";
@@ -86,8 +87,16 @@ impl Script {
             folder.path().display()
         );
         let script = Script { folder };
-        std::fs::write(script.path("agent"), text).expect("written");
-        std::fs::set_permissions(script.path("agent"), PermissionsExt::from_mode(0o755)).expect("executable");
+        // Not written by this process: a child that another test starts meanwhile would hold the file open, and what
+        // is open for writing cannot be run.
+        let mut writer = Command::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(script.path("agent"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        writer.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+        assert!(writer.wait().expect("waited for").success());
         script
     }
 
