@@ -47,11 +47,10 @@ impl RunName {
         let parts: Vec<&str> = name.strip_prefix(BEGIN)?.split('+').collect();
         let [fence, action, agent, target, whose, number] = parts[..] else { return None };
         number.parse::<u64>().ok()?;
-        let known =
-            [AgentAction::Off, AgentAction::On, AgentAction::Status, AgentAction::Monitor, AgentAction::Metadata];
+        let mut actions = AgentAction::ALL.into_iter();
         let run = RunName {
             fence: if fence.is_empty() { None } else { Some(FenceId(fence.parse().ok()?)) },
-            action: known.into_iter().find(|known| known.word() == action)?,
+            action: actions.find(|known| known.word() == action)?,
             agent: agent.parse().ok()?,
             target: if target.is_empty() { None } else { Some(target.parse().ok()?) },
         };

@@ -6,6 +6,7 @@ pub mod agent_output;
 pub mod confinement;
 pub mod fence;
 pub mod guard;
+pub mod in_force;
 pub mod leash;
 pub mod leashes;
 pub mod leftovers;

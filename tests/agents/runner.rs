@@ -41,7 +41,7 @@ pub fn runner_with(command: impl Into<PathBuf>, leashes: Leashes) -> Runner {
     Runner::with_agents([(name(NAME), agent(command))].into(), leashes)
 }
 
-fn leashes() -> Leashes {
+pub fn leashes() -> Leashes {
     let run_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     Leashes::new(env!("CARGO_BIN_EXE_regent"), &run_dir, &unique(), own_cgroup())
 }
