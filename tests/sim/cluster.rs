@@ -404,6 +404,8 @@ impl World {
             Effect::Transfer { .. } => {}
             Effect::RunAgent { key, agent, action, target, .. } => self.run_agent(host, key, &agent, action, &target),
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
+            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
+            Effect::UndoInForce { .. } => {}
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
