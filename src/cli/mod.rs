@@ -19,6 +19,7 @@ mod fence;
 mod guard;
 mod health;
 mod history;
+mod leash;
 mod locate;
 mod output;
 mod pause;
@@ -69,6 +70,9 @@ enum Command {
     Cert(cert::Command),
     /// Stop a database when its lease ends, whatever became of the daemon (started by regent itself)
     Guard(guard::Arguments),
+    /// End one run of a fence agent at its deadline, whatever became of the daemon (started by regent itself)
+    #[command(hide = true)]
+    Leash(leash::Arguments),
     /// Show who is primary, every node, what each sees of the others, and whether a failover would succeed now
     Status(status::Arguments),
     /// Move the primary to another node in order, losing nothing
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Disk(command) => disk::run(&common, command),
         Command::Cert(command) => cert::run(&common, command),
         Command::Guard(arguments) => return guard::run(&common, &arguments),
+        Command::Leash(arguments) => return leash::run(arguments),
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Switchover(arguments) => switchover::run(&common, arguments),
         Command::Failover(arguments) => failover::run(&common, arguments),

@@ -13,6 +13,7 @@ mod supervisor;
 mod wakeup;
 
 use crate::action::fence::Runner;
+use crate::action::leftovers;
 use crate::api::admin::SOCKET_NAME;
 use crate::api::socket::{AdminSocket, SocketError};
 use crate::channel::key::KeyError;
@@ -91,6 +92,10 @@ pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), Daemo
     let boot = host::boot(&config)?;
     let kept = host::kept_leases(&config, &boot);
     let (tried, mut watchdog) = host::try_watchdog(&config, &kept, clock::now());
+    // Before the first agent of its own, and before anybody can order one of this daemon.
+    for leftover in leftovers::end_leftovers(&config) {
+        tracing::warn!("{leftover}");
+    }
     let mut timer = BootTimer::new().map_err(system("timer"))?;
     let starting = Consensus::start(consensus::Options::from_config(&config));
     // A long log takes its time, and a kept lease that has not ended is reason enough to feed.
