@@ -19,6 +19,8 @@ mod wires;
 mod cluster;
 #[path = "../sim/database.rs"]
 mod database;
+#[path = "../sim/effects.rs"]
+mod effects;
 #[path = "../sim/faults.rs"]
 mod faults;
 #[path = "../sim/fence.rs"]

@@ -2,6 +2,8 @@
 //! by itself: what was asked of it happens even if whoever asked is gone.
 
 use crate::cluster::{MS, S, World};
+use crate::effects::Part;
+use crate::host::OffBy;
 use rand::RngExt;
 use regent::node::{Event, RunKey};
 use regent::types::{AgentAction, AgentName, AgentOutcome, AgentRun, NodeName};
@@ -43,6 +45,9 @@ impl World {
 
     pub fn run_agent(&mut self, by: usize, key: RunKey, agent: &AgentName, action: AgentAction, target: &NodeName) {
         let target = self.host(target);
+        if !self.hosts[by].works(Part::Agents) {
+            return self.agent_ends(by, key, AgentOutcome::NotRun, MS);
+        }
         let settings = &self.hosts[by].config.fencing.agents[agent];
         let timeout = settings.timeout.as_nanos() as u64;
         if settings.everywhere {
@@ -55,7 +60,7 @@ impl World {
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
         if let Some(delay) = run.acts_after {
             self.after(delay, move |w| match action {
-                AgentAction::Off => w.power_off(target),
+                AgentAction::Off => w.power_off_by(target, OffBy::Device),
                 _ => w.power_on(target),
             });
         }

@@ -9,6 +9,7 @@
 mod bugs;
 mod cluster;
 mod database;
+mod effects;
 mod faults;
 mod fence;
 mod hearing;
