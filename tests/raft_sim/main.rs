@@ -43,6 +43,8 @@ mod oracle;
 mod replay;
 #[path = "../sim/replication.rs"]
 mod replication;
+#[path = "../sim/rules.rs"]
+mod rules;
 #[path = "../sim/setup.rs"]
 mod setup;
 #[path = "../sim/stories/mod.rs"]

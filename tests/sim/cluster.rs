@@ -2,19 +2,20 @@
 //! `regent::node::Node` of each host and the modelled world. One seed decides everything.
 
 use crate::effects::Part;
-use crate::fence::Device;
+use crate::fence::{Device, Wanted};
 use crate::host::Host;
 use crate::invariants::s5;
 use crate::log::Log;
 use crate::network::{CHANNELS, DISK, Network};
 use crate::oracle::Facts;
+use crate::rules::Rule;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regent::config::Config;
 use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse};
 use regent::types::{ChannelName, Heartbeat, NodeName, ServiceName};
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,8 @@ pub struct World {
     pub net: Network,
     pub log: Log,
     pub devices: BTreeMap<(usize, String), Device>,
+    /// What assistants have left in force.
+    pub rules: BTreeSet<Rule>,
     pub facts: Facts,
     /// How often everything healed: what a fault was to do later is not done after that.
     pub healings: u64,
@@ -150,6 +153,7 @@ impl World {
             net: Network::new(setup.config.nodes.values().map(|n| !(disk && n.disk)).collect()),
             log,
             devices: BTreeMap::new(),
+            rules: BTreeSet::new(),
             facts: Facts::new(names.len(), services.len(), &setup.config),
             healings: 0,
             channels: CHANNELS.map(|name| name.parse().expect("constants and valid names")),
@@ -251,6 +255,9 @@ impl World {
         self.serve_clients();
         self.watch_watchdogs();
         self.note_impairment();
+        if !self.rules.is_empty() {
+            self.sweep_rules();
+        }
         if (self.now / (10 * MS)).is_multiple_of(2) {
             self.log_tick();
         }
@@ -404,7 +411,9 @@ impl World {
             Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
             Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}
-            Effect::RunAgent { key, agent, action, target, .. } => self.run_agent(host, key, &agent, action, &target),
+            Effect::RunAgent { key, agent, action, target, fence, limit } => {
+                self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
+            }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),

@@ -530,7 +530,8 @@ impl World {
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
         }
-        let reaches = self.net.reaches(act.host, up) && self.hosts[up].power && from.process == Process::Primary;
+        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
+        let reaches = reaches && from.process == Process::Primary;
         if !reaches {
             return self.finish(50, 500, act, |_, _| Err("the upstream does not answer".to_owned()));
         }
@@ -542,6 +543,7 @@ impl World {
     /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.
     fn overwrite(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
         let there = self.net.reaches(act.host, up) && self.hosts[up].power && !self.hosts[up].is_frozen();
+        let there = there && !self.is_barred(act.host, up);
         let from = self.hosts[up].databases.get(act.service).cloned();
         let from = from.filter(|f| there && f.process == Process::Primary);
         let Some(from) = from else { return Err("the upstream went away".to_owned()) };

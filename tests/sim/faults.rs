@@ -145,7 +145,7 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
             database(w, rng, &hit)
         }
-        Kind::Device => device(w, rng, host),
+        Kind::Device => device(w, rng, &hit),
         Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
             operator(w, rng, &hit)
         }
@@ -366,7 +366,7 @@ fn hang(w: &mut World, host: usize, service: usize, lasts: u64) {
     });
 }
 
-fn device(w: &mut World, rng: &mut StdRng, host: usize) {
+fn device(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     let late = rng.random_range(100 * MS..30 * S);
     let modes = [
         Device::Honest,
@@ -377,10 +377,27 @@ fn device(w: &mut World, rng: &mut StdRng, host: usize) {
         Device::Half,
         Device::Reboots,
         Device::OnHostPower,
+        Device::OnlyFrom(hit.other),
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
     ];
+    // Of an assistant the host is the voter that runs it. It says nothing on which anybody rests.
+    let assists = [
+        Device::Honest,
+        Device::Slow,
+        Device::Failing,
+        Device::Late(late),
+        Device::Half,
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
+    ];
+    let agents: Vec<_> =
+        w.hosts[hit.host].config.fencing.agents.iter().map(|(n, a)| (n.clone(), a.everywhere)).collect();
+    let (agent, everywhere) = agents[rng.random_range(0..agents.len())].clone();
+    let modes = if everywhere { &assists[..] } else { &modes[..] };
     let mode = modes[rng.random_range(0..modes.len())];
-    w.note(|w| format!("ipmi of {}: {mode:?}", w.hosts[host].name));
-    w.set_device(host, "ipmi", mode);
+    w.note(|w| format!("{agent} of {}: {mode:?}", w.hosts[hit.host].name));
+    w.set_device(hit.host, agent.as_str(), mode);
 }
 
 fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {

@@ -68,6 +68,8 @@ pub struct Host {
     pub thawed_at: u64,
     pub frozen_for: u64,
     pub started_at: u64,
+    /// Which daemon took back what assistants had left behind here.
+    pub swept: u64,
 }
 
 impl Host {
@@ -104,6 +106,7 @@ impl Host {
             thawed_at: 0,
             frozen_for: 0,
             started_at: 0,
+            swept: 0,
         }
     }
 
@@ -155,6 +158,7 @@ impl World {
         h.kept.clear();
         h.watchdog_at = None;
         let boots = h.boots;
+        self.rules_after_boot(host);
         self.facts.forget_leases(host);
         self.note(|w| format!("{} boots ({boots})", w.hosts[host].name));
         let delay = self.rng.random_range(500 * MS..2 * S);

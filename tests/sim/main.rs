@@ -21,6 +21,7 @@ mod network;
 mod oracle;
 mod replay;
 mod replication;
+mod rules;
 mod runs;
 mod setup;
 mod stories;
