@@ -51,6 +51,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         format!("everything heals, but for {names:?}")
     });
     w.healings += 1;
+    let now = w.now;
     w.net.heal();
     w.devices.clear();
     (w.log.holds, w.log.inherits, w.log.repeats) = (false, None, 0);
@@ -60,6 +61,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         host.broken.clear();
         for db in &mut host.databases {
             (db.backlog, db.stop_hangs) = (0, 0);
+            db.ails.heal(now);
         }
         w.report_disk(h, MS, Ok(()));
     }
