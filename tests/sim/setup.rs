@@ -57,7 +57,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         lease: LeaseTiming {
             ttl: ms(8000),
             renew: ms(500),
-            drift_permille: 10,
+            drift_permille: 101,
             grace: ms(2000),
             stop_immediate: ms(1000),
             stop_kill: ms(1000),
