@@ -349,7 +349,7 @@ impl World {
             self.hosts[host].inbox.push(event);
             return;
         }
-        s5::given(self, host, &event);
+        crate::invariants::given(self, host, &event);
         let h = &mut self.hosts[host];
         let local = h.local(now);
         let Some(node) = h.daemon.as_mut() else { return };
@@ -393,16 +393,13 @@ impl World {
             Effect::Beat(heartbeat) => self.beat(host, heartbeat),
             Effect::Ask { id, to, request, deadline } => self.ask(host, id, &to, request, deadline),
             Effect::Reply { reply, response } => self.reply(host, reply, response),
-            Effect::Propose { id, command } => {
-                if self.log.leader.is_some_and(|(leader, _)| leader == host) {
-                    self.facts.proposed(self.now);
-                }
-                self.propose(host, id, *command);
-            }
+            Effect::Propose { id, command } => self.propose(host, id, *command),
             Effect::QuorumRead { id } => self.quorum_read(host, id),
             Effect::Transfer { to } if self.log.leader.is_some_and(|(l, _)| l == host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}
-            Effect::RunAgent { key, agent, action, target, .. } => self.run_agent(host, key, &agent, action, &target),
+            Effect::RunAgent { key, agent, action, target, limit, .. } => {
+                self.run_agent(host, key, &agent, action, &target, limit);
+            }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),

@@ -41,22 +41,34 @@ impl World {
         self.devices.insert((host, agent.to_owned()), device);
     }
 
-    pub fn run_agent(&mut self, by: usize, key: RunKey, agent: &AgentName, action: AgentAction, target: &NodeName) {
+    pub fn run_agent(
+        &mut self,
+        by: usize,
+        key: RunKey,
+        agent: &AgentName,
+        action: AgentAction,
+        target: &NodeName,
+        limit: Duration,
+    ) {
         let target = self.host(target);
         let settings = &self.hosts[by].config.fencing.agents[agent];
-        let timeout = settings.timeout.as_nanos() as u64;
+        let timeout = settings.timeout.min(limit).as_nanos() as u64;
         if settings.everywhere {
             let took = self.rng.random_range(20 * MS..100 * MS);
             return self.agent_ends(by, key, AgentOutcome::Succeeded, took);
         }
         let mode = self.device(target, agent.as_str());
-        let took = self.rng.random_range(100 * MS..800 * MS);
+        let took = self.rng.random_range(100 * MS..800 * MS).min(timeout);
         let run = run_of(mode, action, self.hosts[target].power, (timeout, took));
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
         if let Some(delay) = run.acts_after {
-            self.after(delay, move |w| match action {
-                AgentAction::Off => w.power_off(target),
-                _ => w.power_on(target),
+            let started = self.started();
+            self.after(delay, move |w| {
+                w.device_acts(started.as_ref(), !matches!(mode, Device::Late(_)));
+                match action {
+                    AgentAction::Off => w.power_off(target),
+                    _ => w.power_on(target),
+                }
             });
         }
         if action == AgentAction::Off && mode == Device::Reboots {
