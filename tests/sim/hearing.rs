@@ -86,10 +86,13 @@ impl Hearing {
         self.ears[by][of][channel].last
     }
 
-    /// Whether somebody else was heard on this channel after that host was heard there last.
+    /// Whether somebody else was heard on this channel after that host fell silent there: one heartbeat does not end a
+    /// silence.
     pub fn heard_others(&self, by: usize, of: usize, channel: usize) -> bool {
         let others = (0..self.ears.len()).filter(|other| *other != by && *other != of);
-        others.map(|other| self.last(by, other, channel)).any(|at| at > 0 && at >= self.last(by, of, channel))
+        let ear = &self.ears[by][of][channel];
+        let fell = ear.silent_from.map_or(ear.last, |from| from - self.limit);
+        others.map(|other| self.last(by, other, channel)).any(|at| at > 0 && at >= fell)
     }
 
     /// Whether a majority of the channels was silent for the observer at some moment from `since` to `now`. A channel that is

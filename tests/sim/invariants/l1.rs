@@ -52,6 +52,7 @@ pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> Recovery {
     let Some(writes) = serves(w, rest, healed) else { return Recovery::default() };
     super::client::at_the_end(w, rest);
     let quiet = comes_to_rest(w, rest, healed);
+    super::rules::at_the_end(w, rest);
     left_off(w, rest);
     Recovery { writes, quiet }
 }

@@ -6,6 +6,7 @@ mod install;
 pub mod l1;
 pub mod power;
 pub mod rest;
+pub mod rules;
 mod s1;
 pub mod s10;
 mod s2;
@@ -35,6 +36,7 @@ pub fn given(w: &mut World, host: usize, event: &Given) {
     s3::given(w, host, event);
     s5::given(w, host, event);
     s10::given(w, host, event);
+    rules::given(w, host, event);
 }
 
 /// A daemon asks for something to be done.
@@ -46,6 +48,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     power::asked_for(w, host, effect);
     install::asked_for(w, host, effect);
     rest::asked_for(w, host, effect);
+    rules::asked_for(w, host, effect);
 }
 
 /// A postmaster was opened for writes under `epoch`.

@@ -4,14 +4,16 @@
 use super::{Listed, Told, command, end, moved_from, primary, ready, seconds, three};
 use crate::cluster::{MS, S, Tell};
 use crate::fence::Device;
+use crate::invariants::rules;
 use crate::setup;
-use regent::ledger::{Command, OrderState};
-use regent::types::NodeName;
+use regent::ledger::{Command, Fence, OrderState};
+use regent::types::{FenceId, NodeName};
 
 /// Every story here.
 pub const STORIES: &[Listed] = &[
     ("whoever_catches_up_does_not_begin_an_order_that_ended", stale_order, 2),
     ("a_verdict_that_commits_late_fences_nobody_who_is_back", late_verdict, 2),
+    ("what_an_assistant_did_on_a_voter_that_was_cut_off_is_undone", assistant_stays, 2),
 ];
 
 /// Five voters. The second round of a fence goes to a voter that is cut from the log, the third succeeds; the service moves,
@@ -68,4 +70,30 @@ fn late_verdict(seed: u64, tell: Tell) -> Told {
     w.run_until(w.now + 30 * S);
     let ok = w.facts.counts.verdicts > 0 && w.hosts[old].power && w.hosts[old].boots == 1 && w.is_whole();
     end(w, ok, "no late verdict, or its node was switched off", "it joins again and is not switched off".to_owned())
+}
+
+/// A voter is cut off while its assistant runs, before it can say how that ended. The fence is lifted meanwhile, and is not
+/// closed before that voter has taken back what it did.
+fn assistant_stays(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    w.transfer(3);
+    w.run_until(w.now + S);
+    let voter = 4;
+    super::cut_networks(&mut w, old);
+    if !w.run_while(w.now + 20 * S, |w| rules::stands(w, voter, FenceId(1))) {
+        return Err(w.facts.violation.unwrap_or("no assistant ran".to_owned()));
+    }
+    w.net.unconnected[voter] = true;
+    moved_from(&mut w, old, 30 * S)?;
+    w.net.set_card(0, old, false);
+    w.net.set_card(1, old, false);
+    w.run_until(w.now + 60 * S);
+    let waits = w.log.state().fences.values().any(Fence::is_open);
+    w.net.unconnected[voter] = false;
+    w.run_until(w.now + 30 * S);
+    rules::at_the_end(&mut w, &[]);
+    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let told = "the fence waits for it, and nothing is left in force".to_owned();
+    end(w, waits && closed, "the fence did not wait, or is not closed in the end", told)
 }
