@@ -19,6 +19,8 @@ mod wires;
 mod cluster;
 #[path = "../sim/database.rs"]
 mod database;
+#[path = "../sim/effects.rs"]
+mod effects;
 #[path = "../sim/faults.rs"]
 mod faults;
 #[path = "../sim/fence.rs"]
@@ -41,6 +43,8 @@ mod oracle;
 mod replay;
 #[path = "../sim/replication.rs"]
 mod replication;
+#[path = "../sim/rules.rs"]
+mod rules;
 #[path = "../sim/setup.rs"]
 mod setup;
 #[path = "../sim/stories/mod.rs"]

@@ -3,6 +3,7 @@
 //! whom and which commits are acknowledged (`replication.rs`).
 
 use crate::cluster::{MS, World};
+use crate::effects::{Part, part_of};
 use rand::RngExt;
 use regent::node::Event;
 use regent::types::{
@@ -282,6 +283,16 @@ impl World {
         let postmaster = self.db(host, service).postmaster;
         let life = self.hosts[host].life;
         let act = Act { host, service, action: action.clone(), number, postmaster, life };
+        let refused = match &action {
+            _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
+            DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
+                Some("the lease file says nothing of a lease for this epoch that runs")
+            }
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return self.finish(1, 50, act, move |_, _| Err(why.to_owned()));
+        }
         match action {
             DbAction::Initdb => self.finish(200, 600, act, World::initdb),
             DbAction::StartPrimary { epoch } => self.start(act, false, epoch, None),
@@ -312,6 +323,13 @@ impl World {
                 self.rejoin(act, up);
             }
         }
+    }
+
+    /// As the engine asks before it opens a database for writes.
+    fn lease_is_kept(&self, act: &Act, epoch: Epoch) -> bool {
+        let h = &self.hosts[act.host];
+        let kept = h.kept.get(&self.services[act.service]);
+        kept.is_some_and(|(of, until)| *of == epoch && h.local(self.now) < *until)
     }
 
     /// Ends the action after a while: `effect` happens with the postmaster that it began with, whoever still waits.
@@ -405,6 +423,9 @@ impl World {
         db.replaying = None;
         self.note(|w| format!("{}: {} is WRITABLE in epoch {epoch}", w.hosts[host].name, w.services[service]));
         crate::invariants::opened(self, host, service, epoch);
+        if self.guard_forbids(host, service) {
+            self.guard_kills(host, service);
+        }
     }
 
     fn follow(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
@@ -485,6 +506,11 @@ impl World {
     }
 
     fn stopped(&mut self, act: &Act) -> DbDone {
+        // Nothing is left for which a guard stands.
+        let name = self.services[act.service].clone();
+        if self.hosts[act.host].works(Part::LeaseFile) {
+            self.hosts[act.host].kept.remove(&name);
+        }
         let db = self.db(act.host, act.service);
         DbDone::Stopped { clean: db.clean, position: db.clean.then_some(db.at) }
     }
@@ -503,7 +529,8 @@ impl World {
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
         }
-        let reaches = self.net.reaches(act.host, up) && self.hosts[up].power && from.process == Process::Primary;
+        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
+        let reaches = reaches && from.process == Process::Primary;
         if !reaches {
             return self.finish(50, 500, act, |_, _| Err("the upstream does not answer".to_owned()));
         }
@@ -515,6 +542,7 @@ impl World {
     /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.
     fn overwrite(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
         let there = self.net.reaches(act.host, up) && self.hosts[up].power && !self.hosts[up].is_frozen();
+        let there = there && !self.is_barred(act.host, up);
         let from = self.hosts[up].databases.get(act.service).cloned();
         let from = from.filter(|f| there && f.process == Process::Primary);
         let Some(from) = from else { return Err("the upstream went away".to_owned()) };

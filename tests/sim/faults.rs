@@ -2,6 +2,7 @@
 
 use crate::cluster::{MS, S, World};
 use crate::database::Process;
+use crate::effects::{Part, any_action};
 use crate::fence::Device;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -51,6 +52,18 @@ pub enum Kind {
     SlowLog,
     Repeats,
     MissedElections,
+    WatchdogUnarmed,
+    WatchdogUnfed,
+    WatchdogStays,
+    NoWayOut,
+    FinalWordUnwritten,
+    LeaseUnkept,
+    AgentsNotRun,
+    ReadsFail,
+    TransfersFail,
+    QuestionsLost,
+    AnswersLost,
+    ActionFails,
 }
 
 /// Every kind with its name in the report.
@@ -94,6 +107,18 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::SlowLog, "slow log"),
     (Kind::Repeats, "repeated proposals"),
     (Kind::MissedElections, "missed elections"),
+    (Kind::WatchdogUnarmed, "watchdog not armed"),
+    (Kind::WatchdogUnfed, "watchdog not fed"),
+    (Kind::WatchdogStays, "watchdog not disarmed"),
+    (Kind::NoWayOut, "watchdog without a way out"),
+    (Kind::FinalWordUnwritten, "final word not written"),
+    (Kind::LeaseUnkept, "lease not kept"),
+    (Kind::AgentsNotRun, "agents not run"),
+    (Kind::ReadsFail, "quorum reads fail"),
+    (Kind::TransfersFail, "transfers fail"),
+    (Kind::QuestionsLost, "questions lost"),
+    (Kind::AnswersLost, "answers lost"),
+    (Kind::ActionFails, "database action fails"),
 ];
 
 /// One fault: what it hits, and for how long.
@@ -120,12 +145,38 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
             database(w, rng, &hit)
         }
-        Kind::Device => device(w, rng, host),
+        Kind::Device => device(w, rng, &hit),
         Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
             operator(w, rng, &hit)
         }
-        _ => log(w, &hit),
+        Kind::Transfer
+        | Kind::LeaderLost
+        | Kind::Uncommitted
+        | Kind::SlowLog
+        | Kind::Repeats
+        | Kind::MissedElections => log(w, &hit),
+        _ => effect(w, rng, &hit),
     }
+}
+
+/// An effect fails on this host, for a moment or for good.
+fn effect(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let part = match hit.kind {
+        Kind::WatchdogUnarmed => Part::WatchdogArm,
+        Kind::WatchdogUnfed => Part::WatchdogFeed,
+        Kind::WatchdogStays => Part::WatchdogDisarm,
+        Kind::NoWayOut => Part::WayOut,
+        Kind::FinalWordUnwritten => Part::FinalWord,
+        Kind::LeaseUnkept => Part::LeaseFile,
+        Kind::AgentsNotRun => Part::Agents,
+        Kind::ReadsFail => Part::QuorumReads,
+        Kind::TransfersFail => Part::Transfers,
+        Kind::QuestionsLost => Part::Questions,
+        Kind::AnswersLost => Part::Answers,
+        _ => any_action(rng),
+    };
+    let lasts = (rng.random_range(0..4) > 0).then_some(hit.lasts * 2);
+    w.break_part(hit.host, part, lasts);
 }
 
 fn power(w: &mut World, rng: &mut StdRng, hit: &Hit) {
@@ -133,13 +184,13 @@ fn power(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     match hit.kind {
         Kind::PowerCut => {
             w.power_off(host);
-            w.after(lasts, move |w| w.power_on(host));
+            w.after(lasts, move |w| w.power_back(host));
         }
         Kind::Blackout => {
             for h in 0..w.hosts.len() {
                 w.power_off(h);
                 let back = rng.random_range(S..15 * S);
-                w.after(back, move |w| w.power_on(h));
+                w.after(back, move |w| w.power_back(h));
             }
         }
         // Only a guest's clock can stop, and a guest is fenced by other means than its lease.
@@ -315,7 +366,7 @@ fn hang(w: &mut World, host: usize, service: usize, lasts: u64) {
     });
 }
 
-fn device(w: &mut World, rng: &mut StdRng, host: usize) {
+fn device(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     let late = rng.random_range(100 * MS..30 * S);
     let modes = [
         Device::Honest,
@@ -326,10 +377,27 @@ fn device(w: &mut World, rng: &mut StdRng, host: usize) {
         Device::Half,
         Device::Reboots,
         Device::OnHostPower,
+        Device::OnlyFrom(hit.other),
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
     ];
+    // Of an assistant the host is the voter that runs it. It says nothing on which anybody rests.
+    let assists = [
+        Device::Honest,
+        Device::Slow,
+        Device::Failing,
+        Device::Late(late),
+        Device::Half,
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
+    ];
+    let agents: Vec<_> =
+        w.hosts[hit.host].config.fencing.agents.iter().map(|(n, a)| (n.clone(), a.everywhere)).collect();
+    let (agent, everywhere) = agents[rng.random_range(0..agents.len())].clone();
+    let modes = if everywhere { &assists[..] } else { &modes[..] };
     let mode = modes[rng.random_range(0..modes.len())];
-    w.note(|w| format!("ipmi of {}: {mode:?}", w.hosts[host].name));
-    w.set_device(host, "ipmi", mode);
+    w.note(|w| format!("{agent} of {}: {mode:?}", w.hosts[hit.host].name));
+    w.set_device(hit.host, agent.as_str(), mode);
 }
 
 fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {

@@ -2,20 +2,31 @@
 //! the database (`database.rs`) and what the daemon asks for (`cluster.rs`).
 
 use crate::cluster::{MS, S, World};
-use crate::database::Database;
+use crate::database::{Database, Process};
+use crate::effects::Part;
 use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{Machine, State};
-use regent::node::{Event, Node, Start, WatchdogSaid};
+use regent::node::{Event, HELD_OPEN, Node, Start};
 use regent::types::{Boot, ClusterId, Epoch, Instant, NodeName, Released, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Who switched a host off. Power comes back by itself only where a fault took it; a watchdog resets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffBy {
+    Fault,
+    Watchdog,
+    Device,
+}
 
 /// One host: what of it is volatile, what is durable, and the daemon on it.
 pub struct Host {
     pub name: NodeName,
     pub config: Arc<Config>,
     pub power: bool,
+    /// Who switched it off last, while it is off.
+    pub off_by: Option<OffBy>,
     /// Nothing gives it power any more: it is of the rest that stays broken.
     pub unplugged: bool,
     /// Until when nothing on it runs, if so.
@@ -37,6 +48,8 @@ pub struct Host {
     pub is_virtual: bool,
     pub tombstones: BTreeMap<ServiceName, Released>,
     pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    /// What of it does not work, and how often that was broken.
+    pub broken: BTreeMap<Part, u32>,
     pub watchdog_at: Option<u64>,
     /// One a service; none on a witness.
     pub databases: Vec<Database>,
@@ -55,6 +68,8 @@ pub struct Host {
     pub thawed_at: u64,
     pub frozen_for: u64,
     pub started_at: u64,
+    /// Which daemon took back what assistants had left behind here.
+    pub swept: u64,
 }
 
 impl Host {
@@ -63,6 +78,7 @@ impl Host {
             name,
             config,
             power: false,
+            off_by: None,
             unplugged: false,
             frozen_until: None,
             boots: 0,
@@ -77,6 +93,7 @@ impl Host {
             is_virtual: false,
             tombstones: BTreeMap::new(),
             kept: BTreeMap::new(),
+            broken: BTreeMap::new(),
             watchdog_at: None,
             databases: (0..databases).map(|_| Database::absent()).collect(),
             replicated: 0,
@@ -89,11 +106,16 @@ impl Host {
             thawed_at: 0,
             frozen_for: 0,
             started_at: 0,
+            swept: 0,
         }
     }
 
     pub fn is_frozen(&self) -> bool {
         self.frozen_until.is_some()
+    }
+
+    pub fn works(&self, part: Part) -> bool {
+        self.broken.is_empty() || !self.broken.contains_key(&part)
     }
 
     /// This host's own clock.
@@ -130,12 +152,13 @@ impl World {
         if h.power || h.unplugged {
             return;
         }
-        (h.power, h.frozen_until, h.booted_at) = (true, None, now);
+        (h.power, h.off_by, h.frozen_until, h.booted_at) = (true, None, None, now);
         (h.stood_still, h.still_since) = (0, None);
         h.boots += 1;
         h.kept.clear();
         h.watchdog_at = None;
         let boots = h.boots;
+        self.rules_after_boot(host);
         self.facts.forget_leases(host);
         self.note(|w| format!("{} boots ({boots})", w.hosts[host].name));
         let delay = self.rng.random_range(500 * MS..2 * S);
@@ -146,11 +169,24 @@ impl World {
         });
     }
 
+    /// A fault takes its power.
     pub fn power_off(&mut self, host: usize) {
+        self.power_off_by(host, OffBy::Fault);
+    }
+
+    /// What a fault took away comes back; what a device switched off is switched on by whoever wants it on.
+    pub fn power_back(&mut self, host: usize) {
+        if self.hosts[host].off_by == Some(OffBy::Fault) {
+            self.power_on(host);
+        }
+    }
+
+    pub fn power_off_by(&mut self, host: usize, by: OffBy) {
         if !self.hosts[host].power {
             return;
         }
-        self.note(|w| format!("{} loses power", w.hosts[host].name));
+        self.note(|w| format!("{} loses power ({by:?})", w.hosts[host].name));
+        self.hosts[host].off_by = Some(by);
         self.kill_daemon(host);
         self.databases_killed(host);
         let h = &mut self.hosts[host];
@@ -209,56 +245,48 @@ impl World {
             let host = &self.hosts[h];
             if host.power && host.still_since.is_none() && host.watchdog_at.is_some_and(|at| self.now >= at) {
                 self.note(|w| format!("the watchdog resets {}", w.hosts[h].name));
-                self.power_off(h);
+                self.power_off_by(h, OffBy::Watchdog);
                 self.after(3 * S, move |w| w.power_on(h));
             }
         }
     }
 
-    pub fn feed(&mut self, host: usize) {
-        let timeout = self.hosts[host].config.watchdog.as_ref().map(|w| w.timeout.as_nanos() as u64);
-        self.hosts[host].watchdog_at = timeout.map(|t| self.now + t);
-    }
-
-    pub fn tombstone(&mut self, host: usize, service: ServiceName, released: Released) {
-        let life = self.hosts[host].life;
-        let delay = self.rng.random_range(MS..5 * MS);
-        self.after(delay, move |w| {
-            if w.hosts[host].life == life {
-                w.hosts[host].tombstones.insert(service.clone(), released);
-                w.give(host, Event::Tombstoned { service, epoch: released.epoch, result: Ok(()) });
-            }
-        });
-    }
-
-    /// The lease file, and the guard that stops a database whose lease ends while no daemon cares for it.
-    pub fn keep_lease(&mut self, host: usize, service: ServiceName, epoch: Epoch, until: Option<Instant>) {
-        let Some(until) = until else {
-            self.hosts[host].kept.remove(&service);
-            return;
-        };
-        self.hosts[host].kept.insert(service.clone(), (epoch, until));
-        self.post_guard(host, service, until);
-    }
-
-    fn post_guard(&mut self, host: usize, service: ServiceName, until: Instant) {
-        let boots = self.hosts[host].boots;
-        let kill = self.hosts[host].config.lease.stop_kill;
+    /// The guard of this service's database knows this end now. It kills in time for that: see `guard_forbids`.
+    pub fn post_guard(&mut self, host: usize, service: ServiceName, until: Instant) {
         // Held open by a pause: there is no such moment.
-        if until.0 > u64::MAX / 8 {
+        if until >= HELD_OPEN {
             return;
         }
+        let boots = self.hosts[host].boots;
+        let kill = self.hosts[host].config.lease.stop_kill;
         let at = self.hosts[host].world(until - kill).max(self.now);
+        let service = self.index(&service);
         self.after(at - self.now, move |w| {
             let h = &w.hosts[host];
-            let last = h.kept.get(&service).is_some_and(|(_, u)| *u == until);
-            let due = h.local(w.now) >= until - kill;
-            if h.boots == boots && h.power && !h.is_frozen() && due && last && h.daemon.is_none() {
-                w.note(|w| format!("the guard on {} stops the database of {service}", w.hosts[host].name));
-                let service = w.index(&service);
-                w.database_killed(host, service);
+            let last = h.kept.get(&w.services[service]).is_some_and(|(_, u)| *u == until);
+            if h.boots == boots && h.power && !h.is_frozen() && last && w.guard_forbids(host, service) {
+                w.guard_kills(host, service);
             }
         });
+    }
+
+    /// Whether the end that the guard knows is so near that it kills what is open for writes, or becomes it.
+    pub fn guard_forbids(&self, host: usize, service: usize) -> bool {
+        let h = &self.hosts[host];
+        let Some((_, until)) = h.kept.get(&self.services[service]) else { return false };
+        let opens = match h.databases[service].process {
+            Process::None => false,
+            // It stands beside each opening for writes, and an orphaned promotion is one.
+            Process::Standby => h.daemon.is_none(),
+            Process::Starting => h.daemon.is_none() || !h.databases[service].standby_signal,
+            Process::Primary | Process::Stopping { .. } => true,
+        };
+        opens && *until < HELD_OPEN && h.local(self.now) >= *until - h.config.lease.stop_kill
+    }
+
+    pub fn guard_kills(&mut self, host: usize, service: usize) {
+        self.note(|w| format!("the guard on {} stops the database of {}", w.hosts[host].name, w.services[service]));
+        self.database_killed(host, service);
     }
 
     /// The guards look again: the host stood still, or the daemon is gone.
@@ -297,9 +325,8 @@ impl World {
         let state = self.log_starts(host);
         let h = &mut self.hosts[host];
         let time_out = h.config.watchdog.as_ref().map(|w| w.timeout);
-        // It stays armed where a database may be running.
-        let armed = WatchdogSaid::Armed { can_be_disarmed: true };
-        let watchdog = time_out.map(|_| if h.kept.is_empty() { WatchdogSaid::Disarmed } else { armed });
+        let watchdog = self.try_watchdog(host);
+        let h = &mut self.hosts[host];
         let start = Start {
             cluster: ClusterId("sim".to_owned()),
             boot: h.boot(),

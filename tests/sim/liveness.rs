@@ -59,6 +59,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
     for h in 0..w.hosts.len() {
         let host = &mut w.hosts[h];
         (host.misses_elections, host.log_slow_until, host.speaks_unknown) = (false, 0, false);
+        host.broken.clear();
         for db in &mut host.databases {
             (db.backlog, db.stop_hangs) = (0, 0);
         }

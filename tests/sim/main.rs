@@ -9,6 +9,7 @@
 mod bugs;
 mod cluster;
 mod database;
+mod effects;
 mod faults;
 mod fence;
 mod hearing;
@@ -21,6 +22,7 @@ mod network;
 mod oracle;
 mod replay;
 mod replication;
+mod rules;
 mod runs;
 mod setup;
 mod stories;

@@ -67,8 +67,6 @@ pub struct Facts {
     /// What was asked and answered in the rounds before a verdict.
     pub looks: crate::invariants::s3::Looks,
     pub slow_logs: crate::invariants::s10::SlowLogs,
-    /// What assistants left behind.
-    pub rules: crate::invariants::rules::Rules,
 }
 
 /// One folder of diverged log.
@@ -143,7 +141,6 @@ impl Facts {
             power: Default::default(),
             looks: Default::default(),
             slow_logs: BTreeMap::new(),
-            rules: BTreeSet::new(),
         }
     }
 
@@ -163,10 +160,8 @@ impl Facts {
         }
     }
 
-    /// A host boots: nothing that was volatile is left.
     pub fn forget_leases(&mut self, host: usize) {
         self.leases.forget(host);
-        self.rules.retain(|(h, ..)| *h != host);
     }
 }
 

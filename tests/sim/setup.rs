@@ -126,6 +126,13 @@ fn service() -> Service {
     }
 }
 
+/// A second assistant, which revokes the access of the node that is fenced.
+pub fn with_access(mut config: Config) -> Config {
+    config.fencing.assist.push(name("access"));
+    config.fencing.agents.insert(name("access"), agent(AgentKind::Access, true));
+    config
+}
+
 /// A watchdog on every host, and the lease as the second level.
 pub fn with_watchdog(mut config: Config) -> Config {
     config.watchdog = Some(Watchdog { device: "/nowhere".into(), timeout: ms(5000) });

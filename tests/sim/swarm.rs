@@ -129,6 +129,9 @@ fn draw_setup(rng: &mut StdRng, tell: Tell) -> Setup {
     if rng.random_range(0..5) == 0 {
         config = setup::two_services(config);
     }
+    if rng.random_range(0..2) == 0 {
+        config = setup::with_access(config);
+    }
     config.fencing.on_lapsed = if rng.random_range(0..3) == 0 { OnLapsed::Alarm } else { OnLapsed::Fence };
     config.fencing.power_on = if rng.random_range(0..4) == 0 { PowerOn::Manual } else { PowerOn::Auto };
     if rng.random_range(0..4) == 0 {

@@ -36,7 +36,6 @@ pub fn given(w: &mut World, host: usize, event: &Given) {
     s3::given(w, host, event);
     s5::given(w, host, event);
     s10::given(w, host, event);
-    rules::given(w, host, event);
 }
 
 /// A daemon asks for something to be done.
@@ -48,7 +47,6 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     power::asked_for(w, host, effect);
     install::asked_for(w, host, effect);
     rest::asked_for(w, host, effect);
-    rules::asked_for(w, host, effect);
 }
 
 /// A postmaster was opened for writes under `epoch`.

@@ -1,44 +1,24 @@
 //! What assistants leave behind (S4): each fence has rules of its own, and takes its own back. Once everything has come to
-//! rest, no rule of a fence that is closed is in force on any host.
-//!
-//! In force is what was begun and was not undone since with success on that boot: an assistant may act before it fails.
+//! rest, no rule of a fence that is closed is in force on any host that runs.
 
 use crate::cluster::World;
+use crate::rules::Rule;
 use regent::ledger::Fence;
-use regent::node::{Effect, Event, RunKey};
-use regent::types::{AgentAction, AgentName, AgentOutcome, FenceId};
-use std::collections::BTreeSet;
-
-/// Rules in force: host, fence, assistant.
-pub type Rules = BTreeSet<(usize, FenceId, AgentName)>;
-
-/// An assistant is started.
-pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
-    if let Effect::RunAgent { key: RunKey::Assist { fence, agent, action: AgentAction::Off, .. }, .. } = effect {
-        w.facts.rules.insert((host, *fence, agent.clone()));
-    }
-}
-
-/// An assistant ended.
-pub fn given(w: &mut World, host: usize, event: &Event) {
-    if let Event::AgentEnded { key: RunKey::Assist { fence, agent, action: AgentAction::On, .. }, run } = event
-        && run.outcome == AgentOutcome::Succeeded
-    {
-        w.facts.rules.remove(&(host, *fence, agent.clone()));
-    }
-}
+use regent::types::FenceId;
 
 /// Whether a rule of this fence is in force on this host.
 pub fn stands(w: &World, host: usize, fence: FenceId) -> bool {
-    w.facts.rules.iter().any(|(h, f, _)| (*h, *f) == (host, fence))
+    w.rules.iter().any(|r| (r.host, r.fence) == (host, fence))
 }
 
 /// At the end, when everything has come to rest.
 pub fn at_the_end(w: &mut World, rest: &[usize]) {
     let open = |fence: &FenceId| w.log.state().fences.get(fence).is_some_and(Fence::is_open);
-    let left = w.facts.rules.iter().find(|(host, fence, _)| !rest.contains(host) && !open(fence)).cloned();
-    if let Some((host, fence, agent)) = left {
-        let what = format!("{agent} of fence {fence}, which is closed, is in force on {}", w.hosts[host].name);
+    let runs = |r: &Rule| !rest.contains(&r.host) && w.is_alive(r.host);
+    let left = w.rules.iter().find(|r| runs(r) && !open(&r.fence)).cloned();
+    if let Some(Rule { host, fence, agent, target }) = left {
+        let (on, against) = (&w.hosts[host].name, &w.hosts[target].name);
+        let what = format!("{agent} against {against} is in force on {on}, and its fence {fence} is closed");
         w.violate("rules", what);
     }
 }
