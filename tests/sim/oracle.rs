@@ -67,6 +67,7 @@ pub struct Facts {
     /// What was asked and answered in the rounds before a verdict.
     pub looks: crate::invariants::s3::Looks,
     pub slow_logs: crate::invariants::s10::SlowLogs,
+    pub unsaid: crate::invariants::words::Unsaid,
 }
 
 /// One folder of diverged log.
@@ -141,6 +142,7 @@ impl Facts {
             power: Default::default(),
             looks: Default::default(),
             slow_logs: BTreeMap::new(),
+            unsaid: BTreeMap::new(),
         }
     }
 

@@ -18,6 +18,7 @@ mod s7;
 mod s8;
 mod s9;
 pub mod timelines;
+pub mod words;
 
 use crate::cluster::{Handling, World};
 use regent::ledger::{Answer, Command, Entry, Event, State};
@@ -29,6 +30,7 @@ pub fn check(w: &mut World) {
     s1::check(w);
     s5::check(w);
     rest::check(w);
+    words::check(w);
 }
 
 /// A daemon is told something.
@@ -36,6 +38,7 @@ pub fn given(w: &mut World, host: usize, event: &Given) {
     s3::given(w, host, event);
     s5::given(w, host, event);
     s10::given(w, host, event);
+    words::given(w, host, event);
 }
 
 /// A daemon asks for something to be done.
@@ -47,6 +50,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     power::asked_for(w, host, effect);
     install::asked_for(w, host, effect);
     rest::asked_for(w, host, effect);
+    words::asked_for(w, host, effect);
 }
 
 /// A postmaster was opened for writes under `epoch`.
