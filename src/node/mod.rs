@@ -275,6 +275,7 @@ impl Node {
         self.finish_reads();
         self.tidy_reads();
         self.join();
+        self.take_up_what_was_held_open();
         self.refresh_own_row();
         self.coordinate();
         self.run_fences();
