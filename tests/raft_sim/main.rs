@@ -15,6 +15,8 @@ mod member;
 mod wires;
 
 // The world, as it is: only its `log` is another.
+#[path = "../sim/ailment.rs"]
+mod ailment;
 #[path = "../sim/cluster.rs"]
 mod cluster;
 #[path = "../sim/database.rs"]

@@ -2,15 +2,19 @@
 //! takes. What a daemon gave up waiting for goes on by itself, as a real postmaster would. Not here: who streams from
 //! whom and which commits are acknowledged (`replication.rs`).
 
-use crate::cluster::{MS, World};
+use crate::ailment::Ailments;
+use crate::cluster::{MS, S, World};
 use crate::effects::{Part, part_of};
 use rand::RngExt;
 use regent::node::Event;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, SystemId,
-    Timeline, Trouble,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, StopLadder,
+    SystemId, Timeline, Trouble,
 };
 use std::collections::BTreeMap;
+
+/// How long a start as a standby is waited for; after that it is for the observer to see.
+const STANDBY_PATIENCE: u64 = 15 * S;
 
 /// What the processes of a database are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,7 @@ struct Seen {
     at: Position,
     replayed: Lsn,
     hung: bool,
+    ails: bool,
 }
 
 /// One database.
@@ -68,6 +73,7 @@ pub struct Database {
     pub promotion_fails: bool,
     /// A stop takes so much longer: a process hangs in the kernel.
     pub stop_hangs: u64,
+    pub ails: Ailments,
     action: Option<u64>,
     seen: Option<Seen>,
     seen_at: u64,
@@ -95,6 +101,7 @@ impl Database {
             backlog_shows: true,
             replaying: None,
             stop_hangs: 0,
+            ails: Ailments::default(),
             promotion_fails: false,
             action: None,
             seen: None,
@@ -151,11 +158,13 @@ impl Database {
 
     fn look(&self, now: u64) -> Seen {
         let hung = self.silent_since().is_some();
+        let ails = now < self.ails.unclear.1 || self.ails.trouble(now).is_some();
         Seen {
+            ails,
             state: self.state(),
             streams_from: self.streams_from,
             follows: self.follows,
-            writable: self.process == Process::Primary && !hung,
+            writable: self.process == Process::Primary && !hung && !ails,
             starts_in_recovery: self.standby_signal,
             at: self.at,
             replayed: self.replayed(now),
@@ -213,7 +222,7 @@ impl World {
         let seen = db.look(self.now);
         let name = |i: Option<usize>| -> Option<NodeName> { i.map(|i| self.hosts[i].name.clone()) };
         let trouble = db.silent_since().map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
-        Observation {
+        let well = Observation {
             state: seen.state,
             system: db.system,
             position: db.at,
@@ -225,7 +234,8 @@ impl World {
             follows: name(db.follows),
             writable: seen.writable,
             trouble,
-        }
+        };
+        crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
     }
 
     /// A daemon that starts has seen nothing yet.
@@ -233,8 +243,8 @@ impl World {
         self.hosts[host].databases.iter_mut().for_each(|db| db.seen = None);
     }
 
-    /// Every process of it is gone at once: SIGKILL of the cgroup.
-    pub fn database_killed(&mut self, host: usize, service: usize) {
+    /// Every process of it is gone at once.
+    pub fn database_gone(&mut self, host: usize, service: usize) {
         let Some(db) = self.hosts[host].databases.get_mut(service) else { return };
         if db.process != Process::None {
             db.clean = false;
@@ -246,7 +256,7 @@ impl World {
     }
 
     pub fn databases_killed(&mut self, host: usize) {
-        (0..self.hosts[host].databases.len()).for_each(|s| self.database_killed(host, s));
+        (0..self.hosts[host].databases.len()).for_each(|s| self.database_gone(host, s));
     }
 
     /// The daemon waits no more for what runs; what the database does by itself goes on.
@@ -317,7 +327,7 @@ impl World {
                 self.finish(50 + ms, 400 + ms, act, move |w, a| w.promote(a, epoch, timeline));
             }
             DbAction::Checkpoint => self.finish(10, 100, act, |_, _| Ok(DbDone::Plain)),
-            DbAction::Stop { ladder } => self.stop(act, ladder.fast.as_nanos() > 0),
+            DbAction::Stop { ladder } => self.stop_when_clear(act, ladder),
             DbAction::Rejoin { upstream } => {
                 let up = self.host(&upstream.node);
                 self.rejoin(act, up);
@@ -393,6 +403,7 @@ impl World {
     }
 
     fn start(&mut self, act: Act, standby: bool, epoch: Epoch, upstream: Option<usize>) {
+        let now = self.now;
         let db = self.db(act.host, act.service);
         if db.process != Process::None || db.system.is_none() || db.unfinished || (!standby && db.standby_signal) {
             let why = format!("cannot start: {:?}", db.process);
@@ -405,8 +416,30 @@ impl World {
         if standby {
             db.forget_trailing();
         }
+        let late = std::mem::take(if standby { &mut db.ails.late_standby } else { &mut db.ails.late_primary });
+        db.ails.recovers_until = now + late;
         self.observe(act.host);
-        self.finish(80, 500, Act { postmaster, ..act }, move |w, a| {
+        let act = Act { postmaster, ..act };
+        if standby && late > STANDBY_PATIENCE {
+            // Whoever started it does not wait for all of that.
+            let given_up = act.clone();
+            self.after(STANDBY_PATIENCE, move |w| w.end(&given_up, Ok(DbDone::Plain)));
+        }
+        self.recover(act, standby, epoch);
+    }
+
+    /// A start ends when recovery is through: at once, or minutes later.
+    fn recover(&mut self, act: Act, standby: bool, epoch: Epoch) {
+        let left = self.db(act.host, act.service).ails.recovers_until.saturating_sub(self.now);
+        if left > 0 {
+            let boots = self.hosts[act.host].boots;
+            return self.after(left.min(S), move |w| {
+                if w.hosts[act.host].boots == boots && w.db(act.host, act.service).postmaster == act.postmaster {
+                    w.recover(act, standby, epoch);
+                }
+            });
+        }
+        self.finish(80, 500, act, move |w, a| {
             if standby {
                 w.db(a.host, a.service).process = Process::Standby;
                 return Ok(DbDone::Plain);
@@ -465,7 +498,22 @@ impl World {
         Ok(DbDone::Writable { position: self.db(act.host, act.service).at })
     }
 
-    fn stop(&mut self, act: Act, fast: bool) {
+    /// A stop begins and ends with a look at the directory: on a volume that does not answer it waits.
+    fn stop_when_clear(&mut self, act: Act, ladder: StopLadder) {
+        let wait = self.db(act.host, act.service).ails.unclear.1.saturating_sub(self.now);
+        if wait == 0 {
+            return self.stop(act, ladder);
+        }
+        let boots = self.hosts[act.host].boots;
+        self.after(wait.min(S), move |w| {
+            if w.hosts[act.host].boots == boots && w.db(act.host, act.service).action == Some(act.number) {
+                w.stop_when_clear(act, ladder);
+            }
+        });
+    }
+
+    fn stop(&mut self, act: Act, ladder: StopLadder) {
+        let fast = !ladder.fast.is_zero();
         let (host, service) = (act.host, act.service);
         let now = self.now;
         // A hung one does not hear the polite rungs.
@@ -481,6 +529,11 @@ impl World {
         if db.process == Process::None {
             return self.finish(1, 5, act, |w, a| Ok(w.stopped(a)));
         }
+        let kill = ladder.kill.as_millis() as u64;
+        let lingers = db.ails.lingers_until.saturating_sub(now) / MS;
+        if lingers > kill {
+            return self.finish(kill, kill + 2, act, |_, _| Err("processes survived SIGKILL".to_owned()));
+        }
         if !matches!(db.process, Process::Stopping { .. }) {
             let acks = match db.process == Process::Primary && db.closed_since.is_none() {
                 false => 0,
@@ -490,7 +543,7 @@ impl World {
             db.process = Process::Stopping { acks_until: now + acks };
         }
         db.postmaster += 1;
-        let hangs = std::mem::take(&mut db.stop_hangs);
+        let hangs = std::mem::take(&mut db.stop_hangs) + lingers * MS;
         let act = Act { postmaster: db.postmaster, ..act };
         self.observe(host);
         let ms = (takes + hangs) / MS;
@@ -521,18 +574,24 @@ impl World {
             return self.finish(1, 5, act, |_, _| Err("it still runs".to_owned()));
         }
         let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
-        let to = self.db(act.host, act.service);
+        let to = self.hosts[act.host].databases[act.service].clone();
         let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
+        let crowded = self.now < from.ails.crowded_until;
+        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
+        // It asks there first, also where nothing is to be done.
+        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.silent_since().is_none();
+        if !reaches || crowded || !runs || self.hosts[up].is_frozen() {
+            let why = if crowded { "sorry, too many clients already" } else { "the upstream does not answer" };
+            return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
+        }
         if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
             return self.finish(5, 50, act, |w, a| {
                 w.db(a.host, a.service).standby_signal = true;
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
         }
-        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
-        let reaches = reaches && from.process == Process::Primary;
-        if !reaches {
-            return self.finish(50, 500, act, |_, _| Err("the upstream does not answer".to_owned()));
+        if from.process != Process::Primary {
+            return self.finish(50, 500, act, |_, _| Err("the upstream is in recovery".to_owned()));
         }
         // The marker that forbids a start stands from here on.
         self.db(act.host, act.service).unfinished = true;

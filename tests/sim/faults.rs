@@ -1,5 +1,6 @@
 //! The kinds of faults: what each breaks, and how it ends by itself. When they strike is `swarm.rs`.
 
+use crate::ailment::Ailment;
 use crate::cluster::{MS, S, World};
 use crate::database::Process;
 use crate::effects::{Part, any_action};
@@ -64,6 +65,15 @@ pub enum Kind {
     QuestionsLost,
     AnswersLost,
     ActionFails,
+    SlowStart,
+    SlowRecovery,
+    TooManyClients,
+    ProbeFails,
+    VolumeFull,
+    VolumeStalls,
+    Unclear,
+    Lingers,
+    DirectoryGone,
 }
 
 /// Every kind with its name in the report.
@@ -119,6 +129,15 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::QuestionsLost, "questions lost"),
     (Kind::AnswersLost, "answers lost"),
     (Kind::ActionFails, "database action fails"),
+    (Kind::SlowStart, "slow start"),
+    (Kind::SlowRecovery, "slow crash recovery"),
+    (Kind::TooManyClients, "too many clients"),
+    (Kind::ProbeFails, "probe fails"),
+    (Kind::VolumeFull, "volume full"),
+    (Kind::VolumeStalls, "volume stalls"),
+    (Kind::Unclear, "database unclear"),
+    (Kind::Lingers, "kill takes time"),
+    (Kind::DirectoryGone, "directory gone"),
 ];
 
 /// One fault: what it hits, and for how long.
@@ -145,6 +164,15 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
             database(w, rng, &hit)
         }
+        Kind::SlowStart
+        | Kind::SlowRecovery
+        | Kind::TooManyClients
+        | Kind::ProbeFails
+        | Kind::VolumeFull
+        | Kind::VolumeStalls
+        | Kind::Unclear
+        | Kind::Lingers
+        | Kind::DirectoryGone => ailment(w, rng, &hit),
         Kind::Device => device(w, rng, &hit),
         Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
             operator(w, rng, &hit)
@@ -347,6 +375,31 @@ fn database(w: &mut World, rng: &mut StdRng, hit: &Hit) {
         }
         Kind::StuckStop => w.db(host, service).stop_hangs = hit.lasts,
         _ => w.rogue_start(host, service),
+    }
+}
+
+fn ailment(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let service = rng.random_range(0..w.services.len());
+    let host = w.primary_of(service).filter(|_| rng.random_range(0..2) == 0).unwrap_or(hit.host);
+    if w.hosts[host].databases.is_empty() {
+        return;
+    }
+    let ailment = match hit.kind {
+        Kind::SlowStart => Ailment::SlowStart,
+        Kind::SlowRecovery => Ailment::SlowRecovery,
+        Kind::TooManyClients => Ailment::Crowded,
+        Kind::ProbeFails => Ailment::ProbeFails,
+        Kind::VolumeFull => Ailment::VolumeFull,
+        Kind::VolumeStalls => Ailment::VolumeStalls,
+        Kind::Unclear => Ailment::Unclear,
+        Kind::Lingers => Ailment::Lingers,
+        _ => Ailment::DirectoryGone,
+    };
+    w.ail(rng, (host, service), ailment, hit.lasts);
+    // It shows at the next start, which may as well come now.
+    let starts = matches!(ailment, Ailment::SlowStart | Ailment::SlowRecovery | Ailment::Lingers);
+    if starts && rng.random_range(0..2) == 0 {
+        w.database_killed(host, service);
     }
 }
 

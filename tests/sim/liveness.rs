@@ -53,6 +53,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         format!("everything heals, but for {names:?}")
     });
     w.healings += 1;
+    let now = w.now;
     w.net.heal();
     w.devices.clear();
     (w.log.holds, w.log.inherits, w.log.repeats) = (false, None, 0);
@@ -62,6 +63,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         host.broken.clear();
         for db in &mut host.databases {
             (db.backlog, db.stop_hangs) = (0, 0);
+            db.ails.heal(now);
         }
         w.report_disk(h, MS, Ok(()));
     }

@@ -5,6 +5,7 @@
     reason = "how long a run takes in real time is printed; nothing simulated reads it"
 )]
 
+mod ailment;
 #[cfg(feature = "known-bugs")]
 mod bugs;
 mod cluster;

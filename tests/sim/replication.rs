@@ -22,7 +22,7 @@ impl World {
         else {
             return false;
         };
-        h.power && !h.is_frozen() && self.is_open(db.process)
+        h.power && !h.is_frozen() && self.is_open(db.process) && !db.ails.takes_no_writes(self.now)
     }
 
     /// Whether it could acknowledge one later without being opened again: it is only frozen or hung.
@@ -65,6 +65,8 @@ impl World {
         let runs = runs && from.hung_since.is_none() && from.closed_since.is_none();
         let there = self.hosts[up].power && !self.hosts[up].is_frozen() && self.net.reaches(host, up);
         let there = there && !self.is_barred(host, up);
+        // Whoever streams already keeps its connection.
+        let there = there && (to.streams_from == Some(up) || self.now >= from.ails.crowded_until);
         let fits = from.system == to.system && from.history.can_follow(from.at, to.at);
         let behind = to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn;
         let history = || (from.history != to.history).then(|| from.history.clone());
