@@ -226,7 +226,8 @@ impl World {
             state: seen.state,
             system: db.system,
             position: db.at,
-            replayed: Some(seen.replayed),
+            // The server says so in recovery only.
+            replayed: (db.process == Process::Standby).then_some(seen.replayed),
             history: db.history.clone(),
             clean: db.clean,
             starts_in_recovery: db.standby_signal,

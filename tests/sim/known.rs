@@ -35,6 +35,12 @@ pub const FAILURES: &[Failure] = &[
         ends: "ends when a join of another boot is refused or waited for while the holder's own boot is heard",
     },
     Failure {
+        kind: "L1/deadline",
+        name: "a_primary_whose_recovery_takes_longer_than_its_deadline_is_stopped",
+        story: late_recovery,
+        ends: "ends when a database that is open under its lease wins over the install deadline",
+    },
+    Failure {
         kind: "L1/off",
         name: "without_a_candidate_the_fenced_host_stays_off",
         story: no_candidate,
@@ -96,6 +102,18 @@ fn clone_joins(seed: u64, tell: Tell) -> Told {
     })?;
     w.run_until(w.now + 20 * S);
     end(w, true, "", "the epoch goes on".to_owned())
+}
+
+/// The site loses power. The former primary is appointed again, and its crash recovery takes longer than the deadline.
+fn late_recovery(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    (0..3).for_each(|h| w.power_off(h));
+    w.db(old, 0).ails.late_primary = 45 * S;
+    w.run_until(w.now + 2 * S);
+    (0..3).for_each(|h| w.power_on(h));
+    w.run_until(w.now + 120 * S);
+    end(w, true, "", "it goes on as primary".to_owned())
 }
 
 /// The only standby has lost its database when the primary's host stands still for a moment.
