@@ -34,6 +34,8 @@ mod hearing;
 mod host;
 #[path = "../sim/invariants/mod.rs"]
 mod invariants;
+#[path = "../sim/kinds.rs"]
+mod kinds;
 #[path = "../sim/liveness.rs"]
 mod liveness;
 #[path = "../sim/network.rs"]

@@ -269,6 +269,12 @@ impl World {
         if self.hosts[from].speaks_unknown {
             Arc::make_mut(&mut heartbeat).body = None;
         }
+        self.hosts[from].last_beat = Some(heartbeat.clone());
+        self.carry(from, &heartbeat);
+    }
+
+    /// Sends this in the name and from the place of that host.
+    pub fn carry(&mut self, from: usize, heartbeat: &Arc<Heartbeat>) {
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             for channel in 0..CHANNELS.len() {
                 for delay in self.net.beat(&mut self.rng, channel, from, to).into_iter().flatten() {
@@ -306,12 +312,12 @@ impl World {
         self.after(deadline.as_nanos() as u64, move |w| {
             w.answer((from, life, id), Err("no answer in time".to_owned()))
         });
-        let heard = self.net.connects(from, target) || self.facts.deaf == Some(from);
+        let heard = self.net.hears(from, target) || self.facts.deaf == Some(from);
         if !heard || !self.hosts[target].power || self.loses(from, Part::Questions) {
             return;
         }
         let name = self.hosts[from].name.clone();
-        let delay = self.net.message(&mut self.rng);
+        let delay = self.net.message(&mut self.rng, from, target);
         self.after(delay, move |w| {
             if w.hosts[target].daemon.is_none() {
                 if w.hosts[target].power && !w.hosts[target].is_frozen() {
@@ -329,7 +335,7 @@ impl World {
     fn reply(&mut self, from: usize, reply: u64, response: PeerResponse) {
         let Some(key) = self.replies.remove(&reply) else { return };
         if self.net.connects(from, key.0) && !self.loses(from, Part::Answers) {
-            let delay = self.net.message(&mut self.rng);
+            let delay = self.net.message(&mut self.rng, from, key.0);
             self.after(delay, move |w| w.answer(key, Ok(response)));
         }
     }

@@ -435,8 +435,11 @@ impl World {
         if left > 0 {
             let boots = self.hosts[act.host].boots;
             return self.after(left.min(S), move |w| {
-                if w.hosts[act.host].boots == boots && w.db(act.host, act.service).postmaster == act.postmaster {
-                    w.recover(act, standby, epoch);
+                let lives = w.db(act.host, act.service).postmaster == act.postmaster;
+                match w.hosts[act.host].boots == boots {
+                    true if lives => w.recover(act, standby, epoch),
+                    true => w.end(&act, Err("the database died meanwhile".to_owned())),
+                    false => {}
                 }
             });
         }

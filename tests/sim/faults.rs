@@ -1,144 +1,18 @@
-//! The kinds of faults: what each breaks, and how it ends by itself. When they strike is `swarm.rs`.
+//! Faults: what each kind breaks, and how it ends by itself. Which kinds there are is `kinds.rs`, when they strike
+//! `swarm.rs`.
 
 use crate::ailment::Ailment;
 use crate::cluster::{MS, S, World};
 use crate::database::Process;
 use crate::effects::{Part, any_action};
 use crate::fence::Device;
+use crate::kinds::{KINDS, Kind};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, FenceReason, FenceState};
-use regent::types::NodeName;
+use regent::ledger::{Claim, ClaimState, Command, FenceReason, FenceState, Machine};
+use regent::types::{Boot, Heartbeat, NodeName};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    PowerCut,
-    Blackout,
-    Freeze,
-    GuestPause,
-    CommonStall,
-    DaemonKilled,
-    PlannedRestart,
-    Upgrade,
-    CardCut,
-    OneWayCut,
-    PairCut,
-    Partition,
-    Flapping,
-    Unconnected,
-    Loss,
-    Delay,
-    Doubling,
-    Reordering,
-    DiskHangs,
-    DiskFails,
-    DiskTorn,
-    DiskStale,
-    DatabaseDies,
-    DatabaseHangs,
-    SlowPromotion,
-    StuckStop,
-    RogueStart,
-    Device,
-    Switchover,
-    Pause,
-    OperatorFence,
-    Confirm,
-    WrongConfirm,
-    Transfer,
-    LeaderLost,
-    Uncommitted,
-    SlowLog,
-    Repeats,
-    MissedElections,
-    WatchdogUnarmed,
-    WatchdogUnfed,
-    WatchdogStays,
-    NoWayOut,
-    FinalWordUnwritten,
-    LeaseUnkept,
-    AgentsNotRun,
-    ReadsFail,
-    TransfersFail,
-    QuestionsLost,
-    AnswersLost,
-    ActionFails,
-    SlowStart,
-    SlowRecovery,
-    TooManyClients,
-    ProbeFails,
-    VolumeFull,
-    VolumeStalls,
-    Unclear,
-    Lingers,
-    DirectoryGone,
-}
-
-/// Every kind with its name in the report.
-pub const KINDS: &[(Kind, &str)] = &[
-    (Kind::PowerCut, "power cut"),
-    (Kind::Blackout, "blackout"),
-    (Kind::Freeze, "freeze"),
-    (Kind::GuestPause, "guest paused"),
-    (Kind::CommonStall, "common stall"),
-    (Kind::DaemonKilled, "daemon killed"),
-    (Kind::PlannedRestart, "planned restart"),
-    (Kind::Upgrade, "upgrade"),
-    (Kind::CardCut, "card cut"),
-    (Kind::OneWayCut, "one-way cut"),
-    (Kind::PairCut, "pair cut"),
-    (Kind::Partition, "partition"),
-    (Kind::Flapping, "flapping"),
-    (Kind::Unconnected, "connections fail"),
-    (Kind::Loss, "loss"),
-    (Kind::Delay, "delay"),
-    (Kind::Doubling, "duplication"),
-    (Kind::Reordering, "reordering"),
-    (Kind::DiskHangs, "disk hangs"),
-    (Kind::DiskFails, "disk error"),
-    (Kind::DiskTorn, "disk torn"),
-    (Kind::DiskStale, "disk stale"),
-    (Kind::DatabaseDies, "database dies"),
-    (Kind::DatabaseHangs, "database hangs"),
-    (Kind::SlowPromotion, "slow promotion"),
-    (Kind::StuckStop, "stuck stop"),
-    (Kind::RogueStart, "foreign start"),
-    (Kind::Device, "fence device"),
-    (Kind::Switchover, "switchover"),
-    (Kind::Pause, "pause"),
-    (Kind::OperatorFence, "operator's fence"),
-    (Kind::Confirm, "confirm"),
-    (Kind::WrongConfirm, "wrong confirm"),
-    (Kind::Transfer, "transfer"),
-    (Kind::LeaderLost, "leader lost"),
-    (Kind::Uncommitted, "uncommitted"),
-    (Kind::SlowLog, "slow log"),
-    (Kind::Repeats, "repeated proposals"),
-    (Kind::MissedElections, "missed elections"),
-    (Kind::WatchdogUnarmed, "watchdog not armed"),
-    (Kind::WatchdogUnfed, "watchdog not fed"),
-    (Kind::WatchdogStays, "watchdog not disarmed"),
-    (Kind::NoWayOut, "watchdog without a way out"),
-    (Kind::FinalWordUnwritten, "final word not written"),
-    (Kind::LeaseUnkept, "lease not kept"),
-    (Kind::AgentsNotRun, "agents not run"),
-    (Kind::ReadsFail, "quorum reads fail"),
-    (Kind::TransfersFail, "transfers fail"),
-    (Kind::QuestionsLost, "questions lost"),
-    (Kind::AnswersLost, "answers lost"),
-    (Kind::ActionFails, "database action fails"),
-    (Kind::SlowStart, "slow start"),
-    (Kind::SlowRecovery, "slow crash recovery"),
-    (Kind::TooManyClients, "too many clients"),
-    (Kind::ProbeFails, "probe fails"),
-    (Kind::VolumeFull, "volume full"),
-    (Kind::VolumeStalls, "volume stalls"),
-    (Kind::Unclear, "database unclear"),
-    (Kind::Lingers, "kill takes time"),
-    (Kind::DirectoryGone, "directory gone"),
-];
 
 /// One fault: what it hits, and for how long.
 struct Hit {
@@ -157,9 +31,12 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     w.fault(name, format!("{} (and {}), {} ms", w.hosts[host].name, w.hosts[other].name, hit.lasts / MS));
     match kind {
         Kind::PowerCut | Kind::Blackout | Kind::Freeze | Kind::GuestPause | Kind::CommonStall => power(w, rng, &hit),
+        Kind::SlowBoot | Kind::Slew | Kind::Clone => machine(w, rng, &hit),
+        Kind::LogFull => log_full(w, host, (w.hosts[host].boots, w.now + hit.lasts * 3)),
         Kind::DaemonKilled | Kind::PlannedRestart | Kind::Upgrade => restart(w, rng, &hit),
         Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition | Kind::Flapping => cut(w, rng, &hit),
         Kind::Unconnected | Kind::Loss | Kind::Delay | Kind::Doubling | Kind::Reordering => network(w, rng, &hit),
+        Kind::OneWayConnections | Kind::Stalled | Kind::LateMessages => connections(w, rng, &hit),
         Kind::DiskHangs | Kind::DiskFails | Kind::DiskTorn | Kind::DiskStale => disk(w, &hit),
         Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
             database(w, rng, &hit)
@@ -181,6 +58,7 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         | Kind::LeaderLost
         | Kind::Uncommitted
         | Kind::SlowLog
+        | Kind::FallsBehind
         | Kind::Repeats
         | Kind::MissedElections => log(w, &hit),
         _ => effect(w, rng, &hit),
@@ -332,6 +210,93 @@ fn network(w: &mut World, rng: &mut StdRng, hit: &Hit) {
             w.after(hit.lasts, |w| w.net.late = 0);
         }
     }
+}
+
+/// Questions and answers between daemons come late or on one way only; heartbeats and the log go on.
+fn connections(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::OneWayConnections => {
+            w.net.one_way[host] = true;
+            w.after(hit.lasts, move |w| w.net.one_way[host] = false);
+        }
+        Kind::Stalled => {
+            let mut stall = || if rng.random_range(0..2) == 0 { rng.random_range(100 * MS..10 * S) } else { 0 };
+            w.net.stalls[host] = (stall(), stall());
+            w.after(hit.lasts, move |w| w.net.stalls[host] = (0, 0));
+        }
+        _ => {
+            w.net.late_messages = rng.random_range(5..200);
+            w.after(hit.lasts, |w| w.net.late_messages = 0);
+        }
+    }
+}
+
+/// The machine itself: its firmware takes minutes, its clock is slewed, there are two of it.
+fn machine(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::SlowBoot => {
+            w.hosts[host].slow_boot = rng.random_range(20 * S..150 * S);
+            w.after(hit.lasts * 6, move |w| w.hosts[host].slow_boot = 0);
+        }
+        Kind::Slew => {
+            let now = w.now;
+            let rate = w.hosts[host].rate_ppm;
+            let slewed = if rng.random_range(0..2) == 0 { 83_333 } else { -83_333 };
+            w.hosts[host].slew(now, slewed);
+            w.after(hit.lasts, move |w| {
+                let now = w.now;
+                w.hosts[host].slew(now, rate);
+            });
+        }
+        _ => clone_of(w, host),
+    }
+}
+
+/// A copy of the host's disk boots elsewhere: it joins with the same name and machine id, says that nothing of the epochs
+/// that its node held goes on, and sends heartbeats for a while.
+fn clone_of(w: &mut World, host: usize) {
+    let (name, h) = (w.hosts[host].name.clone(), &w.hosts[host]);
+    let (machine, boot) = (
+        Machine { id: name.to_string(), is_virtual: h.is_virtual, watchdog: None },
+        Boot(format!("{name}-clone{}", w.now).into()),
+    );
+    let state = w.log.state();
+    let held =
+        state.services.iter().filter(|(_, s)| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == name));
+    let over = |epoch| Claim { epoch, state: ClaimState::Over { position: None } };
+    let claims = held.map(|(service, s)| (service.clone(), over(s.epoch))).collect();
+    w.order(Command::Join { node: name, boot: boot.clone(), request: w.now, machine, claims });
+    for turn in 1..40 {
+        let boot = boot.clone();
+        w.after(turn * 200 * MS, move |w| {
+            let record = w.log.state().nodes.get(&w.hosts[host].name).filter(|n| n.boot == boot);
+            let (Some(incarnation), Some(beat)) = (record.map(|n| n.incarnation), w.hosts[host].last_beat.clone())
+            else {
+                return;
+            };
+            w.carry(host, &Arc::new(Heartbeat { boot, incarnation, sequence: turn, ..(*beat).clone() }));
+        });
+    }
+}
+
+/// The log's disk is full: the daemon aborts, and again a second after each restart, until somebody makes room.
+fn log_full(w: &mut World, host: usize, (boots, until): (u64, u64)) {
+    if w.hosts[host].boots != boots {
+        return;
+    }
+    w.kill_daemon(host);
+    let back = w.rng.random_range(500 * MS..3 * S);
+    let healings = w.healings;
+    w.after(back, move |w| {
+        if w.hosts[host].boots == boots {
+            w.start_daemon(host);
+            if w.now < until && w.healings == healings {
+                w.after(S, move |w| log_full(w, host, (boots, until)));
+            }
+        }
+    });
 }
 
 fn disk(w: &mut World, hit: &Hit) {
@@ -515,6 +480,7 @@ fn log(w: &mut World, hit: &Hit) {
             w.give(host, regent::node::Event::LogWrite { took });
             w.give_later(hit.lasts, host, regent::node::Event::LogWrite { took: Duration::from_millis(2) });
         }
+        Kind::FallsBehind => w.fall_behind(host, hit.lasts * 8),
         Kind::Repeats => {
             w.log.repeats = 200;
             w.after(hit.lasts, |w| w.log.repeats = 0);

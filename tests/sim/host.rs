@@ -8,7 +8,7 @@ use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{Machine, State};
 use regent::node::{Event, HELD_OPEN, Node, Start};
-use regent::types::{Boot, ClusterId, Epoch, Instant, NodeName, Released, ServiceName};
+use regent::types::{Boot, ClusterId, Epoch, Heartbeat, Instant, NodeName, Released, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,6 +58,17 @@ pub struct Host {
     pub state: Arc<State>,
     /// What its daemon was told of the leader last: the term, to which life, and whether it leads itself.
     pub told: (u64, u64, bool),
+    /// While it catches up, each entry takes so long; whether it does.
+    pub pace: u64,
+    pub applies: bool,
+    /// Nothing of the log gets to it or from it until then.
+    pub behind_until: u64,
+    /// A boot takes so much longer.
+    pub slow_boot: u64,
+    /// How far its clock is ahead by what it ran at other rates.
+    ahead: i64,
+    /// Its last heartbeat.
+    pub last_beat: Option<Arc<Heartbeat>>,
     /// It does not hear of elections: notifications that were merged into the last one.
     pub misses_elections: bool,
     /// Its log writes hang until then.
@@ -100,6 +111,12 @@ impl Host {
             applied: 0,
             state: first,
             told: (0, 0, false),
+            pace: 0,
+            applies: false,
+            behind_until: 0,
+            slow_boot: 0,
+            ahead: 0,
+            last_beat: None,
             misses_elections: false,
             log_slow_until: 0,
             speaks_unknown: false,
@@ -123,16 +140,23 @@ impl Host {
         let now = self.still_since.unwrap_or(now);
         let run = (now - self.booted_at - self.stood_still) as i64;
         // A simulation lasts for less than the hours at which this would overflow.
-        Instant((S as i64 + run + run * self.rate_ppm / 1_000_000) as u64)
+        Instant((S as i64 + run + run * self.rate_ppm / 1_000_000 + self.ahead) as u64)
     }
 
     /// When this host's own clock shows `at`, unless it stands still meanwhile.
     pub fn world(&self, at: Instant) -> u64 {
-        let shown = at.0.saturating_sub(S);
+        let shown = at.0.saturating_sub(S).saturating_add_signed(-self.ahead);
         let fast = (1_000_000 + self.rate_ppm) as u64;
         // Further away than a simulation lasts: what no multiplication in 64 bits can tell, nobody will see.
         let run = shown.checked_mul(1_000_000).map_or(shown, |ns| ns / fast);
         self.booted_at + self.stood_still + run + 2
+    }
+
+    /// From now on its clock runs at another rate, without a step.
+    pub fn slew(&mut self, now: u64, rate_ppm: i64) {
+        let before = self.local(now).0 as i64;
+        self.rate_ppm = rate_ppm;
+        self.ahead += before - self.local(now).0 as i64;
     }
 
     pub fn boot(&self) -> Boot {
@@ -153,7 +177,7 @@ impl World {
             return;
         }
         (h.power, h.off_by, h.frozen_until, h.booted_at) = (true, None, None, now);
-        (h.stood_still, h.still_since) = (0, None);
+        (h.stood_still, h.still_since, h.ahead) = (0, None, 0);
         h.boots += 1;
         h.kept.clear();
         h.watchdog_at = None;
@@ -161,7 +185,7 @@ impl World {
         self.rules_after_boot(host);
         self.facts.forget_leases(host);
         self.note(|w| format!("{} boots ({boots})", w.hosts[host].name));
-        let delay = self.rng.random_range(500 * MS..2 * S);
+        let delay = self.rng.random_range(500 * MS..2 * S) + self.hosts[host].slow_boot;
         self.after(delay, move |w| {
             if w.hosts[host].power && w.hosts[host].boots == boots {
                 w.start_daemon(host);

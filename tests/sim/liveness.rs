@@ -61,6 +61,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         let host = &mut w.hosts[h];
         (host.misses_elections, host.log_slow_until, host.speaks_unknown) = (false, 0, false);
         host.broken.clear();
+        (host.behind_until, host.slow_boot, host.pace) = (0, 0, 0);
         for db in &mut host.databases {
             (db.backlog, db.stop_hangs) = (0, 0);
             db.ails.heal(now);

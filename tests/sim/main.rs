@@ -16,6 +16,7 @@ mod fence;
 mod hearing;
 mod host;
 mod invariants;
+mod kinds;
 mod known;
 mod liveness;
 mod log;
@@ -44,6 +45,7 @@ const HELP: &str = "\
   --jobs N        threads (as many as there are processors)
   --story NAME    the stories whose names contain NAME
   --only-random   no stories
+  --all-kinds     also the faults that regent does not stand yet
   --trace         every step is printed
   --bug NAME      with this bug on purpose (feature known-bugs)
   --bugs          the bugs on purpose (feature known-bugs): each must be found
@@ -101,6 +103,7 @@ fn wanted() -> Result<Wanted, String> {
             "--jobs" => wanted.jobs = number(value()?)?.max(1) as usize,
             "--story" => wanted.story = Some(value()?),
             "--only-random" => wanted.only_random = true,
+            "--all-kinds" => kinds::ALL_KINDS.store(true, std::sync::atomic::Ordering::Relaxed),
             "--trace" => wanted.trace = true,
             "--bug" => choose_bug(&value()?)?,
             "--bugs" => wanted.bugs = true,

@@ -3,8 +3,7 @@
 //! from (and a firewall's: nor to) the host that has it. Not here: how an assistant runs and fails (`fence.rs`), and
 //! whether what stands is right (the properties).
 
-use crate::cluster::{MS, World};
-use rand::RngExt;
+use crate::cluster::World;
 use regent::ledger::FenceState;
 use regent::types::{AgentKind, AgentName, FenceId};
 
@@ -53,26 +52,24 @@ impl World {
         !self.rules.is_empty() && self.rules.iter().any(bars)
     }
 
-    /// Each daemon once, when it has joined and its copy of the ledger has that: what stands here for a fence that is
-    /// closed, or unknown, is taken back. The real daemon's shell does it, not the node.
+    /// Each daemon once, when it has joined and its copy of the ledger has that: what stands here is taken back, but for
+    /// what the ledger knows of and still wants. The real daemon's shell does it, not the node. A line of access outlives
+    /// a boot, at which the ledger forgets it: so it is not enough to look for fences that are closed.
     pub fn sweep_rules(&mut self) {
         for host in 0..self.hosts.len() {
             if self.hosts[host].swept == self.hosts[host].life || !self.has_applied_its_join(host) {
                 continue;
             }
             self.hosts[host].swept = self.hosts[host].life;
-            let state = self.hosts[host].state.clone();
-            let over = |r: &Rule| state.fences.get(&r.fence).is_none_or(|f| f.state == FenceState::Closed);
-            let left: Vec<_> = self.rules.iter().filter(|r| r.host == host && over(r)).cloned().collect();
-            for rule in left {
-                let delay = self.rng.random_range(20 * MS..100 * MS);
-                let boots = self.hosts[host].boots;
-                self.after(delay, move |w| {
-                    if w.hosts[host].power && w.hosts[host].boots == boots {
-                        w.apply_rule(rule, false);
-                    }
-                });
-            }
+            let (state, name) = (self.hosts[host].state.clone(), self.hosts[host].name.clone());
+            let wanted = |r: &Rule| {
+                state.fences.get(&r.fence).is_some_and(|f| {
+                    let knows = f.assisted.get(&name).is_some_and(|agents| agents.contains(&r.agent));
+                    knows && matches!(f.state, FenceState::Open | FenceState::Confirmed)
+                })
+            };
+            let left: Vec<_> = self.rules.iter().filter(|r| r.host == host && !wanted(r)).cloned().collect();
+            left.into_iter().for_each(|rule| self.apply_rule(rule, false));
         }
     }
 

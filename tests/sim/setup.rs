@@ -140,6 +140,13 @@ pub fn with_watchdog(mut config: Config) -> Config {
     config
 }
 
+/// A file with shorter times: what one host was forgotten with at a change.
+pub fn shorter(mut config: Config, percent: u32) -> Config {
+    config.lease.ttl = config.lease.ttl * percent / 100;
+    config.fencing.agents.values_mut().for_each(|agent| agent.timeout = agent.timeout * percent / 100);
+    config
+}
+
 /// Witnesses without the shared disk, as most are.
 pub fn diskless_witnesses(mut config: Config) -> Config {
     config.nodes.values_mut().filter(|n| n.role == Role::Witness).for_each(|n| n.disk = false);
