@@ -2,7 +2,7 @@
 //! daemon lives, no failure is the last try.
 
 use crate::cluster::{S, World};
-use crate::database::Process;
+use crate::database::{Database, Process};
 use regent::node::{Effect, Event};
 use regent::types::Epoch;
 use std::collections::BTreeMap;
@@ -38,8 +38,11 @@ pub fn check(w: &mut World) {
     let forgotten = w.facts.unsaid.iter().find(|((host, life, s), (epoch, since))| {
         let h = &w.hosts[*host];
         let lives = h.life == *life && w.is_alive(*host) && w.now > h.thawed_at.max(*since) + PATIENCE;
+        // Before it has joined it says all of its words at once, so each database must be closed, and be seen to be.
+        let settled = |db: &Database| db.process == Process::None && w.now > db.ails.unclear.1.max(*since) + PATIENCE;
+        let free = h.is_sending() || h.databases.iter().all(settled);
         let hangs = state.services.get(&w.services[*s]).is_some_and(|s| s.epoch == *epoch && s.over.is_none());
-        lives && hangs && h.databases.get(*s).is_some_and(|db| db.process == Process::None)
+        lives && free && hangs && h.databases.get(*s).is_some_and(|db| db.process == Process::None)
     });
     if let Some(((host, ..), (epoch, _))) = forgotten {
         let what =
