@@ -17,14 +17,14 @@ pub enum Kind {
     Line,
 }
 
-/// Each kind, its name, and how many in ten seconds are a loop: for one daemon, and for each service where it is about
-/// databases. Nothing that fails is tried more often than each 500 ms for long, and what is asked of everybody is asked of
-/// so many.
+/// Each kind, its name, and how many in ten seconds are a loop: for one daemon, and for each service and each fence that is
+/// open. Nothing that fails is tried more often than each 500 ms for long (an assistant each two seconds), and what is
+/// asked of everybody is asked of so many.
 const KINDS: &[(Kind, &str, usize)] = &[
     (Kind::Action, "database actions", 40),
-    (Kind::Proposal, "proposals", 80),
+    (Kind::Proposal, "proposals", 60),
     (Kind::Question, "questions", 120),
-    (Kind::Agent, "runs of agents", 24),
+    (Kind::Agent, "runs of agents", 16),
     (Kind::Arming, "tries to arm the watchdog", 12),
     (Kind::Line, "lines in the log", 160),
 ];
@@ -42,7 +42,7 @@ pub struct Rest {
 }
 
 impl Rest {
-    fn note(&mut self, now: u64, host: usize, kind: Kind, services: usize) {
+    fn note(&mut self, now: u64, host: usize, kind: Kind, concerns: usize) {
         let done = self.done.entry((host, kind)).or_default();
         done.push_back(now);
         while done.front().is_some_and(|at| at + WINDOW < now) {
@@ -53,7 +53,7 @@ impl Rest {
         let (_, name, limit) = KINDS.iter().find(|(k, ..)| *k == kind).expect("every kind is listed");
         let most = self.most.entry(name).or_default();
         *most = (*most).max(count as u64);
-        if count > limit * services {
+        if count > limit * concerns {
             self.over.get_or_insert((host, name, count));
         }
     }
@@ -80,8 +80,9 @@ fn kind(w: &World, host: usize, effect: &Effect) -> Option<Kind> {
 
 pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
     if let Some(kind) = kind(w, host, effect) {
-        let services = w.services.len();
-        w.facts.rest.note(w.now, host, kind, services);
+        let open = w.log.state().fences.values().filter(|f| f.is_open()).count();
+        let concerns = w.services.len() + open;
+        w.facts.rest.note(w.now, host, kind, concerns);
     }
 }
 
