@@ -14,15 +14,19 @@ mod orders;
 mod outbox;
 mod peers;
 mod reading;
+mod standing;
 mod watchdog;
 
 #[cfg(test)]
 mod database_test;
 #[cfg(test)]
 mod fences_test;
+#[cfg(test)]
+mod standing_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
-pub use orders::agent_order;
+pub use orders::{agent_order, in_force_orders};
+pub use standing::{Undo, Unwanted, undone};
 
 use crate::channel::replay::Replay;
 use crate::config::{Config, Role};

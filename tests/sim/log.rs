@@ -120,26 +120,30 @@ impl World {
             1 => 0,
             _ => applied.saturating_sub(self.rng.random_range(0..20)),
         };
-        let pace = self.draw_pace(from);
         let state = from.checked_sub(1).map_or(&self.log.first, |last| &self.log.committed[last].state).clone();
         let h = &mut self.hosts[host];
-        (h.applied, h.state, h.pace, h.applies) = (from, state.clone(), pace, false);
+        (h.applied, h.state, h.applies) = (from, state.clone(), false);
+        self.hosts[host].pace = self.draw_pace(host);
         state
     }
 
-    /// How long each entry takes to be applied while a host catches up: all of it a minute at most, and not long where
-    /// everything works.
-    fn draw_pace(&mut self, from: usize) -> u64 {
-        let backlog = (self.log.committed.len() - from) as u64;
-        let pace = [0, MS, 5 * MS, 30 * MS, 300 * MS][self.rng.random_range(0..5)];
-        let most = if self.healings > 0 { 2000 * MS } else { 60_000 * MS };
-        pace.min(most / backlog.max(1))
+    /// How long each entry takes to be applied while a host catches up: half a second for all, or a minute where it is
+    /// the log that a fault made slow.
+    fn draw_pace(&mut self, host: usize) -> u64 {
+        let backlog = (self.log.committed.len() - self.hosts[host].applied) as u64;
+        let slow = self.hosts[host].behind_until > 0;
+        let (paces, all) = match slow {
+            true => ([MS, 30 * MS, 300 * MS], 60_000 * MS),
+            false => ([0, MS, 5 * MS], 500 * MS),
+        };
+        let pace = paces[self.rng.random_range(0..paces.len())];
+        pace.min(all / backlog.max(1))
     }
 
     /// Nothing of the log gets to this host or from it until then; everything else does.
     pub fn fall_behind(&mut self, host: usize, lasts: u64) {
         self.hosts[host].behind_until = self.now + lasts;
-        self.hosts[host].pace = self.draw_pace(self.hosts[host].applied);
+        self.hosts[host].pace = self.draw_pace(host);
     }
 
     /// A daemon ends.
