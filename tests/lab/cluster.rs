@@ -169,6 +169,11 @@ impl<'w> Cluster<'w> {
         device.with_context(|| format!("there is no device {agent} for {node}"))
     }
 
+    /// How often each power device was told to switch off.
+    pub fn power_offs(&self) -> BTreeMap<String, u32> {
+        self.devices.values().map(|device| (device.name.clone(), device.offs())).collect()
+    }
+
     /// The side of the shared disk that belongs to a node.
     pub fn disk(&self, node: &str) -> Result<crate::disk::Control> {
         self.world.disk.as_ref().context("this cluster has no shared disk")?.control(node)

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 /// Where a host sees its disk.
 pub const DISK: &str = "/srv";
-/// Where a host sees the shared disk: a file on its own disk over which the shared one is bound.
+/// The shared disk's name on a host's disk: a file over which the shared one is bound.
+pub const SHARED_DISK_NAME: &str = "shared-disk";
+/// Where a host sees the shared disk.
 pub const SHARED_DISK: &str = "/srv/shared-disk";
 
 const NAMESPACES: libc::c_int =
@@ -41,7 +43,8 @@ pub struct Host {
     running: Mutex<Option<Running>>,
     /// Cables that are pulled. They stay pulled over a reboot.
     pulled: Mutex<Vec<Net>>,
-    shared_disk: Mutex<Option<PathBuf>>,
+    /// Files and directories of the lab that it sees on its disk, and under which name.
+    attached: Mutex<Vec<(PathBuf, String)>>,
     on_boot: Mutex<Option<OnBoot>>,
     on_power_loss: Mutex<Option<OnPowerLoss>>,
 }
@@ -65,7 +68,7 @@ impl Host {
             switch,
             running: Mutex::new(None),
             pulled: Mutex::default(),
-            shared_disk: Mutex::new(None),
+            attached: Mutex::default(),
             on_boot: Mutex::new(None),
             on_power_loss: Mutex::new(None),
         })
@@ -85,12 +88,30 @@ impl Host {
         net.address(self.index)
     }
 
-    /// From the next boot on, the host sees `file` at [`SHARED_DISK`].
-    pub fn attach_shared_disk(&self, file: PathBuf, on_power_loss: OnPowerLoss) -> Result<()> {
-        fs::write(self.disk().join("shared-disk"), "")?;
-        *self.shared_disk.lock().unwrap() = Some(file);
-        *self.on_power_loss.lock().unwrap() = Some(on_power_loss);
+    /// From the next boot on, the host sees `source`, a file or a directory, under that name on its disk.
+    pub fn attach(&self, source: PathBuf, name: &str) -> Result<()> {
+        let place = self.disk().join(name);
+        if source.is_dir() {
+            fs::create_dir_all(&place)?;
+        } else {
+            fs::write(&place, "")?;
+        }
+        self.attached.lock().unwrap().push((source, name.to_owned()));
         Ok(())
+    }
+
+    /// From the next boot on, the directory of that name on its disk is a volume of its own, so large. It outlives a
+    /// power cut, as the disk does.
+    pub fn add_volume(&self, name: &str, mebibytes: u32) -> Result<()> {
+        let place = self.disk().join(name);
+        fs::create_dir_all(&place)?;
+        system::mount(Path::new("tmpfs"), &place, "tmpfs", 0, &format!("mode=755,size={mebibytes}m"))?;
+        self.attach(place, name)
+    }
+
+    /// Done when the power goes.
+    pub fn set_on_power_loss(&self, act: OnPowerLoss) {
+        *self.on_power_loss.lock().unwrap() = Some(act);
     }
 
     /// What every later power-on starts.
@@ -139,8 +160,8 @@ impl Host {
         let (procs, network) = (group.procs()?, namespace(&self.name)?);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("__init").arg(&self.name).arg(&self.directory).arg(self.cgroup.path());
-        if let Some(shared) = self.shared_disk.lock().unwrap().as_ref() {
-            command.arg(shared);
+        for (source, name) in self.attached.lock().unwrap().iter() {
+            command.arg(source).arg(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.

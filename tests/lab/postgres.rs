@@ -108,6 +108,11 @@ pub fn postmaster(host: &Host) -> Result<String> {
     postmaster_line(host, 0)
 }
 
+/// Which postmaster runs: its process, and since when. Another pair is another postmaster.
+pub fn postmaster_since(host: &Host) -> Result<String> {
+    Ok(format!("{} since {}", postmaster(host)?, sql(host, "select pg_postmaster_start_time()")?))
+}
+
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to the postmaster alone.
 pub fn signal_postmaster(host: &Host, signal: &str) -> Result<()> {
     host.run("kill", &["-s", signal, &postmaster(host)?]).map(drop)

@@ -6,7 +6,7 @@
 
 use crate::cgroup::{self, Cgroup};
 use crate::disk::SharedDisk;
-use crate::host::Host;
+use crate::host::{Host, SHARED_DISK_NAME};
 use crate::network::Switch;
 use crate::system;
 use anyhow::{Context, Result};
@@ -63,7 +63,9 @@ impl World {
         let disk = SharedDisk::create(&self.directory, hosts)?;
         for name in hosts {
             let control = disk.control(name)?;
-            self.host(name)?.attach_shared_disk(disk.file(name), Arc::new(move || control.power_loss()))?;
+            let host = self.host(name)?;
+            host.attach(disk.file(name), SHARED_DISK_NAME)?;
+            host.set_on_power_loss(Arc::new(move || control.power_loss()));
         }
         self.disk = Some(disk);
         Ok(())

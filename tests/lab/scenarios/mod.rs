@@ -9,6 +9,7 @@ mod identity;
 mod local;
 mod members;
 mod power;
+mod restarts;
 mod returns;
 mod switchovers;
 mod world_database;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
     all.extend(local::SCENARIOS);
+    all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
