@@ -7,10 +7,11 @@ use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
 use crate::host::Host;
 use crate::network::Net;
-use crate::plan::{CLUSTER, CONFIG, Plan, SERVICE};
+use crate::plan::{CLUSTER, CONFIG, Devices, Plan, SERVICE};
 use crate::postgres;
 use crate::status::{Report, Service, Status};
 use crate::time::Stamp;
+use crate::watchdogs::{WATCHDOG_NAME, Watchdogs};
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use regent::clock;
@@ -90,6 +91,10 @@ impl<'w> Cluster<'w> {
             ensure!(Path::new("/dev/fuse").exists(), "/dev/fuse is missing: there is no shared disk");
             world.add_disk(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
+        for (host, name, mebibytes) in plan.volumes {
+            world.host(host)?.add_volume(name, *mebibytes)?;
+        }
+        add_watchdogs(world, &plan)?;
         let mut devices = BTreeMap::new();
         for (agent, base) in [("ipmi", 100), ("pdu", 150)] {
             for name in plan.database_names().into_iter().filter(|_| plan.has_agent(agent)) {
@@ -409,6 +414,27 @@ impl<'w> Cluster<'w> {
         }
         Ok((seen, oracle::judge(commits, primaries)?))
     }
+}
+
+/// Gives every host of the plan a watchdog, or what it has in its place.
+fn add_watchdogs(world: &mut World, plan: &Plan) -> Result<()> {
+    let names = plan.node_names();
+    if plan.watchdogs == Devices::None {
+        return Ok(());
+    }
+    let hosts: Vec<_> = names.iter().map(|name| world.host(name).cloned()).collect::<Result<_>>()?;
+    let watchdogs = Watchdogs::create(&world.directory, hosts)?;
+    for name in &names {
+        match plan.watchdogs {
+            Devices::MissingOn(without) if without == name => {}
+            Devices::PlainFileOn(without) if without == name => {
+                fs::write(world.host(name)?.disk().join(WATCHDOG_NAME), "")?;
+            }
+            _ => world.host(name)?.attach(watchdogs.file(name), WATCHDOG_NAME)?,
+        }
+    }
+    world.watchdogs = Some(watchdogs);
+    Ok(())
 }
 
 fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {

@@ -24,10 +24,12 @@ mod plan;
 mod postgres;
 mod restart;
 mod roles;
+mod said;
 mod scenarios;
 mod status;
 mod system;
 mod time;
+mod watchdogs;
 mod world;
 
 fn main() {

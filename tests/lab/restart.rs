@@ -76,6 +76,8 @@ impl Cluster<'_> {
     /// Which postmaster runs on each database host.
     pub fn postmasters(&self) -> Result<BTreeMap<String, String>> {
         let names = self.plan.database_names().into_iter();
-        names.map(|name| Ok((name.clone(), postgres::postmaster_since(self.host(&name)?)?))).collect()
+        names
+            .map(|name| Ok((name.clone(), postgres::postmaster_since(self.host(&name)?, postgres::FOLDERS[0])?)))
+            .collect()
     }
 }

@@ -9,6 +9,7 @@ use crate::disk::SharedDisk;
 use crate::host::{Host, SHARED_DISK_NAME};
 use crate::network::Switch;
 use crate::system;
+use crate::watchdogs::Watchdogs;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +30,7 @@ pub struct World {
     pub switch: Arc<Switch>,
     pub hosts: BTreeMap<String, Arc<Host>>,
     pub disk: Option<SharedDisk>,
+    pub watchdogs: Option<Watchdogs>,
     next_index: u8,
 }
 
@@ -47,7 +49,7 @@ impl World {
         system::mount(Path::new("tmpfs"), Path::new("/run"), "tmpfs", 0, "mode=755")?;
         fs::create_dir("/run/netns")?;
         let switch = Arc::new(Switch::create()?);
-        Ok(World { directory, cgroup, switch, hosts: BTreeMap::new(), disk: None, next_index: 11 })
+        Ok(World { directory, cgroup, switch, hosts: BTreeMap::new(), disk: None, watchdogs: None, next_index: 11 })
     }
 
     /// Adds a host that is off. Hosts are numbered from 11 in the order of their creation.

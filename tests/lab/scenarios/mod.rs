@@ -11,7 +11,9 @@ mod members;
 mod power;
 mod restarts;
 mod returns;
+mod stale;
 mod switchovers;
+mod unguarded;
 mod world_database;
 mod world_faults;
 mod world_plans;
@@ -31,6 +33,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(local::SCENARIOS);
     all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
+    all.extend(stale::SCENARIOS);
+    all.extend(unguarded::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
     #[cfg(feature = "known-bugs")]
