@@ -16,13 +16,16 @@ use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use regent::clock;
 use regent::consensus::certs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// `RestartSec` of `systemd/regent.service`.
+pub const RESTART_AFTER: Duration = Duration::from_millis(100);
 
 /// The programs that a booted host runs, by host and unit. Shared with what a power-on starts.
 type Units = Arc<Mutex<BTreeMap<(String, &'static str), Child>>>;
@@ -34,6 +37,8 @@ pub struct Cluster<'w> {
     devices: BTreeMap<(&'static str, String), Bmc>,
     client: Arc<Host>,
     units: Units,
+    /// Nodes whose daemon somebody starts again when it ends.
+    supervised: Mutex<BTreeSet<String>>,
     writer: Option<Writer>,
 }
 
@@ -111,7 +116,15 @@ impl<'w> Cluster<'w> {
                 devices.insert((agent, name), device);
             }
         }
-        let cluster = Cluster { world, plan, devices, client, units: Units::default(), writer: None };
+        let cluster = Cluster {
+            world,
+            plan,
+            devices,
+            client,
+            units: Units::default(),
+            supervised: Mutex::default(),
+            writer: None,
+        };
         certs::init(&cluster.authority(), CLUSTER, clock::wall())?;
         for name in &names {
             cluster.install(name)?;
@@ -225,10 +238,10 @@ impl<'w> Cluster<'w> {
     /// A daemon that ended although nobody ended it, and how.
     fn fallen_daemon(&self) -> Option<String> {
         let mut units = self.units.lock().unwrap();
-        units.iter_mut().filter(|((_, unit), _)| *unit == "regent").find_map(|((node, _), daemon)| {
-            let status = daemon.try_wait().ok()??;
-            // SIGKILL is the lab's own: a power cut.
-            (status.signal() != Some(libc::SIGKILL)).then(|| format!("the daemon on {node} ended by itself: {status}"))
+        let supervised = self.supervised.lock().unwrap();
+        let unwatched = |(node, unit): &(String, &str)| *unit == "regent" && !supervised.contains(node);
+        units.iter_mut().filter(|(key, _)| unwatched(key)).find_map(|((node, _), daemon)| {
+            ended_by_itself(daemon).map(|status| format!("the daemon on {node} ended by itself: {status}"))
         })
     }
 
@@ -236,6 +249,23 @@ impl<'w> Cluster<'w> {
     pub fn daemon_switch(&self, node: &str) -> Result<impl Fn(bool) -> Result<()> + Send + use<>> {
         let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
         Ok(move |on| if on { start_daemon(&host, &units, bug) } else { kill_daemon(&host.name, &units) })
+    }
+
+    /// From now on a daemon of that node that ends by itself is no failure. What comes back starts the next one then,
+    /// and says whether it was needed.
+    pub fn supervised(&self, node: &str) -> Result<impl Fn() -> Result<bool> + Send + use<>> {
+        self.supervised.lock().unwrap().insert(node.to_owned());
+        let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
+        Ok(move || {
+            let mut running = units.lock().unwrap();
+            let ended = running.get_mut(&(host.name.clone(), "regent")).and_then(ended_by_itself).is_some();
+            drop(running);
+            if ended {
+                std::thread::sleep(RESTART_AFTER);
+                start_daemon(&host, &units, bug)?;
+            }
+            Ok(ended)
+        })
     }
 
     /// SIGTERM, and waits for the end.
@@ -455,6 +485,12 @@ fn keep(host: &Host, unit: &'static str, child: Child, units: &Units) -> Result<
         ensure!(old.try_wait()?.is_some(), "{unit} was started on {} although it runs", host.name);
     }
     Ok(())
+}
+
+/// How a daemon ended that nobody ended.
+fn ended_by_itself(daemon: &mut Child) -> Option<ExitStatus> {
+    // SIGKILL is the lab's own: a power cut.
+    daemon.try_wait().ok()?.filter(|status| status.signal() != Some(libc::SIGKILL))
 }
 
 fn kill_daemon(node: &str, units: &Units) -> Result<()> {

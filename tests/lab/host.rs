@@ -8,7 +8,7 @@ use crate::network::{self, NETS, Net, Switch, namespace};
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,14 @@ pub type OnBoot = Arc<dyn Fn(&Host) -> Result<()> + Send + Sync>;
 
 /// Called when the power goes, so that no process is left waiting for a device for ever.
 pub type OnPowerLoss = Arc<dyn Fn() + Send + Sync>;
+
+/// What fills a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ballast {
+    Bytes,
+    /// Files without a byte: what is there can grow, and nothing new can be made.
+    Files,
+}
 
 /// One host of a world.
 pub struct Host {
@@ -105,8 +113,29 @@ impl Host {
     pub fn add_volume(&self, name: &str, mebibytes: u32) -> Result<()> {
         let place = self.disk().join(name);
         fs::create_dir_all(&place)?;
-        system::mount(Path::new("tmpfs"), &place, "tmpfs", 0, &format!("mode=755,size={mebibytes}m"))?;
+        system::mount(Path::new("tmpfs"), &place, "tmpfs", 0, &format!("mode=755,size={mebibytes}m,nr_inodes=20000"))?;
         self.attach(place, name)
+    }
+
+    /// Takes all the room that the volume of that name has, until [`Host::free_volume`].
+    pub fn fill_volume(&self, name: &str, with: Ballast) -> Result<()> {
+        let ballast = self.disk().join(name).join("ballast");
+        fs::create_dir(&ballast)?;
+        let full = match with {
+            Ballast::Bytes => fs::File::create(ballast.join("bytes"))
+                .and_then(|mut file| io::copy(&mut io::repeat(0), &mut file))
+                .err(),
+            Ballast::Files => (0_u64..).find_map(|number| fs::File::create(ballast.join(number.to_string())).err()),
+        };
+        let why = full.map(|error| error.kind());
+        ensure!(why == Some(io::ErrorKind::StorageFull), "the volume {name} of {} was not filled: {why:?}", self.name);
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub fn free_volume(&self, name: &str) -> Result<()> {
+        let ballast = self.disk().join(name).join("ballast");
+        fs::remove_dir_all(&ballast).with_context(|| format!("remove {}", ballast.display()))
     }
 
     /// Done when the power goes.

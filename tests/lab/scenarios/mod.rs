@@ -5,6 +5,7 @@
 mod broken;
 mod cuts;
 mod freezes;
+mod full;
 mod identity;
 mod local;
 mod members;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(cuts::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
+    all.extend(full::SCENARIOS);
     all.extend(local::SCENARIOS);
     all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);

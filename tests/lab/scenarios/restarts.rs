@@ -79,7 +79,7 @@ fn healed(world: &mut World) -> Result<()> {
 }
 
 /// Nothing moved at all: the same primary, the same servers, writes within a second, none lost, nobody switched off.
-fn nothing_moved(mut cluster: Cluster, reign: &Reign, since: Stamp, longest: Duration) -> Result<()> {
+pub(super) fn nothing_moved(mut cluster: Cluster, reign: &Reign, since: Stamp, longest: Duration) -> Result<()> {
     cluster.wait_complete(Duration::from_secs(30))?;
     cluster.stays(reign, SETTLED)?;
     let gap = cluster.writer()?.longest_gap_after(since)?;
