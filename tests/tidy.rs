@@ -13,7 +13,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &["known_bugs"]),
     ("config", &["types"]),
     ("clock", &["types"]),
-    ("channel", &["types", "config", "clock"]),
+    ("scheduling", &[]),
+    ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
@@ -23,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The guard kills a cgroup.
     ("action", &["types", "config", "clock", "engine::enclosure"]),
     ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "ledger"]),
+    ("consensus", &["types", "config", "clock", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

@@ -11,6 +11,7 @@
 
 use super::mark::Mark;
 use super::{Backend, Change, Done, StoreError};
+use crate::scheduling;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,7 @@ impl Durable {
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || {
+                scheduling::as_the_loop();
                 writer.run(&received);
                 writer.end();
             })
