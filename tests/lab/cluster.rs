@@ -10,6 +10,7 @@ use crate::network::Net;
 use crate::plan::{CLUSTER, CONFIG, Devices, Plan, SERVICE};
 use crate::postgres;
 use crate::status::{Report, Service, Status};
+use crate::system;
 use crate::time::Stamp;
 use crate::watchdogs::{WATCHDOG_NAME, Watchdogs};
 use crate::world::World;
@@ -18,7 +19,7 @@ use regent::clock;
 use regent::consensus::certs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::{Arc, Mutex};
@@ -471,6 +472,8 @@ fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
     let mut command = Command::new(regent());
     command.args(["run", "--config", CONFIG]);
     command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(system::schedule_as_the_unit_does) };
     keep(host, "regent", host.start(command, "regent")?, units)
 }
 

@@ -104,11 +104,13 @@ impl Device {
 
     /// Resets the host when its time is over. A host that lost its power meanwhile has a device that starts anew.
     fn tick(&self) {
+        // Before the lock: whoever cuts a host's power waits until its files are closed, which the file system must hear.
+        let boot = if self.host.is_on() { self.host.boot_id().ok() } else { None };
         {
             let mut state = self.state.lock().unwrap();
             let limit = Duration::from_secs(state.timeout.unsigned_abs().into());
-            let Some((boot, fed)) = state.fed.clone() else { return };
-            let same_boot = self.host.is_on() && self.host.boot_id().is_ok_and(|now| now == boot);
+            let Some((armed_in, fed)) = &state.fed else { return };
+            let same_boot = boot.as_ref() == Some(armed_in);
             if same_boot && fed.elapsed() < limit {
                 return;
             }
@@ -118,7 +120,6 @@ impl Device {
             }
             state.resets += 1;
         }
-        // Without the lock: the host's files are closed meanwhile, which the file system hears of.
         println!("the watchdog of {} resets it", self.host.name);
         if let Err(error) = self.host.power_cut().and_then(|()| self.host.power_on()) {
             eprintln!("the reset of {}: {error:#}", self.host.name);

@@ -83,6 +83,11 @@ fn data_dir(world: &mut World) -> Result<()> {
     let host = cluster.host(&before.primary)?.clone();
     let start = Stamp::now();
     host.fill_volume("regent", Ballast::Bytes)?;
+    // Every voter's log grows by these.
+    let other = cluster.leader(|leader| leader != before.primary)?;
+    for word in ["pause", "resume"].repeat(10) {
+        cluster.command(&other, &[word])?;
+    }
     std::thread::sleep(LEASE * 4);
     cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(60))?;
     host.free_volume("regent")?;
