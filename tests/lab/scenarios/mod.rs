@@ -16,6 +16,7 @@ mod stale;
 mod switchovers;
 mod unguarded;
 mod world_database;
+mod world_devices;
 mod world_faults;
 mod world_plans;
 
@@ -25,6 +26,7 @@ use crate::harness::Scenario;
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(world_faults::SCENARIOS);
+    all.extend(world_devices::SCENARIOS);
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
     all.extend(power::SCENARIOS);
