@@ -172,10 +172,10 @@ fn every_profile_satisfies_every_timing_rule() {
 
 #[test]
 fn the_lease_rule_is_sharp() {
-    // ttl × 0.99 must exceed 3 × 0.5 + (3 × 1 + 0.2) + 1 + 1 = 6.7 s, so 6.767 s is too little and 6.768 s is enough.
+    // ttl × 0.899 must exceed 3 × 0.5 + (3 × 1 + 0.2) + 1 + 1 = 6.7 s, so 7.452 s is too little and 7.453 s is enough.
     let with = |ttl: &str| shown(parse(&format!("{}[lease]\nttl = \"{ttl}\"\n", bare("lan"))));
-    assert_eq!(with("6768ms"), "valid\n");
-    let refused = with("6767ms");
+    assert_eq!(with("7453ms"), "valid\n");
+    let refused = with("7452ms");
     assert!(refused.contains("lease.ttl") && refused.contains("6.7 s > 6.7 s is false"), "{refused}");
 }
 

@@ -12,6 +12,7 @@
 pub mod command;
 mod input;
 mod page;
+pub mod standing;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -31,6 +32,8 @@ pub enum Action {
     Metadata,
     Manpage,
     ValidateAll,
+    /// Not of the API: which fences have something in force on this host. For agents that act on the host they run on.
+    InForce,
 }
 
 impl Action {
@@ -45,6 +48,7 @@ impl Action {
             Action::Metadata => "metadata",
             Action::Manpage => "manpage",
             Action::ValidateAll => "validate-all",
+            Action::InForce => "in-force",
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use crate::block;
 use crate::contract::Request;
+use crate::contract::standing::Standings;
 use crate::hba::{self, HbaError};
+use crate::record;
 use crate::server::{self, ServerError};
 use crate::target::Target;
 use std::path::PathBuf;
@@ -96,7 +98,7 @@ impl Database {
             server.reload().await?;
             let role = self.replication_role.as_deref();
             // The role first, so that what is ended cannot come back; a failure there must not spare connections.
-            let login = server.set_login(role, false).await;
+            let login = server.take_login(role, target).await;
             let ended = server.end_connections(&target.addresses, role).await?;
             Ok::<_, ServerError>(format!("; {ended} connections ended; {}", login?))
         };
@@ -104,25 +106,59 @@ impl Database {
         Ok(said)
     }
 
-    /// Takes the reject lines of exactly this fence out, and gives the role its login back if no other fence of this
-    /// node is left in the file.
+    /// Takes the reject lines of exactly this fence out, and gives the roles that it locked their login back, but for
+    /// those that another fence holds. The block goes last: for as long as it stands, `in-force` tells that there is
+    /// something to undo, also when this run is killed.
     pub async fn restore(&self, target: &Target) -> Result<String, DatabaseError> {
-        let text = hba::edit(&self.hba_file, |text| block::without(text, target.fence)).await?;
-        let mut said = match &text {
-            Some(_) => "the reject lines are out".to_owned(),
-            None => "there is no such file".to_owned(),
-        };
-        let Some(server) = self.server().await? else { return Ok(said + "; no server runs") };
+        let text = hba::edit(&self.hba_file, |text| block::emptied(text, target.fence)).await?;
+        let blocks = block::blocks(text.as_deref().unwrap_or_default());
+        let told = blocks.iter().find(|block| block.fence == target.fence).and_then(|block| block.node);
+        let target = target.of_node(told);
         let others = block::fences_of(text.as_deref().unwrap_or_default(), &target.node);
-        let work = async {
-            server.reload().await?;
-            if let Some(other) = others.first() {
-                return Ok(format!("; the role stays without login: fence {other} of this node remains"));
+        let others: Vec<u64> = others.into_iter().filter(|other| *other != target.fence).collect();
+        let server = match self.server().await? {
+            None => "no server runs".to_owned(),
+            Some(server) => {
+                let work = async {
+                    server.reload().await?;
+                    server.give_login(&target, &others).await
+                };
+                within(self.limit, work).await?
             }
-            Ok::<_, ServerError>(format!("; {}", server.set_login(self.replication_role.as_deref(), true).await?))
         };
-        said += &within(self.limit, work).await?;
-        Ok(said)
+        let file = match hba::edit(&self.hba_file, |text| block::without(text, target.fence)).await? {
+            Some(_) => "the reject lines are out",
+            None => "there is no such file",
+        };
+        Ok(format!("{file}; {server}"))
+    }
+
+    /// What fences have in force here: lines of the file, whether or not a server runs, and roles on the primary. A
+    /// standby's roles are the primary's, which tells of them itself. Returns what there is to say besides.
+    pub async fn in_force(&self, found: &mut Standings) -> Result<String, DatabaseError> {
+        let text = hba::read(&self.hba_file)?;
+        for block in block::blocks(text.as_deref().unwrap_or_default()) {
+            let what = match block.rejecting() {
+                0 => format!("a block without reject lines, half undone, in {}", self.name()),
+                lines => format!("{lines} reject lines in {}", self.name()),
+            };
+            found.add(block.fence, block.node, &what);
+        }
+        let Some(server) = self.server().await? else { return Ok("no server runs".to_owned()) };
+        let work = async {
+            let roles = server.roles(None).await?;
+            if server.is_in_recovery().await? {
+                return Ok("the server is in recovery: the primary tells of the roles".to_owned());
+            }
+            for role in &roles {
+                let state = if role.can_login { "a record in the comment" } else { "NOLOGIN" };
+                for (fence, node) in record::fences(&role.comment) {
+                    found.add(fence, node, &format!("{state} of role {} at port {}", role.name, self.port));
+                }
+            }
+            Ok("the server answers".to_owned())
+        };
+        Ok(within(self.limit, work).await?)
     }
 
     /// Whether the file rejects the node under this fence; `None` when there is no file.

@@ -16,9 +16,12 @@ mod crl;
 mod database;
 mod hba;
 mod operator;
+mod record;
+mod role;
 mod server;
 mod target;
 
+use contract::standing::Standings;
 use contract::{Action, Answer, Kind, Opt, Request, Spec};
 use database::Database;
 use std::error::Error;
@@ -31,7 +34,8 @@ const SPEC: Spec = Spec {
     longdesc: "fence_regent_credentials puts reject lines for a fenced node on top of the pg_hba.conf of each database \
                on this host, ends the node's connections, sets its replication role to NOLOGIN where the database is \
                the primary, installs a certificate revocation list, and runs the operator's own revoke command. on \
-               undoes exactly that. Options of several databases are lists in the same order, with commas.",
+               undoes exactly that, and in-force lists every fence that has something in force here. Options of several \
+               databases are lists in the same order, with commas.",
     options: &[
         Opt::text("addresses", "Addresses of the fenced node, with commas between them"),
         Opt {
@@ -66,6 +70,7 @@ const SPEC: Spec = Spec {
         Action::Metadata,
         Action::Manpage,
         Action::ValidateAll,
+        Action::InForce,
     ],
     metadata: include_str!("metadata.xml"),
 };
@@ -84,6 +89,8 @@ struct PartsFailed {
 struct Report {
     lines: Vec<String>,
     failed: usize,
+    /// What is told besides the parts.
+    told: Vec<String>,
 }
 
 impl Report {
@@ -99,9 +106,10 @@ impl Report {
     }
 
     fn answer(self, word: &str) -> Result<Answer, Box<dyn Error>> {
-        let report = self.lines.join("\n");
+        let all = self.lines.len();
+        let report = [self.lines, self.told].concat().join("\n");
         if self.failed > 0 {
-            return Err(PartsFailed { failed: self.failed, all: self.lines.len(), report }.into());
+            return Err(PartsFailed { failed: self.failed, all, report }.into());
         }
         Ok(Answer::Done(format!("{word}\n{report}")))
     }
@@ -118,6 +126,7 @@ async fn act(request: &Request) -> Result<Answer, Box<dyn Error>> {
         Action::Off => off(request, &target, &databases).await,
         Action::On => on(request, &target, &databases).await,
         Action::Monitor => monitor(&databases).await,
+        Action::InForce => in_force(request, &databases).await,
         Action::ValidateAll => {
             target.needs_addresses()?;
             Ok(Answer::Done(format!("Success: the options are valid, for {} databases", databases.len())))
@@ -165,6 +174,23 @@ async fn monitor(databases: &[Database]) -> Result<Answer, Box<dyn Error>> {
         report.add(&database.name(), database.look().await.map_err(Into::into));
     }
     report.answer("Monitor: usable")
+}
+
+/// What fences have in force here. A part that cannot be looked at is a failure; the others are told all the same.
+async fn in_force(request: &Request, databases: &[Database]) -> Result<Answer, Box<dyn Error>> {
+    let (mut found, mut report) = (Standings::default(), Report::default());
+    if let Some(crl) = crl::Crl::from_request(request)? {
+        let fences = crl.fences().map(|fences| {
+            fences.iter().for_each(|fence| found.add(*fence, None, &format!("revocation list over {}", crl.name())));
+            "looked at".to_owned()
+        });
+        report.add("revocation list", fences.map_err(Into::into));
+    }
+    for database in databases {
+        report.add(&database.name(), database.in_force(&mut found).await.map_err(Into::into));
+    }
+    report.told = found.lines();
+    report.answer("In force on this host:")
 }
 
 /// Off when everything that is kept in files on this host is in place, and there is something.

@@ -1,4 +1,5 @@
-//! A running PostgreSQL server, over its Unix socket: reload, end connections, take or give a login.
+//! A running PostgreSQL server, over its Unix socket: reload, end connections. What is done to a role is in
+//! `role.rs`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,7 +33,7 @@ pub enum ServerError {
 
 /// An open connection as superuser.
 pub struct Server {
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// Connects; `None` when nothing listens at the socket. A server that is still starting gets a hang-up signal, which
@@ -114,32 +115,5 @@ impl Server {
             tokio::time::sleep(if rows.is_empty() { LATE_LOGIN } else { PAUSE }).await;
         }
         Ok(ended.len())
-    }
-
-    /// Sets LOGIN or NOLOGIN where the server is the primary. Says what came of it.
-    pub async fn set_login(&self, role: Option<&str>, login: bool) -> Result<String, ServerError> {
-        let Some(role) = role else { return Ok("no replication role was given".to_owned()) };
-        let failed = |source| ServerError::Sql { what: "ALTER ROLE", source };
-        let row = self
-            .client
-            .query_one(
-                "SELECT pg_is_in_recovery(), quote_ident($1), \
-                 (SELECT rolcanlogin FROM pg_roles WHERE rolname = $1)",
-                &[&role],
-            )
-            .await
-            .map_err(failed)?;
-        let (recovery, quoted, present): (bool, String, Option<bool>) = (row.get(0), row.get(1), row.get(2));
-        let word = if login { "LOGIN" } else { "NOLOGIN" };
-        match present {
-            None => Ok(format!("role {role} does not exist")),
-            Some(now) if now == login => Ok(format!("role {role} is {word} already")),
-            Some(_) if recovery => Ok(format!("role {role} is unchanged: the server is in recovery")),
-            Some(_) => {
-                let statement = format!("ALTER ROLE {quoted} {word}");
-                self.client.batch_execute(&statement).await.map_err(failed)?;
-                Ok(format!("role {role} is {word} now"))
-            }
-        }
     }
 }

@@ -42,6 +42,11 @@ impl Target {
         Ok(Target { fence, node, addresses })
     }
 
+    /// The same fence, of the node that its `off` wrote down: whoever undoes what was left behind may not know it.
+    pub fn of_node(&self, told: Option<&str>) -> Target {
+        Target { node: told.unwrap_or(&self.node).to_owned(), ..self.clone() }
+    }
+
     pub fn needs_addresses(&self) -> Result<(), TargetError> {
         if self.addresses.is_empty() { Err(TargetError::NoAddresses) } else { Ok(()) }
     }

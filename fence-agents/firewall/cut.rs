@@ -5,9 +5,10 @@
 //! such as `ct state established accept` elsewhere do not save them.
 
 use crate::contract::Request;
+use crate::contract::standing::Standings;
 use crate::nft::TABLE;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -36,6 +37,8 @@ pub enum CutError {
 #[derive(Debug)]
 pub struct Cut {
     pub id: u64,
+    /// Written beside the rules, for whoever finds them.
+    node: Option<String>,
     addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
 }
@@ -56,13 +59,13 @@ impl Cut {
         for item in request.list("regent_ports") {
             ports.insert(item.parse().map_err(|_| CutError::Port { given: item.to_owned() })?);
         }
-        Ok(Cut { id, addresses, ports })
+        Ok(Cut { id, node: request.text("nodename").filter(|n| is_plain(n)).map(str::to_owned), addresses, ports })
     }
 
     /// A cut of documentation addresses, to ask the kernel whether it would take one.
     pub fn probe() -> Cut {
         let addresses = ["192.0.2.1", "2001:db8::1"].into_iter().filter_map(|a| a.parse().ok()).collect();
-        Cut { id: 0, addresses, ports: BTreeSet::from([7420, 7421]) }
+        Cut { id: 0, node: Some("probe".to_owned()), addresses, ports: BTreeSet::from([7420, 7421]) }
     }
 
     pub fn needs_addresses(&self) -> Result<(), CutError> {
@@ -78,7 +81,7 @@ impl Cut {
         format!("fence_{}_{hook}", self.id)
     }
 
-    /// Declares and empties the chains; the begin of both transactions, so that each can be repeated.
+    /// Declares and empties the chains, so that the transaction can be repeated.
     fn declare(&self) -> String {
         let mut text = format!("add table inet {TABLE}\n");
         for (hook, _) in HOOKS {
@@ -95,6 +98,7 @@ impl Cut {
     /// The transaction that puts the cut in place.
     pub fn install(&self) -> String {
         let mut text = self.declare();
+        let mark = self.node.as_ref().map(|node| format!(" comment \"node {node}\"")).unwrap_or_default();
         let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) = self.addresses.iter().partition(|a| a.is_ipv4());
         for (hook, sides) in HOOKS {
             let chain = self.chain(hook);
@@ -115,26 +119,22 @@ impl Cut {
                         let _ =
                             writeln!(text, "{rule} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept");
                     }
-                    let _ = writeln!(text, "{rule} drop");
+                    let _ = writeln!(text, "{rule} drop{mark}");
                 }
             }
         }
         text
     }
 
-    /// The transaction that removes the cut. The table stays, even when it is empty now: removing it could race with
-    /// another fence that is just being added.
-    pub fn remove(&self) -> String {
-        let mut text = self.declare();
-        for (hook, _) in HOOKS {
-            let _ = writeln!(text, "delete chain inet {TABLE} {}", self.chain(hook));
+    /// The transaction that removes every chain of this fence that the kernel shows, whoever made it and however it is
+    /// hooked: what another version or a hand left half done goes too. `None` when there is none. The table stays, even
+    /// when it is empty now: removing it could race with another fence that is just being added.
+    pub fn remove(&self, ruleset: &[Value]) -> Option<String> {
+        let mut text = String::new();
+        for (_, chain) in chains(ruleset).filter(|(id, _)| *id == self.id) {
+            let _ = writeln!(text, "flush chain inet {TABLE} {chain}\ndelete chain inet {TABLE} {chain}");
         }
-        text
-    }
-
-    /// How many of this fence's chains exist.
-    pub fn left_chains(&self, ruleset: &[Value]) -> usize {
-        HOOKS.iter().filter(|(hook, _)| self.has_chain(ruleset, hook)).count()
+        Some(text).filter(|text| !text.is_empty())
     }
 
     fn has_chain(&self, ruleset: &[Value], hook: &str) -> bool {
@@ -164,6 +164,40 @@ impl Cut {
             .collect();
         self.addresses.is_subset(&dropped)
     }
+}
+
+/// The chains of all fences, each with the number in its name.
+fn chains(ruleset: &[Value]) -> impl Iterator<Item = (u64, &str)> {
+    ruleset.iter().filter_map(|object| object["chain"]["name"].as_str()).filter_map(|name| {
+        let (number, hook) = name.strip_prefix("fence_")?.split_once('_')?;
+        // Written as this agent writes it: "fence_007_input" is somebody else's.
+        let id = number.parse::<u64>().ok().filter(|id| id.to_string() == number)?;
+        (!hook.is_empty()).then_some((id, name))
+    })
+}
+
+/// What every fence has in the kernel, a chain without a rule included.
+pub fn in_force(ruleset: &[Value]) -> Standings {
+    let rules = |chain: &str| {
+        let chain = chain.to_owned();
+        ruleset.iter().map(|object| &object["rule"]).filter(move |rule| rule["chain"] == chain.as_str())
+    };
+    let mut fences: BTreeMap<u64, (Option<&str>, Vec<String>)> = BTreeMap::new();
+    for (id, chain) in chains(ruleset) {
+        let (node, list) = fences.entry(id).or_default();
+        *node = node.or(rules(chain).find_map(|rule| rule["comment"].as_str()?.strip_prefix("node ")));
+        list.push(format!("{chain} ({} rules)", rules(chain).count()));
+    }
+    let mut found = Standings::default();
+    for (id, (node, list)) in fences {
+        found.add(id, node, &format!("chains {}", list.join(", ")));
+    }
+    found
+}
+
+/// Whether a node's name can stand in a rule's comment, in quotes.
+fn is_plain(node: &str) -> bool {
+    (1..=64).contains(&node.len()) && node.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// The addresses on the right side of a match: one, or a set of them.

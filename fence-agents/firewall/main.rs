@@ -24,8 +24,8 @@ const SPEC: Spec = Spec {
     shortdesc: "Network fencing on this host by nftables",
     longdesc: "fence_regent_firewall drops all traffic between this host and the addresses of a fenced node, in both \
                directions, established connections included, but for the ports of regent. It works in a table of its \
-               own, inet regent_fence; each fence has chains of its own, and on removes exactly those. It does not cut \
-               the node off from other hosts.",
+               own, inet regent_fence; each fence has chains of its own, and on removes exactly those. in-force lists \
+               every fence that has chains here. It does not cut the node off from other hosts.",
     options: &[
         Opt::text("addresses", "Addresses of the fenced node, with commas between them"),
         Opt {
@@ -46,6 +46,7 @@ const SPEC: Spec = Spec {
         Action::Metadata,
         Action::Manpage,
         Action::ValidateAll,
+        Action::InForce,
     ],
     metadata: include_str!("metadata.xml"),
 };
@@ -70,6 +71,9 @@ async fn act(request: &Request) -> Result<Answer, Box<dyn Error>> {
         nft.check(&probe.install()).await?;
         return Ok(Answer::Done("Monitor: nftables takes the rules".to_owned()));
     }
+    if request.action == Action::InForce {
+        return Ok(Answer::Done(cut::in_force(&nft.ruleset().await?).lines().join("\n")));
+    }
     let cut = Cut::from_request(request)?;
     match request.action {
         Action::Off => {
@@ -81,10 +85,7 @@ async fn act(request: &Request) -> Result<Answer, Box<dyn Error>> {
             Ok(Answer::Done(format!("Success: traffic with {} is cut here under fence {}", cut.addresses(), cut.id)))
         }
         Action::On => {
-            nft.apply(&cut.remove()).await?;
-            if cut.left_chains(&nft.ruleset().await?) != 0 {
-                return Err(NotVerified { id: cut.id, wanted: "gone" }.into());
-            }
+            remove(&nft, &cut).await?;
             Ok(Answer::Done(format!("Success: the cut of fence {} is gone", cut.id)))
         }
         Action::ValidateAll => {
@@ -95,6 +96,24 @@ async fn act(request: &Request) -> Result<Answer, Box<dyn Error>> {
         _ if cut.is_in_place(&nft.ruleset().await?) => Ok(Answer::Off("Status: OFF (the cut is in place)".to_owned())),
         _ => Ok(Answer::On("Status: ON (the cut is not in place)".to_owned())),
     }
+}
+
+/// How often what the kernel shows of a fence is removed, before it is said that it does not go.
+const LOOKS: u32 = 3;
+
+/// Removes what the kernel shows of the fence, and looks again: another run may remove the same meanwhile, and then the
+/// transaction fails as a whole.
+async fn remove(nft: &nft::Nft, cut: &Cut) -> Result<(), Box<dyn Error>> {
+    let mut last = Ok(());
+    for _ in 0..LOOKS {
+        let Some(rules) = cut.remove(&nft.ruleset().await?) else { return Ok(()) };
+        last = nft.apply(&rules).await;
+    }
+    if cut.remove(&nft.ruleset().await?).is_some() {
+        last?;
+        return Err(NotVerified { id: cut.id, wanted: "gone" }.into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!   exists (see `process`), because agents that read an empty input *reboot*.
 //! - Every run has a deadline of its own, after which its process group is killed: a failure.
 //! - One action at a time per device, in the order of asking. A device is an agent with the options of its target.
-//!   `monitor` and `status` give way to `on` and `off`, and are begun again afterwards, within their deadline.
+//!   `monitor`, `status` and `in-force` give way to `on` and `off`, and are begun again afterwards, within their
+//!   deadline.
 //! - Only exit status 0 of `off` confirms; 2 means "off" for `status` and `monitor` alone.
 //! - Secrets do not leave in the output.
 //!
@@ -20,7 +21,7 @@
 )]
 
 use super::agent_metadata::{Metadata, NotMetadata};
-use super::agent_output::last_lines;
+use super::agent_output::{all_lines, last_lines};
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
@@ -208,7 +209,7 @@ impl Runner {
             false => Ok(Arc::default()),
         };
         let input = input(order, &metadata.unwrap_or_default())?;
-        let gives_way = matches!(order.action, AgentAction::Monitor | AgentAction::Status);
+        let gives_way = matches!(order.action, AgentAction::Monitor | AgentAction::Status | AgentAction::InForce);
         Ok(Job { program, input, action: order.action, gives_way, deadline })
     }
 
@@ -282,7 +283,10 @@ fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut
             return false;
         }
     };
-    run.output = last_lines(&finished.stdout, &finished.stderr);
+    run.output = match action {
+        AgentAction::InForce => all_lines(&finished.stdout, &finished.stderr),
+        _ => last_lines(&finished.stdout, &finished.stderr),
+    };
     run.outcome = match (finished.end, action) {
         (End::TimedOut, _) => AgentOutcome::TimedOut,
         (End::Exited(0), _) => AgentOutcome::Succeeded,

@@ -5,6 +5,7 @@ pub mod agent_metadata;
 pub mod agent_output;
 pub mod fence;
 pub mod guard;
+pub mod in_force;
 mod process;
 pub mod secrets;
 pub mod watchdog;

@@ -185,8 +185,8 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
     let window = "fewer samples give no deviation, more react to the network of an hour ago";
     within("detector.window", config.detector.window as u64, 10..=10_000, window);
     within("detector.rise", config.detector.rise.into(), 1..=100, "heartbeats in a row before a channel is up again");
-    let drift = "quartz clocks differ by less than 0.1 %, broken ones by several";
-    within("lease.drift_permille", config.lease.drift_permille.into(), 1..=100, drift);
+    let drift = "a time service may slew a clock by up to 10.05 %; a clock that nobody slews is off by less than 0.1 %";
+    within("lease.drift_permille", config.lease.drift_permille.into(), 1..=200, drift);
     for (name, agent) in &config.fencing.agents {
         let deadline = "tries share one timeout";
         within(&format!("fencing.agents.{name}.tries"), agent.tries.into(), 1..=10, deadline);

@@ -48,6 +48,11 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The furthest that Linux lets anybody slew CLOCK_BOOTTIME, in parts per thousand: a tenth by the length of a tick, and
+/// 0.05 % by frequency (adjtimex(2)), with the quartz's own error. chrony goes to 8.3 % by default. Source: MAXFREQ and
+/// the limits of `tick` in the kernel's `kernel/time/ntp.c`.
+const KERNEL_SLEW: u32 = 101;
+
 const MIB: u64 = 1 << 20;
 
 impl Profile {
@@ -86,7 +91,7 @@ fn fast() -> Preset {
         lease: LeaseTiming {
             ttl: s(3),
             renew: ms(200),
-            drift_permille: 10,
+            drift_permille: KERNEL_SLEW,
             grace: ms(500),
             stop_immediate: ms(500),
             stop_kill: ms(500),
@@ -114,7 +119,7 @@ fn lan() -> Preset {
         lease: LeaseTiming {
             ttl: s(8),
             renew: ms(500),
-            drift_permille: 10,
+            drift_permille: KERNEL_SLEW,
             grace: s(2),
             stop_immediate: s(1),
             stop_kill: s(1),
@@ -142,7 +147,7 @@ fn wan() -> Preset {
         lease: LeaseTiming {
             ttl: s(20),
             renew: ms(1500),
-            drift_permille: 10,
+            drift_permille: KERNEL_SLEW,
             grace: s(5),
             stop_immediate: s(2),
             stop_kill: s(2),

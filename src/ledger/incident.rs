@@ -273,6 +273,7 @@ fn word(action: AgentAction) -> &'static str {
         AgentAction::Status => "status",
         AgentAction::Monitor => "monitor",
         AgentAction::Metadata => "metadata",
+        AgentAction::InForce => "in-force",
     }
 }
 

@@ -132,6 +132,9 @@ fn the_install_deadline_runs_anew_while_replay_advances() {
     assert_eq!(db2.pass(5), Some(2), "an appointee that does not get on is given up after thirty seconds");
 }
 
+/// So long that it is held open by a pause.
+const HELD: Duration = Duration::from_nanos(super::HELD_OPEN.0);
+
 /// The primary's daemon was killed during a pause; the next one finds the lease that the pause held open.
 fn restarted(paused: bool) -> (World, Running) {
     let mut world = World::new();
@@ -139,7 +142,7 @@ fn restarted(paused: bool) -> (World, Running) {
     if !paused {
         world.done(resume());
     }
-    let mut db1 = Running::start("db1", Some(SECOND * 100_000));
+    let mut db1 = Running::start("db1", Some(HELD));
     db1.sees(DbState::Primary, 0);
     assert_eq!(db1.pass(5), None, "before the ledger is known nothing is stopped: a pause may stand");
     db1.knows(&world);
@@ -162,9 +165,35 @@ fn a_pause_is_taken_up_by_the_next_daemon() {
 }
 
 #[test]
-fn without_a_pause_the_next_daemon_stops_what_the_lease_no_longer_covers() {
-    let (_, db1) = restarted(false);
-    assert!(db1.was_told_to_stop());
+fn a_pause_that_ended_while_no_daemon_was_there_leaves_time_to_renew() {
+    let (mut world, mut db1) = restarted(false);
+    assert!(!db1.was_told_to_stop(), "nothing can be concluded from its lease before it has renewed");
+    assert_eq!(db1.claim(), Some(ClaimState::Adopted));
+    world.done(join("db1", 1, &[(1, ClaimState::Adopted)]));
+    db1.joined(&world, Incarnation(4));
+    assert!(db1.pass(60).is_some_and(|seconds| seconds > 1), "one lease time to renew, and then none");
+}
+
+/// A copy of the ledger from before the pause says that the epoch goes on and no lease covers it.
+#[test]
+fn what_an_old_copy_of_the_ledger_says_stops_nothing() {
+    let world = World::new();
+    let mut db1 = Running::start("db1", Some(HELD));
+    db1.sees(DbState::Primary, 0);
+    db1.knows(&world);
+    db1.joined(&world, Incarnation(4));
+    assert_eq!(db1.pass(5), None, "its own join is not applied yet: what it reads is older than that");
+}
+
+/// An epoch of a lease time that is longer than the file's has by now: the kept lease has an end of its own.
+#[test]
+fn a_kept_lease_is_judged_by_its_own_end() {
+    let mut db1 = Running::start("db1", Some(SECOND * 30));
+    db1.sees(DbState::Primary, 0);
+    let world = World::new();
+    db1.knows(&world);
+    assert_eq!(db1.claim(), Some(ClaimState::Adopted), "longer than this file's time, and valid");
+    assert!(db1.pass(40).is_some_and(|seconds| seconds > 20), "and it ends");
 }
 
 /// The daemon of an appointee was killed while its database replayed a backlog at the end of recovery, which goes on by

@@ -1,11 +1,11 @@
 //! This node's own part in a fence of a node that held two services.
 
-use super::{Effect, Event, Node, RunKey, Start};
+use super::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey, Start};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent};
 use crate::types::{AgentAction, AgentOutcome, AgentRun, ClusterId, Epoch, Instant, ServiceName, SystemId, WallTime};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,17 +57,41 @@ fn daemon(name: &str) -> Node {
 
 const NOW: Instant = Instant(1_000_000_000_000);
 
-fn tell(node: &mut Node, event: Event) -> Vec<RunKey> {
-    let effects = node.handle(NOW, event);
-    let started =
-        effects.into_iter().filter_map(|e| if let Effect::RunAgent { key, .. } = e { Some(key) } else { None });
-    started.collect()
+/// Gives it an event, and answers what it asks of the others: what it proposes is applied, and its copy is current.
+fn tell(node: &mut Node, world: &mut World, event: Event) -> Vec<RunKey> {
+    let mut started = Vec::new();
+    let mut events = VecDeque::from([event]);
+    while let Some(event) = events.pop_front() {
+        for effect in node.handle(NOW, event) {
+            match effect {
+                Effect::RunAgent { key, .. } => started.push(key),
+                Effect::Ask { id, request: PeerRequest::Read { .. }, .. } => {
+                    let read = PeerResponse::Read { term: TERM, applied: world.state.applied, age: None };
+                    events.push_back(Event::Answered { id, response: Ok(read) });
+                }
+                Effect::Ask { id, request: PeerRequest::Propose(command), .. } => {
+                    if !matches!(*command, Command::Assisting { .. }) {
+                        continue;
+                    }
+                    let answer = Answer::Done(world.done(*command.clone()));
+                    let (entry, state) = (Entry { at: WallTime(0), command: *command }, world.state.clone());
+                    let (entry, applied, state) = (Arc::new(entry), Arc::new(answer.clone()), Arc::new(state));
+                    events.push_back(Event::Applied { entry, answer: applied, state });
+                    let response = Ok(PeerResponse::Proposed(Box::new(answer)));
+                    events.push_back(Event::Answered { id, response });
+                }
+                _ => {}
+            }
+        }
+    }
+    started
 }
 
 /// For which new epochs the assistant is run, now that the ledger looks like this. Each run succeeds.
-fn stages(node: &mut Node, world: &World) -> Vec<BTreeMap<ServiceName, Epoch>> {
+fn stages(node: &mut Node, world: &mut World) -> Vec<BTreeMap<ServiceName, Epoch>> {
     let mut stages = Vec::new();
-    let mut started = tell(node, Event::Ledger { state: Arc::new(world.state.clone()) });
+    let ledger = Event::Ledger { state: Arc::new(world.state.clone()) };
+    let mut started = tell(node, world, ledger);
     while let Some(key) = started.pop() {
         let run = AgentRun {
             outcome: AgentOutcome::Succeeded,
@@ -75,7 +99,7 @@ fn stages(node: &mut Node, world: &World) -> Vec<BTreeMap<ServiceName, Epoch>> {
             took: Duration::from_millis(10),
             output: String::new(),
         };
-        started.extend(tell(node, Event::AgentEnded { key: key.clone(), run }));
+        started.extend(tell(node, world, Event::AgentEnded { key: key.clone(), run }));
         let RunKey::Assist { stage, action: AgentAction::Off, .. } = key else { panic!("{key:?} is no assistant") };
         stages.push(stage);
     }
@@ -92,18 +116,19 @@ fn what_only_a_new_primary_can_revoke_is_repeated_for_each_service_that_a_host_t
     }
     let entry = Arc::new(Entry { at: WallTime(0), command });
     let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation: DB2 }));
-    tell(&mut db2, Event::Applied { entry, answer, state: Arc::new(world.state.clone()) });
+    let state = Arc::new(world.state.clone());
+    tell(&mut db2, &mut world, Event::Applied { entry, answer, state });
     world.declare_dead();
     assert_eq!(world.state.fences[&FENCE].epochs.len(), 2, "both epochs hang on the dead boot");
-    assert_eq!(stages(&mut db2, &world), [BTreeMap::new()], "at once, before anything is confirmed");
+    assert_eq!(stages(&mut db2, &mut world), [BTreeMap::new()], "at once, before anything is confirmed");
     world.power_off();
     let checks = || by_fence(hold(&["db2", "w1"]));
     let take_over = [appoint_db2(1, checks()), promoting(2, "db2", DB2), installed(2, "db2", DB2, at(2, 2000))];
     take_over.clone().into_iter().for_each(|command| drop(world.done(of_billing(command))));
     let mut taken = BTreeMap::from([(billing(), Epoch(2))]);
-    assert_eq!(stages(&mut db2, &world), [taken.clone()]);
+    assert_eq!(stages(&mut db2, &mut world), [taken.clone()]);
     take_over.into_iter().for_each(|command| drop(world.done(command)));
     taken.insert(orders(), Epoch(2));
-    assert_eq!(stages(&mut db2, &world), [taken], "the second service is revoked as well");
-    assert_eq!(stages(&mut db2, &world), [], "and nothing twice");
+    assert_eq!(stages(&mut db2, &mut world), [taken], "the second service is revoked as well");
+    assert_eq!(stages(&mut db2, &mut world), [], "and nothing twice");
 }

@@ -132,6 +132,20 @@ impl Node {
         self.incarnation.is_some_and(|mine| own.is_some_and(|own| own >= mine))
     }
 
+    /// Once its own join is applied, the ledger says whether a pause stands that held a lease open. One that ended while no
+    /// daemon was here to see it leaves one lease time to renew: nothing can be concluded from that lease before.
+    pub(super) fn take_up_what_was_held_open(&mut self) {
+        if !self.has_applied_its_join() {
+            return;
+        }
+        self.note_own_join();
+        for (name, local) in self.databases.iter_mut().filter(|(_, local)| local.held_open) {
+            local.held_open = false;
+            let resume = self.state.services.get(name).filter(|s| !s.paused).and_then(|s| s.unproven_resume);
+            local.resumed_at = resume.and(local.resume_found).map(|(_, at)| at).or(local.resumed_at);
+        }
+    }
+
     /// The ledger issued an incarnation.
     pub(super) fn joined(&mut self, incarnation: crate::types::Incarnation) {
         self.incarnation = Some(incarnation);

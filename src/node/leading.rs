@@ -28,26 +28,16 @@ impl Node {
                 self.applied.ordered.insert((*id, order.number), now);
             }
         }
-        let is_known = |s: &State| {
-            let record = s.nodes.get(&self.config.node);
-            self.incarnation.is_some_and(|mine| record.is_some_and(|r| r.incarnation >= mine))
-        };
-        let joins = is_known(&state) && !is_known(&before);
         for (name, service) in &state.services {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
                 self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
-            // Held open by a pause that ended while no daemon was here to see it: nothing can be concluded from that lease
-            // before this daemon has renewed it.
-            let found = |h: &Holder| joins && h.node == self.config.node && h.boot == self.start.boot;
-            if service.unproven_resume.is_some()
-                && !service.paused
-                && service.holder.as_ref().is_some_and(found)
-                && let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open)
+            if let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open)
+                && let Some(resume) = service.unproven_resume.filter(|n| local.resume_found.is_none_or(|(m, _)| m != *n))
             {
-                local.resumed_at = Some(now);
+                local.resume_found = Some((resume, now));
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             let mine = |h: &Holder| h.node == self.config.node && Some(h.incarnation) == self.incarnation;

@@ -49,7 +49,8 @@ impl Node {
         let epoch = input.held()?;
         let local = input.local;
         let stopping = matches!(local.running, Some((crate::types::DbAction::Stop { .. }, _)));
-        let giving_up = local.writing_tombstone.is_some_and(|e| e >= epoch);
+        // One whose final word cannot be written has closed its database for good all the same.
+        let giving_up = local.writing_tombstone.is_some_and(|e| e >= epoch) || local.tombstone_failed.is_some();
         if stopping || giving_up {
             return None;
         }

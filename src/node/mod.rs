@@ -14,15 +14,19 @@ mod orders;
 mod outbox;
 mod peers;
 mod reading;
+mod standing;
 mod watchdog;
 
 #[cfg(test)]
 mod database_test;
 #[cfg(test)]
 mod fences_test;
+#[cfg(test)]
+mod standing_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
-pub use orders::agent_order;
+pub use orders::{agent_order, in_force_orders};
+pub use standing::{Undo, Unwanted, undone};
 
 use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
@@ -275,6 +279,7 @@ impl Node {
         self.finish_reads();
         self.tidy_reads();
         self.join();
+        self.take_up_what_was_held_open();
         self.refresh_own_row();
         self.coordinate();
         self.run_fences();

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Postgresql, Role};
 use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, ServiceName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One run of an agent against a node. `None` when the agent is not configured.
@@ -25,6 +25,22 @@ pub fn agent_order(
         options,
         deadline: settings.timeout.max(Duration::from_millis(100)),
     })
+}
+
+/// The runs that tell what is in force on this host: of each agent that runs on every voter, as for this node itself,
+/// and once more for each set of options that other targets have (a revocation list may have a place for each). Whether
+/// an agent can tell is in its metadata.
+pub fn in_force_orders(config: &Config) -> Vec<AgentOrder> {
+    let everywhere = config.fencing.agents.iter().filter(|(_, settings)| settings.everywhere);
+    let mut orders = Vec::new();
+    for (agent, settings) in everywhere {
+        let mut seen = BTreeSet::new();
+        let targets = std::iter::once(&config.node).chain(settings.node.keys());
+        for target in targets.filter(|target| seen.insert(settings.node.get(*target))) {
+            orders.extend(agent_order(config, agent, AgentAction::InForce, target, None));
+        }
+    }
+    orders
 }
 
 /// Offered under the prefix `offer:`: handed over only to agents whose metadata lists it.

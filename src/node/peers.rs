@@ -251,3 +251,32 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Epoch, Term};
+
+    #[test]
+    fn a_question_without_an_answer_of_use_is_put_again_after_a_pause_that_grows() {
+        let node = |name: &str| name.parse::<NodeName>().expect("a valid name");
+        let seal = |epoch| Question::Seal { service: "orders".parse().expect("a valid name"), epoch: Epoch(epoch) };
+        let check = Question::Check { fence: crate::types::FenceId(1), refuted: 0, term: Term(1) };
+        let (mut questions, mut now) = (Questions::default(), Instant(0));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(!questions.rests(now, &node("db2"), &seal(1)));
+            questions.answered(now, &node("db2"), &seal(1), false);
+            assert!(questions.rests(now, &node("db2"), &seal(1)), "not at once");
+            let at = questions.next_wakeup().expect("it is put again");
+            pauses.push(at.since(now).as_millis());
+            now = at;
+        }
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 500, 500, 500]);
+        questions.answered(now, &node("db2"), &seal(1), false);
+        let other = [(node("db3"), seal(1)), (node("db2"), seal(2)), (node("db2"), check)];
+        assert!(other.iter().all(|(to, question)| !questions.rests(now, to, question)), "each has a pause of its own");
+        questions.answered(now, &node("db2"), &seal(1), true);
+        assert!(!questions.rests(now, &node("db2"), &seal(1)));
+    }
+}

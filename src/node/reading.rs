@@ -56,6 +56,8 @@ pub(super) struct Reading {
     reads: BTreeMap<u64, Read>,
     /// This copy has everything that was committed before this moment.
     current: Option<Instant>,
+    /// It had this daemon's own join once: it shows nothing any more of before this daemon.
+    has_own_join: bool,
     warrants: BTreeMap<(FenceId, u32), Warrant>,
     /// Nothing is asked anew before this, by subject; how often in a row that failed.
     again: BTreeMap<Subject, (Instant, u32)>,
@@ -71,12 +73,18 @@ impl Node {
         fresh
     }
 
-    /// Whether this copy was ever current since the daemon started; otherwise it asks.
+    /// Whether this copy was ever current since the daemon started, or had a join of this daemon; otherwise it asks.
     pub(super) fn has_been_current(&mut self) -> bool {
-        if self.reading.current.is_none() {
+        let known = self.reading.has_own_join || self.reading.current.is_some();
+        if !known {
             self.read(None);
         }
-        self.reading.current.is_some()
+        known
+    }
+
+    /// The own join is applied.
+    pub(super) fn note_own_join(&mut self) {
+        self.reading.has_own_join = true;
     }
 
     /// The present leader's word on an order that is this node's to run; `None` while it is asked for.

@@ -4,7 +4,7 @@
 use super::Input;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::Service;
-use crate::types::{DbState, Lsn, NodeName, Position, Seal, ServiceName, Timeline};
+use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName, Timeline};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -81,6 +81,9 @@ fn objection(
     if input.state.is_fenced(node, &record.boot) || input.state.off_may_land(node) {
         return Some("it is fenced, or an `off` against it may still be under way".to_owned());
     }
+    if let Some(why) = holds_no_lease(input, node) {
+        return Some(why);
+    }
     if service.system.is_some_and(|system| system != seal.system) {
         return Some(format!("its database is another one (system identifier {})", seal.system));
     }
@@ -93,6 +96,12 @@ fn objection(
         }
         _ => None,
     }
+}
+
+/// What a node says of itself that keeps it from holding a lease: whoever cannot be ended in time asks for none.
+pub fn holds_no_lease(input: &Input, node: &NodeName) -> Option<String> {
+    let bars = |f: &&Failing| matches!(f, Failing::WatchdogArm | Failing::WatchdogFeed | Failing::LeaseFile);
+    input.fresh(node).and_then(|row| row.health.failing.iter().find(bars)).map(ToString::to_string)
 }
 
 fn lag_objection(input: &Input, seal: &Seal, furthest: crate::types::Lsn) -> Option<String> {
@@ -116,6 +125,7 @@ pub fn switchover_objections(input: &Input, name: &ServiceName, to: &NodeName) -
     if input.state.is_fenced(to, &record.boot) || input.state.off_may_land(to) {
         why.push(format!("{to} is fenced"));
     }
+    why.extend(holds_no_lease(input, to).map(|what| format!("{to}: {what}")));
     let health = |node: &NodeName| input.fresh(node).and_then(|r| r.health.services.get(name));
     match health(to) {
         None => why.push(format!("nothing recent is known of the database on {to}")),

@@ -137,8 +137,8 @@ fn ordered_from(executor: &str) -> Leader {
 #[test]
 fn an_order_whose_executor_says_nothing_expires_and_the_level_goes_on() {
     let mut leader = ordered_from("w1");
-    // The agent's own nine seconds, half as long again, and a second for the report.
-    let limit = START + Duration::from_millis(14_500);
+    // The agent's own nine seconds on a clock that may be slower, and a second for the report.
+    let limit = START + Duration::from_millis(10_090);
     leader.now = limit - MS;
     leader.hears(&[("db2", DB2), ("w1", W1)]);
     assert_eq!(leader.proposals(), []);
@@ -155,7 +155,7 @@ fn an_executor_that_is_gone_is_waited_for_no_longer_than_its_agent_lives() {
     let mut leader = ordered_from("w1");
     // A new start of the daemon knows nothing of the agent that the last one ran.
     leader.world.done(join("w1", 1, &[]));
-    leader.now = START + Duration::from_millis(8_999);
+    leader.now = START + Duration::from_millis(9_089);
     leader.hears(&[("db2", DB2)]);
     assert_eq!(leader.proposals(), []);
     leader.now += MS;

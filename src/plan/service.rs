@@ -283,7 +283,7 @@ fn resume_choice(input: &Input, name: &ServiceName, service: &Service, why: &str
     let record = input.state.nodes.get(node)?;
     let health = input.fresh(node)?.health.services.get(name)?;
     let startable = matches!(health.state, DbState::Stopped | DbState::Standby | DbState::Starting);
-    let guarded = !input.fresh(node)?.health.failing.contains(&Failing::WatchdogArm);
+    let guarded = candidate::holds_no_lease(input, node).is_none();
     let free = !input.state.is_fenced(node, &record.boot) && !input.state.off_may_land(node);
     (input.is_living(node) && startable && guarded && free)
         .then(|| Choice { best: Some((node.clone(), why.to_owned())), refused: BTreeMap::new() })

@@ -30,6 +30,9 @@ pub enum AgentAction {
     Status,
     Monitor,
     Metadata,
+    /// Not of the API, and asked only of agents that declare it: which fences have something in force on this host.
+    #[serde(rename = "in-force")]
+    InForce,
 }
 
 impl AgentAction {
@@ -41,6 +44,7 @@ impl AgentAction {
             AgentAction::Status => "status",
             AgentAction::Monitor => "monitor",
             AgentAction::Metadata => "metadata",
+            AgentAction::InForce => "in-force",
         }
     }
 }
@@ -58,6 +62,16 @@ pub struct AgentOrder {
     pub options: BTreeMap<String, String>,
     /// After this the process group is killed: a failure.
     pub deadline: Duration,
+}
+
+/// What one fence has in force on this host, as an agent found it in the kernel, in a file or in a database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    pub fence: FenceId,
+    /// The node that was fenced, where that is written down.
+    pub node: Option<NodeName>,
+    /// For people.
+    pub what: String,
 }
 
 /// How a run ended.

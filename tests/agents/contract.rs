@@ -32,6 +32,15 @@ fn only_the_power_agent_offers_reboot() {
 }
 
 #[test]
+fn only_agents_that_act_on_their_own_host_tell_what_is_in_force() {
+    for (agent, offers) in ALL.into_iter().zip([false, true, true]) {
+        let metadata = call(agent, &[], "action=metadata\n").text;
+        assert_eq!(metadata.contains("<action name=\"in-force\""), offers, "{agent}");
+    }
+    assert!(call(IPMI, &[], "action=in-force\nip=::1\n").text.contains("\"in-force\" is not one of on, off"));
+}
+
+#[test]
 fn an_agent_without_an_action_refuses() {
     for agent in ALL {
         for input in ["", "\n", "# action=off\n", "ip=127.0.0.1\naddresses=192.0.2.1\n", "action=\n"] {

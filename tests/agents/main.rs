@@ -9,6 +9,7 @@ mod contract;
 mod credentials;
 mod firewall;
 mod hosts;
+mod in_force;
 mod ipmi;
 mod postgres;
 mod runner;

@@ -10,6 +10,8 @@ const BIN: &str = "/usr/lib/postgresql/15/bin";
 pub struct Postgres<'a> {
     hosts: &'a Hosts,
     folder: tempfile::TempDir,
+    /// The port of the service that its clients know; a replica beside it has another.
+    pub port: u16,
     server: Option<Child>,
 }
 
@@ -22,11 +24,8 @@ impl<'a> Postgres<'a> {
         let data = format!("{path}/data");
         let initdb = format!("{BIN}/initdb");
         must("runuser", &["-u", "postgres", "--", &initdb, "-N", "-A", "trust", "-U", "postgres", "-D", &data]);
-        let mut postgres = Postgres { hosts, folder, server: None };
-        std::fs::write(postgres.hba(), "# the operator's\nlocal all postgres peer map=regent\nhost all all 10.99.1.0/24 trust\nhost replication all 10.99.1.0/24 trust\n")
-            .expect("written");
-        must("chown", &["postgres", &postgres.hba().display().to_string()]);
-        must("chmod", &["640", &postgres.hba().display().to_string()]);
+        let mut postgres = Postgres { hosts, folder, port: 5432, server: None };
+        postgres.write_access();
         std::fs::write(format!("{data}/pg_ident.conf"), "regent root postgres\nregent postgres postgres\n")
             .expect("written");
         postgres.run();
@@ -34,9 +33,33 @@ impl<'a> Postgres<'a> {
         postgres
     }
 
+    /// A standby of this database on the same host, which has replayed what is there now.
+    pub fn replica(&self) -> Postgres<'a> {
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let path = folder.path().display().to_string();
+        must("chown", &["postgres", &path]);
+        let (data, backup) = (format!("{path}/data"), format!("{BIN}/pg_basebackup"));
+        let (from, port) = (self.socket_dir(), self.port.to_string());
+        let words = ["-u", "postgres", "--", &backup, "-h", &from, "-p", &port, "-U", "postgres", "-R", "-D", &data];
+        must("runuser", &[&words[..], &["-c", "fast", "--no-sync"]].concat());
+        let mut replica = Postgres { hosts: self.hosts, folder, port: self.port + 1, server: None };
+        replica.write_access();
+        replica.run();
+        replica
+    }
+
+    fn write_access(&self) {
+        let lines = "# the operator's\nlocal all postgres peer map=regent\nlocal replication postgres peer map=regent\n\
+                     host all all 10.99.1.0/24 trust\nhost replication all 10.99.1.0/24 trust\n";
+        std::fs::write(self.hba(), lines).expect("written");
+        must("chown", &["postgres", &self.hba().display().to_string()]);
+        must("chmod", &["640", &self.hba().display().to_string()]);
+    }
+
     /// Starts the server.
     pub fn run(&mut self) {
         let (hba, dir) = (format!("hba_file={}", self.hba().display()), self.socket_dir());
+        let port = format!("port={}", self.port);
         let (data, program) = (format!("{dir}/data"), format!("{BIN}/postgres"));
         let (sockets, listen) = (format!("unix_socket_directories={dir}"), format!("listen_addresses={SURVIVOR}"));
         let words = [
@@ -55,6 +78,8 @@ impl<'a> Postgres<'a> {
             &listen,
             "-c",
             "fsync=off",
+            "-c",
+            &port,
         ];
         self.server = Some(self.hosts.start_in(&self.hosts.survivor, &words));
         eventually("the database answers", || (self.try_sql("SELECT 1").0 == 0).then_some(()));
@@ -84,7 +109,9 @@ impl<'a> Postgres<'a> {
     }
 
     fn try_sql(&self, statement: &str) -> (i32, String) {
-        let said = crate::call("psql", &["-XAtq", "-h", &self.socket_dir(), "-U", "postgres", "-c", statement], "");
+        let (dir, port) = (self.socket_dir(), self.port.to_string());
+        let words = ["-XAtq", "-h", &dir, "-p", &port, "-U", "postgres", "-d", "postgres", "-c", statement];
+        let said = crate::call("psql", &words, "");
         (said.status, said.text)
     }
 

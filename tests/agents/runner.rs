@@ -45,7 +45,7 @@ fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> A
     }
 }
 
-fn wait<T>(work: impl Future<Output = T>) -> T {
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

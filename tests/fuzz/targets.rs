@@ -5,6 +5,7 @@
 
 use regent::action::agent_metadata::Metadata;
 use regent::action::agent_output::last_lines;
+use regent::action::in_force;
 use regent::action::secrets::Secrets;
 use regent::api::admin;
 use regent::channel::disk_format::{BLOCK, DiskId, Header, PAYLOAD_MAX, SLOTS_MAX, Slot};
@@ -175,6 +176,11 @@ pub fn fence_agent(data: &[u8]) {
     }
     let kept = last_lines(&text, &text);
     assert!(kept.lines().count() <= 40 && kept.len() <= 2 * text.len() + 40);
+    for text in [text.as_ref(), &format!("in-force {text}"), &format!("in-force fence=7 node={text} what={text}")] {
+        let lines = text.lines().filter(|line| line.starts_with("in-force ")).count();
+        let (found, bad) = in_force::parse(text);
+        assert_eq!(found.len() + bad.len(), lines, "an answer was neither read nor named");
+    }
     let options = BTreeMap::from([("password".to_owned(), "hunter2".to_owned())]);
     let told = Secrets::of(&options).remove_from(&format!("{text}hunter2{text}"));
     assert!(!told.contains("hunter2"), "a secret was printed");

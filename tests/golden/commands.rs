@@ -90,7 +90,8 @@ pub fn run(line: &Line, outcome: &str) -> AgentRun {
         "failed" => AgentOutcome::Failed { status: 1 },
         "timed-out" => AgentOutcome::TimedOut,
         "not-run" => AgentOutcome::NotRun,
-        _ => line.fail("expected succeeded, failed, timed-out or not-run"),
+        "not-begun" => AgentOutcome::NotBegun,
+        _ => line.fail("expected succeeded, failed, timed-out, not-run or not-begun"),
     };
     AgentRun { outcome, tries: 1, took: Duration::from_millis(800), output: String::new() }
 }

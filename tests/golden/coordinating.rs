@@ -6,7 +6,7 @@ use crate::story::Line;
 use crate::words;
 use regent::config::Config;
 use regent::detector::Detector;
-use regent::ledger::{CheckAnswer, FenceState, Refusal, Sighting, State};
+use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
 use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
@@ -46,6 +46,7 @@ impl Leader {
             let old = before.fences.get(id);
             if old.is_none() {
                 self.applied.fence_opened.insert(*id, now);
+                self.note_found(state, fence, now);
             }
             if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
                 self.applied.fence_level.insert(*id, now);
@@ -66,6 +67,23 @@ impl Leader {
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none()) {
                 self.applied.over.insert(name.clone(), now);
             }
+        }
+    }
+
+    /// A verdict of this term is this leader's own: it has just looked, or waited.
+    fn note_found(&mut self, state: &State, fence: &Fence, now: Instant) {
+        let lead = &mut self.lead;
+        match fence.cause {
+            Cause::Verdict { term, round } if term == lead.term => {
+                let (_, incarnation) = present(state, &fence.target);
+                lead.last_round = lead.last_round.max(round);
+                let new = || LookRound { incarnation, round, opened: now, answers: BTreeMap::new() };
+                lead.looks.entry(fence.target.clone()).or_insert_with(new);
+            }
+            Cause::Lapse { term } if term == lead.term => {
+                lead.lapse_said.insert(fence.target.clone(), now);
+            }
+            _ => {}
         }
     }
 

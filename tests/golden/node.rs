@@ -9,7 +9,7 @@ use crate::words;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Answer, Command, Machine};
-use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey, Start, WatchdogSaid};
+use regent::node::{Effect, Event, HELD_OPEN, Node, PeerRequest, PeerResponse, RunKey, Start, WatchdogSaid};
 use regent::plan::Question;
 use regent::types::{
     ChannelName, ClusterId, DbAction, DbDone, DbOutcome, Epoch, FenceId, Heartbeat, HeartbeatBody, Instant, NodeName,
@@ -129,8 +129,9 @@ impl Stand {
             Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
-            Effect::RunAgent { agent, action, target, fence, .. } => {
-                format!("runs {agent} {} against {target}, fence {fence}", action.word())
+            Effect::RunAgent { agent, action, target, fence, limit, .. } => {
+                let limit = limit.as_millis();
+                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", words::action(action)),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
@@ -152,7 +153,8 @@ impl Stand {
         let config = Config { node: self.name.clone(), ..self.desk.config.clone() };
         let kept = line.get("kept").map(|text| {
             let (epoch, until) = text.split_once('@').unwrap_or_else(|| line.fail("expected EPOCH@MOMENT"));
-            (orders(), (Epoch(line.parse(epoch)), Instant(0) + line.duration(until)))
+            let until = if until == "held" { HELD_OPEN } else { Instant(0) + line.duration(until) };
+            (orders(), (Epoch(line.parse(epoch)), until))
         });
         let tombstone = line.number("tombstone").map(|e| (orders(), Released { epoch: Epoch(e), position: None }));
         let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
@@ -162,7 +164,10 @@ impl Stand {
             machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
             tombstones: tombstone.into_iter().collect(),
             kept: kept.into_iter().collect(),
-            watchdog: watchdog.map(|_| WatchdogSaid::Disarmed),
+            watchdog: watchdog.map(|_| match line.get("watchdog") {
+                Some("armed") => WatchdogSaid::Armed { can_be_disarmed: true },
+                _ => WatchdogSaid::Disarmed,
+            }),
             seed: self.desk.now.0,
         };
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
