@@ -35,7 +35,8 @@ impl Node {
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
             if let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open)
-                && let Some(resume) = service.unproven_resume.filter(|n| local.resume_found.is_none_or(|(m, _)| m != *n))
+                && let Some(resume) =
+                    service.unproven_resume.filter(|n| local.resume_found.is_none_or(|(m, _)| m != *n))
             {
                 local.resume_found = Some((resume, now));
             }
