@@ -23,6 +23,8 @@ pub mod clock;
 
 pub mod scheduling;
 
+pub mod last_words;
+
 pub mod channel;
 
 pub mod detector;

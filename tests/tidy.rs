@@ -14,6 +14,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["types"]),
     ("clock", &["types"]),
     ("scheduling", &[]),
+    // What a process says when it ends: of use to every module that ends one.
+    ("last_words", &[]),
     ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
@@ -22,9 +24,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup.
-    ("action", &["types", "config", "clock", "engine::enclosure"]),
+    ("action", &["types", "config", "clock", "last_words", "engine::enclosure"]),
     ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "scheduling", "ledger"]),
+    ("consensus", &["types", "config", "clock", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

@@ -4,7 +4,7 @@
 //!
 //! What faults and stories ask of a log is done to openraft from outside, as far as it can be told what to do:
 //! - slow writes: the disk of that host holds its writes back until then;
-//! - refused members: nothing of Raft's is carried to them or from them;
+//! - refused members, and those that fall behind: nothing of Raft's is carried to them or from them;
 //! - missed elections: only the last of what was told in the meantime reaches the daemon, when it is over. (regent's
 //!   `consensus` never does that; the daemon must stand it all the same.)
 //! - an election: the present leader's messages get lost until another one leads. Which one, openraft decides;
@@ -248,7 +248,10 @@ impl World {
         if self.log.deposed.is_some_and(|(_, until)| self.now >= until) {
             self.log.deposed = None;
         }
-        let mute = |h: usize| self.log.deposed.is_some_and(|(l, _)| l == h) || self.log.refused.contains(&h);
+        let mute = |h: usize| {
+            let deposed = self.log.deposed.is_some_and(|(l, _)| l == h);
+            deposed || self.log.refused.contains(&h) || self.hosts[h].behind_until > self.now
+        };
         let mut reach = self.log.wires.lock();
         reach.connects.resize(n, vec![true; n]);
         for from in 0..n {
@@ -399,6 +402,11 @@ impl World {
                 self.give(host, event);
             }
         }
+    }
+
+    /// Nothing of the log gets to this host or from it until then; everything else does.
+    pub fn fall_behind(&mut self, host: usize, lasts: u64) {
+        self.hosts[host].behind_until = self.now + lasts;
     }
 
     /// Whether this host may be asked to lead.

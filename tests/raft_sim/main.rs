@@ -15,10 +15,14 @@ mod member;
 mod wires;
 
 // The world, as it is: only its `log` is another.
+#[path = "../sim/ailment.rs"]
+mod ailment;
 #[path = "../sim/cluster.rs"]
 mod cluster;
 #[path = "../sim/database.rs"]
 mod database;
+#[path = "../sim/effects.rs"]
+mod effects;
 #[path = "../sim/faults.rs"]
 mod faults;
 #[path = "../sim/fence.rs"]
@@ -30,6 +34,8 @@ mod hearing;
 mod host;
 #[path = "../sim/invariants/mod.rs"]
 mod invariants;
+#[path = "../sim/kinds.rs"]
+mod kinds;
 #[path = "../sim/liveness.rs"]
 mod liveness;
 #[path = "../sim/network.rs"]
@@ -41,6 +47,8 @@ mod oracle;
 mod replay;
 #[path = "../sim/replication.rs"]
 mod replication;
+#[path = "../sim/rules.rs"]
+mod rules;
 #[path = "../sim/setup.rs"]
 mod setup;
 #[path = "../sim/stories/mod.rs"]

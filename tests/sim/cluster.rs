@@ -1,19 +1,21 @@
 //! The cluster under virtual time: the queue of what happens next, and the wiring between the real
 //! `regent::node::Node` of each host and the modelled world. One seed decides everything.
 
-use crate::fence::Device;
+use crate::effects::Part;
+use crate::fence::{Device, Wanted};
 use crate::host::Host;
 use crate::invariants::s5;
 use crate::log::Log;
 use crate::network::{CHANNELS, DISK, Network};
 use crate::oracle::Facts;
+use crate::rules::Rule;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regent::config::Config;
-use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, WatchdogSaid};
+use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse};
 use regent::types::{ChannelName, Heartbeat, NodeName, ServiceName};
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +113,8 @@ pub struct World {
     pub net: Network,
     pub log: Log,
     pub devices: BTreeMap<(usize, String), Device>,
+    /// What assistants have left in force.
+    pub rules: BTreeSet<Rule>,
     pub facts: Facts,
     /// How often everything healed: what a fault was to do later is not done after that.
     pub healings: u64,
@@ -149,6 +153,7 @@ impl World {
             net: Network::new(setup.config.nodes.values().map(|n| !(disk && n.disk)).collect()),
             log,
             devices: BTreeMap::new(),
+            rules: BTreeSet::new(),
             facts: Facts::new(names.len(), services.len(), &setup.config),
             healings: 0,
             channels: CHANNELS.map(|name| name.parse().expect("constants and valid names")),
@@ -250,6 +255,9 @@ impl World {
         self.serve_clients();
         self.watch_watchdogs();
         self.note_impairment();
+        if !self.rules.is_empty() {
+            self.sweep_rules();
+        }
         if (self.now / (10 * MS)).is_multiple_of(2) {
             self.log_tick();
         }
@@ -261,6 +269,12 @@ impl World {
         if self.hosts[from].speaks_unknown {
             Arc::make_mut(&mut heartbeat).body = None;
         }
+        self.hosts[from].last_beat = Some(heartbeat.clone());
+        self.carry(from, &heartbeat);
+    }
+
+    /// Sends this in the name and from the place of that host.
+    pub fn carry(&mut self, from: usize, heartbeat: &Arc<Heartbeat>) {
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             for channel in 0..CHANNELS.len() {
                 for delay in self.net.beat(&mut self.rng, channel, from, to).into_iter().flatten() {
@@ -298,12 +312,12 @@ impl World {
         self.after(deadline.as_nanos() as u64, move |w| {
             w.answer((from, life, id), Err("no answer in time".to_owned()))
         });
-        let heard = self.net.connects(from, target) || self.facts.deaf == Some(from);
-        if !heard || !self.hosts[target].power {
+        let heard = self.net.hears(from, target) || self.facts.deaf == Some(from);
+        if !heard || !self.hosts[target].power || self.loses(from, Part::Questions) {
             return;
         }
         let name = self.hosts[from].name.clone();
-        let delay = self.net.message(&mut self.rng);
+        let delay = self.net.message(&mut self.rng, from, target);
         self.after(delay, move |w| {
             if w.hosts[target].daemon.is_none() {
                 if w.hosts[target].power && !w.hosts[target].is_frozen() {
@@ -320,8 +334,8 @@ impl World {
 
     fn reply(&mut self, from: usize, reply: u64, response: PeerResponse) {
         let Some(key) = self.replies.remove(&reply) else { return };
-        if self.net.connects(from, key.0) {
-            let delay = self.net.message(&mut self.rng);
+        if self.net.connects(from, key.0) && !self.loses(from, Part::Answers) {
+            let delay = self.net.message(&mut self.rng, from, key.0);
             self.after(delay, move |w| w.answer(key, Ok(response)));
         }
     }
@@ -399,24 +413,32 @@ impl World {
                 }
                 self.propose(host, id, *command);
             }
-            Effect::QuorumRead { id } => self.quorum_read(host, id),
-            Effect::Transfer { to } if self.log.leader.is_some_and(|(l, _)| l == host) => self.transfer(self.host(&to)),
+            Effect::QuorumRead { id } if self.hosts[host].works(Part::QuorumReads) => self.quorum_read(host, id),
+            Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
+            Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}
-            Effect::RunAgent { key, agent, action, target, .. } => self.run_agent(host, key, &agent, action, &target),
+            Effect::RunAgent { key, agent, action, target, fence, limit } => {
+                self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
+            }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
+            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
+            Effect::UndoInForce { .. } => {}
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
-            Effect::ArmWatchdog => {
-                self.feed(host);
-                self.give_later(MS, host, Event::Watchdog(WatchdogSaid::Armed { can_be_disarmed: true }));
-            }
-            Effect::FeedWatchdog => self.feed(host),
-            Effect::DisarmWatchdog => {
-                self.hosts[host].watchdog_at = None;
-                self.give_later(MS, host, Event::Watchdog(WatchdogSaid::Disarmed));
-            }
+            Effect::ArmWatchdog => self.arm_watchdog(host),
+            Effect::FeedWatchdog => self.feed_watchdog(host),
+            Effect::DisarmWatchdog => self.disarm_watchdog(host),
             Effect::Say { line } => self.note(|w| format!("{}: {line}", w.hosts[host].name)),
         }
+    }
+
+    fn hands_over(&self, host: usize) -> bool {
+        self.hosts[host].works(Part::Transfers) && self.log.leader.is_some_and(|(leader, _)| leader == host)
+    }
+
+    /// Whether what this host sends gets lost at once: every other message, while the part is broken.
+    fn loses(&mut self, host: usize, part: Part) -> bool {
+        !self.hosts[host].works(part) && self.rng.random_range(0..2) == 0
     }
 }

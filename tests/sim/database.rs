@@ -2,14 +2,19 @@
 //! takes. What a daemon gave up waiting for goes on by itself, as a real postmaster would. Not here: who streams from
 //! whom and which commits are acknowledged (`replication.rs`).
 
-use crate::cluster::{MS, World};
+use crate::ailment::Ailments;
+use crate::cluster::{MS, S, World};
+use crate::effects::{Part, part_of};
 use rand::RngExt;
 use regent::node::Event;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, SystemId,
-    Timeline, Trouble,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, StopLadder,
+    SystemId, Timeline, Trouble,
 };
 use std::collections::BTreeMap;
+
+/// How long a start as a standby is waited for; after that it is for the observer to see.
+const STANDBY_PATIENCE: u64 = 15 * S;
 
 /// What the processes of a database are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,7 @@ struct Seen {
     at: Position,
     replayed: Lsn,
     hung: bool,
+    ails: bool,
 }
 
 /// One database.
@@ -67,6 +73,7 @@ pub struct Database {
     pub promotion_fails: bool,
     /// A stop takes so much longer: a process hangs in the kernel.
     pub stop_hangs: u64,
+    pub ails: Ailments,
     action: Option<u64>,
     seen: Option<Seen>,
     seen_at: u64,
@@ -94,6 +101,7 @@ impl Database {
             backlog_shows: true,
             replaying: None,
             stop_hangs: 0,
+            ails: Ailments::default(),
             promotion_fails: false,
             action: None,
             seen: None,
@@ -150,11 +158,13 @@ impl Database {
 
     fn look(&self, now: u64) -> Seen {
         let hung = self.silent_since().is_some();
+        let ails = now < self.ails.unclear.1 || self.ails.trouble(now).is_some();
         Seen {
+            ails,
             state: self.state(),
             streams_from: self.streams_from,
             follows: self.follows,
-            writable: self.process == Process::Primary && !hung,
+            writable: self.process == Process::Primary && !hung && !ails,
             starts_in_recovery: self.standby_signal,
             at: self.at,
             replayed: self.replayed(now),
@@ -212,7 +222,7 @@ impl World {
         let seen = db.look(self.now);
         let name = |i: Option<usize>| -> Option<NodeName> { i.map(|i| self.hosts[i].name.clone()) };
         let trouble = db.silent_since().map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
-        Observation {
+        let well = Observation {
             state: seen.state,
             system: db.system,
             position: db.at,
@@ -224,7 +234,8 @@ impl World {
             follows: name(db.follows),
             writable: seen.writable,
             trouble,
-        }
+        };
+        crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
     }
 
     /// A daemon that starts has seen nothing yet.
@@ -232,8 +243,8 @@ impl World {
         self.hosts[host].databases.iter_mut().for_each(|db| db.seen = None);
     }
 
-    /// Every process of it is gone at once: SIGKILL of the cgroup.
-    pub fn database_killed(&mut self, host: usize, service: usize) {
+    /// Every process of it is gone at once.
+    pub fn database_gone(&mut self, host: usize, service: usize) {
         let Some(db) = self.hosts[host].databases.get_mut(service) else { return };
         if db.process != Process::None {
             db.clean = false;
@@ -245,7 +256,7 @@ impl World {
     }
 
     pub fn databases_killed(&mut self, host: usize) {
-        (0..self.hosts[host].databases.len()).for_each(|s| self.database_killed(host, s));
+        (0..self.hosts[host].databases.len()).for_each(|s| self.database_gone(host, s));
     }
 
     /// The daemon waits no more for what runs; what the database does by itself goes on.
@@ -283,6 +294,16 @@ impl World {
         let postmaster = self.db(host, service).postmaster;
         let life = self.hosts[host].life;
         let act = Act { host, service, action: action.clone(), number, postmaster, life };
+        let refused = match &action {
+            _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
+            DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
+                Some("the lease file says nothing of a lease for this epoch that runs")
+            }
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return self.finish(1, 50, act, move |_, _| Err(why.to_owned()));
+        }
         match action {
             DbAction::Initdb => self.finish(200, 600, act, World::initdb),
             DbAction::StartPrimary { epoch } => self.start(act, false, epoch, None),
@@ -307,12 +328,19 @@ impl World {
                 self.finish(50 + ms, 400 + ms, act, move |w, a| w.promote(a, epoch, timeline));
             }
             DbAction::Checkpoint => self.finish(10, 100, act, |_, _| Ok(DbDone::Plain)),
-            DbAction::Stop { ladder } => self.stop(act, ladder.fast.as_nanos() > 0),
+            DbAction::Stop { ladder } => self.stop_when_clear(act, ladder),
             DbAction::Rejoin { upstream } => {
                 let up = self.host(&upstream.node);
                 self.rejoin(act, up);
             }
         }
+    }
+
+    /// As the engine asks before it opens a database for writes.
+    fn lease_is_kept(&self, act: &Act, epoch: Epoch) -> bool {
+        let h = &self.hosts[act.host];
+        let kept = h.kept.get(&self.services[act.service]);
+        kept.is_some_and(|(of, until)| *of == epoch && h.local(self.now) < *until)
     }
 
     /// Ends the action after a while: `effect` happens with the postmaster that it began with, whoever still waits.
@@ -376,6 +404,7 @@ impl World {
     }
 
     fn start(&mut self, act: Act, standby: bool, epoch: Epoch, upstream: Option<usize>) {
+        let now = self.now;
         let db = self.db(act.host, act.service);
         if db.process != Process::None || db.system.is_none() || db.unfinished || (!standby && db.standby_signal) {
             let why = format!("cannot start: {:?}", db.process);
@@ -388,8 +417,33 @@ impl World {
         if standby {
             db.forget_trailing();
         }
+        let late = std::mem::take(if standby { &mut db.ails.late_standby } else { &mut db.ails.late_primary });
+        db.ails.recovers_until = now + late;
         self.observe(act.host);
-        self.finish(80, 500, Act { postmaster, ..act }, move |w, a| {
+        let act = Act { postmaster, ..act };
+        if standby && late > STANDBY_PATIENCE {
+            // Whoever started it does not wait for all of that.
+            let given_up = act.clone();
+            self.after(STANDBY_PATIENCE, move |w| w.end(&given_up, Ok(DbDone::Plain)));
+        }
+        self.recover(act, standby, epoch);
+    }
+
+    /// A start ends when recovery is through: at once, or minutes later.
+    fn recover(&mut self, act: Act, standby: bool, epoch: Epoch) {
+        let left = self.db(act.host, act.service).ails.recovers_until.saturating_sub(self.now);
+        if left > 0 {
+            let boots = self.hosts[act.host].boots;
+            return self.after(left.min(S), move |w| {
+                let lives = w.db(act.host, act.service).postmaster == act.postmaster;
+                match w.hosts[act.host].boots == boots {
+                    true if lives => w.recover(act, standby, epoch),
+                    true => w.end(&act, Err("the database died meanwhile".to_owned())),
+                    false => {}
+                }
+            });
+        }
+        self.finish(80, 500, act, move |w, a| {
             if standby {
                 w.db(a.host, a.service).process = Process::Standby;
                 return Ok(DbDone::Plain);
@@ -406,6 +460,9 @@ impl World {
         db.replaying = None;
         self.note(|w| format!("{}: {} is WRITABLE in epoch {epoch}", w.hosts[host].name, w.services[service]));
         crate::invariants::opened(self, host, service, epoch);
+        if self.guard_forbids(host, service) {
+            self.guard_kills(host, service);
+        }
     }
 
     fn follow(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
@@ -445,7 +502,22 @@ impl World {
         Ok(DbDone::Writable { position: self.db(act.host, act.service).at })
     }
 
-    fn stop(&mut self, act: Act, fast: bool) {
+    /// A stop begins and ends with a look at the directory: on a volume that does not answer it waits.
+    fn stop_when_clear(&mut self, act: Act, ladder: StopLadder) {
+        let wait = self.db(act.host, act.service).ails.unclear.1.saturating_sub(self.now);
+        if wait == 0 {
+            return self.stop(act, ladder);
+        }
+        let boots = self.hosts[act.host].boots;
+        self.after(wait.min(S), move |w| {
+            if w.hosts[act.host].boots == boots && w.db(act.host, act.service).action == Some(act.number) {
+                w.stop_when_clear(act, ladder);
+            }
+        });
+    }
+
+    fn stop(&mut self, act: Act, ladder: StopLadder) {
+        let fast = !ladder.fast.is_zero();
         let (host, service) = (act.host, act.service);
         let now = self.now;
         // A hung one does not hear the polite rungs.
@@ -461,6 +533,11 @@ impl World {
         if db.process == Process::None {
             return self.finish(1, 5, act, |w, a| Ok(w.stopped(a)));
         }
+        let kill = ladder.kill.as_millis() as u64;
+        let lingers = db.ails.lingers_until.saturating_sub(now) / MS;
+        if lingers > kill {
+            return self.finish(kill, kill + 2, act, |_, _| Err("processes survived SIGKILL".to_owned()));
+        }
         if !matches!(db.process, Process::Stopping { .. }) {
             let acks = match db.process == Process::Primary && db.closed_since.is_none() {
                 false => 0,
@@ -470,7 +547,7 @@ impl World {
             db.process = Process::Stopping { acks_until: now + acks };
         }
         db.postmaster += 1;
-        let hangs = std::mem::take(&mut db.stop_hangs);
+        let hangs = std::mem::take(&mut db.stop_hangs) + lingers * MS;
         let act = Act { postmaster: db.postmaster, ..act };
         self.observe(host);
         let ms = (takes + hangs) / MS;
@@ -486,6 +563,11 @@ impl World {
     }
 
     fn stopped(&mut self, act: &Act) -> DbDone {
+        // Nothing is left for which a guard stands.
+        let name = self.services[act.service].clone();
+        if self.hosts[act.host].works(Part::LeaseFile) {
+            self.hosts[act.host].kept.remove(&name);
+        }
         let db = self.db(act.host, act.service);
         DbDone::Stopped { clean: db.clean, position: db.clean.then_some(db.at) }
     }
@@ -496,17 +578,24 @@ impl World {
             return self.finish(1, 5, act, |_, _| Err("it still runs".to_owned()));
         }
         let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
-        let to = self.db(act.host, act.service);
+        let to = self.hosts[act.host].databases[act.service].clone();
         let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
+        let crowded = self.now < from.ails.crowded_until;
+        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
+        // It asks there first, also where nothing is to be done.
+        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.silent_since().is_none();
+        if !reaches || crowded || !runs || self.hosts[up].is_frozen() {
+            let why = if crowded { "sorry, too many clients already" } else { "the upstream does not answer" };
+            return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
+        }
         if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
             return self.finish(5, 50, act, |w, a| {
                 w.db(a.host, a.service).standby_signal = true;
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
         }
-        let reaches = self.net.reaches(act.host, up) && self.hosts[up].power && from.process == Process::Primary;
-        if !reaches {
-            return self.finish(50, 500, act, |_, _| Err("the upstream does not answer".to_owned()));
+        if from.process != Process::Primary {
+            return self.finish(50, 500, act, |_, _| Err("the upstream is in recovery".to_owned()));
         }
         // The marker that forbids a start stands from here on.
         self.db(act.host, act.service).unfinished = true;
@@ -516,6 +605,7 @@ impl World {
     /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.
     fn overwrite(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
         let there = self.net.reaches(act.host, up) && self.hosts[up].power && !self.hosts[up].is_frozen();
+        let there = there && !self.is_barred(act.host, up);
         let from = self.hosts[up].databases.get(act.service).cloned();
         let from = from.filter(|f| there && f.process == Process::Primary);
         let Some(from) = from else { return Err("the upstream went away".to_owned()) };

@@ -1,100 +1,18 @@
-//! The kinds of faults: what each breaks, and how it ends by itself. When they strike is `swarm.rs`.
+//! Faults: what each kind breaks, and how it ends by itself. Which kinds there are is `kinds.rs`, when they strike
+//! `swarm.rs`.
 
+use crate::ailment::Ailment;
 use crate::cluster::{MS, S, World};
 use crate::database::Process;
+use crate::effects::{Part, any_action};
 use crate::fence::Device;
+use crate::kinds::{KINDS, Kind};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, FenceReason, FenceState};
-use regent::types::NodeName;
+use regent::ledger::{Claim, ClaimState, Command, FenceReason, FenceState, Machine};
+use regent::types::{Boot, Heartbeat, NodeName};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    PowerCut,
-    Blackout,
-    Freeze,
-    GuestPause,
-    CommonStall,
-    DaemonKilled,
-    PlannedRestart,
-    Upgrade,
-    CardCut,
-    OneWayCut,
-    PairCut,
-    Partition,
-    Flapping,
-    Unconnected,
-    Loss,
-    Delay,
-    Doubling,
-    Reordering,
-    DiskHangs,
-    DiskFails,
-    DiskTorn,
-    DiskStale,
-    DatabaseDies,
-    DatabaseHangs,
-    SlowPromotion,
-    StuckStop,
-    RogueStart,
-    Device,
-    Switchover,
-    Pause,
-    OperatorFence,
-    Confirm,
-    WrongConfirm,
-    Transfer,
-    LeaderLost,
-    Uncommitted,
-    SlowLog,
-    Repeats,
-    MissedElections,
-}
-
-/// Every kind with its name in the report.
-pub const KINDS: &[(Kind, &str)] = &[
-    (Kind::PowerCut, "power cut"),
-    (Kind::Blackout, "blackout"),
-    (Kind::Freeze, "freeze"),
-    (Kind::GuestPause, "guest paused"),
-    (Kind::CommonStall, "common stall"),
-    (Kind::DaemonKilled, "daemon killed"),
-    (Kind::PlannedRestart, "planned restart"),
-    (Kind::Upgrade, "upgrade"),
-    (Kind::CardCut, "card cut"),
-    (Kind::OneWayCut, "one-way cut"),
-    (Kind::PairCut, "pair cut"),
-    (Kind::Partition, "partition"),
-    (Kind::Flapping, "flapping"),
-    (Kind::Unconnected, "connections fail"),
-    (Kind::Loss, "loss"),
-    (Kind::Delay, "delay"),
-    (Kind::Doubling, "duplication"),
-    (Kind::Reordering, "reordering"),
-    (Kind::DiskHangs, "disk hangs"),
-    (Kind::DiskFails, "disk error"),
-    (Kind::DiskTorn, "disk torn"),
-    (Kind::DiskStale, "disk stale"),
-    (Kind::DatabaseDies, "database dies"),
-    (Kind::DatabaseHangs, "database hangs"),
-    (Kind::SlowPromotion, "slow promotion"),
-    (Kind::StuckStop, "stuck stop"),
-    (Kind::RogueStart, "foreign start"),
-    (Kind::Device, "fence device"),
-    (Kind::Switchover, "switchover"),
-    (Kind::Pause, "pause"),
-    (Kind::OperatorFence, "operator's fence"),
-    (Kind::Confirm, "confirm"),
-    (Kind::WrongConfirm, "wrong confirm"),
-    (Kind::Transfer, "transfer"),
-    (Kind::LeaderLost, "leader lost"),
-    (Kind::Uncommitted, "uncommitted"),
-    (Kind::SlowLog, "slow log"),
-    (Kind::Repeats, "repeated proposals"),
-    (Kind::MissedElections, "missed elections"),
-];
 
 /// One fault: what it hits, and for how long.
 struct Hit {
@@ -113,19 +31,58 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     w.fault(name, format!("{} (and {}), {} ms", w.hosts[host].name, w.hosts[other].name, hit.lasts / MS));
     match kind {
         Kind::PowerCut | Kind::Blackout | Kind::Freeze | Kind::GuestPause | Kind::CommonStall => power(w, rng, &hit),
+        Kind::SlowBoot | Kind::Slew | Kind::Clone => machine(w, rng, &hit),
+        Kind::LogFull => log_full(w, host, (w.hosts[host].boots, w.now + hit.lasts * 3)),
         Kind::DaemonKilled | Kind::PlannedRestart | Kind::Upgrade => restart(w, rng, &hit),
         Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition | Kind::Flapping => cut(w, rng, &hit),
         Kind::Unconnected | Kind::Loss | Kind::Delay | Kind::Doubling | Kind::Reordering => network(w, rng, &hit),
+        Kind::OneWayConnections | Kind::Stalled | Kind::LateMessages => connections(w, rng, &hit),
         Kind::DiskHangs | Kind::DiskFails | Kind::DiskTorn | Kind::DiskStale => disk(w, &hit),
         Kind::DatabaseDies | Kind::DatabaseHangs | Kind::SlowPromotion | Kind::StuckStop | Kind::RogueStart => {
             database(w, rng, &hit)
         }
-        Kind::Device => device(w, rng, host),
+        Kind::SlowStart
+        | Kind::SlowRecovery
+        | Kind::TooManyClients
+        | Kind::ProbeFails
+        | Kind::VolumeFull
+        | Kind::VolumeStalls
+        | Kind::Unclear
+        | Kind::Lingers
+        | Kind::DirectoryGone => ailment(w, rng, &hit),
+        Kind::Device => device(w, rng, &hit),
         Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
             operator(w, rng, &hit)
         }
-        _ => log(w, &hit),
+        Kind::Transfer
+        | Kind::LeaderLost
+        | Kind::Uncommitted
+        | Kind::SlowLog
+        | Kind::FallsBehind
+        | Kind::Repeats
+        | Kind::MissedElections => log(w, &hit),
+        _ => effect(w, rng, &hit),
     }
+}
+
+/// An effect fails on this host, for a moment or for good.
+fn effect(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let part = match hit.kind {
+        Kind::WatchdogUnarmed => Part::WatchdogArm,
+        Kind::WatchdogUnfed => Part::WatchdogFeed,
+        Kind::WatchdogStays => Part::WatchdogDisarm,
+        Kind::NoWayOut => Part::WayOut,
+        Kind::FinalWordUnwritten => Part::FinalWord,
+        Kind::LeaseUnkept => Part::LeaseFile,
+        Kind::AgentsNotRun => Part::Agents,
+        Kind::ReadsFail => Part::QuorumReads,
+        Kind::TransfersFail => Part::Transfers,
+        Kind::QuestionsLost => Part::Questions,
+        Kind::AnswersLost => Part::Answers,
+        _ => any_action(rng),
+    };
+    let lasts = (rng.random_range(0..4) > 0).then_some(hit.lasts * 2);
+    w.break_part(hit.host, part, lasts);
 }
 
 fn power(w: &mut World, rng: &mut StdRng, hit: &Hit) {
@@ -133,13 +90,13 @@ fn power(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     match hit.kind {
         Kind::PowerCut => {
             w.power_off(host);
-            w.after(lasts, move |w| w.power_on(host));
+            w.after(lasts, move |w| w.power_back(host));
         }
         Kind::Blackout => {
             for h in 0..w.hosts.len() {
                 w.power_off(h);
                 let back = rng.random_range(S..15 * S);
-                w.after(back, move |w| w.power_on(h));
+                w.after(back, move |w| w.power_back(h));
             }
         }
         // Only a guest's clock can stop, and a guest is fenced by other means than its lease.
@@ -255,6 +212,95 @@ fn network(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     }
 }
 
+/// Questions and answers between daemons come late or on one way only; heartbeats and the log go on.
+fn connections(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::OneWayConnections => {
+            w.net.one_way[host] = true;
+            w.after(hit.lasts, move |w| w.net.one_way[host] = false);
+        }
+        Kind::Stalled => {
+            let mut stall = || if rng.random_range(0..2) == 0 { rng.random_range(100 * MS..10 * S) } else { 0 };
+            w.net.stalls[host] = (stall(), stall());
+            w.after(hit.lasts, move |w| w.net.stalls[host] = (0, 0));
+        }
+        _ => {
+            w.net.late_messages = rng.random_range(5..200);
+            w.after(hit.lasts, |w| w.net.late_messages = 0);
+        }
+    }
+}
+
+/// The machine itself: its firmware takes minutes, its clock is slewed, there are two of it.
+fn machine(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let host = hit.host;
+    match hit.kind {
+        Kind::SlowBoot => {
+            w.hosts[host].slow_boot = rng.random_range(20 * S..150 * S);
+            w.after(hit.lasts * 6, move |w| w.hosts[host].slow_boot = 0);
+        }
+        Kind::Slew => {
+            let now = w.now;
+            let rate = w.hosts[host].rate_ppm;
+            // As fast as chrony slews by default, where the configuration allows for that.
+            let most = (i64::from(w.hosts[host].config.lease.drift_permille) * 1000 * 9 / 10).min(83_333);
+            let slewed = if rng.random_range(0..2) == 0 { most } else { -most };
+            w.hosts[host].slew(now, slewed);
+            w.after(hit.lasts, move |w| {
+                let now = w.now;
+                w.hosts[host].slew(now, rate);
+            });
+        }
+        _ => clone_of(w, host),
+    }
+}
+
+/// A copy of the host's disk boots elsewhere: it joins with the same name and machine id, says that nothing of the epochs
+/// that its node held goes on, and sends heartbeats for a while.
+fn clone_of(w: &mut World, host: usize) {
+    let (name, h) = (w.hosts[host].name.clone(), &w.hosts[host]);
+    let (machine, boot) = (
+        Machine { id: name.to_string(), is_virtual: h.is_virtual, watchdog: None },
+        Boot(format!("{name}-clone{}", w.now).into()),
+    );
+    let state = w.log.state();
+    let held =
+        state.services.iter().filter(|(_, s)| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == name));
+    let over = |epoch| Claim { epoch, state: ClaimState::Over { position: None } };
+    let claims = held.map(|(service, s)| (service.clone(), over(s.epoch))).collect();
+    w.order(Command::Join { node: name, boot: boot.clone(), request: w.now, machine, claims });
+    for turn in 1..40 {
+        let boot = boot.clone();
+        w.after(turn * 200 * MS, move |w| {
+            let record = w.log.state().nodes.get(&w.hosts[host].name).filter(|n| n.boot == boot);
+            let (Some(incarnation), Some(beat)) = (record.map(|n| n.incarnation), w.hosts[host].last_beat.clone())
+            else {
+                return;
+            };
+            w.carry(host, &Arc::new(Heartbeat { boot, incarnation, sequence: turn, ..(*beat).clone() }));
+        });
+    }
+}
+
+/// The log's disk is full: the daemon aborts, and again a second after each restart, until somebody makes room.
+fn log_full(w: &mut World, host: usize, (boots, until): (u64, u64)) {
+    if w.hosts[host].boots != boots {
+        return;
+    }
+    w.kill_daemon(host);
+    let back = w.rng.random_range(500 * MS..3 * S);
+    let healings = w.healings;
+    w.after(back, move |w| {
+        if w.hosts[host].boots == boots {
+            w.start_daemon(host);
+            if w.now < until && w.healings == healings {
+                w.after(S, move |w| log_full(w, host, (boots, until)));
+            }
+        }
+    });
+}
+
 fn disk(w: &mut World, hit: &Hit) {
     let (host, kind) = (hit.host, hit.kind);
     let (mute, deaf) = (kind != Kind::DiskStale, kind != Kind::DiskTorn);
@@ -299,6 +345,31 @@ fn database(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     }
 }
 
+fn ailment(w: &mut World, rng: &mut StdRng, hit: &Hit) {
+    let service = rng.random_range(0..w.services.len());
+    let host = w.primary_of(service).filter(|_| rng.random_range(0..2) == 0).unwrap_or(hit.host);
+    if w.hosts[host].databases.is_empty() {
+        return;
+    }
+    let ailment = match hit.kind {
+        Kind::SlowStart => Ailment::SlowStart,
+        Kind::SlowRecovery => Ailment::SlowRecovery,
+        Kind::TooManyClients => Ailment::Crowded,
+        Kind::ProbeFails => Ailment::ProbeFails,
+        Kind::VolumeFull => Ailment::VolumeFull,
+        Kind::VolumeStalls => Ailment::VolumeStalls,
+        Kind::Unclear => Ailment::Unclear,
+        Kind::Lingers => Ailment::Lingers,
+        _ => Ailment::DirectoryGone,
+    };
+    w.ail(rng, (host, service), ailment, hit.lasts);
+    // It shows at the next start, which may as well come now.
+    let starts = matches!(ailment, Ailment::SlowStart | Ailment::SlowRecovery | Ailment::Lingers);
+    if starts && rng.random_range(0..2) == 0 {
+        w.database_killed(host, service);
+    }
+}
+
 /// The postmaster of this host, if one runs, stands still for so long.
 fn hang(w: &mut World, host: usize, service: usize, lasts: u64) {
     let now = w.now;
@@ -315,7 +386,7 @@ fn hang(w: &mut World, host: usize, service: usize, lasts: u64) {
     });
 }
 
-fn device(w: &mut World, rng: &mut StdRng, host: usize) {
+fn device(w: &mut World, rng: &mut StdRng, hit: &Hit) {
     let late = rng.random_range(100 * MS..30 * S);
     let modes = [
         Device::Honest,
@@ -326,10 +397,27 @@ fn device(w: &mut World, rng: &mut StdRng, host: usize) {
         Device::Half,
         Device::Reboots,
         Device::OnHostPower,
+        Device::OnlyFrom(hit.other),
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
     ];
+    // Of an assistant the host is the voter that runs it. It says nothing on which anybody rests.
+    let assists = [
+        Device::Honest,
+        Device::Slow,
+        Device::Failing,
+        Device::Late(late),
+        Device::Half,
+        Device::Busy(w.now + hit.lasts),
+        Device::NeverOn,
+    ];
+    let agents: Vec<_> =
+        w.hosts[hit.host].config.fencing.agents.iter().map(|(n, a)| (n.clone(), a.everywhere)).collect();
+    let (agent, everywhere) = agents[rng.random_range(0..agents.len())].clone();
+    let modes = if everywhere { &assists[..] } else { &modes[..] };
     let mode = modes[rng.random_range(0..modes.len())];
-    w.note(|w| format!("ipmi of {}: {mode:?}", w.hosts[host].name));
-    w.set_device(host, "ipmi", mode);
+    w.note(|w| format!("{agent} of {}: {mode:?}", w.hosts[hit.host].name));
+    w.set_device(hit.host, agent.as_str(), mode);
 }
 
 fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
@@ -394,6 +482,7 @@ fn log(w: &mut World, hit: &Hit) {
             w.give(host, regent::node::Event::LogWrite { took });
             w.give_later(hit.lasts, host, regent::node::Event::LogWrite { took: Duration::from_millis(2) });
         }
+        Kind::FallsBehind => w.fall_behind(host, hit.lasts * 8),
         Kind::Repeats => {
             w.log.repeats = 200;
             w.after(hit.lasts, |w| w.log.repeats = 0);

@@ -1,13 +1,18 @@
-//! Fence devices: one power device a host and agent, honest or not, and assistants that always succeed. A device acts
-//! by itself: what was asked of it happens even if whoever asked is gone.
+//! Fence devices and assistants, honest or not: a power device a host and agent, an assistant a voter and agent. A device
+//! acts by itself: what was asked of it happens even if whoever asked is gone. A run ends at its limit, also where its
+//! daemon is dead. Not here: what assistants leave in force (`rules.rs`).
 
 use crate::cluster::{MS, S, World};
+use crate::effects::Part;
+use crate::host::OffBy;
+use crate::rules::Rule;
 use rand::RngExt;
+use regent::config::PowerOn;
 use regent::node::{Event, RunKey};
-use regent::types::{AgentAction, AgentName, AgentOutcome, AgentRun, NodeName};
+use regent::types::{AgentAction, AgentName, AgentOutcome, AgentRun, FenceId, NodeName};
 use std::time::Duration;
 
-/// How a device behaves.
+/// How a device (or an assistant) behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Honest,
@@ -15,14 +20,31 @@ pub enum Device {
     Failing,
     /// Says success and does nothing.
     Lying,
-    /// Runs out of time, and acts this much later.
+    /// Runs out of time, and acts this much later. An assistant, which ends at its limit, leaves what it did until then.
     Late(u64),
-    /// Switches off and says that it failed.
+    /// Does it and says that it failed.
     Half,
     /// Says success and lets the host boot again at once.
     Reboots,
     /// Cannot be reached while its host has no power: it hangs on the host's own supply.
     OnHostPower,
+    /// Answers nobody but this voter.
+    OnlyFrom(usize),
+    /// Refuses at once until then: it has no free session.
+    Busy(u64),
+    /// Switches off and never on; an assistant does what it does and cannot take it back.
+    NeverOn,
+}
+
+/// What is asked of an agent.
+pub struct Wanted<'a> {
+    pub key: RunKey,
+    pub agent: &'a AgentName,
+    pub action: AgentAction,
+    pub target: &'a NodeName,
+    pub fence: FenceId,
+    /// For how long it may act, on the clock of its host.
+    pub limit: Duration,
 }
 
 /// What one run does, how it is told, and when.
@@ -37,27 +59,60 @@ impl World {
         self.devices.get(&(host, agent.to_owned())).copied().unwrap_or(Device::Honest)
     }
 
+    /// Of a power agent `host` is the target, of an assistant it is the voter.
     pub fn set_device(&mut self, host: usize, agent: &str, device: Device) {
         self.devices.insert((host, agent.to_owned()), device);
     }
 
-    pub fn run_agent(&mut self, by: usize, key: RunKey, agent: &AgentName, action: AgentAction, target: &NodeName) {
-        let target = self.host(target);
-        let settings = &self.hosts[by].config.fencing.agents[agent];
-        let timeout = settings.timeout.as_nanos() as u64;
-        if settings.everywhere {
-            let took = self.rng.random_range(20 * MS..100 * MS);
-            return self.agent_ends(by, key, AgentOutcome::Succeeded, took);
+    pub fn run_agent(&mut self, by: usize, wanted: Wanted) {
+        if !self.hosts[by].works(Part::Agents) {
+            return self.agent_ends(by, wanted.key, AgentOutcome::NotRun, MS);
         }
+        let h = &self.hosts[by];
+        // The ledger's and this host's own file may say different times; the runner knows the order's.
+        let limit = (wanted.limit.as_nanos() as i64 * 1_000_000 / (1_000_000 + h.rate_ppm)) as u64;
+        let assists = h.config.fencing.agents.get(wanted.agent).is_some_and(|agent| agent.everywhere);
+        if assists { self.assist(by, wanted, limit) } else { self.ask_device(by, wanted, limit) }
+    }
+
+    /// An assistant works on its own host.
+    fn assist(&mut self, by: usize, wanted: Wanted, limit: u64) {
+        let target = self.host(wanted.target);
+        let rule = Rule { host: by, fence: wanted.fence, agent: wanted.agent.clone(), target };
+        let stands = wanted.action == AgentAction::Off;
+        let took = self.rng.random_range(20 * MS..100 * MS);
+        let mode = self.device(by, wanted.agent.as_str());
+        let run = match mode {
+            // It ends at its limit, and what it did until then stands.
+            Device::Late(_) => Run { acts_after: Some(limit / 2), outcome: AgentOutcome::TimedOut, ends_after: limit },
+            _ => self.run_of(mode, wanted.action, by, true, (limit, took)),
+        };
+        if let Some(delay) = run.acts_after {
+            let life = self.hosts[by].life;
+            self.act_on(by, delay, limit, move |w| {
+                // The next daemon ends what the last one had under way.
+                if w.hosts[by].life == life || w.hosts[by].daemon.is_none() {
+                    w.apply_rule(rule, stands);
+                }
+            });
+        }
+        self.agent_ends(by, wanted.key, run.outcome, run.ends_after);
+    }
+
+    fn ask_device(&mut self, by: usize, wanted: Wanted, limit: u64) {
+        let (agent, action, target) = (wanted.agent, wanted.action, self.host(wanted.target));
         let mode = self.device(target, agent.as_str());
         let took = self.rng.random_range(100 * MS..800 * MS);
-        let run = run_of(mode, action, self.hosts[target].power, (timeout, took));
+        let run = self.run_of(mode, action, by, self.hosts[target].power, (limit, took));
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
-        if let Some(delay) = run.acts_after {
-            self.after(delay, move |w| match action {
-                AgentAction::Off => w.power_off(target),
-                _ => w.power_on(target),
-            });
+        let act = move |w: &mut World| match action {
+            AgentAction::Off => w.switched_off(target),
+            _ => w.power_on(target),
+        };
+        match (run.acts_after, mode) {
+            (Some(delay), Device::Late(_)) => self.after(delay, act),
+            (Some(delay), _) => self.act_on(by, delay, limit, act),
+            (None, _) => {}
         }
         if action == AgentAction::Off && mode == Device::Reboots {
             self.after(run.acts_after.unwrap_or(took) + 5 * MS, move |w| w.power_on(target));
@@ -66,28 +121,72 @@ impl World {
             let boots = self.hosts[target].boots;
             self.after(run.ends_after, move |w| w.lied(target, boots));
         }
-        self.agent_ends(by, key, run.outcome, run.ends_after);
+        self.agent_ends(by, wanted.key, run.outcome, run.ends_after);
+    }
+
+    /// What a process of this host does after a while: not if the host is off or has booted since, and not later than
+    /// `limit` after its start, however long the host stood still.
+    fn act_on(&mut self, host: usize, delay: u64, limit: u64, act: impl FnOnce(&mut World) + 'static) {
+        let boots = self.hosts[host].boots;
+        self.after(delay, move |w| {
+            let h = &w.hosts[host];
+            if !h.power || h.boots != boots {
+                return;
+            }
+            match h.frozen_until {
+                None => act(w),
+                Some(until) => {
+                    let more = until.saturating_sub(w.now) + MS / 2;
+                    if delay + more <= limit {
+                        w.act_on(host, more, limit - delay, act);
+                    }
+                }
+            }
+        });
+    }
+
+    /// A device took its power. Where regent is told to leave it at that, an operator gives it back.
+    fn switched_off(&mut self, host: usize) {
+        self.power_off_by(host, OffBy::Device);
+        if self.hosts[host].config.fencing.power_on == PowerOn::Manual {
+            let delay = self.rng.random_range(60 * S..180 * S);
+            let boots = self.hosts[host].boots;
+            self.after(delay, move |w| {
+                if w.hosts[host].boots == boots {
+                    w.power_on(host);
+                }
+            });
+        }
     }
 
     fn agent_ends(&mut self, by: usize, key: RunKey, outcome: AgentOutcome, took: u64) {
         let run = AgentRun { outcome, tries: 1, took: Duration::from_nanos(took), output: String::new() };
         self.give_later(took.clamp(MS, 60 * S), by, Event::AgentEnded { key, run });
     }
-}
 
-fn run_of(mode: Device, action: AgentAction, has_power: bool, (timeout, took): (u64, u64)) -> Run {
-    let off = action == AgentAction::Off;
-    let failed = AgentOutcome::Failed { status: 1 };
-    let (acts_after, outcome, ends_after) = match mode {
-        Device::Honest | Device::Reboots => (Some(took / 2), AgentOutcome::Succeeded, took),
-        Device::Slow => (Some(timeout * 6 / 10), AgentOutcome::Succeeded, timeout * 8 / 10),
-        Device::Late(by) => (Some(timeout + by), AgentOutcome::TimedOut, timeout),
-        Device::Lying if off => (None, AgentOutcome::Succeeded, took),
-        Device::Half if off => (Some(took / 2), failed, took),
-        Device::OnHostPower if has_power => (Some(took / 2), AgentOutcome::Succeeded, took),
-        Device::Half => (Some(took / 2), AgentOutcome::Succeeded, took),
-        Device::OnHostPower => (None, AgentOutcome::TimedOut, timeout),
-        Device::Failing | Device::Lying => (None, failed, took),
-    };
-    Run { acts_after, outcome, ends_after }
+    fn run_of(&self, mode: Device, action: AgentAction, by: usize, has_power: bool, (limit, took): (u64, u64)) -> Run {
+        let off = action == AgentAction::Off;
+        let failed = AgentOutcome::Failed { status: 1 };
+        let (acts_after, outcome, ends_after) = match mode {
+            Device::Busy(until) if self.now < until => (None, failed, took / 20),
+            Device::OnlyFrom(voter) if voter != by => (None, AgentOutcome::TimedOut, limit),
+            Device::NeverOn if !off => (None, failed, took),
+            Device::Honest | Device::Reboots | Device::Busy(_) | Device::OnlyFrom(_) | Device::NeverOn => {
+                (Some(took / 2), AgentOutcome::Succeeded, took)
+            }
+            Device::Slow => (Some(limit * 6 / 10), AgentOutcome::Succeeded, limit * 8 / 10),
+            Device::Late(by) => (Some(limit + by), AgentOutcome::TimedOut, limit),
+            Device::Lying if off => (None, AgentOutcome::Succeeded, took),
+            Device::Half if off => (Some(took / 2), failed, took),
+            Device::OnHostPower if has_power => (Some(took / 2), AgentOutcome::Succeeded, took),
+            Device::Half => (Some(took / 2), AgentOutcome::Succeeded, took),
+            Device::OnHostPower => (None, AgentOutcome::TimedOut, limit),
+            Device::Failing | Device::Lying => (None, failed, took),
+        };
+        if ends_after <= limit {
+            return Run { acts_after, outcome, ends_after };
+        }
+        let acts_after = acts_after.filter(|at| *at <= limit);
+        Run { acts_after, outcome: AgentOutcome::TimedOut, ends_after: limit }
+    }
 }

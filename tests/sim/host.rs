@@ -2,20 +2,31 @@
 //! the database (`database.rs`) and what the daemon asks for (`cluster.rs`).
 
 use crate::cluster::{MS, S, World};
-use crate::database::Database;
+use crate::database::{Database, Process};
+use crate::effects::Part;
 use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{Machine, State};
-use regent::node::{Event, Node, Start, WatchdogSaid};
-use regent::types::{Boot, ClusterId, Epoch, Instant, NodeName, Released, ServiceName};
+use regent::node::{Event, HELD_OPEN, Node, Start};
+use regent::types::{Boot, ClusterId, Epoch, Heartbeat, Instant, NodeName, Released, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Who switched a host off. Power comes back by itself only where a fault took it; a watchdog resets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffBy {
+    Fault,
+    Watchdog,
+    Device,
+}
 
 /// One host: what of it is volatile, what is durable, and the daemon on it.
 pub struct Host {
     pub name: NodeName,
     pub config: Arc<Config>,
     pub power: bool,
+    /// Who switched it off last, while it is off.
+    pub off_by: Option<OffBy>,
     /// Nothing gives it power any more: it is of the rest that stays broken.
     pub unplugged: bool,
     /// Until when nothing on it runs, if so.
@@ -37,6 +48,8 @@ pub struct Host {
     pub is_virtual: bool,
     pub tombstones: BTreeMap<ServiceName, Released>,
     pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    /// What of it does not work, and how often that was broken.
+    pub broken: BTreeMap<Part, u32>,
     pub watchdog_at: Option<u64>,
     /// One a service; none on a witness.
     pub databases: Vec<Database>,
@@ -45,6 +58,17 @@ pub struct Host {
     pub state: Arc<State>,
     /// What its daemon was told of the leader last: the term, to which life, and whether it leads itself.
     pub told: (u64, u64, bool),
+    /// While it catches up, each entry takes so long; whether it does.
+    pub pace: u64,
+    pub applies: bool,
+    /// Nothing of the log gets to it or from it until then.
+    pub behind_until: u64,
+    /// A boot takes so much longer.
+    pub slow_boot: u64,
+    /// How far its clock is ahead by what it ran at other rates.
+    ahead: i64,
+    /// Its last heartbeat.
+    pub last_beat: Option<Arc<Heartbeat>>,
     /// It does not hear of elections: notifications that were merged into the last one.
     pub misses_elections: bool,
     /// Its log writes hang until then.
@@ -55,6 +79,8 @@ pub struct Host {
     pub thawed_at: u64,
     pub frozen_for: u64,
     pub started_at: u64,
+    /// Which daemon took back what assistants had left behind here.
+    pub swept: u64,
 }
 
 impl Host {
@@ -63,6 +89,7 @@ impl Host {
             name,
             config,
             power: false,
+            off_by: None,
             unplugged: false,
             frozen_until: None,
             boots: 0,
@@ -77,18 +104,26 @@ impl Host {
             is_virtual: false,
             tombstones: BTreeMap::new(),
             kept: BTreeMap::new(),
+            broken: BTreeMap::new(),
             watchdog_at: None,
             databases: (0..databases).map(|_| Database::absent()).collect(),
             replicated: 0,
             applied: 0,
             state: first,
             told: (0, 0, false),
+            pace: 0,
+            applies: false,
+            behind_until: 0,
+            slow_boot: 0,
+            ahead: 0,
+            last_beat: None,
             misses_elections: false,
             log_slow_until: 0,
             speaks_unknown: false,
             thawed_at: 0,
             frozen_for: 0,
             started_at: 0,
+            swept: 0,
         }
     }
 
@@ -96,21 +131,32 @@ impl Host {
         self.frozen_until.is_some()
     }
 
+    pub fn works(&self, part: Part) -> bool {
+        self.broken.is_empty() || !self.broken.contains_key(&part)
+    }
+
     /// This host's own clock.
     pub fn local(&self, now: u64) -> Instant {
         let now = self.still_since.unwrap_or(now);
         let run = (now - self.booted_at - self.stood_still) as i64;
         // A simulation lasts for less than the hours at which this would overflow.
-        Instant((S as i64 + run + run * self.rate_ppm / 1_000_000) as u64)
+        Instant((S as i64 + run + run * self.rate_ppm / 1_000_000 + self.ahead) as u64)
     }
 
     /// When this host's own clock shows `at`, unless it stands still meanwhile.
     pub fn world(&self, at: Instant) -> u64 {
-        let shown = at.0.saturating_sub(S);
+        let shown = at.0.saturating_sub(S).saturating_add_signed(-self.ahead);
         let fast = (1_000_000 + self.rate_ppm) as u64;
         // Further away than a simulation lasts: what no multiplication in 64 bits can tell, nobody will see.
         let run = shown.checked_mul(1_000_000).map_or(shown, |ns| ns / fast);
         self.booted_at + self.stood_still + run + 2
+    }
+
+    /// From now on its clock runs at another rate, without a step.
+    pub fn slew(&mut self, now: u64, rate_ppm: i64) {
+        let before = self.local(now).0 as i64;
+        self.rate_ppm = rate_ppm;
+        self.ahead += before - self.local(now).0 as i64;
     }
 
     pub fn boot(&self) -> Boot {
@@ -130,15 +176,16 @@ impl World {
         if h.power || h.unplugged {
             return;
         }
-        (h.power, h.frozen_until, h.booted_at) = (true, None, now);
-        (h.stood_still, h.still_since) = (0, None);
+        (h.power, h.off_by, h.frozen_until, h.booted_at) = (true, None, None, now);
+        (h.stood_still, h.still_since, h.ahead) = (0, None, 0);
         h.boots += 1;
         h.kept.clear();
         h.watchdog_at = None;
         let boots = h.boots;
+        self.rules_after_boot(host);
         self.facts.forget_leases(host);
         self.note(|w| format!("{} boots ({boots})", w.hosts[host].name));
-        let delay = self.rng.random_range(500 * MS..2 * S);
+        let delay = self.rng.random_range(500 * MS..2 * S) + self.hosts[host].slow_boot;
         self.after(delay, move |w| {
             if w.hosts[host].power && w.hosts[host].boots == boots {
                 w.start_daemon(host);
@@ -146,11 +193,24 @@ impl World {
         });
     }
 
+    /// A fault takes its power.
     pub fn power_off(&mut self, host: usize) {
+        self.power_off_by(host, OffBy::Fault);
+    }
+
+    /// What a fault took away comes back; what a device switched off is switched on by whoever wants it on.
+    pub fn power_back(&mut self, host: usize) {
+        if self.hosts[host].off_by == Some(OffBy::Fault) {
+            self.power_on(host);
+        }
+    }
+
+    pub fn power_off_by(&mut self, host: usize, by: OffBy) {
         if !self.hosts[host].power {
             return;
         }
-        self.note(|w| format!("{} loses power", w.hosts[host].name));
+        self.note(|w| format!("{} loses power ({by:?})", w.hosts[host].name));
+        self.hosts[host].off_by = Some(by);
         self.kill_daemon(host);
         self.databases_killed(host);
         let h = &mut self.hosts[host];
@@ -209,56 +269,48 @@ impl World {
             let host = &self.hosts[h];
             if host.power && host.still_since.is_none() && host.watchdog_at.is_some_and(|at| self.now >= at) {
                 self.note(|w| format!("the watchdog resets {}", w.hosts[h].name));
-                self.power_off(h);
+                self.power_off_by(h, OffBy::Watchdog);
                 self.after(3 * S, move |w| w.power_on(h));
             }
         }
     }
 
-    pub fn feed(&mut self, host: usize) {
-        let timeout = self.hosts[host].config.watchdog.as_ref().map(|w| w.timeout.as_nanos() as u64);
-        self.hosts[host].watchdog_at = timeout.map(|t| self.now + t);
-    }
-
-    pub fn tombstone(&mut self, host: usize, service: ServiceName, released: Released) {
-        let life = self.hosts[host].life;
-        let delay = self.rng.random_range(MS..5 * MS);
-        self.after(delay, move |w| {
-            if w.hosts[host].life == life {
-                w.hosts[host].tombstones.insert(service.clone(), released);
-                w.give(host, Event::Tombstoned { service, epoch: released.epoch, result: Ok(()) });
-            }
-        });
-    }
-
-    /// The lease file, and the guard that stops a database whose lease ends while no daemon cares for it.
-    pub fn keep_lease(&mut self, host: usize, service: ServiceName, epoch: Epoch, until: Option<Instant>) {
-        let Some(until) = until else {
-            self.hosts[host].kept.remove(&service);
-            return;
-        };
-        self.hosts[host].kept.insert(service.clone(), (epoch, until));
-        self.post_guard(host, service, until);
-    }
-
-    fn post_guard(&mut self, host: usize, service: ServiceName, until: Instant) {
-        let boots = self.hosts[host].boots;
-        let kill = self.hosts[host].config.lease.stop_kill;
+    /// The guard of this service's database knows this end now. It kills in time for that: see `guard_forbids`.
+    pub fn post_guard(&mut self, host: usize, service: ServiceName, until: Instant) {
         // Held open by a pause: there is no such moment.
-        if until.0 > u64::MAX / 8 {
+        if until >= HELD_OPEN {
             return;
         }
+        let boots = self.hosts[host].boots;
+        let kill = self.hosts[host].config.lease.stop_kill;
         let at = self.hosts[host].world(until - kill).max(self.now);
+        let service = self.index(&service);
         self.after(at - self.now, move |w| {
             let h = &w.hosts[host];
-            let last = h.kept.get(&service).is_some_and(|(_, u)| *u == until);
-            let due = h.local(w.now) >= until - kill;
-            if h.boots == boots && h.power && !h.is_frozen() && due && last && h.daemon.is_none() {
-                w.note(|w| format!("the guard on {} stops the database of {service}", w.hosts[host].name));
-                let service = w.index(&service);
-                w.database_killed(host, service);
+            let last = h.kept.get(&w.services[service]).is_some_and(|(_, u)| *u == until);
+            if h.boots == boots && h.power && !h.is_frozen() && last && w.guard_forbids(host, service) {
+                w.guard_kills(host, service);
             }
         });
+    }
+
+    /// Whether the end that the guard knows is so near that it kills what is open for writes, or becomes it.
+    pub fn guard_forbids(&self, host: usize, service: usize) -> bool {
+        let h = &self.hosts[host];
+        let Some((_, until)) = h.kept.get(&self.services[service]) else { return false };
+        let opens = match h.databases[service].process {
+            Process::None => false,
+            // It stands beside each opening for writes, and an orphaned promotion is one.
+            Process::Standby => h.daemon.is_none(),
+            Process::Starting => h.daemon.is_none() || !h.databases[service].standby_signal,
+            Process::Primary | Process::Stopping { .. } => true,
+        };
+        opens && *until < HELD_OPEN && h.local(self.now) >= *until - h.config.lease.stop_kill
+    }
+
+    pub fn guard_kills(&mut self, host: usize, service: usize) {
+        self.note(|w| format!("the guard on {} stops the database of {}", w.hosts[host].name, w.services[service]));
+        self.database_killed(host, service);
     }
 
     /// The guards look again: the host stood still, or the daemon is gone.
@@ -297,9 +349,8 @@ impl World {
         let state = self.log_starts(host);
         let h = &mut self.hosts[host];
         let time_out = h.config.watchdog.as_ref().map(|w| w.timeout);
-        // It stays armed where a database may be running.
-        let armed = WatchdogSaid::Armed { can_be_disarmed: true };
-        let watchdog = time_out.map(|_| if h.kept.is_empty() { WatchdogSaid::Disarmed } else { armed });
+        let watchdog = self.try_watchdog(host);
+        let h = &mut self.hosts[host];
         let start = Start {
             cluster: ClusterId("sim".to_owned()),
             boot: h.boot(),

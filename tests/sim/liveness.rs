@@ -51,14 +51,18 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
         format!("everything heals, but for {names:?}")
     });
     w.healings += 1;
+    let now = w.now;
     w.net.heal();
     w.devices.clear();
     (w.log.holds, w.log.inherits, w.log.repeats) = (false, None, 0);
     for h in 0..w.hosts.len() {
         let host = &mut w.hosts[h];
         (host.misses_elections, host.log_slow_until, host.speaks_unknown) = (false, 0, false);
+        host.broken.clear();
+        (host.behind_until, host.slow_boot, host.pace) = (0, 0, 0);
         for db in &mut host.databases {
             (db.backlog, db.stop_hangs) = (0, 0);
+            db.ails.heal(now);
         }
         w.report_disk(h, MS, Ok(()));
     }

@@ -111,9 +111,39 @@ impl World {
         false
     }
 
-    /// A daemon starts. What it knows of the ledger at once: this model has kept for it what it had applied.
+    /// A daemon starts. What it knows of the ledger at once is older than what its host had applied: the last snapshot,
+    /// or nothing. The rest comes entry by entry, once it hears from a leader how far the log is committed.
     pub fn log_starts(&mut self, host: usize) -> Arc<State> {
-        self.hosts[host].state.clone()
+        let applied = self.hosts[host].applied;
+        let from = match self.rng.random_range(0..4) {
+            0 => applied,
+            1 => 0,
+            _ => applied.saturating_sub(self.rng.random_range(0..20)),
+        };
+        let state = from.checked_sub(1).map_or(&self.log.first, |last| &self.log.committed[last].state).clone();
+        let h = &mut self.hosts[host];
+        (h.applied, h.state, h.applies) = (from, state.clone(), false);
+        self.hosts[host].pace = self.draw_pace(host);
+        state
+    }
+
+    /// How long each entry takes to be applied while a host catches up: half a second for all, or a minute where it is
+    /// the log that a fault made slow.
+    fn draw_pace(&mut self, host: usize) -> u64 {
+        let backlog = (self.log.committed.len() - self.hosts[host].applied) as u64;
+        let slow = self.hosts[host].behind_until > 0;
+        let (paces, all) = match slow {
+            true => ([MS, 30 * MS, 300 * MS], 60_000 * MS),
+            false => ([0, MS, 5 * MS], 500 * MS),
+        };
+        let pace = paces[self.rng.random_range(0..paces.len())];
+        pace.min(all / backlog.max(1))
+    }
+
+    /// Nothing of the log gets to this host or from it until then; everything else does.
+    pub fn fall_behind(&mut self, host: usize, lasts: u64) {
+        self.hosts[host].behind_until = self.now + lasts;
+        self.hosts[host].pace = self.draw_pace(host);
     }
 
     /// A daemon ends.
@@ -121,7 +151,8 @@ impl World {
 
     /// Whether entries get from this leader to that voter and are written there.
     fn writes_to(&self, leader: usize, voter: usize) -> bool {
-        let member = !self.log.refused.contains(&voter);
+        let cut = |h: usize| self.hosts[h].behind_until > self.now;
+        let member = !self.log.refused.contains(&voter) && !cut(voter) && !cut(leader);
         member && self.is_alive(voter) && self.net.connects(leader, voter)
     }
 
@@ -239,6 +270,7 @@ impl World {
                 self.commit(p.entry, Term(p.term), host, p.at);
             }
         }
+        self.apply_all(host);
         self.tell_leader(host, host, true);
     }
 
@@ -331,31 +363,62 @@ impl World {
             }
         }
         self.hosts[leader].replicated = len;
-        self.apply_on(leader);
+        self.apply_all(leader);
         answer
     }
 
-    /// Applies what this host has of the committed log.
+    /// Applies what this host has of the committed log: at once, or one entry after the other.
     pub fn apply_on(&mut self, host: usize) {
-        while self.is_alive(host) && self.hosts[host].applied < self.hosts[host].replicated {
-            let at = self.hosts[host].applied;
-            let committed = &self.log.committed[at];
-            let (mut state, mut answer) = (committed.state.clone(), committed.answer.clone());
-            let entry = committed.entry.clone();
-            if self.log.compares {
-                let (index, term) = (LogIndex(at as u64 + 2), committed.term);
-                let mut own = (*self.hosts[host].state).clone();
-                let said = ledger::apply(&mut own, index, term, &entry);
-                if own != *state || said != *answer {
-                    self.violate("ledger", format!("copy of {} differs at {index}", self.hosts[host].name));
-                }
-                (state, answer) = (Arc::new(own), Arc::new(said));
-            }
-            self.hosts[host].applied += 1;
-            crate::invariants::s5::learned(self, host, &state);
-            self.hosts[host].state = state.clone();
-            self.give(host, Event::Applied { entry, answer, state });
+        if self.hosts[host].pace == 0 {
+            return self.apply_all(host);
         }
+        if !self.hosts[host].applies {
+            self.hosts[host].applies = true;
+            self.apply_in_turn(host, self.hosts[host].life);
+        }
+    }
+
+    fn apply_in_turn(&mut self, host: usize, life: u64) {
+        if self.hosts[host].life != life {
+            return;
+        }
+        if self.hosts[host].pace == 0 || !self.has_backlog(host) {
+            (self.hosts[host].pace, self.hosts[host].applies) = (0, false);
+            return self.apply_all(host);
+        }
+        self.apply_next(host);
+        self.after(self.hosts[host].pace, move |w| w.apply_in_turn(host, life));
+    }
+
+    fn has_backlog(&self, host: usize) -> bool {
+        self.is_alive(host) && self.hosts[host].applied < self.hosts[host].replicated
+    }
+
+    /// Who leads has applied everything.
+    fn apply_all(&mut self, host: usize) {
+        while self.has_backlog(host) {
+            self.apply_next(host);
+        }
+    }
+
+    fn apply_next(&mut self, host: usize) {
+        let at = self.hosts[host].applied;
+        let committed = &self.log.committed[at];
+        let (mut state, mut answer) = (committed.state.clone(), committed.answer.clone());
+        let entry = committed.entry.clone();
+        if self.log.compares {
+            let (index, term) = (LogIndex(at as u64 + 2), committed.term);
+            let mut own = (*self.hosts[host].state).clone();
+            let said = ledger::apply(&mut own, index, term, &entry);
+            if own != *state || said != *answer {
+                self.violate("ledger", format!("copy of {} differs at {index}", self.hosts[host].name));
+            }
+            (state, answer) = (Arc::new(own), Arc::new(said));
+        }
+        self.hosts[host].applied += 1;
+        crate::invariants::s5::learned(self, host, &state);
+        self.hosts[host].state = state.clone();
+        self.give(host, Event::Applied { entry, answer, state });
     }
 
     pub fn quorum_read(&mut self, host: usize, id: u64) {
@@ -365,7 +428,7 @@ impl World {
         self.after(delay, move |w| {
             let confirmed = leads && w.log.term == term && w.really_leads(host);
             if confirmed {
-                w.apply_on(host);
+                w.apply_all(host);
             }
             if w.hosts[host].life == life {
                 w.give(host, Event::QuorumRead { id, confirmed });

@@ -5,21 +5,25 @@
     reason = "how long a run takes in real time is printed; nothing simulated reads it"
 )]
 
+mod ailment;
 #[cfg(feature = "known-bugs")]
 mod bugs;
 mod cluster;
 mod database;
+mod effects;
 mod faults;
 mod fence;
 mod hearing;
 mod host;
 mod invariants;
+mod kinds;
 mod liveness;
 mod log;
 mod network;
 mod oracle;
 mod replay;
 mod replication;
+mod rules;
 mod runs;
 mod setup;
 mod stories;
@@ -40,6 +44,7 @@ const HELP: &str = "\
   --jobs N        threads (as many as there are processors)
   --story NAME    the stories whose names contain NAME
   --only-random   no stories
+  --all-kinds     also the faults that regent does not stand yet
   --trace         every step is printed
   --bug NAME      with this bug on purpose (feature known-bugs)
   --bugs          the bugs on purpose (feature known-bugs): each must be found
@@ -97,6 +102,7 @@ fn wanted() -> Result<Wanted, String> {
             "--jobs" => wanted.jobs = number(value()?)?.max(1) as usize,
             "--story" => wanted.story = Some(value()?),
             "--only-random" => wanted.only_random = true,
+            "--all-kinds" => kinds::ALL_KINDS.store(true, std::sync::atomic::Ordering::Relaxed),
             "--trace" => wanted.trace = true,
             "--bug" => choose_bug(&value()?)?,
             "--bugs" => wanted.bugs = true,

@@ -17,6 +17,12 @@ pub struct Network {
     cut: [Vec<Vec<u32>>; 2],
     /// Connections of this host fail, although datagrams pass: an expired certificate, a full disk under the Raft log.
     pub unconnected: Vec<bool>,
+    /// What this host asks arrives, and nothing else gets through to it on a connection, no answer either.
+    pub one_way: Vec<bool>,
+    /// The longest additional delay of a message on a connection to this host, and from it, in ns.
+    pub stalls: Vec<(u64, u64)>,
+    /// How many messages on connections in a thousand come seconds late.
+    pub late_messages: u32,
     /// What this host writes to the shared disk is not there (torn, refused, hung).
     pub disk_mute: Vec<bool>,
     /// What this host reads of the shared disk is not new (hung, an error, a stale path).
@@ -39,6 +45,9 @@ impl Network {
         Network {
             cut: [vec![vec![0; n]; n], vec![vec![0; n]; n]],
             unconnected: vec![false; n],
+            one_way: vec![false; n],
+            stalls: vec![(0, 0); n],
+            late_messages: 0,
             disk_mute: vec![false; n],
             disk_deaf: vec![false; n],
             diskless,
@@ -106,7 +115,12 @@ impl Network {
 
     /// Whether a connection between the two daemons works.
     pub fn connects(&self, a: usize, b: usize) -> bool {
-        a == b || self.reaches(a, b) && !self.unconnected[a] && !self.unconnected[b]
+        a == b || self.hears(a, b) && !self.one_way[a]
+    }
+
+    /// Whether what `from` asks arrives at `to`, whatever becomes of the answer.
+    pub fn hears(&self, from: usize, to: usize) -> bool {
+        self.reaches(from, to) && !self.unconnected[from] && !self.unconnected[to] && !self.one_way[to]
     }
 
     /// The delays after which copies of one heartbeat arrive: none when it is lost, two when it is doubled.
@@ -127,7 +141,11 @@ impl Network {
     }
 
     /// The delay of one message on a connection.
-    pub fn message(&self, rng: &mut StdRng) -> u64 {
-        rng.random_range(MS / 10..self.delay_max[0].min(self.delay_max[1]))
+    pub fn message(&self, rng: &mut StdRng, from: usize, to: usize) -> u64 {
+        let usual = rng.random_range(MS / 10..self.delay_max[0].min(self.delay_max[1]));
+        let stall = self.stalls[from].1 + self.stalls[to].0;
+        let stalled = if stall > 0 { rng.random_range(0..stall) } else { 0 };
+        let late = self.late_messages > 0 && rng.random_range(0..1000) < self.late_messages;
+        usual + stalled + if late { rng.random_range(200 * MS..8000 * MS) } else { 0 }
     }
 }

@@ -22,7 +22,7 @@ impl World {
         else {
             return false;
         };
-        h.power && !h.is_frozen() && self.is_open(db.process)
+        h.power && !h.is_frozen() && self.is_open(db.process) && !db.ails.takes_no_writes(self.now)
     }
 
     /// Whether it could acknowledge one later without being opened again: it is only frozen or hung.
@@ -64,6 +64,9 @@ impl World {
         let runs = matches!(from.process, Process::Primary | Process::Standby);
         let runs = runs && from.hung_since.is_none() && from.closed_since.is_none();
         let there = self.hosts[up].power && !self.hosts[up].is_frozen() && self.net.reaches(host, up);
+        let there = there && !self.is_barred(host, up);
+        // Whoever streams already keeps its connection.
+        let there = there && (to.streams_from == Some(up) || self.now >= from.ails.crowded_until);
         let fits = from.system == to.system && from.history.can_follow(from.at, to.at);
         let behind = to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn;
         let history = || (from.history != to.history).then(|| from.history.clone());
@@ -115,7 +118,7 @@ impl World {
     pub fn send_the_rest(&mut self, from: usize, s: usize) {
         let (at, history) = (self.db(from, s).at, self.db(from, s).history.clone());
         for h in 0..self.hosts.len() {
-            let reaches = self.is_alive(h) && self.net.reaches(h, from);
+            let reaches = self.is_alive(h) && self.net.reaches(h, from) && !self.is_barred(h, from);
             let streams = self.hosts[h].databases.get(s).is_some_and(|db| {
                 db.follows == Some(from)
                     && db.process == Process::Standby

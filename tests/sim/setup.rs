@@ -57,7 +57,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         lease: LeaseTiming {
             ttl: ms(8000),
             renew: ms(500),
-            drift_permille: 10,
+            drift_permille: 101,
             grace: ms(2000),
             stop_immediate: ms(1000),
             stop_kill: ms(1000),
@@ -126,10 +126,24 @@ fn service() -> Service {
     }
 }
 
+/// A second assistant, which revokes the access of the node that is fenced.
+pub fn with_access(mut config: Config) -> Config {
+    config.fencing.assist.push(name("access"));
+    config.fencing.agents.insert(name("access"), agent(AgentKind::Access, true));
+    config
+}
+
 /// A watchdog on every host, and the lease as the second level.
 pub fn with_watchdog(mut config: Config) -> Config {
     config.watchdog = Some(Watchdog { device: "/nowhere".into(), timeout: ms(5000) });
     config.fencing.levels = vec![vec![name("ipmi")], vec![name("lease")]];
+    config
+}
+
+/// A file with shorter times: what one host was forgotten with at a change.
+pub fn shorter(mut config: Config, percent: u32) -> Config {
+    config.lease.ttl = config.lease.ttl * percent / 100;
+    config.fencing.agents.values_mut().for_each(|agent| agent.timeout = agent.timeout * percent / 100);
     config
 }
 

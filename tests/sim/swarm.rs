@@ -2,8 +2,9 @@
 //! faults, then one in which a majority heals.
 
 use crate::cluster::{S, Setup, Tell, World};
-use crate::faults::{self, KINDS, Kind};
+use crate::faults;
 use crate::invariants::l1;
+use crate::kinds::{self, KINDS, Kind};
 use crate::liveness;
 use crate::oracle::Counts;
 use crate::setup;
@@ -99,7 +100,8 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
 /// At least three kinds, mostly many.
 fn draw_kinds(rng: &mut StdRng, is_virtual: bool) -> Vec<Kind> {
     let share = [10, 30, 60, 90][rng.random_range(0..4)];
-    let all: Vec<Kind> = KINDS.iter().map(|(kind, _)| *kind).filter(|k| is_virtual || *k != Kind::GuestPause).collect();
+    let may = |kind: &Kind| (is_virtual || *kind != Kind::GuestPause) && kinds::is_drawn(*kind);
+    let all: Vec<Kind> = KINDS.iter().map(|(kind, _)| *kind).filter(may).collect();
     let mut kinds: Vec<_> = all.iter().copied().filter(|_| rng.random_range(0..100) < share).collect();
     while kinds.len() < 3 {
         let more = all[rng.random_range(0..all.len())];
@@ -126,6 +128,9 @@ fn draw_setup(rng: &mut StdRng, tell: Tell) -> Setup {
     if rng.random_range(0..5) == 0 {
         config = setup::two_services(config);
     }
+    if rng.random_range(0..2) == 0 {
+        config = setup::with_access(config);
+    }
     config.fencing.on_lapsed = if rng.random_range(0..3) == 0 { OnLapsed::Alarm } else { OnLapsed::Fence };
     config.fencing.power_on = if rng.random_range(0..4) == 0 { PowerOn::Manual } else { PowerOn::Auto };
     if rng.random_range(0..4) == 0 {
@@ -138,5 +143,10 @@ fn draw_setup(rng: &mut StdRng, tell: Tell) -> Setup {
     };
     let mut setup = Setup::new(config, tell);
     (setup.is_virtual, setup.sync) = (is_virtual, sync);
+    if rng.random_range(0..8) == 0 {
+        let host = rng.random_range(1..setup.config.nodes.len());
+        let other = setup::shorter(setup.config.clone(), rng.random_range(60..100));
+        setup.differing.insert(host, other);
+    }
     setup
 }
