@@ -40,7 +40,7 @@ pub const SCENARIOS: [Scenario; 5] = [
     },
     Scenario {
         name: "threads_that_the_loop_waits_for",
-        shows: "11: the log's writer and the shared disk's thread are as real-time as the daemon: load is not death",
+        shows: "11: the log's writer, the shared disk's thread and systemd's are as real-time as the daemon: load is not death",
         within: LONG,
         run: threads,
     },
@@ -142,7 +142,7 @@ fn threads(world: &mut World) -> Result<()> {
         if own.0 != libc::SCHED_RR as u32 {
             return skip("no real-time scheduling is permitted here");
         }
-        for name in ["raft-log", "regent-disk"] {
+        for name in ["raft-log", "regent-disk", "supervisor"] {
             let found = threads.get(name).with_context(|| format!("{node} has no thread {name}: {threads:?}"))?;
             ensure!(*found == own, "{name} on {node} has policy and priority {found:?}, the loop {own:?}");
         }

@@ -29,7 +29,7 @@ fn cut_from_the_log(cluster: &Cluster, node: &str) -> Result<()> {
          drop; tcp sport {PEER_PORT} drop; }}\n chain out {{ type filter hook output priority -5; policy accept; tcp \
          dport {PEER_PORT} drop; tcp sport {PEER_PORT} drop; }}\n}}\n"
     );
-    cluster.host(node)?.run("sh", &["-c", &format!("printf '%s' \"$0\" | nft -f -"), &rules]).map(drop)
+    cluster.host(node)?.run("sh", &["-c", "printf '%s' \"$0\" | nft -f -", &rules]).map(drop)
 }
 
 fn joined_to_the_log(cluster: &Cluster, node: &str) -> Result<()> {
