@@ -13,9 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &["known_bugs"]),
     ("config", &["types"]),
     ("clock", &["types"]),
+    ("scheduling", &[]),
     // What a process says when it ends: of use to every module that ends one.
     ("last_words", &[]),
-    ("channel", &["types", "config", "clock"]),
+    ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The guard kills a cgroup.
     ("action", &["types", "config", "clock", "last_words", "engine::enclosure"]),
     ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "last_words", "ledger"]),
+    ("consensus", &["types", "config", "clock", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

@@ -3,6 +3,7 @@
 //!
 //! Not here: when the loop is alive (it says so itself, once a second).
 
+use crate::scheduling;
 use sd_notify::NotifyState;
 use std::io;
 use std::sync::mpsc;
@@ -24,6 +25,8 @@ impl Supervisor {
         let (words, said) = mpsc::sync_channel(WAITING);
         let (end, ended) = mpsc::channel();
         std::thread::Builder::new().name("supervisor".to_owned()).stack_size(64 << 10).spawn(move || {
+            // A word that is late by the unit's WatchdogSec is a daemon that is killed.
+            scheduling::as_the_loop();
             for word in said {
                 // Not under systemd: there is nobody to notify.
                 let _ = sd_notify::notify(&[word]);

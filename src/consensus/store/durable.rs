@@ -12,6 +12,7 @@
 use super::mark::Mark;
 use super::{Backend, Change, Done, StoreError};
 use crate::last_words;
+use crate::scheduling;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ impl Durable {
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || {
+                scheduling::as_the_loop();
                 writer.run(&received);
                 writer.end();
             })
