@@ -5,6 +5,7 @@ use super::host;
 use super::wakeup::{Call, CallReply, Wakeup};
 use crate::action::fence::Runner;
 use crate::action::guard::{self, LeaseFile};
+use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
 use crate::channel::{Disk, Keys, Udp, wire};
 use crate::clock;
@@ -60,6 +61,8 @@ impl Shell {
                 let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
                 self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
+            Effect::LookInForce => self.look_in_force(),
+            Effect::UndoInForce { undo } => self.undo_in_force(*undo),
             Effect::Db { service, action } => self.database(service, action),
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
@@ -144,6 +147,23 @@ impl Shell {
                 },
             };
             let _ = wakeups.send(Wakeup::Node(Event::AgentEnded { key, run }));
+        });
+    }
+
+    fn look_in_force(&self) {
+        let (config, runner, wakeups) = (self.config.clone(), self.runner.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let standing = in_force::look(&runner, &node::in_force_orders(&config)).await;
+            let _ = wakeups.send(Wakeup::Node(Event::InForce { standing }));
+        });
+    }
+
+    fn undo_in_force(&self, undo: node::Undo) {
+        let (config, runner) = (self.config.clone(), self.runner.clone());
+        tokio::spawn(async move {
+            let Some(order) = undo.order(&config) else { return };
+            let run = runner.run(&order, 1).await;
+            tracing::info!(outcome = ?run.outcome, output = run.output, "undone: {undo}");
         });
     }
 

@@ -416,6 +416,8 @@ impl World {
                 self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
             }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
+            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
+            Effect::UndoInForce { .. } => {}
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
