@@ -109,6 +109,26 @@ impl Totals {
             *self.faults.entry(kind).or_default() += n;
         }
     }
+
+    /// What devices did, and when nothing happened any more.
+    fn tell_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |of: &BTreeMap<&'static str, u64>| {
+            of.iter().map(|(what, n)| format!("{what} {n}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(
+            f,
+            "power cuts: {}; {} verdicts came when their node was heard again",
+            list(&self.counts.cuts),
+            self.counts.late_verdicts
+        )?;
+        writeln!(
+            f,
+            "at rest after healing: median {:.1} s, longest {:.1} s; the busiest ten seconds of a daemon: {}",
+            seconds(median(&self.rests)),
+            seconds(self.rests.iter().copied().max().unwrap_or(0)),
+            list(&self.busiest)
+        )
+    }
 }
 
 fn median(values: &[u64]) -> u64 {
@@ -180,22 +200,7 @@ impl fmt::Display for Totals {
             "clients: {} acknowledged writes lost by asynchronous failovers, {} synchronous choices on too few reports",
             c.lost, c.unprotected
         )?;
-        let list = |of: &BTreeMap<&'static str, u64>| {
-            of.iter().map(|(what, n)| format!("{what} {n}")).collect::<Vec<_>>().join(", ")
-        };
-        writeln!(
-            f,
-            "power cuts: {}; {} verdicts came when their node was heard again",
-            list(&c.cuts),
-            c.late_verdicts
-        )?;
-        writeln!(
-            f,
-            "at rest after healing: median {:.1} s, longest {:.1} s; the busiest ten seconds of a daemon: {}",
-            seconds(median(&self.rests)),
-            seconds(self.rests.iter().copied().max().unwrap_or(0)),
-            list(&self.busiest)
-        )?;
+        self.tell_rest(f)?;
         let faults: Vec<_> = self.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
         write!(f, "faults: {}", faults.join(", "))
     }

@@ -22,9 +22,9 @@ pub enum Kind {
 /// asked of everybody is asked of so many.
 const KINDS: &[(Kind, &str, usize)] = &[
     (Kind::Action, "database actions", 40),
-    (Kind::Proposal, "proposals", 60),
+    (Kind::Proposal, "proposals", 100),
     (Kind::Question, "questions", 120),
-    (Kind::Agent, "runs of agents", 16),
+    (Kind::Agent, "runs of agents", 24),
     (Kind::Arming, "tries to arm the watchdog", 12),
     (Kind::Line, "lines in the log", 160),
 ];
