@@ -38,6 +38,15 @@ impl Node {
         running && lease.is_some_and(|l| l.epoch() == epoch) && input.awaits_adoption()
     }
 
+    /// The epoch of a lease that an earlier daemon kept and under which the database runs on, while this copy of the ledger
+    /// may be of before that epoch.
+    fn adoptable_as_kept(&self, name: &ServiceName) -> Option<Epoch> {
+        let input = self.keeper_input(name).filter(|_| !self.was_current())?;
+        let running = matches!(input.local.seen.state, DbState::Primary | DbState::Standby) && input.could_commit();
+        let lease = input.local.lease.as_ref().filter(|_| running && input.runs_on_kept(input.stop_time()))?;
+        Some(lease.epoch())
+    }
+
     /// What is claimed before this node knows the ledger: only where every database runs on under a kept lease. The
     /// ledger refuses it if there is more to be said.
     fn early_claims(&self) -> Option<BTreeMap<ServiceName, Claim>> {
@@ -102,6 +111,12 @@ impl Node {
                 .get(name)
                 .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
                 .map(|s| s.epoch);
+            // A copy that still catches up may not show yet what an earlier daemon of this boot holds: the ledger decides.
+            let kept = self.adoptable_as_kept(name).filter(|epoch| held.is_none_or(|held| held < *epoch));
+            if let Some(epoch) = kept {
+                claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });
+                continue;
+            }
             let Some(epoch) = held else { continue };
             if self.adoptable(name, epoch) {
                 claims.insert(name.clone(), Claim { epoch, state: ClaimState::Adopted });

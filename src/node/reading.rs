@@ -84,11 +84,16 @@ impl Node {
 
     /// Whether this copy was ever current since the daemon started, or had a join of this daemon; otherwise it asks.
     pub(super) fn has_been_current(&mut self) -> bool {
-        let known = self.reading.has_own_join || self.reading.current.is_some();
+        let known = self.was_current();
         if !known {
             self.read(None);
         }
         known
+    }
+
+    /// Whether this copy was ever current since the daemon started.
+    pub(super) fn was_current(&self) -> bool {
+        self.reading.has_own_join || self.reading.current.is_some()
     }
 
     /// The own join is applied.

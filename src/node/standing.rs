@@ -144,12 +144,12 @@ impl Node {
                 self.lookout.looking = Looking::Under;
                 self.effects.push(Effect::LookInForce);
             }
-            Looking::Found(at, _) => {
-                if self.is_current_since(at) {
-                    self.judge_found();
-                }
-            }
             _ => {}
+        }
+        if let Looking::Found(at, _) = self.lookout.looking
+            && self.is_current_since(at)
+        {
+            self.judge_found();
         }
     }
 

@@ -45,6 +45,8 @@ mod liveness;
 mod network;
 #[path = "../sim/oracle.rs"]
 mod oracle;
+#[path = "../sim/rejoin.rs"]
+mod rejoin;
 #[allow(dead_code, reason = "the event logs that tests/sim keeps are stepped through there")]
 #[path = "../sim/replay.rs"]
 mod replay;

@@ -22,6 +22,7 @@ mod liveness;
 mod log;
 mod network;
 mod oracle;
+mod rejoin;
 mod replay;
 mod replication;
 mod rules;

@@ -2,6 +2,7 @@
 //! and clock rates; the situation is the same.
 
 mod basics;
+mod effects;
 mod hazards_a;
 mod hazards_b;
 mod hazards_c;
@@ -24,9 +25,17 @@ pub type Listed = (&'static str, Story, u64);
 
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
-    [basics::STORIES, hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES, stale::STORIES, judged::STORIES]
-        .into_iter()
-        .flatten()
+    [
+        basics::STORIES,
+        effects::STORIES,
+        hazards_a::STORIES,
+        hazards_b::STORIES,
+        hazards_c::STORIES,
+        stale::STORIES,
+        judged::STORIES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A cluster of which every database replicates.

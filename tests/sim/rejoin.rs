@@ -1,0 +1,58 @@
+//! How a stopped directory becomes a standby of somebody: nothing to do, or a rewind or clone, for which the upstream must
+//! be there, the primary, and have a connection free.
+
+use crate::cluster::World;
+use crate::database::{Act, Process};
+use regent::types::DbDone;
+
+impl World {
+    /// It asks its upstream first, also where nothing is to be done.
+    pub fn rejoin(&mut self, act: Act, up: usize) {
+        let db = self.db(act.host, act.service);
+        if db.process != Process::None {
+            return self.finish(1, 5, act, |_, _| Err("it still runs".to_owned()));
+        }
+        let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
+        let to = self.hosts[act.host].databases[act.service].clone();
+        let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
+        let crowded = self.now < from.ails.crowded_until;
+        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
+        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.silent_since().is_none();
+        if !reaches || crowded || !runs || self.hosts[up].is_frozen() {
+            let why = if crowded { "sorry, too many clients already" } else { "the upstream does not answer" };
+            return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
+        }
+        if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
+            return self.finish(5, 50, act, |w, a| {
+                w.db(a.host, a.service).standby_signal = true;
+                Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
+            });
+        }
+        if from.process != Process::Primary {
+            return self.finish(50, 500, act, |_, _| Err("the upstream is in recovery".to_owned()));
+        }
+        // The marker that forbids a start stands from here on.
+        self.db(act.host, act.service).unfinished = true;
+        self.finish(300, 1500, act, move |w, a| w.overwrite(a, up));
+    }
+
+    /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.
+    fn overwrite(&mut self, act: &Act, up: usize) -> Result<DbDone, String> {
+        let there = self.net.reaches(act.host, up) && self.hosts[up].power && !self.hosts[up].is_frozen();
+        let there = there && !self.is_barred(act.host, up);
+        let from = self.hosts[up].databases.get(act.service).cloned();
+        let from = from.filter(|f| there && f.process == Process::Primary);
+        let Some(from) = from else { return Err("the upstream went away".to_owned()) };
+        let (host, number) = (act.host, act.number);
+        let db = self.db(act.host, act.service);
+        let own = db.system == from.system && !from.history.can_follow(from.at, db.at);
+        let name = format!("{host}.diverged-{}-{number}", db.at.timeline);
+        let kept = own.then_some(name);
+        (db.system, db.at, db.history, db.files) = (from.system, from.at, from.history, from.files);
+        (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
+        if let Some(name) = &kept {
+            crate::invariants::client::kept(self, (act.host, act.life), name.clone());
+        }
+        Ok(DbDone::Rejoined { how: "rewound".to_owned(), kept })
+    }
+}
