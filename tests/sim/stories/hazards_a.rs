@@ -257,9 +257,9 @@ fn repeated_verdict(seed: u64, tell: Tell) -> Told {
     w.run_until(w.now + 15 * S);
     let verdict = w.log.entries().find(|e| matches!(e.command, Command::DeclareDead { .. }));
     let mut entry = (**verdict.ok_or("no verdict")?).clone();
-    // As if the leader had not changed since: the term alone must not be what protects.
-    if let Command::DeclareDead { term, .. } = &mut entry.command {
-        *term = w.log.term();
+    // As if the leader had not changed since, and in another round: neither alone must be what protects.
+    if let Command::DeclareDead { term, round, .. } = &mut entry.command {
+        (*term, *round) = (w.log.term(), round.next());
     }
     let at = w.now;
     w.repeat(entry.into(), at);

@@ -5,6 +5,8 @@ mod basics;
 mod hazards_a;
 mod hazards_b;
 mod hazards_c;
+mod judged;
+mod stale;
 
 use crate::cluster::{MS, S, Setup, Tell, World};
 use regent::config::Config;
@@ -22,7 +24,9 @@ pub type Listed = (&'static str, Story, u64);
 
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
-    [basics::STORIES, hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES].into_iter().flatten()
+    [basics::STORIES, hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES, stale::STORIES, judged::STORIES]
+        .into_iter()
+        .flatten()
 }
 
 /// A cluster of which every database replicates.
