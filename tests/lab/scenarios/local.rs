@@ -1,6 +1,6 @@
 //! Trouble that is not death: processes killed or stopped on a host that is fine.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::harness::{Scenario, skip};
 use crate::plan::Plan;
 use crate::postgres;
@@ -28,7 +28,7 @@ pub const SCENARIOS: [Scenario; 5] = [
     },
     Scenario {
         name: "daemon_killed",
-        shows: "11: kill -9, restarted within a second: no fence",
+        shows: "11: kill -9, restarted as its unit does it, after 100 ms: no fence",
         within: LONG,
         run: daemon,
     },
@@ -97,7 +97,7 @@ fn daemon(world: &mut World) -> Result<()> {
         world,
         |cluster, node| {
             cluster.kill_daemon(node)?;
-            std::thread::sleep(Duration::from_millis(700));
+            std::thread::sleep(RESTART_AFTER);
             cluster.start_daemon(node)
         },
         Duration::from_secs(1),
