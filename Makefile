@@ -60,7 +60,7 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 	$(CARGO) build --bins
 	target/debug/regent demo
 
-sim: prepare ## the simulation: found seeds, every story, SEEDS random seeds (SEEDS=160), or one (SEED=4711)
+sim: prepare ## the simulation: found seeds, stories, known failures, SEEDS random seeds (SEEDS=160), or one (SEED=4711)
 	$(CARGO) test --test sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose (a build of its own)

@@ -21,6 +21,10 @@ pub mod config;
 
 pub mod clock;
 
+pub mod scheduling;
+
+pub mod last_words;
+
 pub mod channel;
 
 pub mod detector;

@@ -9,9 +9,10 @@ fn main() -> std::process::ExitCode {
 
 /// A broken invariant ends the process, whichever thread finds it: the guard and the watchdog are part of the design.
 fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        // The standard hook would wait for whoever reads standard error, and the process would live on, half dead.
+        let trace = std::backtrace::Backtrace::capture();
+        regent::last_words::say(&format!("regent: {panic}\n{trace}"));
         std::process::abort();
     }));
 }

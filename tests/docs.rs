@@ -1,8 +1,10 @@
 //! Every command that the documents show is known and understood: collected from the `sh` blocks, looked up in a table
-//! that says how it is exercised, and run that way with the real programs.
+//! that says how it is exercised, and run that way with the real programs. And the table of effects has a row for each.
 //!
 //! Not here: what the commands do to a cluster (`tests/lab`) and whether the sentences around them are true.
 
+use regent::node::Effect;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -324,4 +326,39 @@ fn commands_are_found_as_a_reader_sees_them() {
     assert_eq!(beginning, Some("regent fence confirm"), "the longest beginning counts");
     let unknown = Shown { number: 1, words: vec!["regent".into(), "fenced".into()] };
     assert!(row(&unknown).is_none(), "an unknown command must not pass for a known one");
+}
+
+/// All effects by name; an effect that is not here does not compile.
+macro_rules! effects {
+    ($($name:ident),+ $(,)?) => {
+        const EFFECTS: &[&str] = &[$(stringify!($name)),+];
+        fn name(effect: &Effect) -> &'static str {
+            match effect {
+                $(Effect::$name { .. } => stringify!($name)),+
+            }
+        }
+    };
+}
+
+effects! {
+    Beat, Ask, Reply, Propose, QuorumRead, Transfer, RunAgent, LookInForce, UndoInForce, Db, AbortDb, Tombstone,
+    KeepLease, ArmWatchdog, FeedWatchdog, DisarmWatchdog, Say,
+}
+
+#[test]
+fn every_effect_has_its_row_that_says_what_becomes_of_it_when_it_fails() {
+    assert!(EFFECTS.contains(&name(&Effect::ArmWatchdog)));
+    let text = read(&root().join("docs/effects.md"));
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let named: Vec<_> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(named, EFFECTS, "docs/effects.md has the effects in the order of the code, each once");
+    for row in &rows {
+        assert_eq!(row.len(), 5, "{}: a cell is missing", row[0]);
+        assert!(row.iter().all(|cell| !cell.is_empty()), "{}: an empty cell", row[0]);
+    }
+    assert_eq!(EFFECTS.iter().collect::<BTreeSet<_>>().len(), EFFECTS.len());
 }

@@ -13,7 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &["known_bugs"]),
     ("config", &["types"]),
     ("clock", &["types"]),
-    ("channel", &["types", "config", "clock"]),
+    ("scheduling", &[]),
+    // What a process says when it ends: of use to every module that ends one.
+    ("last_words", &[]),
+    ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
@@ -21,9 +24,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup.
-    ("action", &["types", "config", "clock", "engine::enclosure"]),
+    ("action", &["types", "config", "clock", "last_words", "engine::enclosure"]),
     ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "ledger"]),
+    ("consensus", &["types", "config", "clock", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

@@ -4,7 +4,8 @@
 //! What it keeps to:
 //! - An agent gets no arguments. `action=` is the first line of its input, and the input is complete before the agent
 //!   exists (see `process`), because agents that read an empty input *reboot*.
-//! - Every run has a deadline of its own, after which its process group is killed: a failure.
+//! - Every run has a deadline of its own, after which everything that it started is killed: a failure. A process of its
+//!   own does that when this daemon is dead by then (see `leash`).
 //! - One action at a time per device, in the order of asking. A device is an agent with the options of its target.
 //!   `monitor`, `status` and `in-force` give way to `on` and `off`, and are begun again afterwards, within their
 //!   deadline.
@@ -22,6 +23,8 @@
 
 use super::agent_metadata::{Metadata, NotMetadata};
 use super::agent_output::{all_lines, last_lines};
+use super::confinement::RunName;
+use super::leashes::Leashes;
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
@@ -99,6 +102,7 @@ impl Drop for Urgent<'_> {
 /// Runs fence agents. One for a daemon: it knows which devices are busy.
 pub struct Runner {
     agents: BTreeMap<AgentName, Agent>,
+    leashes: Leashes,
     devices: Mutex<BTreeMap<String, Arc<Device>>>,
     metadata: Mutex<BTreeMap<AgentName, Arc<Metadata>>>,
 }
@@ -106,12 +110,12 @@ pub struct Runner {
 impl Runner {
     /// For the agents of a configuration.
     pub fn new(config: Arc<Config>) -> Runner {
-        Runner::with_agents(config.fencing.agents.clone())
+        Runner::with_agents(config.fencing.agents.clone(), Leashes::of(&config))
     }
 
-    /// For these agents.
-    pub fn with_agents(agents: BTreeMap<AgentName, Agent>) -> Runner {
-        Runner { agents, devices: Mutex::default(), metadata: Mutex::default() }
+    /// For these agents, leashed so.
+    pub fn with_agents(agents: BTreeMap<AgentName, Agent>, leashes: Leashes) -> Runner {
+        Runner { agents, leashes, devices: Mutex::default(), metadata: Mutex::default() }
     }
 
     /// Runs one order to its end, at most `tries` times (at least once) within its deadline; waiting for the device
@@ -122,7 +126,7 @@ impl Runner {
         match self.prepare(order, begun + order.deadline).await {
             Ok(job) => {
                 let device = self.device(order);
-                attempt(&job, &device, tries.max(1), &mut run).await;
+                attempt(&job, &self.leashes, &device, tries.max(1), &mut run).await;
             }
             Err(error) => run.output = describe(&error),
         }
@@ -176,7 +180,8 @@ impl Runner {
         }
         let program = self.program(agent)?;
         let start = |source| FenceError::Start { agent: agent.clone(), source };
-        let finished = process::run(&program, "action=metadata\n", limit).await.map_err(start)?;
+        let name = RunName { fence: None, action: AgentAction::Metadata, agent: agent.clone(), target: None };
+        let finished = process::run(&program, "action=metadata\n", limit, &self.leashes, &name).await.map_err(start)?;
         if !matches!(finished.end, End::Exited(0)) {
             let said = last_lines(&finished.stdout, &finished.stderr)
                 .lines()
@@ -210,7 +215,9 @@ impl Runner {
         };
         let input = input(order, &metadata.unwrap_or_default())?;
         let gives_way = matches!(order.action, AgentAction::Monitor | AgentAction::Status | AgentAction::InForce);
-        Ok(Job { program, input, action: order.action, gives_way, deadline })
+        let (agent, target) = (order.agent.clone(), Some(order.target.clone()));
+        let name = RunName { fence: order.fence, action: order.action, agent, target };
+        Ok(Job { program, input, name, gives_way, deadline })
     }
 
     fn device(&self, order: &AgentOrder) -> Arc<Device> {
@@ -227,14 +234,14 @@ impl Runner {
 struct Job {
     program: PathBuf,
     input: String,
-    action: AgentAction,
+    name: RunName,
     /// Whether it gives way to `on` and `off`.
     gives_way: bool,
     deadline: Instant,
 }
 
 /// Runs the agent, again and again while it fails and tries and time are left.
-async fn attempt(job: &Job, device: &Device, tries: u32, run: &mut AgentRun) {
+async fn attempt(job: &Job, leashes: &Leashes, device: &Device, tries: u32, run: &mut AgentRun) {
     let _announced = (!job.gives_way).then(|| Urgent::announce(&device.urgent));
     let mut urgent = device.urgent.subscribe();
     loop {
@@ -259,11 +266,11 @@ async fn attempt(job: &Job, device: &Device, tries: u32, run: &mut AgentRun) {
             let finished = tokio::select! {
                 biased;
                 _ = urgent.wait_for(|count| *count > 0), if job.gives_way => None,
-                finished = process::run(&job.program, &job.input, left) => Some(finished),
+                finished = process::run(&job.program, &job.input, left, leashes, &job.name) => Some(finished),
             };
             let Some(finished) = finished else { break };
             run.tries += 1;
-            if !record(job.action, finished, run) {
+            if !record(job.name.action, finished, run) {
                 return;
             }
         }

@@ -7,8 +7,10 @@
 //! Not here: deciding about the lease. A host whose kernel hangs is for the watchdog or the fence.
 
 use crate::engine::enclosure::Enclosure;
+use crate::last_words;
 use crate::types::{Boot, Epoch, Instant};
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::time::TimeSpec;
@@ -18,6 +20,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -58,20 +61,74 @@ pub struct GuardOptions {
     pub data_dir: PathBuf,
 }
 
+/// The size of a lease file, and of its spare: what is there is overwritten, so a full file system refuses no renewal.
+const PAGE: usize = 4096;
+/// A reader may have opened what has become the spare since, and is overwritten: then the name is another file's by now.
+const READS: usize = 3;
+
 /// Replaces the lease file, whole. No wait for a disk: the run directory is gone after a boot, and so is the lease.
+///
+/// A renewal takes no space: a spare of the same size stands beside it from the first lease on, is overwritten in place,
+/// and changes places with it. A spare that was written in part is not there for anybody, and has no valid checksum.
 pub fn write_lease(path: &Path, lease: &LeaseFile) -> Result<(), GuardError> {
     let failed = |doing| move |source| GuardError::File { doing, path: path.to_owned(), source };
-    let text = serde_json::to_vec(lease).map_err(|error| failed("encode")(error.into()))?;
-    let new = path.with_extension("new");
-    fs::write(&new, text).map_err(failed("write"))?;
-    fs::rename(&new, path).map_err(failed("replace"))
+    let page = encode(lease).map_err(failed("encode"))?;
+    let spare = path.with_extension("spare");
+    overwrite(&spare, &page).map_err(failed("write"))?;
+    match exchange(path, &spare) {
+        Ok(()) => Ok(()),
+        Err(Errno::ENOENT) => {
+            fs::rename(&spare, path).map_err(failed("replace"))?;
+            overwrite(&spare, &page).map_err(failed("write the spare of"))
+        }
+        // A file system that cannot exchange: there each renewal needs a new file.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => fs::rename(&spare, path).map_err(failed("replace")),
+        Err(error) => Err(failed("replace")(error.into())),
+    }
 }
 
-/// Reads the lease file.
+/// The lease as text, the checksum of that, and nothing up to the end of the page.
+fn encode(lease: &LeaseFile) -> io::Result<Vec<u8>> {
+    let mut page = serde_json::to_vec(lease)?;
+    let checksum = crc32fast::hash(&page);
+    page.extend(format!("\n{checksum:08x}\n").bytes());
+    if page.len() > PAGE {
+        return Err(io::Error::other(format!("it has {} bytes, and a page has {PAGE}", page.len())));
+    }
+    page.resize(PAGE, b'\n');
+    Ok(page)
+}
+
+/// In place: what the file has of the file system's space it keeps.
+fn overwrite(file: &Path, page: &[u8]) -> io::Result<()> {
+    File::options().write(true).create(true).truncate(false).open(file)?.write_all_at(page, 0)
+}
+
+/// The two names change their files, at once.
+fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+}
+
+/// Reads the lease file. One whose checksum does not fit is not a lease file.
 pub fn read_lease(path: &Path) -> Result<LeaseFile, GuardError> {
-    let text = fs::read(path).map_err(|source| GuardError::File { doing: "read", path: path.to_owned(), source })?;
-    serde_json::from_slice(&text)
-        .map_err(|error| GuardError::Malformed { path: path.to_owned(), detail: error.to_string() })
+    let failed = |source| GuardError::File { doing: "read", path: path.to_owned(), source };
+    let mut detail = String::new();
+    for _ in 0..READS {
+        match decode(&fs::read(path).map_err(failed)?) {
+            Ok(lease) => return Ok(lease),
+            Err(why) => detail = why,
+        }
+    }
+    Err(GuardError::Malformed { path: path.to_owned(), detail })
+}
+
+fn decode(page: &[u8]) -> Result<LeaseFile, String> {
+    let mut lines = page.split(|byte| *byte == b'\n');
+    let (text, checksum) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    if format!("{:08x}", crc32fast::hash(text)).as_bytes() != checksum {
+        return Err("its checksum does not fit: it was written in part, or by another version".to_owned());
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
 /// Says in the lease file that there is nothing left to guard; for the moment when the database's cgroup is empty.
@@ -136,14 +193,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<GuardOptio
 
 /// The guard's whole life. For `main`: it takes over the process.
 pub fn run(options: &GuardOptions) -> ExitCode {
-    let Some(_post) = take_post(&options.lease) else {
-        say_that_it_stands();
-        return ExitCode::SUCCESS;
+    let _post = match take_post(&options.lease) {
+        Post::Mine(post) => Some(post),
+        Post::Anothers => {
+            say_that_it_stands();
+            return ExitCode::SUCCESS;
+        }
+        // Nobody can tell: two guards do no harm, and none would.
+        Post::Unknown => None,
     };
     harden();
     let enclosure = Enclosure::at(options.cgroup.clone(), &options.data_dir);
     let Ok(timer) = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC) else {
-        eprintln!("regent guard: the kernel has no timer on CLOCK_BOOTTIME");
+        last_words::say("regent guard: the kernel has no timer on CLOCK_BOOTTIME");
         return ExitCode::FAILURE;
     };
     // Before the first reading, so that no replacement falls between the two.
@@ -151,7 +213,7 @@ pub fn run(options: &GuardOptions) -> ExitCode {
     let mut known = match read_lease(&options.lease) {
         Ok(lease) => lease,
         Err(error) => {
-            eprintln!("regent guard: {error}");
+            last_words::say(&format!("regent guard: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -213,10 +275,11 @@ impl Changes {
 }
 
 fn kill(enclosure: &Enclosure, epoch: Epoch) -> ExitCode {
-    eprintln!("regent guard: the lease of epoch {epoch} has ended: the database is killed");
     loop {
         enclosure.kill();
         if enclosure.is_empty() {
+            // Words come after deeds: whoever reads them may stand still.
+            last_words::say(&format!("regent guard: the lease of epoch {epoch} had ended: the database was killed"));
             return ExitCode::SUCCESS;
         }
         // A process in uninterruptible sleep dies when its disk answers; a new one must not slip in until then.
@@ -224,17 +287,25 @@ fn kill(enclosure: &Enclosure, epoch: Epoch) -> ExitCode {
     }
 }
 
+/// Whether this guard is the one.
+enum Post {
+    Mine(Flock<File>),
+    Anothers,
+    /// The post's file cannot be made: the file system has no room for one more name.
+    Unknown,
+}
+
 /// One guard a lease file. A guard that is just leaving is waited for; one that stays makes this one needless.
-fn take_post(lease: &Path) -> Option<Flock<File>> {
-    let mut file = File::create(lease.with_extension("guard")).ok()?;
+fn take_post(lease: &Path) -> Post {
+    let Ok(mut file) = File::create(lease.with_extension("guard")) else { return Post::Unknown };
     for _ in 0..20 {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(post) => return Some(post),
+            Ok(post) => return Post::Mine(post),
             Err((back, _)) => file = back,
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    None
+    Post::Anothers
 }
 
 /// What load and memory pressure may do to others they may not do to the guard. Each as far as it is permitted.
@@ -270,7 +341,43 @@ mod tests {
         stand_down(&path);
         assert!(read_lease(&path).expect("read").released);
         fs::write(&path, "{").expect("written");
-        assert!(matches!(read_lease(&path), Err(GuardError::Malformed { .. })));
+        let malformed = read_lease(&path).expect_err("no lease file");
+        assert!(matches!(malformed, GuardError::Malformed { .. }), "{malformed}");
+        assert!(malformed.to_string().contains(&path.display().to_string()), "it is named: {malformed}");
+    }
+
+    #[test]
+    fn a_renewal_makes_no_file_and_a_torn_one_is_no_renewal() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("lease");
+        let lease = |end| LeaseFile { boot: Boot("b".into()), epoch: Epoch(7), end: Instant(end), released: false };
+        let files = || {
+            let entries = fs::read_dir(dir.path()).expect("readable").map(|e| e.expect("an entry"));
+            let mut files: Vec<_> = entries.map(|e| e.metadata().expect("there")).map(|m| (m.ino(), m.len())).collect();
+            files.sort_unstable();
+            files
+        };
+        write_lease(&path, &lease(5)).expect("written");
+        let first = files();
+        assert_eq!(first.iter().map(|(_, len)| *len).collect::<Vec<_>>(), [PAGE as u64; 2], "both are there at once");
+        for end in 6..9 {
+            write_lease(&path, &lease(end)).expect("written");
+            assert_eq!(read_lease(&path).expect("read"), lease(end));
+            assert_eq!(files(), first, "a renewal took a new file");
+        }
+        // The daemon dies while it overwrites the spare, at any byte of it: the lease is what it was.
+        let spare = path.with_extension("spare");
+        let (old, new) = (fs::read(&spare).expect("there"), encode(&lease(123_456)).expect("short"));
+        for torn in 1..200 {
+            let mix = [&new[..torn], &old[torn..]].concat();
+            let read = decode(&mix);
+            assert!(
+                read.is_err() || mix == new || mix == old,
+                "{torn} bytes of a renewal were taken for one: {read:?}"
+            );
+        }
+        assert_eq!(read_lease(&path).expect("read"), lease(8));
     }
 
     #[test]

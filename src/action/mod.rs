@@ -3,9 +3,14 @@
 
 pub mod agent_metadata;
 pub mod agent_output;
+pub mod confinement;
 pub mod fence;
 pub mod guard;
 pub mod in_force;
+pub mod leash;
+pub mod leashes;
+pub mod leftovers;
 mod process;
 pub mod secrets;
+mod spawn;
 pub mod watchdog;

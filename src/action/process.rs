@@ -1,31 +1,37 @@
-//! One run of one program: its whole input first, a process group of its own, an end at the deadline.
+//! One run of one program: its whole input first, a cgroup of its own, an end at the deadline.
 //!
 //! **The input is complete before the program exists.** It is written into the pipe, checked, and the writing end is
 //! closed; only then is the program started. Were it written afterwards, a death of this daemon in between would leave
 //! the agent with an empty input, and agents that read an empty input *reboot* their target.
 //!
-//! **The group is killed as a whole,** at the deadline, when the caller loses interest (the future is dropped), and
-//! after the program's own end, so that nothing is left that could act later. A thread of its own waits for the end
-//! without reaping, so that the group's number cannot have passed to another process when it is used.
+//! **Its processes are killed as a whole,** at the deadline, when the caller loses interest (the future is dropped), and
+//! after the program's own end, so that nothing is left that could act later, in a session of its own neither. A thread
+//! of its own waits for the end without reaping, so that the group's number cannot have passed to another process when
+//! it is used. When the daemon can do none of it, the leash ends them at the deadline.
 
+use super::confinement::{Confinement, RunName};
+use super::leashes::{Leash, Leashes};
+use super::spawn::{self, Door, Program};
+use crate::clock;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::{self, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 /// Where agents look for the programs that they need.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of each output stream is kept, from its end.
 const KEEP: usize = 256 * 1024;
-/// How long the last words of an ended program are waited for. Only a process that left the group can hold them back.
+/// How long the last words of an ended program are waited for. Only what cannot be killed can hold them back.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How a run ended.
@@ -50,31 +56,38 @@ pub struct Finished {
 pub enum StartError {
     #[error("the options could not be written as a whole ({bytes} bytes); nothing was started")]
     Input { bytes: usize, source: io::Error },
+    #[error("nothing would end it if this daemon died: its leash cannot be started; nothing was started")]
+    Leash { source: io::Error },
     #[error("it cannot be started")]
     Start { source: io::Error },
 }
 
-/// Runs the program without arguments, with `input` on its standard input, for at most `limit`.
-pub async fn run(program: &Path, input: &str, limit: Duration) -> Result<Finished, StartError> {
+/// Runs the program without arguments, with `input` on its standard input, for at most `limit`, leashed as `name`.
+pub async fn run(
+    program: &Path,
+    input: &str,
+    limit: Duration,
+    leashes: &Leashes,
+    name: &RunName,
+) -> Result<Finished, StartError> {
     let stdin = filled_pipe(input).map_err(|source| StartError::Input { bytes: input.len(), source })?;
-    let mut child = Command::new(program)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .process_group(0)
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| StartError::Start { source })?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (mut group, ended) = Group::watch(child);
-    // Both came from `Stdio::piped`; a failure here would only be one to make them non-blocking.
-    let out = out.and_then(|pipe| tokio::process::ChildStdout::from_std(pipe).ok());
-    let err = err.and_then(|pipe| tokio::process::ChildStderr::from_std(pipe).ok());
-    let (out, err) = (Tail::read(out), Tail::read(err));
+    let until = clock::now() + limit;
+    let leash = leashes.take(name, until).map_err(|source| StartError::Leash { source })?;
+    let environment: Vec<_> = [("PATH", PATH), ("LC_ALL", "C")].into_iter().chain(leash.variable()).collect();
+    let (pid, out, err) = match begin(program, &environment, stdin, leash.door()) {
+        Ok(begun) => begun,
+        Err(source) => {
+            std::thread::spawn(move || leash.end());
+            return Err(StartError::Start { source });
+        }
+    };
+    let (mut group, ended) = Group::watch(pid, leash);
+    // A failure here would only be one to make them non-blocking.
+    let receive = |pipe: io::PipeReader| Tail::read(pipe::Receiver::from_owned_fd(pipe.into()).ok());
+    let (out, err) = (receive(out), receive(err));
     let end = match tokio::time::timeout(limit, ended).await {
+        // The leash looks at the same moment, and may be the first.
+        Ok(Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _))) if clock::now() >= until => End::TimedOut,
         Ok(Ok(status)) => End::Exited(code(status)),
         // The watching thread cannot end without an answer; were it so, nothing would be known: no success.
         Ok(Err(_)) => End::Exited(-1),
@@ -82,6 +95,20 @@ pub async fn run(program: &Path, input: &str, limit: Duration) -> Result<Finishe
     };
     group.kill();
     Ok(Finished { end, stdout: out.text().await, stderr: err.text().await })
+}
+
+/// Starts the program and returns when it runs: the process, its output and its errors.
+fn begin(
+    program: &Path,
+    environment: &[(&str, &str)],
+    stdin: io::PipeReader,
+    door: Option<&Door>,
+) -> io::Result<(Pid, io::PipeReader, io::PipeReader)> {
+    let (stdout, out) = io::pipe()?;
+    let (stderr, err) = io::pipe()?;
+    let streams = [stdin.as_fd(), out.as_fd(), err.as_fd()];
+    let program = Program { path: program, arguments: &[], environment, streams, door, yields: false };
+    Ok((spawn::start(&program)?.confirm()?, stdout, stderr))
 }
 
 /// The reading end of a pipe that already holds the whole input, its writing end closed.
@@ -93,36 +120,45 @@ fn filled_pipe(input: &str) -> io::Result<io::PipeReader> {
     Ok(reader)
 }
 
-fn code(status: ExitStatus) -> i32 {
-    status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+fn code(status: WaitStatus) -> i32 {
+    match status {
+        WaitStatus::Exited(_, code) => code,
+        WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
+        _ => -1,
+    }
 }
 
-/// A process group that dies with this value.
+/// Everything that a run consists of. It dies with this value.
 struct Group {
     leader: Pid,
+    confinement: Confinement,
     /// Whether the leader was reaped: then the number may belong to others. Held while a signal is sent.
     reaped: Arc<Mutex<bool>>,
 }
 
 impl Group {
-    /// Watches the leader on a thread of its own, which reaps it at its end, once its group is killed.
-    fn watch(mut child: Child) -> (Group, oneshot::Receiver<ExitStatus>) {
-        let leader = Pid::from_raw(i32::try_from(child.id()).expect("Linux process ids fit into 22 bits"));
+    /// Watches the leader on a thread of its own, which reaps it at its end, once everything else of the run is killed.
+    fn watch(leader: Pid, mut leash: Leash) -> (Group, oneshot::Receiver<WaitStatus>) {
         let reaped = Arc::new(Mutex::new(false));
-        let group = Group { leader, reaped: reaped.clone() };
+        let group = Group { leader, confinement: leash.confinement().clone(), reaped: reaped.clone() };
         let (tell, ended) = oneshot::channel();
         std::thread::spawn(move || {
-            while waitid(Id::Pid(leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(nix::errno::Errno::EINTR)
-            {
+            if let Err(error) = leash.confirm() {
+                tracing::error!(%error, "an agent is ended: its leash could not be started");
+                leash.confinement().kill();
             }
+            while waitid(Id::Pid(leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
             let mut reaped = reaped.lock().expect("no holder of this lock can panic");
             // What the leader leaves behind must not act later. ESRCH only says that nothing is left.
+            leash.confinement().kill();
             let _ = killpg(leader, Signal::SIGKILL);
             *reaped = true;
-            if let Ok(status) = child.wait() {
+            if let Ok(status) = waitpid(leader, None) {
                 // Nobody listens any more when the deadline has passed.
                 let _ = tell.send(status);
             }
+            drop(reaped);
+            leash.end();
         });
         (group, ended)
     }
@@ -130,6 +166,7 @@ impl Group {
     fn kill(&mut self) {
         let reaped = self.reaped.lock().expect("no holder of this lock can panic");
         if !*reaped {
+            self.confinement.kill();
             let _ = killpg(self.leader, Signal::SIGKILL);
         }
     }

@@ -48,6 +48,12 @@ pub struct Status {
     /// What an operator should know although nothing is broken: `insecure = true`, switches that accept less, a node
     /// that was refused. One sentence each.
     pub warnings: Vec<String>,
+    /// Lines of the answering daemon's log that were dropped since it started, because nobody read the log in time.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
+    /// Answers of that daemon that were dropped, because whoever had asked did not read.
+    #[serde(default)]
+    pub answers_dropped: u64,
 }
 
 /// Raft, as this node sees it.
@@ -114,6 +120,10 @@ pub struct NodeStatus {
     pub watchdog: Option<WatchdogState>,
     /// The slowest recent durable write of its Raft log.
     pub log_write_ms: Option<u64>,
+    /// What its daemon must do for safety, cannot do at present, and tries again. One sentence each; the reason is told
+    /// by the node itself.
+    #[serde(default)]
+    pub failing: Vec<String>,
     /// Why it, or something that claims to be it, was refused. One sentence each.
     pub refusals: Vec<String>,
 }

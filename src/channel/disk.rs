@@ -9,6 +9,7 @@ use super::disk_turn::Turn;
 use super::intake::Intake;
 use crate::clock::{self, BootTimer};
 use crate::config;
+use crate::scheduling;
 use crate::types::{ChannelName, Instant};
 use std::io;
 use std::path::PathBuf;
@@ -98,7 +99,10 @@ impl Disk {
         let poll = (cfg.interval / 2).max(POLL_MIN);
         let turn = Turn::new(name.clone(), path, expected, intake);
         let thread_shared = shared.clone();
-        std::thread::Builder::new().name("regent-disk".to_owned()).spawn(move || work(&thread_shared, turn, poll))?;
+        std::thread::Builder::new().name("regent-disk".to_owned()).spawn(move || {
+            scheduling::as_the_loop();
+            work(&thread_shared, turn, poll);
+        })?;
         let task = tokio::spawn(watch_over(shared.clone(), timer, publish, name.clone()));
         Ok(Disk { name, shared, state, task })
     }

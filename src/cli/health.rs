@@ -35,6 +35,10 @@ pub fn health(status: &Status) -> (Health, Vec<String>) {
         if node.state != NodeState::Up {
             found.push((Health::Degraded, format!("{name} is {}", super::render::node_state(node.state))));
         }
+        let failing = node.failing.iter().map(|what| format!("{name}: {what}"));
+        // A service that is not ready for this reason has said so.
+        let fresh: Vec<_> = failing.filter(|what| !found.iter().any(|(_, said)| said.contains(what))).collect();
+        found.extend(fresh.into_iter().map(|what| (Health::Degraded, what)));
         if node.config_differs {
             found.push((Health::Degraded, format!("{name} has another configuration file")));
         }

@@ -19,6 +19,7 @@ mod fence;
 mod guard;
 mod health;
 mod history;
+mod leash;
 mod locate;
 mod output;
 mod pause;
@@ -69,6 +70,9 @@ enum Command {
     Cert(cert::Command),
     /// Stop a database when its lease ends, whatever became of the daemon (started by regent itself)
     Guard(guard::Arguments),
+    /// End one run of a fence agent at its deadline, whatever became of the daemon (started by regent itself)
+    #[command(hide = true)]
+    Leash(leash::Arguments),
     /// Show who is primary, every node, what each sees of the others, and whether a failover would succeed now
     Status(status::Arguments),
     /// Move the primary to another node in order, losing nothing
@@ -94,12 +98,18 @@ enum Command {
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
+    // A daemon ends also where nobody reads why.
+    let complain: fn(&str) = match command {
+        Command::Run => |error| crate::last_words::say(&format!("regent: {error}")),
+        _ => output::complain,
+    };
     let ended = match command {
         Command::Run => run::run(&common),
         Command::Config(command) => config::run(&common, &command),
         Command::Disk(command) => disk::run(&common, command),
         Command::Cert(command) => cert::run(&common, command),
         Command::Guard(arguments) => return guard::run(&common, &arguments),
+        Command::Leash(arguments) => return leash::run(arguments),
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Switchover(arguments) => switchover::run(&common, arguments),
         Command::Failover(arguments) => failover::run(&common, arguments),
@@ -114,7 +124,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output::complain(&format!("{error:#}"));
+            complain(&format!("{error:#}"));
             exit::of_error(&error).into()
         }
     }

@@ -1,7 +1,7 @@
 //! `regent run`: the daemon of this host, in the foreground; systemd keeps it.
 
 use super::{Common, Exit, config};
-use crate::daemon;
+use crate::daemon::{self, log::Log};
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -14,7 +14,8 @@ const LOGGED: &str = "info,openraft=error";
 
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = Arc::new(config::load(common)?);
-    write_log()?;
+    let log = write_log()?;
+    let dropped = log.dropped();
     hear_signals()?;
     share_one_heap();
     stay_in_memory();
@@ -24,24 +25,26 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
     // A task of its own is woken without a detour through the kernel; what `block_on` runs itself is not.
-    let ended =
-        runtime.block_on(async { tokio::spawn(daemon::run(config)).await.expect("a panic aborts the process") });
+    let ended = runtime
+        .block_on(async { tokio::spawn(daemon::run(config, dropped)).await.expect("a panic aborts the process") });
     // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
     runtime.shutdown_background();
+    log.end();
     ended.map(|()| Exit::Done).context("the daemon cannot run")
 }
 
-/// To standard error, which systemd keeps. `REGENT_LOG` has the form `level,module=level,…`.
-fn write_log() -> anyhow::Result<()> {
+/// To standard error, which systemd keeps, without ever waiting for it. `REGENT_LOG` has the form `level,module=level,…`.
+fn write_log() -> anyhow::Result<Log> {
     let wanted = std::env::var("REGENT_LOG").unwrap_or_else(|_| LOGGED.to_owned());
     let targets: Targets = wanted.parse().with_context(|| {
         format!(
             "REGENT_LOG={wanted}: expected level,module=level,… with the levels off, error, warn, info, debug and trace"
         )
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let (lines, log) = daemon::log::to(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines).with_ansi(false);
     tracing_subscriber::registry().with(lines).with(targets).init();
-    Ok(())
+    Ok(log)
 }
 
 /// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.

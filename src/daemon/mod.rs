@@ -3,12 +3,17 @@
 //! Not here: any decision. A panic anywhere aborts the process: the guard and the watchdog are part of the design.
 
 mod host;
+mod inbox;
+pub mod log;
 mod operator;
+mod readiness;
 mod report;
 mod shell;
+mod supervisor;
 mod wakeup;
 
 use crate::action::fence::Runner;
+use crate::action::leftovers;
 use crate::api::admin::SOCKET_NAME;
 use crate::api::socket::{AdminSocket, SocketError};
 use crate::channel::key::KeyError;
@@ -20,7 +25,9 @@ use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::node::{self, Event, Node};
 use crate::types::{AgentAction, AgentName, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
+use inbox::{Inbox, Incoming};
 use operator::Operators;
+use sd_notify::NotifyState;
 use shell::Shell;
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +35,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::Supervisor;
 use tokio::sync::mpsc;
 use wakeup::{CallReply, Wakeup};
 
@@ -52,6 +60,9 @@ pub enum DaemonError {
     System { what: &'static str, source: io::Error },
 }
 
+/// How often a watchdog is fed while the daemon starts.
+const FEED_EVERY: Duration = Duration::from_millis(500);
+
 /// The last `monitor` of each device.
 type Monitors = BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>;
 
@@ -64,22 +75,36 @@ struct Daemon {
     intake: Intake,
     consensus: Arc<Consensus>,
     monitors: Monitors,
+    supervisor: Supervisor,
+    dropped: log::Dropped,
     next_reply: u64,
     terminating: bool,
 }
 
 /// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
-pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
+pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
     }
-    let (wakeups, mut woken) = mpsc::unbounded_channel();
-    let (consensus, Streams { mut events, mut calls }) =
-        Consensus::start(consensus::Options::from_config(&config)).await?;
+    let system = |what| move |source| DaemonError::System { what, source };
+    let (wakeups, woken) = mpsc::unbounded_channel();
+    // First of all: one that an earlier daemon armed runs out while this one starts.
+    let boot = host::boot(&config)?;
+    let kept = host::kept_leases(&config, &boot);
+    let (tried, mut watchdog) = host::try_watchdog(&config, &kept, clock::now());
+    // Before the first agent of its own, and before anybody can order one of this daemon.
+    for leftover in leftovers::end_leftovers(&config) {
+        tracing::warn!("{leftover}");
+    }
+    let mut timer = BootTimer::new().map_err(system("timer"))?;
+    let starting = Consensus::start(consensus::Options::from_config(&config));
+    // A long log takes its time, and a kept lease that has not ended is reason enough to feed.
+    let may_feed = || kept.values().all(|(_, end)| *end > clock::now());
+    let (consensus, Streams { events, calls }) = feed_meanwhile(starting, &mut timer, &mut watchdog, may_feed).await?;
     let consensus = Arc::new(consensus);
-    let start = host::look(&config, consensus.cluster().clone())?;
+    let start = host::look(&config, consensus.cluster().clone(), boot, kept, tried)?;
     let keys = Keys::load(&config.security.heartbeat_keys)?;
-    let (arrivals, mut arrived) = mpsc::channel(1024);
+    let (arrivals, arrived) = mpsc::channel(1024);
     let peers = config.nodes.keys().filter(|n| **n != config.node).cloned().collect();
     let gate = Gate { cluster: start.cluster.clone(), me: config.node.clone(), peers, keys: keys.clone() };
     let intake = Intake::new(gate, arrivals);
@@ -102,38 +127,49 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
         consensus: consensus.clone(),
         engines,
         runner,
-        watchdog: None,
+        watchdog,
         replies: BTreeMap::new(),
         wakeups,
     };
-    let operators = Operators::default();
-    let monitors = Monitors::new();
-    let mut daemon =
-        Daemon { config, node, shell, operators, intake, consensus, monitors, next_reply: 0, terminating: false };
-    let mut timer = BootTimer::new().map_err(|source| DaemonError::System { what: "timer", source })?;
+    let daemon = Daemon {
+        config,
+        node,
+        shell,
+        operators: Operators::default(),
+        intake,
+        consensus,
+        monitors: Monitors::new(),
+        supervisor: Supervisor::start().map_err(system("thread for the service manager"))?,
+        dropped,
+        next_reply: 0,
+        terminating: false,
+    };
     give_memory_back();
-    // Not under systemd: there is nobody to notify.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    loop {
-        match daemon.node.next_wakeup() {
-            Some(at) => timer.set(at),
-            None => timer.unset(),
-        }
-        // The ledger first: a quorum read's answer must find everything applied that was committed before it.
-        tokio::select! {
-            biased;
-            Some(event) = events.recv() => daemon.ledger(event),
-            () = timer.fired() => daemon.handle(Event::Wake),
-            Some(wakeup) = woken.recv() => daemon.wake(wakeup),
-            Some(call) = calls.recv() => daemon.call(call),
-            Some(arrival) = arrived.recv() => daemon.arrive(arrival),
-        }
-        if daemon.terminating {
-            break;
-        }
-    }
+    daemon.turn(Inbox::new(events, woken, calls, arrived), timer).await;
     tracing::info!("ending; the database goes on under its lease");
     Ok(())
+}
+
+/// Waits for the end of something at the start, and feeds a watchdog that is armed already while that may be.
+async fn feed_meanwhile<T>(
+    waited_for: impl Future<Output = T>,
+    timer: &mut BootTimer,
+    watchdog: &mut host::Opened,
+    may_feed: impl Fn() -> bool,
+) -> T {
+    let mut waited_for = std::pin::pin!(waited_for);
+    loop {
+        timer.set(clock::now() + FEED_EVERY);
+        tokio::select! {
+            ended = &mut waited_for => return ended,
+            () = timer.fired() => {}
+        }
+        for device in [&mut watchdog.armed, &mut watchdog.unusable].into_iter().flatten().filter(|_| may_feed()) {
+            if let Err(error) = device.feed() {
+                tracing::error!(error = shell::describe(&error), "the watchdog cannot be fed");
+            }
+        }
+    }
 }
 
 /// What only the start needed would stay locked in memory for as long as the manager runs.
@@ -146,6 +182,25 @@ fn give_memory_back() {
 }
 
 impl Daemon {
+    /// The loop.
+    async fn turn(mut self, mut inbox: Inbox, mut timer: BootTimer) {
+        self.supervisor.tell(NotifyState::Ready);
+        while !self.terminating {
+            match self.node.next_wakeup() {
+                Some(at) => timer.set(at),
+                None => timer.unset(),
+            }
+            match inbox.next(timer.fired()).await {
+                Incoming::Ledger(event) => self.ledger(event),
+                Incoming::Due => self.handle(Event::Wake),
+                Incoming::Wakeup(wakeup) => self.wake(wakeup),
+                Incoming::Call(call) => self.call(call),
+                Incoming::Arrival(arrival) => self.arrive(arrival),
+            }
+        }
+        self.supervisor.end();
+    }
+
     fn handle(&mut self, event: Event) {
         let effects = self.node.handle(clock::now(), event);
         for effect in effects {
@@ -210,8 +265,8 @@ impl Daemon {
                 self.monitors.insert((agent, target), (clock::wall(), run));
             }
             Wakeup::Pulse => {
-                // Not under systemd: there is nobody to notify.
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                self.shell.feed_what_is_not_counted_on();
+                self.supervisor.tell(NotifyState::Watchdog);
             }
             Wakeup::Terminate => self.terminate(),
         }
@@ -222,7 +277,6 @@ impl Daemon {
         let back_within = self.config.lease.ttl / 2;
         self.handle(Event::Goodbye { back_within });
         self.handle(Event::Wake);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.terminating = true;
     }
 }

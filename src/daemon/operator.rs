@@ -10,8 +10,10 @@ use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::Node;
 use crate::plan::{candidate, fencing};
 use crate::types::{IncidentId, NodeName, ServiceName};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// How long the leader may take to answer a request that was passed on.
 const RELAY_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,9 +51,18 @@ pub(super) fn relay_reply(reply: CallReply) -> mpsc::Sender<Response> {
     sender
 }
 
+/// Answers that were dropped, because whoever asked did not read those before.
+static UNDELIVERED: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn undelivered() -> u64 {
+    UNDELIVERED.load(Ordering::Relaxed)
+}
+
+/// Never waits: a client that does not read, or is gone, cancels nothing and holds up nothing.
 fn answer(reply: &mpsc::Sender<Response>, response: Response) {
-    // A client that does not read, or is gone, cancels nothing.
-    let _ = reply.try_send(response);
+    if let Err(TrySendError::Full(_)) = reply.try_send(response) {
+        UNDELIVERED.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Daemon {
@@ -311,5 +322,25 @@ impl Operators {
             }
             false
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_dropped_and_counted() {
+        let (reply, mut reader) = mpsc::channel(2);
+        let before = undelivered();
+        for n in 0..5 {
+            answer(&reply, Response::Progress { message: n.to_string() });
+        }
+        assert_eq!(undelivered() - before, 3);
+        let first = reader.try_recv().expect("what came first was delivered");
+        assert_eq!(first, Response::Progress { message: "0".to_owned() });
+        drop(reader);
+        answer(&reply, Response::Progress { message: "to nobody".to_owned() });
+        assert_eq!(undelivered() - before, 3, "a client that has gone misses nothing");
     }
 }

@@ -1,7 +1,8 @@
 //! What the command line shows, filled from the ledger and from what this node sees. It judges as little as it can:
 //! most of it is copying.
 
-use super::Daemon;
+use super::readiness::{self, Candidate, Standing};
+use super::{Daemon, operator};
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep,
     IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum, Readiness, SCHEMA,
@@ -41,6 +42,8 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         devices: devices(daemon),
         incidents,
         warnings: warnings(daemon),
+        log_lines_dropped: daemon.dropped.lines(),
+        answers_dropped: operator::undelivered(),
     }
 }
 
@@ -76,7 +79,7 @@ fn quorum(daemon: &Daemon) -> Quorum {
 fn node_status(daemon: &Daemon, name: &NodeName) -> NodeStatus {
     let config = &daemon.config.nodes[name];
     let record = daemon.node.state().nodes.get(name);
-    let row = daemon.node.rows().get(name).filter(|r| record.is_some_and(|n| n.incarnation == r.incarnation));
+    let row = present_row(daemon, name);
     let own_view = daemon.node.rows().get(&daemon.config.node).and_then(|r| r.views.get(name));
     let suspects = own_view.is_some_and(|v| v.suspects(daemon.config.channels().len()));
     let state = match record.map(|r| r.life) {
@@ -107,6 +110,7 @@ fn node_status(daemon: &Daemon, name: &NodeName) -> NodeStatus {
             (true, None) => None,
         },
         log_write_ms: row.map(|r| r.health.log_write.as_millis() as u64),
+        failing: failing(daemon, name),
         refusals: refusals.collect(),
     }
 }
@@ -208,33 +212,36 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
         .collect()
 }
 
-/// Would a failover succeed now, and if not, why (design, section 4.12).
+/// Would a failover succeed now, and if not, why.
 fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> Readiness {
-    let mut reasons = Vec::new();
     let Some(service) = record else {
         let reasons = vec![format!("{name} has no primary yet")];
         return Readiness { failover_ready: false, survives_one_more: false, reasons };
     };
-    let primary = service.holder.as_ref().map(|h| &h.node);
-    let margin = quorum(daemon).margin;
-    if daemon.node.leader().1.is_none() {
-        reasons.push("no leader is known".to_owned());
-    }
-    let with_primary = primary.is_some_and(|p| is_connected(daemon, p));
-    if margin - i32::from(with_primary) < 0 {
-        reasons.push("no majority of voters would be left without the primary's host".to_owned());
-    }
-    let candidates = databases(daemon, name, primary);
-    let able = candidates.iter().filter(|(n, d)| {
-        Some(*n) != primary
+    let holder = service.holder.as_ref().map(|h| h.node.clone());
+    let able = |(node, d): &(&NodeName, &DatabaseStatus)| {
+        Some(*node) != holder.as_ref()
             && d.state == DbState::Standby
-            && d.streams_from.as_ref() == primary
-            && is_connected(daemon, n)
-    });
-    let able = able.count();
-    if able == 0 {
-        reasons.push("no standby streams from the primary".to_owned());
-    }
+            && d.streams_from == holder
+            && is_connected(daemon, node)
+    };
+    let databases = databases(daemon, name, holder.as_ref());
+    let candidates =
+        databases.iter().filter(able).map(|(n, _)| Candidate { node: n.clone(), failing: failing(daemon, n) });
+    readiness::judge(Standing {
+        no_leader: daemon.node.leader().1.is_none(),
+        margin: quorum(daemon).margin,
+        holder_is_connected: holder.as_ref().is_some_and(|p| is_connected(daemon, p)),
+        holder_failing: holder.as_ref().map(|p| failing(daemon, p)).unwrap_or_default(),
+        candidates: candidates.collect(),
+        besides: in_the_way(daemon, service, holder.as_ref()),
+        holder,
+    })
+}
+
+/// What stands in the way of a failover besides voters and candidates.
+fn in_the_way(daemon: &Daemon, service: &Service, holder: Option<&NodeName>) -> Vec<String> {
+    let mut reasons = Vec::new();
     if service.paused {
         reasons.push("the service is paused".to_owned());
     }
@@ -243,18 +250,28 @@ fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> R
     } else if service.over.is_some() || service.phase != ledger::Phase::Installed {
         reasons.push("no primary takes writes at present".to_owned());
     }
-    reasons.extend(broken_devices(daemon, primary));
+    reasons.extend(broken_devices(daemon, holder));
     for (node, status) in daemon.config.nodes.keys().map(|n| (n, node_status(daemon, n))) {
         if status.config_differs {
             reasons.push(format!("{node} runs with another configuration file than {}", daemon.config.node));
         }
     }
-    let ready = reasons.is_empty();
-    let survives = ready && margin >= 2 && able >= 2;
-    if ready && !survives {
-        reasons.push("one more failure would leave no majority or no candidate".to_owned());
+    reasons
+}
+
+/// What a node's daemon must do for safety and cannot do at present, as it says itself; on this node, with the reason.
+fn failing(daemon: &Daemon, node: &NodeName) -> Vec<String> {
+    if *node == daemon.config.node {
+        return daemon.node.failing().iter().map(|(what, why)| format!("{what}: {why}")).collect();
     }
-    Readiness { failover_ready: ready, survives_one_more: survives, reasons }
+    let row = present_row(daemon, node);
+    row.into_iter().flat_map(|row| &row.health.failing).map(ToString::to_string).collect()
+}
+
+/// What a node said last in its present incarnation.
+fn present_row<'a>(daemon: &'a Daemon, node: &NodeName) -> Option<&'a Row> {
+    let incarnation = daemon.node.state().nodes.get(node)?.incarnation;
+    daemon.node.rows().get(node).filter(|row| row.incarnation == incarnation)
 }
 
 fn broken_devices(daemon: &Daemon, primary: Option<&NodeName>) -> Vec<String> {

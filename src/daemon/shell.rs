@@ -1,10 +1,11 @@
 //! The thin shell around the node: carries out each effect, and brings its end back as an event. One match; nothing
 //! here decides.
 
-use super::host;
+use super::host::{self, Opened};
 use super::wakeup::{Call, CallReply, Wakeup};
 use crate::action::fence::Runner;
 use crate::action::guard::{self, LeaseFile};
+use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
 use crate::channel::{Disk, Keys, Udp, wire};
 use crate::clock;
@@ -36,7 +37,7 @@ pub struct Shell {
     pub consensus: Arc<Consensus>,
     pub engines: BTreeMap<ServiceName, Arc<PostgreSql>>,
     pub runner: Arc<Runner>,
-    pub watchdog: Option<Watchdog>,
+    pub watchdog: Opened,
     pub replies: BTreeMap<u64, CallReply>,
     pub wakeups: mpsc::UnboundedSender<Wakeup>,
 }
@@ -60,6 +61,8 @@ impl Shell {
                 let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
                 self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
+            Effect::LookInForce => self.look_in_force(),
+            Effect::UndoInForce { undo } => self.undo_in_force(*undo),
             Effect::Db { service, action } => self.database(service, action),
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
@@ -147,6 +150,23 @@ impl Shell {
         });
     }
 
+    fn look_in_force(&self) {
+        let (config, runner, wakeups) = (self.config.clone(), self.runner.clone(), self.wakeups.clone());
+        tokio::spawn(async move {
+            let standing = in_force::look(&runner, &node::in_force_orders(&config)).await;
+            let _ = wakeups.send(Wakeup::Node(Event::InForce { standing }));
+        });
+    }
+
+    fn undo_in_force(&self, undo: node::Undo) {
+        let (config, runner) = (self.config.clone(), self.runner.clone());
+        tokio::spawn(async move {
+            let Some(order) = undo.order(&config) else { return };
+            let run = runner.run(&order, 1).await;
+            tracing::info!(outcome = ?run.outcome, output = run.output, "undone: {undo}");
+        });
+    }
+
     fn database(&self, service: ServiceName, action: DbAction) {
         let Some(engine) = self.engines.get(&service).cloned() else { return };
         let wakeups = self.wakeups.clone();
@@ -188,18 +208,37 @@ impl Shell {
 
     fn arm_watchdog(&mut self) {
         let Some(settings) = &self.config.watchdog else { return };
-        match Watchdog::arm(&settings.device, settings.timeout) {
+        // It can be opened once only.
+        let open = self.watchdog.armed.take().or_else(|| self.watchdog.unusable.take());
+        let armed = match open {
+            Some(watchdog) => watchdog.again(settings.timeout),
+            None => Watchdog::arm(&settings.device, settings.timeout),
+        };
+        let said = match armed {
             Ok(watchdog) => {
                 let can_be_disarmed = watchdog.can_be_disarmed();
-                self.watchdog = Some(watchdog);
-                self.tell(Event::Watchdog(WatchdogSaid::Armed { can_be_disarmed }));
+                self.watchdog.armed = Some(watchdog);
+                WatchdogSaid::Armed { can_be_disarmed }
             }
-            Err(error) => self.tell(Event::Watchdog(WatchdogSaid::NotArmed { why: describe(&error) })),
+            Err(failed) => {
+                self.watchdog.unusable = failed.open.map(|open| *open);
+                WatchdogSaid::NotArmed { why: describe(&failed.error) }
+            }
+        };
+        self.tell(Event::Watchdog(said));
+    }
+
+    /// A device that runs and is not counted on must not reset the host for it. Once a second: none is quicker.
+    pub fn feed_what_is_not_counted_on(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog.unusable
+            && let Err(error) = watchdog.feed()
+        {
+            tracing::error!(error = describe(&error), "a watchdog that is armed and of no use cannot be fed");
         }
     }
 
     fn feed_watchdog(&mut self) {
-        if let Some(watchdog) = &mut self.watchdog
+        if let Some(watchdog) = &mut self.watchdog.armed
             && let Err(error) = watchdog.feed()
         {
             let why = describe(&error);
@@ -208,8 +247,12 @@ impl Shell {
     }
 
     fn disarm_watchdog(&mut self) {
-        let said = match self.watchdog.take().map(Watchdog::disarm) {
-            Some(Err(error)) => WatchdogSaid::NotDisarmed { why: describe(&error) },
+        let said = match self.watchdog.armed.take().map(Watchdog::disarm) {
+            Some(Err(still)) => {
+                // Closed, it would reset the host: it stays open, and is fed on.
+                self.watchdog.armed = Some(still.watchdog);
+                WatchdogSaid::NotDisarmed { why: describe(&still.error) }
+            }
             _ => WatchdogSaid::Disarmed,
         };
         self.tell(Event::Watchdog(said));
@@ -217,7 +260,7 @@ impl Shell {
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

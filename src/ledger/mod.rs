@@ -8,6 +8,7 @@
 
 mod apply;
 mod appoint;
+mod assist;
 mod command;
 mod fence;
 mod incident;

@@ -1,11 +1,12 @@
 //! Everything that can wake a node, and everything that it may want done: two closed lists of values.
 
+use super::standing::Undo;
 use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
     AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, LogIndex,
-    NodeName, Observation, Released, Seal, ServiceName, Term,
+    NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,6 +120,10 @@ pub enum Event {
         key: RunKey,
         run: AgentRun,
     },
+    /// The end of `Effect::LookInForce`: what agents have in force on this host.
+    InForce {
+        standing: Vec<(AgentName, Standing)>,
+    },
     Seen {
         service: ServiceName,
         seen: Box<Observation>,
@@ -204,6 +209,12 @@ pub enum Effect {
         fence: FenceId,
         /// For how long, from now on, it may act: then it is ended, also if this daemon is dead by then.
         limit: Duration,
+    },
+    /// Look at what agents have in force on this host.
+    LookInForce,
+    /// Undo what the ledger does not want here. Whether it is undone shows at the next look.
+    UndoInForce {
+        undo: Box<Undo>,
     },
     /// Begin this action.
     Db {

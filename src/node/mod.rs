@@ -118,6 +118,7 @@ pub struct Node {
     /// No round has the number of an earlier one, whoever led meanwhile.
     last_round: Round,
     questions: peers::Questions,
+    lookout: standing::Lookout,
     reading: reading::Reading,
     /// When this node, as the leader of that term, proposed an order first: its age counts from here.
     orders_proposed: BTreeMap<reading::Proposed, Instant>,
@@ -174,6 +175,7 @@ impl Node {
             unkept: BTreeMap::new(),
             last_round: Round(0),
             questions: peers::Questions::default(),
+            lookout: standing::Lookout::default(),
             watches: BTreeMap::new(),
             runs: BTreeMap::new(),
             ended_orders: BTreeMap::new(),
@@ -237,6 +239,7 @@ impl Node {
         });
         let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup(), self.questions.next_wakeup()];
         let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());
+        let failed = failed.chain(self.look_due());
         let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs()).chain(failed);
         all.filter(|at| *at > self.now).min()
     }
@@ -259,6 +262,7 @@ impl Node {
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
             Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::InForce { standing } => self.found_in_force(standing),
             Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
             Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
             Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
@@ -284,6 +288,7 @@ impl Node {
         self.coordinate();
         self.run_fences();
         self.bring_results();
+        self.tidy_host();
         self.keep_leases();
         self.look_for_quorum_elsewhere();
         self.keep_databases();

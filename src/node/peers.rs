@@ -3,7 +3,7 @@
 use super::outbox::Route;
 use super::{Effect, Node, PeerRequest, PeerResponse, outbox};
 use crate::ledger::{Answer, Sighting};
-use crate::plan::Question;
+use crate::plan::{Checked, Question};
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -237,7 +237,8 @@ impl Node {
                 }
             }
             (Question::Check { fence, refuted, term }, Ok(PeerResponse::Check(answer))) if *term == lead.term => {
-                lead.checks.entry((*fence, *refuted)).or_default().insert(from, answer);
+                let checked = Checked { answer, at: self.now };
+                lead.checks.entry((*fence, *refuted)).or_default().insert(from, checked);
             }
             (Question::Seal { service, epoch }, answer) => {
                 let report = match answer {

@@ -73,6 +73,15 @@ impl Node {
         fresh
     }
 
+    /// Whether this copy has everything that was committed before that moment; otherwise it asks.
+    pub(super) fn is_current_since(&mut self, moment: Instant) -> bool {
+        let is_newer = self.reading.current.is_some_and(|at| at >= moment);
+        if !is_newer {
+            self.read(None);
+        }
+        is_newer
+    }
+
     /// Whether this copy was ever current since the daemon started, or had a join of this daemon; otherwise it asks.
     pub(super) fn has_been_current(&mut self) -> bool {
         let known = self.reading.has_own_join || self.reading.current.is_some();

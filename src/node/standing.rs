@@ -1,16 +1,24 @@
 //! What is in force on this host and not wanted by the ledger: left behind by a crash, a slow agent, a fence that was
-//! closed meanwhile, or another ledger. Who looks is `crate::action::in_force`; who undoes it is the daemon.
+//! closed meanwhile, or another ledger. It is looked at once the own join is applied, once this node is a new primary (what
+//! lies in the database is seen and undone only there), and until nothing is left to undo.
+//!
+//! Not here: looking (`crate::action::in_force`) and undoing (the daemon).
 //!
 //! **In this order.** First the host is looked at, then a quorum read begins, and the state is the one of that read.
 //! What this node put in place before the look belongs to a fence that was committed before, so a state of afterwards
 //! has it; a fence that is opened in between has a higher number and is not among what was found. A closed fence stays
 //! closed. In the other order, or with a state that still catches up, a fence that is needed could be taken for unknown.
 
-use super::agent_order;
+use super::{Effect, Node, agent_order};
 use crate::config::Config;
-use crate::ledger::{Fence, FenceState, State};
-use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, Standing};
+use crate::ledger::{Fence, FenceState, Phase, Service, State};
+use crate::types::{AgentAction, AgentName, AgentOrder, Epoch, FenceId, Instant, NodeName, ServiceName, Standing};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
+
+/// The pause before it is looked whether what was to be undone is undone.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The number that the agents take when nobody names a fence: somebody used one by hand, and no ledger.
 const BY_HAND: FenceId = FenceId(0);
@@ -97,5 +105,89 @@ fn unwanted(fence: &Fence, me: &NodeName, agent: &AgentName) -> Option<Unwanted>
         FenceState::Open | FenceState::Confirmed => None,
         FenceState::Void | FenceState::Lifting if told || ordered_here => None,
         state @ (FenceState::Void | FenceState::Lifting) => Some(Unwanted::Untold { state }),
+    }
+}
+
+/// How far the look at this host is.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    looking: Looking,
+    /// The epochs that this node installed, as far as it was looked since.
+    installed: BTreeMap<ServiceName, Epoch>,
+}
+
+#[derive(Debug)]
+enum Looking {
+    /// To be looked at from then on.
+    Due(Instant),
+    Under,
+    /// Found, by then; waits for a copy of the ledger that is newer.
+    Found(Instant, Vec<(AgentName, Standing)>),
+    Rests,
+}
+
+impl Default for Looking {
+    fn default() -> Self {
+        Looking::Due(Instant(0))
+    }
+}
+
+impl Node {
+    /// Looks at what is in force on this host, and has undone what the ledger does not want.
+    pub(super) fn tidy_host(&mut self) {
+        if !self.has_applied_its_join() || !self.config.fencing.agents.values().any(|a| a.everywhere) {
+            return;
+        }
+        self.notice_installed();
+        match self.lookout.looking {
+            Looking::Due(at) if self.now >= at => {
+                self.lookout.looking = Looking::Under;
+                self.effects.push(Effect::LookInForce);
+            }
+            Looking::Found(at, _) => {
+                if self.is_current_since(at) {
+                    self.judge_found();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn found_in_force(&mut self, standing: Vec<(AgentName, Standing)>) {
+        if matches!(self.lookout.looking, Looking::Under) {
+            self.lookout.looking = Looking::Found(self.now, standing);
+        }
+    }
+
+    fn judge_found(&mut self) {
+        let Looking::Found(_, standing) = std::mem::replace(&mut self.lookout.looking, Looking::Rests) else { return };
+        let unwanted = undone(&self.state, &self.config.node, &standing);
+        if !unwanted.is_empty() {
+            self.lookout.looking = Looking::Due(self.now + AGAIN);
+        }
+        for undo in unwanted {
+            self.say(format!("undoing {undo}"));
+            self.effects.push(Effect::UndoInForce { undo: Box::new(undo) });
+        }
+    }
+
+    /// A new primary sees what lies in its database.
+    fn notice_installed(&mut self) {
+        let mine =
+            |s: &Service| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node);
+        let installed = self.state.services.iter().filter(|(_, s)| mine(s)).map(|(name, s)| (name.clone(), s.epoch));
+        let installed: BTreeMap<_, _> = installed.collect();
+        if installed.iter().any(|(name, epoch)| self.lookout.installed.get(name) != Some(epoch)) {
+            self.lookout.looking = Looking::Due(self.now);
+        }
+        self.lookout.installed = installed;
+    }
+
+    /// When it is to be looked again.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        match self.lookout.looking {
+            Looking::Due(at) => Some(at),
+            _ => None,
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, In
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long an executor may take to say how an agent ended.
+/// How long it may take until an agent is gone once its time is over, and until its executor has said so.
 const REPORTING: Duration = Duration::from_secs(1);
 
 /// The next step of one fence.
@@ -40,11 +40,10 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
     for order in fence.orders.iter().filter(|o| o.is_running() && !is_lease(&o.agent)) {
         let timeout = agent_timeout(input, &order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
-        let gone = executor_is_gone(input, order);
         // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
         let drift = input.state.settings.as_ref().map_or(0, |s| s.drift_permille);
         let over = timeout * (1000 + drift) / 1000;
-        let limit = ordered + over + if gone { Duration::ZERO } else { REPORTING };
+        let limit = ordered + over + REPORTING;
         if input.now >= limit {
             let output = format!("{} did not report in time", order.executor);
             let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: timeout, output };
@@ -53,10 +52,6 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
             plan.wake_at(limit);
         }
     }
-}
-
-fn executor_is_gone(input: &Input, order: &Order) -> bool {
-    input.state.present(&order.executor, order.executor_incarnation).is_none_or(|n| n.life == Life::Dead)
 }
 
 fn agent_timeout(input: &Input, agent: &AgentName) -> Duration {
@@ -242,7 +237,7 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
 fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
     let key = (fence.id, fence.refuted);
     let answers = input.lead.checks.get(&key);
-    let refuted = answers.into_iter().flatten().find_map(|(node, answer)| match answer {
+    let refuted = answers.into_iter().flatten().find_map(|(node, checked)| match &checked.answer {
         CheckAnswer::Refuted { channel, what } => Some((node.clone(), channel.clone(), what.clone())),
         CheckAnswer::Holds => None,
     });

@@ -82,6 +82,13 @@ pub struct LookRound {
     pub answers: BTreeMap<NodeName, Sighting>,
 }
 
+/// An answer to a check, and when it came: a voter says what it hears at that moment.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub answer: CheckAnswer,
+    pub at: Instant,
+}
+
 /// What the present leader remembers of its own term. Forgotten with the term.
 #[derive(Clone, Debug)]
 pub struct Lead {
@@ -91,7 +98,7 @@ pub struct Lead {
     pub last_round: Round,
     pub looks: BTreeMap<NodeName, LookRound>,
     /// By fence and number of refutations before.
-    pub checks: BTreeMap<(FenceId, u32), BTreeMap<NodeName, CheckAnswer>>,
+    pub checks: BTreeMap<(FenceId, u32), BTreeMap<NodeName, Checked>>,
     /// By service and the epoch that is over or ending. `Err`: why it cannot be a candidate.
     pub seals: BTreeMap<(ServiceName, Epoch), BTreeMap<NodeName, Result<Seal, String>>>,
     /// The last renewal granted in this term, by service.

@@ -22,4 +22,4 @@ mod keeper_test;
 
 pub use coordinator::coordinate;
 pub use keeper::keep;
-pub use lead::{Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};
+pub use lead::{Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};

@@ -1,7 +1,7 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
 use super::candidate::{self, Choice};
-use super::{Input, Plan, Question};
+use super::{Checked, Input, Plan, Question};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
 use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
@@ -167,10 +167,13 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     }
     let none = BTreeMap::new();
     let checks = input.lead.checks.get(&(fence.id, fence.refuted)).unwrap_or(&none);
-    if checks.values().any(|c| *c != CheckAnswer::Holds) {
+    if checks.values().any(|c| c.answer != CheckAnswer::Holds) {
         return plan.say(format!("fence {} is refuted", fence.id));
     }
-    if let Some(missing) = unchecked(input, fence, checks).filter(|_| !hasty) {
+    let all = |checks: &BTreeMap<NodeName, Checked>| -> BTreeMap<NodeName, CheckAnswer> {
+        checks.iter().map(|(node, checked)| (node.clone(), checked.answer.clone())).collect()
+    };
+    if let Some(missing) = unchecked(input, fence, &all(checks)).filter(|_| !hasty) {
         return plan
             .say(format!("fence {} of {} is confirmed; checking that it holds ({missing})", fence.id, fence.target));
     }
@@ -178,8 +181,20 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     if !is_complete(input, name, service, since, plan) {
         return;
     }
-    let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: checks.clone() };
     let choice = seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    // What was heard while there was no candidate yet says nothing of now.
+    let recent = |checked: &Checked| input.now.since(checked.at) <= input.timing.acceptable_pause;
+    let (recent, old): (BTreeMap<_, _>, BTreeMap<_, _>) = checks.clone().into_iter().partition(|(_, c)| recent(c));
+    if choice.best.is_some()
+        && !hasty
+        && let Some(missing) = unchecked(input, fence, &all(&recent))
+    {
+        for voter in old.keys().filter(|voter| input.is_living(voter)) {
+            plan.ask(voter, Question::Check { fence: fence.id, refuted: fence.refuted, term: input.lead.term });
+        }
+        return plan.say(format!("the check of fence {} of {} is old: once more ({missing})", fence.id, fence.target));
+    }
+    let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
 }
 

@@ -36,6 +36,15 @@ pub enum AgentAction {
 }
 
 impl AgentAction {
+    pub const ALL: [AgentAction; 6] = [
+        AgentAction::Off,
+        AgentAction::On,
+        AgentAction::Status,
+        AgentAction::Monitor,
+        AgentAction::Metadata,
+        AgentAction::InForce,
+    ];
+
     /// The word of the API.
     pub fn word(self) -> &'static str {
         match self {
@@ -60,7 +69,7 @@ pub struct AgentOrder {
     /// Everything that is handed over, but for `action` and `nodename`. A name that begins with
     /// `crate::action::fence::OFFER` is handed over only to an agent that declares it.
     pub options: BTreeMap<String, String>,
-    /// After this the process group is killed: a failure.
+    /// After this everything that it started is killed: a failure.
     pub deadline: Duration,
 }
 

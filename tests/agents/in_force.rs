@@ -382,7 +382,10 @@ fn look_at(actions: &str, body: &str) -> (Vec<(AgentName, Standing)>, bool) {
     let agents: BTreeMap<AgentName, Agent> = std::mem::take(&mut config.fencing.agents);
     let agent = Agent { command: program, ..agents[&name("firewall")].clone() };
     config.fencing.agents = [(name("firewall"), agent)].into();
-    let found = wait(look(&Runner::with_agents(config.fencing.agents.clone()), &in_force_orders(&config)));
+    let found = wait(look(
+        &Runner::with_agents(config.fencing.agents.clone(), crate::runner::leashes()),
+        &in_force_orders(&config),
+    ));
     let asked = std::fs::read_to_string(folder.path().join("asked")).ok();
     assert!(asked.iter().all(|word| word == "action=in-force\n"), "{asked:?}");
     (found, asked.is_some())

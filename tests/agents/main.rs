@@ -11,6 +11,7 @@ mod firewall;
 mod hosts;
 mod in_force;
 mod ipmi;
+mod leash;
 mod postgres;
 mod runner;
 

@@ -1,13 +1,16 @@
 //! The runner: with small agents made for the test, and with Debian's own.
 
 use crate::bmc::{Bmc, PASSWORD, Power, USER};
-use crate::{FIREWALL, IPMI, eventually, is_root};
+use crate::{FIREWALL, IPMI, eventually, is_root, unique};
 use regent::action::fence::Runner;
+use regent::action::leashes::Leashes;
 use regent::config::Agent;
+use regent::engine::enclosure::own_cgroup;
 use regent::types::{AgentAction, AgentKind, AgentName, AgentOrder, AgentOutcome, AgentRun};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const NAME: &str = "agent";
@@ -31,10 +34,19 @@ fn agent(command: impl Into<PathBuf>) -> Agent {
 }
 
 fn runner(command: impl Into<PathBuf>) -> Runner {
-    Runner::with_agents([(name(NAME), agent(command))].into())
+    runner_with(command, leashes())
 }
 
-fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> AgentOrder {
+pub fn runner_with(command: impl Into<PathBuf>, leashes: Leashes) -> Runner {
+    Runner::with_agents([(name(NAME), agent(command))].into(), leashes)
+}
+
+pub fn leashes() -> Leashes {
+    let run_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    Leashes::new(env!("CARGO_BIN_EXE_regent"), &run_dir, &unique(), own_cgroup())
+}
+
+pub fn order(action: AgentAction, options: &[(&str, &str)], deadline: Duration) -> AgentOrder {
     AgentOrder {
         agent: name(NAME),
         action,
@@ -59,12 +71,12 @@ fn run(runner: &Runner, order: &AgentOrder, tries: u32) -> AgentRun {
 }
 
 /// An agent made of shell lines. `$DIR` is its folder; it declares the options `port`, `fence_id` and `password`.
-struct Script {
+pub struct Script {
     folder: tempfile::TempDir,
 }
 
 impl Script {
-    fn new(body: &str) -> Script {
+    pub fn new(body: &str) -> Script {
         let folder = tempfile::tempdir().expect("a folder");
         let text = format!(
             "#!/bin/sh\nDIR={}\nread first\nif [ \"$first\" = action=metadata ]; then\n\
@@ -75,16 +87,24 @@ impl Script {
             folder.path().display()
         );
         let script = Script { folder };
-        std::fs::write(script.path("agent"), text).expect("written");
-        std::fs::set_permissions(script.path("agent"), PermissionsExt::from_mode(0o755)).expect("executable");
+        // Not written by this process: a child that another test starts meanwhile would hold the file open, and what
+        // is open for writing cannot be run.
+        let mut writer = Command::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(script.path("agent"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        writer.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+        assert!(writer.wait().expect("waited for").success());
         script
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
@@ -93,7 +113,7 @@ impl Script {
     }
 }
 
-fn is_alive(pid: &str) -> bool {
+pub fn is_alive(pid: &str) -> bool {
     // A zombie has no command line.
     std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
 }
@@ -288,7 +308,7 @@ fn what_cannot_be_run_is_said_and_what_does_not_fit_is_warned_of() {
     std::fs::write(mute.path("agent"), "#!/bin/sh\necho hello\n").expect("written");
     let agents = [(name("ipmi"), ipmi), (name("firewall"), agent(FIREWALL)), (name("mute"), agent(mute.path("agent")))];
     let warnings: Vec<String> =
-        wait(Runner::with_agents(agents.into()).check()).iter().map(|w| w.to_string()).collect();
+        wait(Runner::with_agents(agents.into(), leashes()).check()).iter().map(|w| w.to_string()).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].contains("option \"usrname\" is not declared"), "{warnings:?}");
     assert!(warnings[1].contains("needs option \"ip\" for every target"), "{warnings:?}");

@@ -8,7 +8,7 @@ use regent::config::Config;
 use regent::detector::Detector;
 use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
-use regent::plan::{self, Applied, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
+use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
 use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -202,13 +202,15 @@ impl Desk {
             }
             "check" => {
                 let fence = &self.state.fences[&self.state.last_fence];
+                let at = self.now;
                 let answers = self.leader.lead.checks.entry((fence.id, fence.refuted)).or_default();
                 for by in commands::names(line, line.get("holds").unwrap_or("")) {
-                    answers.insert(by, CheckAnswer::Holds);
+                    answers.insert(by, Checked { answer: CheckAnswer::Holds, at });
                 }
                 for by in commands::names(line, line.get("refuted").unwrap_or("")) {
                     let what = line.say("what", "2 heartbeats of that boot after the confirmation");
-                    answers.insert(by, CheckAnswer::Refuted { channel: line.parse("disk"), what });
+                    let answer = CheckAnswer::Refuted { channel: line.parse("disk"), what };
+                    answers.insert(by, Checked { answer, at });
                 }
             }
             "seal" => {

@@ -13,7 +13,7 @@ use regent::node::{Effect, Event, HELD_OPEN, Node, PeerRequest, PeerResponse, Ru
 use regent::plan::Question;
 use regent::types::{
     ChannelName, ClusterId, DbAction, DbDone, DbOutcome, Epoch, FenceId, Heartbeat, HeartbeatBody, Instant, NodeName,
-    Released, ServiceHealth,
+    Released, ServiceHealth, Standing,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -134,6 +134,8 @@ impl Stand {
                 format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", words::action(action)),
+            Effect::LookInForce => "looks at what is in force here".to_owned(),
+            Effect::UndoInForce { undo } => format!("undoes {undo}"),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
             Effect::Tombstone { released, .. } => format!("writes the tombstone of epoch {}", released.epoch),
             Effect::KeepLease { epoch, until, .. } => match until {
@@ -268,16 +270,7 @@ impl Stand {
                 let key = self.runs.pop().unwrap_or_else(|| line.fail("no agent runs"));
                 self.give(Event::AgentEnded { key, run: commands::run(line, line.word(1)) })
             }
-            "watchdog" => {
-                let why = line.say("why", "it does not work");
-                self.give(Event::Watchdog(match line.word(1) {
-                    "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
-                    "disarmed" => WatchdogSaid::Disarmed,
-                    "unfed" => WatchdogSaid::NotFed { why },
-                    "kept-armed" => WatchdogSaid::NotDisarmed { why },
-                    _ => WatchdogSaid::NotArmed { why },
-                }))
-            }
+            "watchdog" => self.watchdog(line),
             "kept-lease" => {
                 let result = if line.word(1) == "failed" { Err(line.say("why", "no space left")) } else { Ok(()) };
                 self.give(Event::LeaseKept { service: orders(), result })
@@ -289,6 +282,8 @@ impl Stand {
                 let result = if line.has("failed") { Err(line.say("why", "no space left")) } else { Ok(()) };
                 self.give(Event::Tombstoned { service: orders(), epoch, result })
             }
+            // What agents have in force here: FENCE:NODE:AGENT, with commas between them.
+            "in-force" => self.in_force(line),
             "see" => {
                 self.desk.local(line);
                 let seen = self.desk.locals[&self.name].seen.clone();
@@ -297,6 +292,31 @@ impl Stand {
             "ended-action" => self.action_ended(line),
             _ => return None,
         })
+    }
+
+    fn watchdog(&mut self, line: &Line) -> String {
+        let why = line.say("why", "it does not work");
+        self.give(Event::Watchdog(match line.word(1) {
+            "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
+            "disarmed" => WatchdogSaid::Disarmed,
+            "unfed" => WatchdogSaid::NotFed { why },
+            "kept-armed" => WatchdogSaid::NotDisarmed { why },
+            _ => WatchdogSaid::NotArmed { why },
+        }))
+    }
+
+    fn in_force(&mut self, line: &Line) -> String {
+        let items = line.get("what").unwrap_or("").split(',').filter(|item| !item.is_empty());
+        let standing = items.map(|item| {
+            let [fence, node, agent] = item.split(':').collect::<Vec<_>>()[..] else {
+                line.fail("expected FENCE:NODE:AGENT")
+            };
+            let what = "rules of it".to_owned();
+            let standing = Standing { fence: FenceId(line.parse(fence)), node: Some(line.parse(node)), what };
+            (line.parse(agent), standing)
+        });
+        let standing = standing.collect();
+        self.give(Event::InForce { standing })
     }
 
     fn asked(&mut self, line: &Line) -> String {

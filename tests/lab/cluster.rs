@@ -7,21 +7,26 @@ use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
 use crate::host::Host;
 use crate::network::Net;
-use crate::plan::{CLUSTER, CONFIG, Plan, SERVICE};
+use crate::plan::{CLUSTER, CONFIG, Devices, Plan, SERVICE};
 use crate::postgres;
 use crate::status::{Report, Service, Status};
+use crate::system;
 use crate::time::Stamp;
+use crate::watchdogs::{WATCHDOG_NAME, Watchdogs};
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use regent::clock;
 use regent::consensus::certs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// `RestartSec` of `systemd/regent.service`.
+pub const RESTART_AFTER: Duration = Duration::from_millis(100);
 
 /// The programs that a booted host runs, by host and unit. Shared with what a power-on starts.
 type Units = Arc<Mutex<BTreeMap<(String, &'static str), Child>>>;
@@ -33,6 +38,8 @@ pub struct Cluster<'w> {
     devices: BTreeMap<(&'static str, String), Bmc>,
     client: Arc<Host>,
     units: Units,
+    /// Nodes whose daemon somebody starts again when it ends.
+    supervised: Mutex<BTreeSet<String>>,
     writer: Option<Writer>,
 }
 
@@ -90,6 +97,10 @@ impl<'w> Cluster<'w> {
             ensure!(Path::new("/dev/fuse").exists(), "/dev/fuse is missing: there is no shared disk");
             world.add_disk(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
+        for (host, name, mebibytes) in plan.volumes {
+            world.host(host)?.add_volume(name, *mebibytes)?;
+        }
+        add_watchdogs(world, &plan)?;
         let mut devices = BTreeMap::new();
         for (agent, base) in [("ipmi", 100), ("pdu", 150)] {
             for name in plan.database_names().into_iter().filter(|_| plan.has_agent(agent)) {
@@ -106,7 +117,15 @@ impl<'w> Cluster<'w> {
                 devices.insert((agent, name), device);
             }
         }
-        let cluster = Cluster { world, plan, devices, client, units: Units::default(), writer: None };
+        let cluster = Cluster {
+            world,
+            plan,
+            devices,
+            client,
+            units: Units::default(),
+            supervised: Mutex::default(),
+            writer: None,
+        };
         certs::init(&cluster.authority(), CLUSTER, clock::wall())?;
         for name in &names {
             cluster.install(name)?;
@@ -169,6 +188,11 @@ impl<'w> Cluster<'w> {
         device.with_context(|| format!("there is no device {agent} for {node}"))
     }
 
+    /// How often each power device was told to switch off.
+    pub fn power_offs(&self) -> BTreeMap<String, u32> {
+        self.devices.values().map(|device| (device.name.clone(), device.offs())).collect()
+    }
+
     /// The side of the shared disk that belongs to a node.
     pub fn disk(&self, node: &str) -> Result<crate::disk::Control> {
         self.world.disk.as_ref().context("this cluster has no shared disk")?.control(node)
@@ -215,10 +239,10 @@ impl<'w> Cluster<'w> {
     /// A daemon that ended although nobody ended it, and how.
     fn fallen_daemon(&self) -> Option<String> {
         let mut units = self.units.lock().unwrap();
-        units.iter_mut().filter(|((_, unit), _)| *unit == "regent").find_map(|((node, _), daemon)| {
-            let status = daemon.try_wait().ok()??;
-            // SIGKILL is the lab's own: a power cut.
-            (status.signal() != Some(libc::SIGKILL)).then(|| format!("the daemon on {node} ended by itself: {status}"))
+        let supervised = self.supervised.lock().unwrap();
+        let unwatched = |(node, unit): &(String, &str)| *unit == "regent" && !supervised.contains(node);
+        units.iter_mut().filter(|(key, _)| unwatched(key)).find_map(|((node, _), daemon)| {
+            ended_by_itself(daemon).map(|status| format!("the daemon on {node} ended by itself: {status}"))
         })
     }
 
@@ -226,6 +250,23 @@ impl<'w> Cluster<'w> {
     pub fn daemon_switch(&self, node: &str) -> Result<impl Fn(bool) -> Result<()> + Send + use<>> {
         let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
         Ok(move |on| if on { start_daemon(&host, &units, bug) } else { kill_daemon(&host.name, &units) })
+    }
+
+    /// From now on a daemon of that node that ends by itself is no failure. What comes back starts the next one then,
+    /// and says whether it was needed.
+    pub fn supervised(&self, node: &str) -> Result<impl Fn() -> Result<bool> + Send + use<>> {
+        self.supervised.lock().unwrap().insert(node.to_owned());
+        let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
+        Ok(move || {
+            let mut running = units.lock().unwrap();
+            let ended = running.get_mut(&(host.name.clone(), "regent")).and_then(ended_by_itself).is_some();
+            drop(running);
+            if ended {
+                std::thread::sleep(RESTART_AFTER);
+                start_daemon(&host, &units, bug)?;
+            }
+            Ok(ended)
+        })
     }
 
     /// SIGTERM, and waits for the end.
@@ -406,10 +447,33 @@ impl<'w> Cluster<'w> {
     }
 }
 
+/// Gives every host of the plan a watchdog, or what it has in its place.
+fn add_watchdogs(world: &mut World, plan: &Plan) -> Result<()> {
+    let names = plan.node_names();
+    if plan.watchdogs == Devices::None {
+        return Ok(());
+    }
+    let hosts: Vec<_> = names.iter().map(|name| world.host(name).cloned()).collect::<Result<_>>()?;
+    let watchdogs = Watchdogs::create(&world.directory, hosts)?;
+    for name in &names {
+        match plan.watchdogs {
+            Devices::MissingOn(without) if without == name => {}
+            Devices::PlainFileOn(without) if without == name => {
+                fs::write(world.host(name)?.disk().join(WATCHDOG_NAME), "")?;
+            }
+            _ => world.host(name)?.attach(watchdogs.file(name), WATCHDOG_NAME)?,
+        }
+    }
+    world.watchdogs = Some(watchdogs);
+    Ok(())
+}
+
 fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
     let mut command = Command::new(regent());
     command.args(["run", "--config", CONFIG]);
     command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(system::schedule_as_the_unit_does) };
     keep(host, "regent", host.start(command, "regent")?, units)
 }
 
@@ -424,6 +488,12 @@ fn keep(host: &Host, unit: &'static str, child: Child, units: &Units) -> Result<
         ensure!(old.try_wait()?.is_some(), "{unit} was started on {} although it runs", host.name);
     }
     Ok(())
+}
+
+/// How a daemon ended that nobody ended.
+fn ended_by_itself(daemon: &mut Child) -> Option<ExitStatus> {
+    // SIGKILL is the lab's own: a power cut.
+    daemon.try_wait().ok()?.filter(|status| status.signal() != Some(libc::SIGKILL))
 }
 
 fn kill_daemon(node: &str, units: &Units) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::network::{self, NETS, Net, Switch, namespace};
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,9 @@ use std::time::Duration;
 
 /// Where a host sees its disk.
 pub const DISK: &str = "/srv";
-/// Where a host sees the shared disk: a file on its own disk over which the shared one is bound.
+/// The shared disk's name on a host's disk: a file over which the shared one is bound.
+pub const SHARED_DISK_NAME: &str = "shared-disk";
+/// Where a host sees the shared disk.
 pub const SHARED_DISK: &str = "/srv/shared-disk";
 
 const NAMESPACES: libc::c_int =
@@ -29,6 +31,14 @@ pub type OnBoot = Arc<dyn Fn(&Host) -> Result<()> + Send + Sync>;
 
 /// Called when the power goes, so that no process is left waiting for a device for ever.
 pub type OnPowerLoss = Arc<dyn Fn() + Send + Sync>;
+
+/// What fills a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ballast {
+    Bytes,
+    /// Files without a byte: what is there can grow, and nothing new can be made.
+    Files,
+}
 
 /// One host of a world.
 pub struct Host {
@@ -41,7 +51,8 @@ pub struct Host {
     running: Mutex<Option<Running>>,
     /// Cables that are pulled. They stay pulled over a reboot.
     pulled: Mutex<Vec<Net>>,
-    shared_disk: Mutex<Option<PathBuf>>,
+    /// Files and directories of the lab that it sees on its disk, and under which name.
+    attached: Mutex<Vec<(PathBuf, String)>>,
     on_boot: Mutex<Option<OnBoot>>,
     on_power_loss: Mutex<Option<OnPowerLoss>>,
 }
@@ -65,7 +76,7 @@ impl Host {
             switch,
             running: Mutex::new(None),
             pulled: Mutex::default(),
-            shared_disk: Mutex::new(None),
+            attached: Mutex::default(),
             on_boot: Mutex::new(None),
             on_power_loss: Mutex::new(None),
         })
@@ -85,12 +96,51 @@ impl Host {
         net.address(self.index)
     }
 
-    /// From the next boot on, the host sees `file` at [`SHARED_DISK`].
-    pub fn attach_shared_disk(&self, file: PathBuf, on_power_loss: OnPowerLoss) -> Result<()> {
-        fs::write(self.disk().join("shared-disk"), "")?;
-        *self.shared_disk.lock().unwrap() = Some(file);
-        *self.on_power_loss.lock().unwrap() = Some(on_power_loss);
+    /// From the next boot on, the host sees `source`, a file or a directory, under that name on its disk.
+    pub fn attach(&self, source: PathBuf, name: &str) -> Result<()> {
+        let place = self.disk().join(name);
+        if source.is_dir() {
+            fs::create_dir_all(&place)?;
+        } else {
+            fs::write(&place, "")?;
+        }
+        self.attached.lock().unwrap().push((source, name.to_owned()));
         Ok(())
+    }
+
+    /// From the next boot on, the directory of that name on its disk is a volume of its own, so large. It outlives a
+    /// power cut, as the disk does.
+    pub fn add_volume(&self, name: &str, mebibytes: u32) -> Result<()> {
+        let place = self.disk().join(name);
+        fs::create_dir_all(&place)?;
+        system::mount(Path::new("tmpfs"), &place, "tmpfs", 0, &format!("mode=755,size={mebibytes}m,nr_inodes=20000"))?;
+        self.attach(place, name)
+    }
+
+    /// Takes all the room that the volume of that name has, until [`Host::free_volume`].
+    pub fn fill_volume(&self, name: &str, with: Ballast) -> Result<()> {
+        let ballast = self.disk().join(name).join("ballast");
+        fs::create_dir(&ballast)?;
+        let full = match with {
+            Ballast::Bytes => fs::File::create(ballast.join("bytes"))
+                .and_then(|mut file| io::copy(&mut io::repeat(0), &mut file))
+                .err(),
+            Ballast::Files => (0_u64..).find_map(|number| fs::File::create(ballast.join(number.to_string())).err()),
+        };
+        let why = full.map(|error| error.kind());
+        ensure!(why == Some(io::ErrorKind::StorageFull), "the volume {name} of {} was not filled: {why:?}", self.name);
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub fn free_volume(&self, name: &str) -> Result<()> {
+        let ballast = self.disk().join(name).join("ballast");
+        fs::remove_dir_all(&ballast).with_context(|| format!("remove {}", ballast.display()))
+    }
+
+    /// Done when the power goes.
+    pub fn set_on_power_loss(&self, act: OnPowerLoss) {
+        *self.on_power_loss.lock().unwrap() = Some(act);
     }
 
     /// What every later power-on starts.
@@ -139,8 +189,8 @@ impl Host {
         let (procs, network) = (group.procs()?, namespace(&self.name)?);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("__init").arg(&self.name).arg(&self.directory).arg(self.cgroup.path());
-        if let Some(shared) = self.shared_disk.lock().unwrap().as_ref() {
-            command.arg(shared);
+        for (source, name) in self.attached.lock().unwrap().iter() {
+            command.arg(source).arg(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.

@@ -16,16 +16,20 @@ mod cluster;
 mod disk;
 mod harness;
 mod host;
+mod in_force;
 mod init;
 mod network;
 mod ping;
 mod plan;
 mod postgres;
+mod restart;
 mod roles;
+mod said;
 mod scenarios;
 mod status;
 mod system;
 mod time;
+mod watchdogs;
 mod world;
 
 fn main() {

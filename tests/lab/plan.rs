@@ -5,6 +5,7 @@ use crate::bmc::{PASSWORD, USER};
 use crate::host::{DISK, SHARED_DISK};
 use crate::network::Net;
 use crate::postgres;
+use crate::watchdogs::WATCHDOG_NAME;
 use anyhow::Result;
 use std::fmt::Write;
 
@@ -12,8 +13,22 @@ use std::fmt::Write;
 pub const CLUSTER: &str = "lab";
 /// The service of every cluster in the lab.
 pub const SERVICE: &str = "orders";
+/// The second service, where there is one.
+pub const SECOND: &str = "billing";
 /// The configuration file, as every host sees it.
 pub const CONFIG: &str = "/srv/regent.toml";
+
+/// Which hosts have a watchdog. The file names one for every host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// The file names none.
+    None,
+    All,
+    /// All but this host, which has nothing in its place.
+    MissingOn(&'static str),
+    /// All but this host, which has an ordinary file in its place.
+    PlainFileOn(&'static str),
+}
 
 /// One cluster to build.
 #[derive(Clone, Debug)]
@@ -30,8 +45,15 @@ pub struct Plan {
     pub on_crash: &'static str,
     /// Whether a fenced node gets its power back by itself.
     pub power_on: &'static str,
+    /// Whoever does not reach a device gives up soon, and the next round comes soon.
+    pub impatient: bool,
     /// Lines of `[failover]`.
     pub failover: &'static str,
+    pub watchdogs: Devices,
+    /// Whether there is a second service beside the first.
+    pub second: bool,
+    /// Directories that are volumes of their own: host, name on its disk, size in MiB.
+    pub volumes: &'static [(&'static str, &'static str, u32)],
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
     /// Without TLS: nodes do not prove who they are.
@@ -50,7 +72,11 @@ impl Default for Plan {
             disk: true,
             on_crash: "restart",
             power_on: "auto",
+            impatient: false,
             failover: "",
+            watchdogs: Devices::None,
+            second: false,
+            volumes: &[],
             probers: true,
             insecure: false,
             bug: None,
@@ -117,15 +143,24 @@ impl Plan {
             writeln!(text, "\n[channels.disk]\npath = \"{SHARED_DISK}\"")?;
         }
         self.write_fencing(&mut text, device)?;
+        if self.watchdogs != Devices::None {
+            writeln!(text, "\n[watchdog]\ndevice = \"{DISK}/{WATCHDOG_NAME}\"")?;
+        }
         if !self.failover.is_empty() {
             writeln!(text, "\n[failover]\n{}", self.failover)?;
         }
-        self.write_service(&mut text)?;
+        self.write_service(&mut text, SERVICE, &postgres::data_dir(), postgres::PORT)?;
+        if self.second {
+            self.write_service(&mut text, SECOND, &postgres::second_data_dir(), postgres::PORT + 1)?;
+        }
         Ok(text)
     }
 
     fn write_fencing(&self, text: &mut String, device: impl Fn(&str, &str) -> String) -> Result<()> {
         writeln!(text, "\n[fencing]\nassist = [\"credentials\", \"firewall\"]\npower_on = \"{}\"", self.power_on)?;
+        if self.impatient {
+            writeln!(text, "retry = \"1s\"")?;
+        }
         if self.has_agent("lease") {
             // No watchdog here, and a virtual machine: both are accepted in so many words.
             writeln!(text, "lease_without_watchdog = true\nlease_on_virtual_machine = true")?;
@@ -135,6 +170,9 @@ impl Plan {
         }
         for agent in ["ipmi", "pdu"].into_iter().filter(|agent| self.has_agent(agent)) {
             writeln!(text, "\n[fencing.agents.{agent}]\nkind = \"power\"\ncommand = \"fence_regent_ipmi\"")?;
+            if self.impatient {
+                writeln!(text, "timeout = \"4s\"")?;
+            }
             writeln!(text, "options = {{ lanplus = \"1\", username = \"{USER}\", password = \"{PASSWORD}\" }}")?;
             for name in self.database_names() {
                 writeln!(text, "node.{name} = {{ ip = \"{}\" }}", device(agent, &name))?;
@@ -143,13 +181,13 @@ impl Plan {
         Ok(())
     }
 
-    fn write_service(&self, text: &mut String) -> Result<()> {
-        let (data, bin, port) = (postgres::data_dir(), postgres::bin_dir()?, postgres::PORT);
-        writeln!(text, "\n[service.{SERVICE}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
+    fn write_service(&self, text: &mut String, name: &str, data: &str, port: u16) -> Result<()> {
+        let bin = postgres::bin_dir()?;
+        writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
         writeln!(text, "on_crash = \"{}\"", self.on_crash)?;
-        writeln!(text, "[service.{SERVICE}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
+        writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
         writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 trust\"]")?;
-        writeln!(text, "[service.{SERVICE}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
+        writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
         Ok(())
     }
 }

@@ -17,6 +17,14 @@ pub fn data_dir() -> String {
     format!("{DISK}/postgresql/data")
 }
 
+/// The folders of the services' databases on a host's disk, the first service first.
+pub const FOLDERS: [&str; 2] = ["postgresql", "second"];
+
+/// The data directory of the second service.
+pub fn second_data_dir() -> String {
+    format!("{DISK}/{}/data", FOLDERS[1])
+}
+
 /// The newest installed version's programs.
 pub fn bin_dir() -> Result<PathBuf> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -31,11 +39,13 @@ pub fn bin_dir() -> Result<PathBuf> {
     }
 }
 
-/// The place of the data directory on the host's disk, owned by the database's user, still empty.
+/// The places of the data directories on the host's disk, owned by the database's user, still empty.
 pub fn prepare_disk(host: &Host) -> Result<()> {
-    let parent = host.disk().join("postgresql");
-    fs::create_dir_all(&parent)?;
-    chown_to_postgres(&parent)
+    FOLDERS.iter().try_for_each(|folder| {
+        let parent = host.disk().join(folder);
+        fs::create_dir_all(&parent)?;
+        chown_to_postgres(&parent)
+    })
 }
 
 fn chown_to_postgres(path: &Path) -> Result<()> {
@@ -63,8 +73,13 @@ pub fn start_plain(host: &Host) -> Result<Child> {
 
 /// Statements through the server's own socket, as the superuser. Returns the rows without decoration.
 pub fn sql(host: &Host, statements: &str) -> Result<String> {
-    let directory = postmaster_line(host, 4)?;
-    let port = postmaster_line(host, 3)?;
+    sql_in(host, FOLDERS[0], statements)
+}
+
+/// The same for one of the services' [`FOLDERS`].
+pub fn sql_in(host: &Host, folder: &str, statements: &str) -> Result<String> {
+    let directory = postmaster_line(host, folder, 4)?;
+    let port = postmaster_line(host, folder, 3)?;
     let psql = bin_dir()?.join("psql").display().to_string();
     let args = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", &directory, "-p", &port, "-U", "postgres", "-d", "postgres"];
     let args: Vec<&str> = args.iter().copied().chain(["-c", statements]).collect();
@@ -94,8 +109,8 @@ pub fn written_ids(host: &Host) -> Result<Vec<i64>> {
 }
 
 /// A line of `postmaster.pid`, counted from 0: process, data directory, start, port, socket directory.
-fn postmaster_line(host: &Host, line: usize) -> Result<String> {
-    let path = host.disk().join("postgresql/data/postmaster.pid");
+fn postmaster_line(host: &Host, folder: &str, line: usize) -> Result<String> {
+    let path = host.disk().join(folder).join("data/postmaster.pid");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     match text.lines().nth(line).map(str::trim) {
         Some(value) if !value.is_empty() => Ok(value.to_owned()),
@@ -105,7 +120,13 @@ fn postmaster_line(host: &Host, line: usize) -> Result<String> {
 
 /// The postmaster's process, as its host numbers it.
 pub fn postmaster(host: &Host) -> Result<String> {
-    postmaster_line(host, 0)
+    postmaster_line(host, FOLDERS[0], 0)
+}
+
+/// Which postmaster runs of one of the [`FOLDERS`]: its process, and since when. Another pair is another postmaster.
+pub fn postmaster_since(host: &Host, folder: &str) -> Result<String> {
+    let process = postmaster_line(host, folder, 0)?;
+    Ok(format!("{process} since {}", sql_in(host, folder, "select pg_postmaster_start_time()")?))
 }
 
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to the postmaster alone.

@@ -76,3 +76,14 @@ pub fn die_with_parent() -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// `CPUSchedulingPolicy=rr`, `CPUSchedulingPriority=5` and `CPUSchedulingResetOnFork=yes` of `systemd/regent.service`: load
+/// must not look like death. Where it is not permitted, load may. Allocates nothing.
+pub fn schedule_as_the_unit_does() -> io::Result<()> {
+    // SAFETY: the structure is plain numbers, and all zeroes is a value of it.
+    let mut given: libc::sched_param = unsafe { std::mem::zeroed() };
+    given.sched_priority = 5;
+    // SAFETY: a system call on a local structure.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const given) };
+    Ok(())
+}

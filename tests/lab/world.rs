@@ -6,9 +6,10 @@
 
 use crate::cgroup::{self, Cgroup};
 use crate::disk::SharedDisk;
-use crate::host::Host;
+use crate::host::{Host, SHARED_DISK_NAME};
 use crate::network::Switch;
 use crate::system;
+use crate::watchdogs::Watchdogs;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +30,7 @@ pub struct World {
     pub switch: Arc<Switch>,
     pub hosts: BTreeMap<String, Arc<Host>>,
     pub disk: Option<SharedDisk>,
+    pub watchdogs: Option<Watchdogs>,
     next_index: u8,
 }
 
@@ -47,7 +49,7 @@ impl World {
         system::mount(Path::new("tmpfs"), Path::new("/run"), "tmpfs", 0, "mode=755")?;
         fs::create_dir("/run/netns")?;
         let switch = Arc::new(Switch::create()?);
-        Ok(World { directory, cgroup, switch, hosts: BTreeMap::new(), disk: None, next_index: 11 })
+        Ok(World { directory, cgroup, switch, hosts: BTreeMap::new(), disk: None, watchdogs: None, next_index: 11 })
     }
 
     /// Adds a host that is off. Hosts are numbered from 11 in the order of their creation.
@@ -63,7 +65,9 @@ impl World {
         let disk = SharedDisk::create(&self.directory, hosts)?;
         for name in hosts {
             let control = disk.control(name)?;
-            self.host(name)?.attach_shared_disk(disk.file(name), Arc::new(move || control.power_loss()))?;
+            let host = self.host(name)?;
+            host.attach(disk.file(name), SHARED_DISK_NAME)?;
+            host.set_on_power_loss(Arc::new(move || control.power_loss()));
         }
         self.disk = Some(disk);
         Ok(())

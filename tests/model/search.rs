@@ -4,7 +4,7 @@
 //! two runs are the same. States are compared by all of their bits, not by a fingerprint: none is taken for another.
 
 /// A state, packed.
-pub type Key = [u64; 3];
+pub type Key = [u64; 4];
 
 /// Something that can be in many states and goes from one to the next by steps.
 pub trait System {
@@ -178,7 +178,7 @@ impl Seen {
 fn mix(key: &Key) -> u64 {
     let mut hash = 0x9E37_79B9_7F4A_7C15_u64;
     let mut at = 0;
-    while at < 3 {
+    while at < 4 {
         hash = (hash ^ key[at]).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
         hash ^= hash >> 32;
         at += 1;

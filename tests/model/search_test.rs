@@ -1,10 +1,11 @@
 //! The search and the packing are tested themselves: on a system whose states can be counted by hand, and on every
 //! state of a scope.
 
+use crate::packing::{pack, unpack};
 use crate::protocol::Protocol;
+use crate::scopes::EVERYTHING_AND_ORDERS;
 use crate::search::{Key, Question, Search, System, run};
-use crate::state::{State, pack, unpack};
-use crate::step::Scope;
+use crate::state::State;
 
 type Test = fn() -> Result<String, String>;
 
@@ -29,11 +30,11 @@ impl System for Dials {
     }
 
     fn pack(&self, state: &(u64, u64)) -> Key {
-        [state.0, 0, state.1]
+        [state.0, 0, 0, state.1]
     }
 
     fn unpack(&self, key: &Key) -> (u64, u64) {
-        (key[0], key[2])
+        (key[0], key[3])
     }
 }
 
@@ -64,22 +65,10 @@ fn counts() -> Result<String, String> {
 
 fn packs() -> Result<String, String> {
     const SAME: Question<State> = ("a state differs after packing", |s| unpack(&pack(s)) == *s);
-    let scope = Scope {
-        cuts: 2,
-        crashes: 1,
-        outages: 1,
-        terms: 3,
-        epochs: 3,
-        fences: 3,
-        power: true,
-        lease: true,
-        lie: true,
-        releases: true,
-        pause: true,
-        false_suspicion: true,
-        bug: None,
-    };
-    let found = run(&Protocol { scope }, &Search { rules: &[SAME], goals: &[], depth: usize::MAX, states: 100_000 });
+    let found = run(
+        &Protocol { scope: EVERYTHING_AND_ORDERS },
+        &Search { rules: &[SAME], goals: &[], depth: usize::MAX, states: 100_000 },
+    );
     match found.broken {
         Some(broken) => Err(broken.what.to_owned()),
         None => Ok(format!("{} states", found.states)),

@@ -1,15 +1,16 @@
-//! What the model knows of the world and of the ledger at one moment, and how that is packed into 192 bits.
+//! What the model knows of the world and of the ledger at one moment.
 //!
-//! Not here: what may happen next. Three nodes a, b and c, all voters, all with a database; one service. Time is a
-//! number of ticks that are left of something, never a date.
-
-use crate::search::Key;
+//! Not here: what may happen next, and how a state is packed. Three nodes a, b and c, all voters, all with a database;
+//! one service. Time is a number of ticks that are left of something, never a date.
 
 pub const NODES: [usize; 3] = [0, 1, 2];
 /// The ticks for which a holder may use a lease, from before it asked.
 pub const TTL: u8 = 2;
 /// The ticks after which everybody else takes it for ended: one more, for the watchdog and the stop ladder.
 pub const WAIT: u8 = TTL + 1;
+/// The ticks for which an agent may run, from before its executor asked or its leader proposed the order; and the ticks
+/// after which the ledger may end an order without a word of its executor. They are one number here: no slack helps.
+pub const ORDER: u8 = 2;
 
 /// A lease request on its way, or its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,6 +19,21 @@ pub enum Ask {
     None,
     Sent,
     Granted,
+}
+
+/// What the executor of an order is at: the question for its warrant, the agent, the agent's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Agent {
+    #[default]
+    None,
+    /// It asked whether the order still runs, and how old it is.
+    Asked,
+    /// The answer is there, or on its way. A leader's own proposal is such an answer.
+    Warranted,
+    Running,
+    /// The agent has ended; that word is on its way to the ledger.
+    Succeeded,
+    Failed,
 }
 
 /// One host: its power, its daemon, its database, and what they keep.
@@ -55,6 +71,13 @@ pub struct Node {
     pub pause: u8,
     /// Only with the bug `GrantWithoutQuorum`: the epoch that a deposed leader still believes in.
     pub believes: u8,
+    /// As executor: how far its own copy of the ledger is, in beginnings and ends of orders.
+    pub applied: u8,
+    pub agent: Agent,
+    /// The number of the order that the agent is about.
+    pub agent_order: u8,
+    /// The ticks for which the agent may run yet, or would if it began now.
+    pub agent_left: u8,
 }
 
 /// How far a fence is.
@@ -77,10 +100,34 @@ pub struct Fence {
     pub stage: Stage,
     pub target: u8,
     pub boot: u8,
-    /// The device may still execute `off`.
+    /// Without executors: the device may still execute `off`.
     pub off: bool,
-    /// The agent has said that it succeeded; that word is on its way to the ledger.
+    /// Without executors: the agent has said that it succeeded; that word is on its way to the ledger.
     pub said: bool,
+    /// When its first order was proposed, one of the two others had heard the target for a whole tick.
+    pub was_heard: bool,
+}
+
+/// What a device is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Deed {
+    #[default]
+    Nothing,
+    Off,
+    On,
+}
+
+/// One order of the ledger to one executor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Order {
+    pub deed: Deed,
+    /// `Off`: the fence. `On`: the node.
+    pub about: u8,
+    pub executor: u8,
+    /// The incarnation that was to execute it is gone.
+    pub orphaned: bool,
+    /// The term of the leader that proposed it.
+    pub term: u8,
 }
 
 /// The round in which voters look again, or the proposal that carries its answers.
@@ -91,6 +138,8 @@ pub struct Round {
     pub incarnation: u8,
     /// One bit a voter.
     pub answers: u8,
+    /// A tick has passed since it began, or another leader has come.
+    pub stale: bool,
 }
 
 /// How an epoch came to be.
@@ -101,6 +150,8 @@ pub enum Via {
     Release,
     Power,
     Lease,
+    /// By power, and the device had lied: the node was on, and nobody could hear that.
+    Unheard,
 }
 
 /// What is committed. Raft is taken for granted: one list, extended only by a leader that a majority answers.
@@ -128,6 +179,12 @@ pub struct Ledger {
     pub barred: bool,
     /// How epochs 2 and 3 began.
     pub via: [Via; 2],
+    /// With executors. One order runs at a time: the last one, or none.
+    pub orders: [Order; 3],
+    pub ordered: u8,
+    pub running: bool,
+    /// Ticks since the last order, up to `ORDER`.
+    pub order_age: u8,
 }
 
 /// Rules about single steps that were broken once: they are remembered here, because the states afterwards do not show it.
@@ -135,7 +192,10 @@ pub struct Ledger {
 pub struct Broken {
     pub s3: bool,
     pub s4: bool,
+    pub s8: bool,
     pub s9: bool,
+    /// A device acted for an order that did not run.
+    pub order: bool,
 }
 
 /// Everything.
@@ -144,12 +204,15 @@ pub struct State {
     pub nodes: [Node; 3],
     /// Whether the link of each pair is cut: ab, ac, bc.
     pub cut: [bool; 3],
+    /// Whether the two of each pair have heard each other, or have not, for a whole tick without a break. Counted only
+    /// where somebody asks.
+    pub steady: [bool; 3],
     /// How many faults of each kind may still happen.
     pub cuts: u8,
     pub crashes: u8,
     pub outages: u8,
-    /// A device has lied about this node (plus one).
-    pub lied: u8,
+    /// A device has lied.
+    pub lied: bool,
     pub ledger: Ledger,
     pub broken: Broken,
 }
@@ -207,13 +270,54 @@ impl State {
         })
     }
 
+    /// Whether the two have heard each other for a whole tick without a break.
+    pub fn heard_steadily(&self, a: usize, b: usize) -> bool {
+        self.linked(a, b) && self.steady[pair(a, b)]
+    }
+
+    /// The number and the order that run.
+    pub fn running(&self) -> Option<(u8, &Order)> {
+        let l = &self.ledger;
+        l.running.then(|| (l.ordered, &l.orders[l.ordered as usize - 1]))
+    }
+
+    /// The order that runs by this node's own copy of the ledger.
+    pub fn running_by_the_copy_of(&self, n: usize) -> Option<(u8, &Order)> {
+        let applied = self.nodes[n].applied;
+        let number = applied.div_ceil(2);
+        (applied % 2 == 1).then(|| (number, &self.ledger.orders[number as usize - 1]))
+    }
+
+    /// The node that an order is about.
+    pub fn target(&self, order: &Order) -> usize {
+        match order.deed {
+            Deed::On => order.about as usize,
+            Deed::Off | Deed::Nothing => self.ledger.fences[order.about as usize].target as usize,
+        }
+    }
+
+    /// The ledger ends the order that runs.
+    pub fn end_order(&mut self) {
+        (self.ledger.running, self.ledger.order_age) = (false, 0);
+    }
+
+    /// How many beginnings and ends of orders the ledger has seen.
+    pub fn order_steps(&self) -> u8 {
+        (2 * self.ledger.ordered).saturating_sub(u8::from(self.ledger.running))
+    }
+
+    /// This epoch was ended by a device that lied while nobody could tell. What its holder does under it is excused, which
+    /// its lease ends; what anybody does under another is not.
+    pub fn ended_unheard(&self, epoch: u8) -> bool {
+        epoch > 0 && epoch < self.ledger.epoch && self.ledger.via[epoch as usize - 1] == Via::Unheard
+    }
+
     /// Forgets what can have no effect any more, so that states which differ only in that are one.
     pub fn tidied(mut self) -> State {
         for node in &mut self.nodes {
             if !node.on {
-                let kept = Node { boot: node.boot, term: node.term, tomb: node.tomb, pause: node.pause, ..*node };
-                *node =
-                    Node { boot: kept.boot, term: kept.term, tomb: kept.tomb, pause: kept.pause, ..Node::default() };
+                let Node { boot, term, tomb, pause, applied, .. } = *node;
+                *node = Node { boot, term, tomb, pause, applied, ..Node::default() };
             }
             if node.lease_left == 0 {
                 node.lease_epoch = 0;
@@ -222,138 +326,46 @@ impl State {
                 (node.ask_epoch, node.ask_age, node.ask_resumed) = (0, 0, false);
             }
         }
-        for fence in &mut self.ledger.fences {
-            if fence.stage == Stage::Closed && !fence.off && !fence.said {
-                (fence.target, fence.boot) = (0, 0);
+        self.forget_orders();
+        for id in 0..3 {
+            let orders = &self.ledger.orders;
+            let is_ordered = orders.iter().any(|order| order.deed == Deed::Off && order.about as usize == id);
+            let fence = &mut self.ledger.fences[id];
+            if fence.stage == Stage::Closed && !fence.off && !fence.said && !is_ordered {
+                (fence.target, fence.boot, fence.was_heard) = (0, 0, false);
             }
         }
         self
     }
-}
 
-/// Fields one after the other into one word.
-struct Into64(u64, u32);
-
-impl Into64 {
-    fn put(&mut self, value: u8, bits: u32) {
-        self.0 |= (value as u64) << self.1;
-        self.1 += bits;
-    }
-}
-
-struct From64(u64);
-
-impl From64 {
-    fn take(&mut self, bits: u32) -> u8 {
-        let value = (self.0 & ((1 << bits) - 1)) as u8;
-        self.0 >>= bits;
-        value
-    }
-
-    fn flag(&mut self) -> bool {
-        self.take(1) == 1
-    }
-}
-
-impl Node {
-    /// 30 bits.
-    fn pack(&self, into: &mut Into64) {
-        let flags = self.on as u8 | (self.up as u8) << 1 | (self.joined as u8) << 2 | (self.leads as u8) << 3;
-        into.put(flags | (self.stopping as u8) << 4 | (self.ask_resumed as u8) << 5, 6);
-        into.put(self.boot | self.term << 2 | self.book << 4 | self.open << 6, 8);
-        into.put(self.lease_epoch | self.lease_left << 2 | self.tomb << 4 | (self.ask as u8) << 6, 8);
-        into.put(self.ask_epoch | self.ask_age << 2 | self.pause << 4 | self.believes << 6, 8);
-    }
-
-    fn unpack(from: &mut From64) -> Node {
-        let (on, up, joined, leads) = (from.flag(), from.flag(), from.flag(), from.flag());
-        let (stopping, ask_resumed) = (from.flag(), from.flag());
-        let (boot, term, book, open) = (from.take(2), from.take(2), from.take(2), from.take(2));
-        let (lease_epoch, lease_left, tomb) = (from.take(2), from.take(2), from.take(2));
-        let ask = [Ask::None, Ask::Sent, Ask::Granted][from.take(2) as usize];
-        let (ask_epoch, ask_age, pause, believes) = (from.take(2), from.take(2), from.take(2), from.take(2));
-        Node {
-            on,
-            boot,
-            up,
-            joined,
-            term,
-            leads,
-            book,
-            open,
-            stopping,
-            lease_epoch,
-            lease_left,
-            tomb,
-            ask,
-            ask_epoch,
-            ask_age,
-            ask_resumed,
-            pause,
-            believes,
+    /// An order has no effect any more once its executor's copy is past its end, or that incarnation is gone, and no
+    /// agent is left of it.
+    fn forget_orders(&mut self) {
+        let steps = self.order_steps();
+        for order in &mut self.ledger.orders {
+            order.orphaned |= order.deed != Deed::Nothing && !self.nodes[order.executor as usize].up;
+        }
+        for n in NODES {
+            let concerns =
+                |order: &Order| order.executor as usize == n && !order.orphaned && order.deed != Deed::Nothing;
+            while self.nodes[n].applied < steps && !concerns(&self.ledger.orders[self.nodes[n].applied as usize / 2]) {
+                self.nodes[n].applied += 1;
+            }
+            if self.nodes[n].agent == Agent::None {
+                (self.nodes[n].agent_order, self.nodes[n].agent_left) = (0, 0);
+            }
+            if matches!(self.nodes[n].agent, Agent::Succeeded | Agent::Failed) {
+                self.nodes[n].agent_left = 0;
+            }
+        }
+        for number in 1..=3 {
+            let runs = self.ledger.running && self.ledger.ordered == number;
+            let order = self.ledger.orders[number as usize - 1];
+            let executor = &self.nodes[order.executor as usize];
+            let in_effect = runs || executor.applied < 2 * number || executor.agent_order == number;
+            if !in_effect {
+                self.ledger.orders[number as usize - 1] = Order::default();
+            }
         }
     }
-}
-
-impl Fence {
-    /// 9 bits.
-    fn pack(&self, into: &mut Into64) {
-        into.put(self.stage as u8 | self.target << 3 | self.boot << 5, 7);
-        into.put(self.off as u8 | (self.said as u8) << 1, 2);
-    }
-
-    fn unpack(from: &mut From64) -> Fence {
-        let stages = [Stage::Unused, Stage::Ordered, Stage::ByPower, Stage::ByLease, Stage::Closed];
-        let stage = stages[from.take(3) as usize];
-        Fence { stage, target: from.take(2), boot: from.take(2), off: from.flag(), said: from.flag() }
-    }
-}
-
-/// Three words: nodes a and b; node c with what the world may still do; the ledger.
-pub fn pack(s: &State) -> Key {
-    let l = &s.ledger;
-    let (mut first, mut second, mut third) = (Into64(0, 0), Into64(0, 0), Into64(0, 0));
-    s.nodes[0].pack(&mut first);
-    s.nodes[1].pack(&mut first);
-    s.nodes[2].pack(&mut second);
-    second.put(s.cut[0] as u8 | (s.cut[1] as u8) << 1 | (s.cut[2] as u8) << 2 | s.cuts << 3, 5);
-    second.put(s.crashes | s.outages << 2 | s.lied << 4, 6);
-    second.put(s.broken.s3 as u8 | (s.broken.s4 as u8) << 1 | (s.broken.s9 as u8) << 2, 3);
-    second.put(l.via[0] as u8 | (l.via[1] as u8) << 2, 4);
-    second.put(l.round.open as u8 | l.round.target << 1 | l.round.incarnation << 3 | l.round.answers << 5, 8);
-    second.put(l.term | l.epoch << 2 | l.checks << 4, 7);
-    third.put(l.holder[1] | l.holder[2] << 2 | l.holder[3] << 4 | (l.released as u8) << 6, 7);
-    third.put(l.incarnation[0] | l.incarnation[1] << 2 | l.incarnation[2] << 4, 6);
-    third.put(l.boot[0] | l.boot[1] << 2 | l.boot[2] << 4, 6);
-    third.put(l.dead[0] as u8 | (l.dead[1] as u8) << 1 | (l.dead[2] as u8) << 2 | l.verdict_age << 3, 5);
-    third.put(l.pause | (l.barred as u8) << 2, 3);
-    l.fences.iter().for_each(|fence| fence.pack(&mut third));
-    [first.0, second.0, third.0]
-}
-
-/// The state that `pack` made a key of.
-pub fn unpack(key: &Key) -> State {
-    let [mut first, mut second, mut third] = key.map(From64);
-    let mut s = State {
-        nodes: [Node::unpack(&mut first), Node::unpack(&mut first), Node::unpack(&mut second)],
-        ..State::default()
-    };
-    s.cut = [second.flag(), second.flag(), second.flag()];
-    (s.cuts, s.crashes, s.outages, s.lied) = (second.take(2), second.take(2), second.take(2), second.take(2));
-    s.broken = Broken { s3: second.flag(), s4: second.flag(), s9: second.flag() };
-    let vias = [Via::Nothing, Via::Release, Via::Power, Via::Lease];
-    let l = &mut s.ledger;
-    l.via = [vias[second.take(2) as usize], vias[second.take(2) as usize]];
-    let open = second.flag();
-    l.round = Round { open, target: second.take(2), incarnation: second.take(2), answers: second.take(3) };
-    (l.term, l.epoch, l.checks) = (second.take(2), second.take(2), second.take(3));
-    l.holder = [0, third.take(2), third.take(2), third.take(2)];
-    l.released = third.flag();
-    l.incarnation = [third.take(2), third.take(2), third.take(2)];
-    l.boot = [third.take(2), third.take(2), third.take(2)];
-    l.dead = [third.flag(), third.flag(), third.flag()];
-    l.verdict_age = third.take(2);
-    (l.pause, l.barred) = (third.take(2), third.flag());
-    l.fences = [Fence::unpack(&mut third), Fence::unpack(&mut third), Fence::unpack(&mut third)];
-    s
 }

@@ -1,6 +1,7 @@
 //! Every step that the model knows, in words, and the limits and mistakes under which it runs.
 //!
-//! Not here: when a step is possible and what it does; see `world`, `keeper`, `verdict` and `appointment`.
+//! Not here: when a step is possible and what it does; see `world`, `keeper`, `verdict`, `executor` and
+//! `appointment`.
 
 use std::fmt;
 
@@ -28,6 +29,18 @@ pub enum Step {
     Answer { voter: usize },
     Declare { node: usize },
     Order { node: usize },
+    OrderBy { node: usize, by: usize },
+    OrderAgain { fence: usize, by: usize },
+    OrderOn { node: usize, by: usize },
+    Apply { node: usize },
+    AskWarrant { node: usize },
+    Warrant { by: usize, to: usize },
+    StartAgent { node: usize },
+    Fail { node: usize },
+    Report { node: usize },
+    NotBegun { node: usize },
+    Expire,
+    On { node: usize },
     Off { fence: usize, node: usize },
     Lie { fence: usize, node: usize },
     Confirm { fence: usize },
@@ -38,6 +51,7 @@ pub enum Step {
     Pause,
     Resume,
     Learn { node: usize },
+    LearnDead { node: usize },
 }
 
 const NAME: [&str; 3] = ["a", "b", "c"];
@@ -68,6 +82,26 @@ impl fmt::Display for Step {
             Step::Answer { voter } => write!(f, "{} suspects the holder too", NAME[voter]),
             Step::Declare { node } => write!(f, "the verdict on {} is proposed", NAME[node]),
             Step::Order { node } => write!(f, "a fence of {} is ordered", NAME[node]),
+            Step::OrderBy { node, by } => {
+                write!(f, "a fence of {} is ordered, {} is its executor", NAME[node], NAME[by])
+            }
+            Step::OrderAgain { fence, by } => {
+                write!(f, "fence {} is ordered anew, {} is its executor", fence + 1, NAME[by])
+            }
+            Step::OrderOn { node, by } => {
+                write!(f, "power for {} is ordered, {} is the executor", NAME[node], NAME[by])
+            }
+            Step::Apply { node } => write!(f, "{} applies the next step of an order", NAME[node]),
+            Step::AskWarrant { node } => write!(f, "executor {} asks whether its order still runs", NAME[node]),
+            Step::Warrant { by, to } => {
+                write!(f, "leader {} answers {} that it does, and how old it is", NAME[by], NAME[to])
+            }
+            Step::StartAgent { node } => write!(f, "executor {} starts its agent", NAME[node]),
+            Step::Fail { node } => write!(f, "the agent of {} fails", NAME[node]),
+            Step::Report { node } => write!(f, "how the agent of {} ended reaches the ledger", NAME[node]),
+            Step::NotBegun { node } => write!(f, "executor {} says that it has not begun", NAME[node]),
+            Step::Expire => write!(f, "the ledger ends the order by time"),
+            Step::On { node } => write!(f, "a device turns {} on", NAME[node]),
             Step::Off { fence, node } => write!(f, "the device of fence {} turns {} off", fence + 1, NAME[node]),
             Step::Lie { fence, node } => {
                 write!(f, "the device of fence {} lies: {} is still on", fence + 1, NAME[node])
@@ -80,6 +114,7 @@ impl fmt::Display for Step {
             Step::Pause => write!(f, "the service is paused"),
             Step::Resume => write!(f, "the service is resumed"),
             Step::Learn { node } => write!(f, "{} learns of it", NAME[node]),
+            Step::LearnDead { node } => write!(f, "{} learns that it was declared dead", NAME[node]),
         }
     }
 }
@@ -99,6 +134,13 @@ pub enum Bug {
     GrantAfterTheVerdict,
     ReleasedBeforeTheEnd,
     PauseNotRespected,
+    OrderActsOnApply,
+    AgeFromTheAnswer,
+    InheritedOrderStarted,
+    OrderEndedEarly,
+    OnWithoutWarrant,
+    LateVerdictObeyed,
+    OldCheckBelieved,
 }
 
 /// What may happen, and how often: the borders of one search.
@@ -116,6 +158,13 @@ pub struct Scope {
     pub epochs: u8,
     /// Fences that may be ordered.
     pub fences: u8,
+    /// Orders have an executor that may lag, and an end; so many of them. Without: an order runs until its device acted.
+    pub executors: bool,
+    pub orders: u8,
+    /// A node that was fenced is switched on again.
+    pub on: bool,
+    /// Verdicts may commit late or under another leader, and the evidence of each fence must be fresh.
+    pub late: bool,
     /// A power agent stands in the levels; the wait for the lease does.
     pub power: bool,
     pub lease: bool,

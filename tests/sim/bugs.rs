@@ -31,6 +31,10 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::DoubtIgnored, &["h16_whoever_stood_still"], &["S8", "S10"]),
     (Bug::LeaseNotWaitedFor, &["h13_daemon_killed", "h12_both"], &["S1", "S2"]),
     (Bug::NumberGivenTwice, &["h22_the_appointee_dies"], &["S4"]),
+    (Bug::StaleOrderRuns, &["whoever_catches_up_does_not_begin"], &["S4"]),
+    (Bug::LateVerdictShoots, &["a_verdict_that_commits_late"], &["S8"]),
+    (Bug::AssistantStays, &["what_an_assistant_did"], &["rules"]),
+    (Bug::TombstoneForgotten, &["a_final_word_that_could"], &["L1"]),
     (Bug::LossUnnamed, &["h22_the_appointee_dies", "h21_the_acknowledging"], &["S7"]),
 ];
 

@@ -363,7 +363,7 @@ impl World {
             self.hosts[host].inbox.push(event);
             return;
         }
-        s5::given(self, host, &event);
+        crate::invariants::given(self, host, &event);
         let h = &mut self.hosts[host];
         let local = h.local(now);
         let Some(node) = h.daemon.as_mut() else { return };
@@ -407,12 +407,7 @@ impl World {
             Effect::Beat(heartbeat) => self.beat(host, heartbeat),
             Effect::Ask { id, to, request, deadline } => self.ask(host, id, &to, request, deadline),
             Effect::Reply { reply, response } => self.reply(host, reply, response),
-            Effect::Propose { id, command } => {
-                if self.log.leader.is_some_and(|(leader, _)| leader == host) {
-                    self.facts.proposed(self.now);
-                }
-                self.propose(host, id, *command);
-            }
+            Effect::Propose { id, command } => self.propose(host, id, *command),
             Effect::QuorumRead { id } if self.hosts[host].works(Part::QuorumReads) => self.quorum_read(host, id),
             Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
             Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
@@ -421,6 +416,8 @@ impl World {
                 self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
             }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
+            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
+            Effect::UndoInForce { .. } => {}
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),

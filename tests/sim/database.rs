@@ -227,7 +227,8 @@ impl World {
             state: seen.state,
             system: db.system,
             position: db.at,
-            replayed: Some(seen.replayed),
+            // The server says so in recovery only.
+            replayed: (db.process == Process::Standby).then_some(seen.replayed),
             history: db.history.clone(),
             clean: db.clean,
             starts_in_recovery: db.standby_signal,
@@ -290,7 +291,6 @@ impl World {
     pub fn database_action(&mut self, host: usize, service: usize, action: DbAction) {
         self.next_action += 1;
         let number = self.next_action;
-        self.facts.acted(self.now);
         self.db(host, service).action = Some(number);
         let postmaster = self.db(host, service).postmaster;
         let life = self.hosts[host].life;

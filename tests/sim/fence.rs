@@ -105,9 +105,13 @@ impl World {
         let took = self.rng.random_range(100 * MS..800 * MS);
         let run = self.run_of(mode, action, by, self.hosts[target].power, (limit, took));
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
-        let act = move |w: &mut World| match action {
-            AgentAction::Off => w.switched_off(target),
-            _ => w.power_on(target),
+        let (started, in_time) = (self.started(), !matches!(mode, Device::Late(_)));
+        let act = move |w: &mut World| {
+            w.device_acts(started.as_ref(), in_time);
+            match action {
+                AgentAction::Off => w.switched_off(target),
+                _ => w.power_on(target),
+            }
         };
         match (run.acts_after, mode) {
             (Some(delay), Device::Late(_)) => self.after(delay, act),

@@ -81,6 +81,20 @@ impl Hearing {
         format!("last heard by {}", self.ears.iter().enumerate().map(one).collect::<Vec<_>>().join("; "))
     }
 
+    /// When this observer heard that host last on this channel.
+    pub fn last(&self, by: usize, of: usize, channel: usize) -> u64 {
+        self.ears[by][of][channel].last
+    }
+
+    /// Whether somebody else was heard on this channel after that host fell silent there: one heartbeat does not end a
+    /// silence.
+    pub fn heard_others(&self, by: usize, of: usize, channel: usize) -> bool {
+        let others = (0..self.ears.len()).filter(|other| *other != by && *other != of);
+        let ear = &self.ears[by][of][channel];
+        let fell = ear.silent_from.map_or(ear.last, |from| from - self.limit);
+        others.map(|other| self.last(by, other, channel)).any(|at| at > 0 && at >= fell)
+    }
+
     /// Whether a majority of the channels was silent for the observer at some moment from `since` to `now`. A channel that is
     /// not used between the two is never silent.
     pub fn was_silent(&self, now: u64, since: u64, by: usize, of: usize, used: impl Fn(usize) -> bool) -> bool {

@@ -4,8 +4,10 @@
 use crate::cluster::{MS, S, World};
 use crate::database::{Database, Process};
 use crate::faults::resume;
+use crate::host::Host;
 use rand::RngExt;
 use rand::rngs::StdRng;
+use regent::config::PowerOn;
 use regent::ledger::{Command, Fence, FenceState};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
@@ -74,6 +76,8 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
                 w.hosts[h].unplugged = true;
             }
             true => (0..2).for_each(|c| w.net.set_card(c, h, true)),
+            // Only what a fault switched off; what regent did is regent's to take back.
+            false if w.is_off_by_regent(h) && !is_left_to_operators(w) => {}
             false => w.power_on(h),
         }
     }
@@ -86,7 +90,9 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
         if turn % 25 == 24 && idle {
             w.start_daemon(h);
         }
-        if !w.hosts[h].power && turn % 50 == 49 {
+        // What a fault switched off; and what regent did, where an operator is to give it back.
+        let mine = !w.is_off_by_regent(h) || is_left_to_operators(w);
+        if !w.hosts[h].power && turn % 50 == 49 && mine {
             w.power_on(h);
         }
     }
@@ -94,6 +100,10 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
         resume(w);
         lift(w);
     }
+}
+
+fn is_left_to_operators(w: &World) -> bool {
+    w.log.state().settings.as_ref().is_none_or(|s| s.power_on == PowerOn::Manual)
 }
 
 /// The operators take back the fences that they ordered of nodes on which nothing hung: regent never does, and where the
@@ -107,10 +117,11 @@ fn lift(w: &mut World) {
 }
 
 /// Whether what L1 demands first is so: the rest of the cluster is a connected majority that runs, is not stalled and
-/// not paused.
+/// not paused. A host that is down because regent had it switched off breaks nothing: that is counted against regent.
 pub fn premises(w: &World, rest: &[usize]) -> bool {
     let healed = w.hosts.iter().enumerate().filter(|(i, _)| !rest.contains(i) && !w.log.refused.contains(i));
-    healed.into_iter().all(|(_, h)| h.power && !h.is_frozen() && h.daemon.is_some())
+    let runs = |h: &Host| h.power && !h.is_frozen() && h.daemon.is_some();
+    healed.into_iter().all(|(i, h)| runs(h) || w.is_down_by_regent(i))
         && w.log.state().services.values().all(|s| !s.paused)
         && w.hosts.iter().flat_map(|h| &h.databases).all(|db| db.hung_since.is_none())
         && w.now > S

@@ -17,6 +17,7 @@ mod hearing;
 mod host;
 mod invariants;
 mod kinds;
+mod known;
 mod liveness;
 mod log;
 mod network;
@@ -162,11 +163,14 @@ fn main() -> ExitCode {
         }
         if all {
             runs::stories(&wanted, &mut score);
+            runs::known_failures(&wanted, &mut score);
         }
         if wanted.story.is_none() {
             runs::random(&wanted, &mut score);
         }
     }
-    println!("{} passed, {} failed, 0 skipped ({:.1} s)", score.passed, score.failed, began.elapsed().as_secs_f64());
-    if score.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let Score { passed, failed, known } = score;
+    let took = began.elapsed().as_secs_f64();
+    println!("{passed} passed, {failed} failed, 0 skipped, {known} failed in a way that is known ({took:.1} s)");
+    if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -6,7 +6,7 @@ use crate::hearing::Hearing;
 use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
 use regent::types::{Epoch, Lsn, NodeName, Position, Timeline};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one service.
 #[derive(Default)]
@@ -32,8 +32,8 @@ pub struct ServiceFacts {
 
 /// What was said of a boot, and was not so.
 struct Lie {
-    /// Whether some voter could tell all the time until an appointment rested on it.
-    caught: bool,
+    /// An appointment rests on it, and at that moment nobody who has a say could tell.
+    unseen: bool,
     /// The epoch of each service at that moment.
     epochs: Vec<Epoch>,
 }
@@ -58,20 +58,24 @@ pub struct Facts {
     pub counts: Counts,
     /// A host whose requests still arrive while nothing reaches it.
     pub deaf: Option<usize>,
-    /// Folders with the diverged log of a database: host, service, name, since when the ledger should name them.
+    /// Folders with the diverged log of a database, which the ledger should name.
     pub kept: Vec<Kept>,
-    /// When databases were last told to do something, and the leader's daemon proposed something.
-    pub acts: VecDeque<u64>,
-    pub proposals: VecDeque<u64>,
+    /// What daemons do of their own accord, and how often.
+    pub rest: crate::invariants::rest::Rest,
+    /// What fence devices do, and for which orders.
+    pub power: crate::invariants::power::Power,
+    /// What was asked and answered in the rounds before a verdict.
+    pub looks: crate::invariants::s3::Looks,
+    pub slow_logs: crate::invariants::s10::SlowLogs,
+    pub unsaid: crate::invariants::words::Unsaid,
 }
 
 /// One folder of diverged log.
 pub struct Kept {
-    pub service: usize,
     pub name: String,
     pub host: usize,
+    /// The daemon that made it.
     pub life: u64,
-    pub epoch: Epoch,
 }
 
 /// What is counted for the report.
@@ -90,6 +94,10 @@ pub struct Counts {
     pub lost: u64,
     /// Choices in a synchronous service on fewer reports than its claim needs.
     pub unprotected: u64,
+    /// Hosts that a device switched off, by the reason of the fence.
+    pub cuts: BTreeMap<&'static str, u64>,
+    /// Verdicts that were committed when their node was heard well again.
+    pub late_verdicts: u64,
 }
 
 /// Times of the configuration, in ns, and how long after its cause a verdict may be proposed.
@@ -114,14 +122,6 @@ impl Times {
     }
 }
 
-/// Forgets what is older than ten seconds.
-fn remember(list: &mut VecDeque<u64>, now: u64) {
-    list.push_back(now);
-    while list.front().is_some_and(|at| at + 10 * S < now) {
-        list.pop_front();
-    }
-}
-
 impl Facts {
     pub fn new(hosts: usize, services: usize, config: &Config) -> Self {
         Facts {
@@ -138,17 +138,12 @@ impl Facts {
             counts: Counts::default(),
             deaf: None,
             kept: Vec::new(),
-            acts: VecDeque::new(),
-            proposals: VecDeque::new(),
+            rest: Default::default(),
+            power: Default::default(),
+            looks: Default::default(),
+            slow_logs: BTreeMap::new(),
+            unsaid: BTreeMap::new(),
         }
-    }
-
-    pub fn acted(&mut self, now: u64) {
-        remember(&mut self.acts, now);
-    }
-
-    pub fn proposed(&mut self, now: u64) {
-        remember(&mut self.proposals, now);
     }
 
     pub fn acknowledged(&mut self, now: u64, by: usize, service: usize, at: Position) {
@@ -182,23 +177,32 @@ impl World {
     pub fn lied(&mut self, host: usize, boots: u64) {
         if self.hosts[host].boots == boots && self.hosts[host].power {
             self.note(|w| format!("that was a lie: {} still has power", w.hosts[host].name));
-            let caught = self.who_can_tell(host).next().is_some();
             let state = self.log.state();
             let epochs = self.services.iter().map(|s| state.services.get(s).map_or(Epoch(0), |s| s.epoch)).collect();
-            self.facts.lied.insert((host, boots), Lie { caught, epochs });
+            self.facts.lied.insert((host, boots), Lie { unseen: false, epochs });
         }
     }
 
-    /// Whether a device lied about the present boot of this host while nobody who has a say could hear it: the documents
-    /// say that no rule can find that out.
+    /// Somebody is appointed on the fence of this host. Judged at this moment: who could tell before, and cannot now, has
+    /// been heard by then or not.
+    pub fn rests_on(&mut self, host: usize) {
+        let nobody = self.who_can_tell(host).next().is_none();
+        let boots = self.hosts[host].boots;
+        if let Some(lie) = self.facts.lied.get_mut(&(host, boots)) {
+            lie.unseen |= nobody;
+        }
+    }
+
+    /// Whether a device lied about the present boot of this host, and somebody was appointed on that while nobody who has
+    /// a say could hear it: the documents say that no rule can find that out.
     pub fn is_lied_about(&self, host: usize) -> bool {
-        self.facts.lied.get(&(host, self.hosts[host].boots)).is_some_and(|lie| !lie.caught)
+        self.facts.lied.get(&(host, self.hosts[host].boots)).is_some_and(|lie| lie.unseen)
     }
 
     /// Whether this postmaster is one about which a device lied like that. What the same boot opened under an epoch to
     /// which it was appointed afterwards is nothing of the kind.
     pub fn is_excused(&self, host: usize, service: usize) -> bool {
-        let lie = self.facts.lied.get(&(host, self.hosts[host].boots)).filter(|lie| !lie.caught);
+        let lie = self.facts.lied.get(&(host, self.hosts[host].boots)).filter(|lie| lie.unseen);
         let opened = self.hosts[host].databases.get(service).map_or(Epoch(0), |db| db.epoch);
         lie.is_some_and(|lie| opened <= lie.epochs[service])
     }
@@ -219,7 +223,7 @@ impl World {
         })
     }
 
-    /// Notes who is heard by whom, and which lies nobody could have caught.
+    /// Notes who is heard by whom.
     pub fn note_impairment(&mut self) {
         let (now, n) = (self.now, self.hosts.len());
         let sending: Vec<bool> = self.hosts.iter().map(|h| h.is_sending()).collect();
@@ -232,11 +236,6 @@ impl World {
             for by in (0..n).filter(|by| *by != of) {
                 self.listen(now, of, by, &sending);
             }
-        }
-        let watched: Vec<_> = self.facts.lied.iter().filter(|(_, lie)| lie.caught).map(|(key, _)| *key).collect();
-        for key in watched {
-            let caught = self.hosts[key.0].boots == key.1 && self.who_can_tell(key.0).next().is_some();
-            self.facts.lied.get_mut(&key).expect("just seen").caught = caught;
         }
     }
 
@@ -259,6 +258,18 @@ impl World {
             self.facts.hearing.was_silent(until, since, *by, host, used)
         });
         rightly.count() * 2 > self.hosts.len()
+    }
+
+    /// Whether a majority of all voters has heard this host on most channels for so long, without a break.
+    pub fn is_heard_well(&self, host: usize, lasts: u64) -> bool {
+        let since = self.now.saturating_sub(lasts);
+        let well = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
+            let h = &self.hosts[*by];
+            let watched = self.is_alive(*by) && h.started_at < since && h.thawed_at < since;
+            let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
+            watched && !self.facts.hearing.was_silent(self.now, since, *by, host, used)
+        });
+        well.count() * 2 > self.hosts.len()
     }
 
     /// No write of any service for longer than this.

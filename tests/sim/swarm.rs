@@ -3,7 +3,7 @@
 
 use crate::cluster::{S, Setup, Tell, World};
 use crate::faults;
-use crate::invariants::l1;
+use crate::invariants::l1::{self, Recovery};
 use crate::kinds::{self, KINDS, Kind};
 use crate::liveness;
 use crate::oracle::Counts;
@@ -23,10 +23,12 @@ pub struct Ended {
     pub hash: u64,
     pub told: Vec<String>,
     pub simulated: u64,
-    pub recovery: u64,
+    pub recovery: Recovery,
     pub moves: Vec<u64>,
     pub faults: BTreeMap<&'static str, u64>,
     pub counts: Counts,
+    /// The most that one daemon did in ten seconds, by kind.
+    pub busiest: BTreeMap<&'static str, u64>,
     pub events: u64,
     pub hosts: usize,
     /// Time on a processor.
@@ -76,7 +78,7 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
         let kind = kinds[rng.random_range(0..kinds.len())];
         faults::strike(&mut w, &mut rng, kind);
     }
-    let mut recovery = 0;
+    let mut recovery = Recovery::default();
     if w.facts.violation.is_none() {
         let rest = liveness::draw_rest(&w, &mut rng);
         recovery = l1::comes_back(&mut w, &mut rng, &rest);
@@ -90,6 +92,7 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
         moves: w.facts.services.iter().flat_map(|s| s.moves.clone()).collect(),
         faults: w.facts.faults.clone(),
         counts: w.facts.counts.clone(),
+        busiest: w.facts.rest.most.clone(),
         events: w.events,
         hosts: w.hosts.len(),
         told: std::mem::take(&mut w.told),

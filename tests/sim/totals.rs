@@ -5,6 +5,7 @@ use crate::oracle::Counts;
 use crate::swarm::Ended;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// Seeds of one size of cluster.
@@ -36,12 +37,16 @@ impl Size {
 pub struct Totals {
     seeds: u64,
     violations: u64,
+    /// Violations of kinds on the list of known failures, by kind.
+    known: BTreeMap<&'static str, u64>,
     simulated: u64,
     events: u64,
     /// By number of nodes.
     sizes: BTreeMap<usize, Size>,
     counts: Counts,
     recoveries: Vec<u64>,
+    rests: Vec<u64>,
+    busiest: BTreeMap<&'static str, u64>,
     moves: Vec<u64>,
     minutes: Vec<u64>,
     per_seed: Vec<u64>,
@@ -60,9 +65,17 @@ impl Totals {
         self.violations
     }
 
-    pub fn add(&mut self, ended: &Ended) {
+    pub fn known(&self) -> u64 {
+        self.known.values().sum()
+    }
+
+    /// One more; `known`: its violation is of this kind, which is on the list of known failures.
+    pub fn add(&mut self, ended: &Ended, known: Option<&'static str>) {
         self.seeds += 1;
-        self.violations += u64::from(ended.violation.is_some());
+        match known {
+            Some(kind) => self.known.entry(kind).or_default().add_assign(1),
+            None => self.violations += u64::from(ended.violation.is_some()),
+        }
         self.simulated += ended.simulated;
         self.events += ended.events;
         let size = self.sizes.entry(ended.hosts).or_default();
@@ -78,7 +91,16 @@ impl Totals {
         all.false_failovers += one.false_failovers;
         all.lost += one.lost;
         all.unprotected += one.unprotected;
-        self.recoveries.push(ended.recovery);
+        all.late_verdicts += one.late_verdicts;
+        one.cuts.iter().for_each(|(why, n)| *all.cuts.entry(why).or_default() += n);
+        for (kind, most) in &ended.busiest {
+            let all = self.busiest.entry(kind).or_default();
+            *all = (*all).max(*most);
+        }
+        if ended.violation.is_none() {
+            self.recoveries.push(ended.recovery.writes);
+            self.rests.push(ended.recovery.quiet);
+        }
         self.moves.extend(&ended.moves);
         self.minutes.push(ended.simulated / (60 * S));
         self.per_seed.push(ended.faults.values().sum());
@@ -109,6 +131,10 @@ impl fmt::Display for Totals {
             "{} seeds, {hours:.2} simulated cluster-hours, {} events, {} violations",
             self.seeds, self.events, self.violations
         )?;
+        if !self.known.is_empty() {
+            let known = self.known.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
+            writeln!(f, "and {} that ended in a failure on the list of known ones: {known}", self.known())?;
+        }
         writeln!(
             f,
             "speed: {:.1} simulated cluster-hours in a minute of one core; {:.1} in a real minute, with {} threads",
@@ -153,6 +179,22 @@ impl fmt::Display for Totals {
             f,
             "clients: {} acknowledged writes lost by asynchronous failovers, {} synchronous choices on too few reports",
             c.lost, c.unprotected
+        )?;
+        let list = |of: &BTreeMap<&'static str, u64>| {
+            of.iter().map(|(what, n)| format!("{what} {n}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(
+            f,
+            "power cuts: {}; {} verdicts came when their node was heard again",
+            list(&c.cuts),
+            c.late_verdicts
+        )?;
+        writeln!(
+            f,
+            "at rest after healing: median {:.1} s, longest {:.1} s; the busiest ten seconds of a daemon: {}",
+            seconds(median(&self.rests)),
+            seconds(self.rests.iter().copied().max().unwrap_or(0)),
+            list(&self.busiest)
         )?;
         let faults: Vec<_> = self.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
         write!(f, "faults: {}", faults.join(", "))

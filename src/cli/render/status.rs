@@ -23,8 +23,17 @@ pub fn status(status: &Status) -> String {
     if !status.incidents.is_empty() {
         text += &section("Latest incidents", &super::history(&status.incidents));
     }
-    text += &section("Warnings", &bullets(&status.warnings));
+    text += &section("Warnings", &(bullets(&status.warnings) + &bullets(&dropped(status))));
     text
+}
+
+/// What was written for people and reached nobody.
+fn dropped(status: &Status) -> Vec<String> {
+    let by = &status.answered_by;
+    let log = format!("{} lines of the log of {by} were dropped: nobody read them in time", status.log_lines_dropped);
+    let answers = format!("{} answers of {by} were dropped: whoever asked did not read", status.answers_dropped);
+    let all = [(status.log_lines_dropped, log), (status.answers_dropped, answers)];
+    all.into_iter().filter(|(count, _)| *count > 0).map(|(_, sentence)| sentence).collect()
 }
 
 /// `orders: db1 (epoch 3)`, for one-line output.
@@ -141,6 +150,7 @@ fn node_notes(node: &NodeStatus) -> String {
     if node.config_differs {
         notes.push("other configuration file");
     }
+    notes.extend(node.failing.iter().map(String::as_str));
     notes.extend(node.refusals.iter().map(String::as_str));
     notes.join("; ")
 }

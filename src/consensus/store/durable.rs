@@ -11,6 +11,8 @@
 
 use super::mark::Mark;
 use super::{Backend, Change, Done, StoreError};
+use crate::last_words;
+use crate::scheduling;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +87,7 @@ impl Durable {
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || {
+                scheduling::as_the_loop();
                 writer.run(&received);
                 writer.end();
             })
@@ -220,10 +223,10 @@ impl Writer {
         if let Err(error) = self.try_commit(changes) {
             let path = self.path.display();
             tracing::error!(%path, %error, "the Raft log cannot be written: ending, because what is on disk is not known");
-            eprintln!(
+            last_words::say(&format!(
                 "regent: the Raft log {path} cannot be written: {error}. Ending, because what is on disk is not known; \
                  nothing that was acknowledged is lost. Make room or mend the disk, then start again"
-            );
+            ));
             std::process::abort();
         }
         lock(&self.latency).end(Instant::now());

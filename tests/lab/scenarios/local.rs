@@ -1,17 +1,19 @@
 //! Trouble that is not death: processes killed or stopped on a host that is fine.
 
 use crate::cluster::Cluster;
-use crate::harness::Scenario;
+use crate::harness::{Scenario, skip};
 use crate::plan::Plan;
 use crate::postgres;
 use crate::time::Stamp;
 use crate::world::World;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(240);
 
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "postmaster_killed",
         shows: "11: kill -9: restarted in place, no fence",
@@ -35,6 +37,12 @@ pub const SCENARIOS: [Scenario; 4] = [
         shows: "11: a planned restart: no fence, writes go on",
         within: LONG,
         run: restart,
+    },
+    Scenario {
+        name: "threads_that_the_loop_waits_for",
+        shows: "11: the log's writer, the shared disk's thread and systemd's are as real-time as the daemon: load is not death",
+        within: LONG,
+        run: threads,
     },
 ];
 
@@ -108,4 +116,36 @@ fn restart(world: &mut World) -> Result<()> {
         },
         Duration::from_secs(1),
     )
+}
+
+/// Policy and priority of each thread of a process, by the thread's name (proc(5), `stat`).
+fn scheduling(process: u32) -> Result<BTreeMap<String, (u32, u32)>> {
+    let mut threads = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let stat = fs::read_to_string(task?.path().join("stat"))?;
+        let (before, after) = stat.rsplit_once(')').context("stat has a name in parentheses")?;
+        let name = before.split_once('(').context("stat has a name in parentheses")?.1;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        // Counted from the state, the third field.
+        let field = |number: usize| fields.get(number - 3).context("a short stat")?.parse().context("a number");
+        threads.insert(name.to_owned(), (field(41)?, field(40)?));
+    }
+    Ok(threads)
+}
+
+fn threads(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let reign = cluster.reign()?;
+    for node in cluster.plan.node_names() {
+        let threads = scheduling(cluster.daemon_process(&node)?)?;
+        let own = *threads.get("regent").context("the daemon has a first thread")?;
+        if own.0 != libc::SCHED_RR as u32 {
+            return skip("no real-time scheduling is permitted here");
+        }
+        for name in ["raft-log", "regent-disk", "supervisor"] {
+            let found = threads.get(name).with_context(|| format!("{node} has no thread {name}: {threads:?}"))?;
+            ensure!(*found == own, "{name} on {node} has policy and priority {found:?}, the loop {own:?}");
+        }
+    }
+    cluster.judge(&[&reign.primary]).map(drop)
 }

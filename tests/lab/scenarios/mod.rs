@@ -5,13 +5,18 @@
 mod broken;
 mod cuts;
 mod freezes;
+mod full;
 mod identity;
 mod local;
 mod members;
 mod power;
+mod restarts;
 mod returns;
+mod stale;
 mod switchovers;
+mod unguarded;
 mod world_database;
+mod world_devices;
 mod world_faults;
 mod world_plans;
 
@@ -21,14 +26,19 @@ use crate::harness::Scenario;
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(world_faults::SCENARIOS);
+    all.extend(world_devices::SCENARIOS);
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
+    all.extend(full::SCENARIOS);
     all.extend(local::SCENARIOS);
+    all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
+    all.extend(stale::SCENARIOS);
+    all.extend(unguarded::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
     #[cfg(feature = "known-bugs")]

@@ -70,7 +70,7 @@ fn standby(cluster: &Cluster, reign: &Reign) -> Result<String> {
 }
 
 /// Stops or continues the standby's WAL receiver.
-fn signal_receiver(host: &Host, signal: &str) -> Result<()> {
+pub(super) fn signal_receiver(host: &Host, signal: &str) -> Result<()> {
     let script = format!(
         "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^postgres: .*walreceiver'; then \
          kill -s {signal} ${{p#/proc/}} && found=1; fi; done; test -n \"$found\""

@@ -3,7 +3,7 @@
 
 use crate::harness::Scenario;
 use crate::network::Net;
-use crate::plan::Plan;
+use crate::plan::{Devices, Plan};
 use crate::world::World;
 use anyhow::{Result, anyhow, ensure};
 use regent::config::Config;
@@ -26,6 +26,8 @@ fn plans(_: &mut World) -> Result<()> {
         Plan { levels: &[&["ipmi"], &["lease"]], ..Plan::default() },
         Plan { power_on: "manual", on_crash: "failover", ..Plan::default() },
         Plan { insecure: true, ..Plan::default() },
+        Plan { watchdogs: Devices::All, second: true, ..Plan::five_voters() },
+        Plan { impatient: true, ..Plan::five_voters() },
         Plan { profile: "fast", failover: "install = \"20s\"", ..Plan::default() },
     ];
     for plan in all {

@@ -4,7 +4,7 @@
 
 use super::Protocol;
 use super::verdict::hears_life;
-use crate::state::{NODES, Round, Stage, State, Via};
+use crate::state::{Deed, NODES, Round, Stage, State, Via};
 use crate::step::{Bug, Step};
 
 pub fn steps(p: &Protocol, s: &State, into: &mut Vec<(Step, State)>) {
@@ -18,7 +18,8 @@ pub fn steps(p: &Protocol, s: &State, into: &mut Vec<(Step, State)>) {
         let epoch = l.epoch + 1;
         if let Some(fence) = s.fence_of(s.holder()) {
             // After a wait for the lease the node may live on and be heard later; after its power was cut it may not.
-            t.broken.s9 |= via == Via::Power && NODES.into_iter().any(|voter| hears_life(s, voter, fence));
+            let heard = |voter| hears_life(s, voter, fence) && (!p.scope.lie || s.heard_steadily(voter, s.holder()));
+            t.broken.s9 |= via == Via::Power && NODES.into_iter().any(heard);
             t.ledger.fences[fence].stage = Stage::Closed;
         }
         t.ledger.epoch = epoch;
@@ -42,6 +43,7 @@ fn over(p: &Protocol, s: &State) -> Option<Via> {
     let others = !(1 << s.holder()) & 0b111;
     let checked = s.ledger.checks == others;
     match s.ledger.fences[fence].stage {
+        Stage::ByPower if checked && is_unheard(s, fence) => Some(Via::Unheard),
         Stage::ByPower if checked => Some(Via::Power),
         Stage::ByLease if checked => Some(Via::Lease),
         Stage::Ordered if p.scope.has(Bug::PromoteBeforeFence) => Some(Via::Nothing),
@@ -49,8 +51,19 @@ fn over(p: &Protocol, s: &State) -> Option<Via> {
     }
 }
 
+/// The device lied, and at this moment nobody can tell: no voter has heard the node for a whole tick. This is what the
+/// check cannot find. It excuses what the node does under the epoch that ends here, and nothing else.
+fn is_unheard(s: &State, fence: usize) -> bool {
+    let order = s.ledger.fences[fence];
+    let node = order.target as usize;
+    let runs = s.lied && s.nodes[node].on && s.nodes[node].boot == order.boot;
+    runs && !NODES.into_iter().any(|voter| s.heard_steadily(voter, node))
+}
+
 /// A living node that has reported, against which no fence stands and no `off` may be under way.
 fn eligible(s: &State, to: usize) -> bool {
-    let off = s.ledger.fences.iter().any(|fence| fence.off && fence.target as usize == to);
+    let by_device = s.ledger.fences.iter().any(|fence| fence.off && fence.target as usize == to);
+    let by_order = s.running().is_some_and(|(_, order)| order.deed == Deed::Off && s.target(order) == to);
+    let off = by_device || by_order;
     s.nodes[to].joined && !s.ledger.dead[to] && s.fence_of(to).is_none() && !off
 }

@@ -20,6 +20,7 @@ pub fn steps(p: &Protocol, s: &State, into: &mut Next) {
                 release(p, s, node, into);
             }
             learn(p, s, node, into);
+            learn_dead(p, s, node, into);
         }
         end_stop(p, s, node, into);
         for by in NODES {
@@ -132,7 +133,7 @@ fn open(p: &Protocol, s: &State, node: usize, into: &mut Next) {
     if n.joined && n.open == 0 && n.lease_left > 0 && n.lease_epoch > n.tomb {
         let mut t = *s;
         t.nodes[node].open = n.lease_epoch;
-        t.broken.s4 |= n.lease_epoch != s.ledger.epoch;
+        t.broken.s4 |= n.lease_epoch != s.ledger.epoch && !s.ended_unheard(n.lease_epoch);
         p.push(into, Step::Open { node, epoch: n.lease_epoch }, t);
     }
 }
@@ -199,5 +200,20 @@ fn learn(p: &Protocol, s: &State, node: usize, into: &mut Next) {
         let mut t = *s;
         t.nodes[node].pause = s.ledger.pause;
         p.push(into, Step::Learn { node }, t);
+    }
+}
+
+/// Whoever learns that it was declared dead closes its database, vows, and joins anew.
+fn learn_dead(p: &Protocol, s: &State, node: usize, into: &mut Next) {
+    let n = &s.nodes[node];
+    let hears = s.leader().is_some_and(|leader| s.reaches(leader, node));
+    if p.scope.late && n.joined && s.ledger.dead[node] && hears {
+        let mut t = *s;
+        let learns = &mut t.nodes[node];
+        (learns.joined, learns.stopping, learns.ask) = (false, n.open > 0, Ask::None);
+        if n.open == 0 && s.holder() == node {
+            (learns.tomb, learns.lease_left) = (s.ledger.epoch, 0);
+        }
+        p.push(into, Step::LearnDead { node }, t);
     }
 }

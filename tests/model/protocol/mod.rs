@@ -3,11 +3,13 @@
 //! It is written from the design alone and shares no line with the program: a checker that calls the code under test
 //! proves nothing. What is left out is said in docs/safety.md.
 
+use crate::packing;
 use crate::search::{Key, System};
-use crate::state::{self, State};
+use crate::state::{State, pair};
 use crate::step::{Scope, Step};
 
 mod appointment;
+mod executor;
 mod keeper;
 mod verdict;
 mod world;
@@ -18,6 +20,11 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Whether it is counted how long each pair has heard each other.
+    fn counts_hearing(&self) -> bool {
+        self.scope.lie || self.scope.late
+    }
+
     fn push(&self, into: &mut Vec<(Step, State)>, step: Step, state: State) {
         into.push((step, state.tidied()));
     }
@@ -28,21 +35,29 @@ impl System for Protocol {
     type Step = Step;
 
     fn starts(&self) -> Vec<State> {
-        vec![State::start(self.scope.cuts, self.scope.crashes, self.scope.outages)]
+        let start = State::start(self.scope.cuts, self.scope.crashes, self.scope.outages);
+        vec![State { steady: [self.counts_hearing(); 3], ..start }]
     }
 
     fn steps(&self, state: &State, into: &mut Vec<(Step, State)>) {
+        let first = into.len();
         world::steps(self, state, into);
         keeper::steps(self, state, into);
         verdict::steps(self, state, into);
+        executor::steps(self, state, into);
         appointment::steps(self, state, into);
+        for (_, next) in &mut into[first..] {
+            for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+                next.steady[pair(a, b)] &= next.linked(a, b) == state.linked(a, b);
+            }
+        }
     }
 
     fn pack(&self, state: &State) -> Key {
-        state::pack(state)
+        packing::pack(state)
     }
 
     fn unpack(&self, key: &Key) -> State {
-        state::unpack(key)
+        packing::unpack(key)
     }
 }

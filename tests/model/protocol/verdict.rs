@@ -2,8 +2,8 @@
 //!
 //! Not here: what the end of an epoch is good for; see `appointment`.
 
-use super::Protocol;
-use crate::state::{Fence, NODES, Round, Stage, State, WAIT};
+use super::{Protocol, executor};
+use crate::state::{Deed, Fence, NODES, Round, Stage, State, WAIT};
 use crate::step::{Bug, Step};
 
 type Next = Vec<(Step, State)>;
@@ -16,7 +16,7 @@ pub fn steps(p: &Protocol, s: &State, into: &mut Next) {
     let Some(leader) = s.leader() else { return };
     round(p, s, leader, into);
     declare(p, s, into);
-    order(p, s, into);
+    order(p, s, leader, into);
     for fence in 0..3 {
         confirm(p, s, fence, into);
         wait_over(p, s, leader, fence, into);
@@ -34,8 +34,16 @@ fn suspects(p: &Protocol, s: &State, voter: usize, node: usize) -> bool {
 /// one. What it says may be old when it is proposed.
 fn round(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
     let (l, target) = (&s.ledger, s.holder());
-    let fresh = Round { open: true, target: target as u8, incarnation: l.incarnation[target], answers: 1 << leader };
-    if !l.released && !l.dead[target] && suspects(p, s, leader, target) && l.round != fresh {
+    let fresh = Round {
+        open: true,
+        target: target as u8,
+        incarnation: l.incarnation[target],
+        answers: 1 << leader,
+        stale: false,
+    };
+    // A verdict whose evidence is old needs a look before anybody is fenced.
+    let is_to_look = p.scope.late && s.fence_of(target).is_none() && !has_fresh_evidence(s, target);
+    if !l.released && (!l.dead[target] || is_to_look) && suspects(p, s, leader, target) && l.round != fresh {
         let known = l.round.open && Round { answers: fresh.answers, ..l.round } == fresh;
         if !known {
             let mut t = *s;
@@ -44,7 +52,7 @@ fn round(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
         }
     }
     for voter in NODES {
-        let asked = l.round.open && l.round.answers & 1 << voter == 0 && s.reaches(leader, voter);
+        let asked = l.round.open && !l.round.stale && l.round.answers & 1 << voter == 0 && s.reaches(leader, voter);
         if asked && voter != leader && suspects(p, s, voter, l.round.target as usize) {
             let mut t = *s;
             t.ledger.round.answers |= 1 << voter;
@@ -56,7 +64,7 @@ fn round(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
 /// The ledger counts the answers, of all voters, and compares the incarnation.
 fn declare(p: &Protocol, s: &State, into: &mut Next) {
     let (l, node) = (&s.ledger, s.ledger.round.target as usize);
-    if !l.round.open {
+    if !l.round.open || p.scope.late && l.dead[node] {
         return;
     }
     let count = l.round.answers.count_ones();
@@ -66,7 +74,9 @@ fn declare(p: &Protocol, s: &State, into: &mut Next) {
         return;
     }
     let mut t = *s;
-    t.ledger.round = Round::default();
+    if !p.scope.late {
+        t.ledger.round = Round::default();
+    }
     let present = l.round.incarnation == l.incarnation[node];
     if (present || p.scope.has(Bug::VerdictForAnOldIncarnation)) && !l.dead[node] {
         t.ledger.dead[node] = true;
@@ -77,18 +87,48 @@ fn declare(p: &Protocol, s: &State, into: &mut Next) {
     p.push(into, Step::Declare { node }, t);
 }
 
+/// A majority has lost this incarnation, by a round of the present leader in which no tick has passed.
+fn has_fresh_evidence(s: &State, node: usize) -> bool {
+    let round = &s.ledger.round;
+    let is_about = round.open && round.target as usize == node && round.incarnation == s.ledger.incarnation[node];
+    is_about && !round.stale && round.answers.count_ones() >= 2
+}
+
 /// Only the boot that holds the epoch is fenced, never during a pause, and one fence at a time.
-fn order(p: &Protocol, s: &State, into: &mut Next) {
+fn order(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
     let (l, node) = (&s.ledger, s.holder());
     let number = l.fences.iter().position(|fence| fence.stage == Stage::Unused).unwrap_or(3);
     let wanted = l.dead[node] && !l.released && l.pause != 1 && s.fence_of(node).is_none();
-    if wanted && number < p.scope.fences as usize {
-        let mut t = *s;
-        let boot = l.boot[node];
-        let new = Fence { stage: Stage::Ordered, target: node as u8, boot, off: p.scope.power, said: false };
-        t.ledger.fences[number] = new;
-        p.push(into, Step::Order { node }, t);
+    let believed = !p.scope.late || has_fresh_evidence(s, node) || p.scope.has(Bug::LateVerdictObeyed);
+    if !wanted || !believed || number >= p.scope.fences as usize {
+        return;
     }
+    let mut t = *s;
+    let judged = p.scope.late && !p.scope.false_suspicion;
+    t.ledger.fences[number] = Fence {
+        stage: Stage::Ordered,
+        target: node as u8,
+        boot: l.boot[node],
+        off: p.scope.power && !p.scope.executors,
+        said: false,
+        was_heard: judged && NODES.into_iter().any(|voter| s.heard_steadily(node, voter)),
+    };
+    t.ledger.round = Round::default();
+    if !p.scope.executors || !p.scope.power {
+        p.push(into, Step::Order { node }, t);
+        return;
+    }
+    for by in NODES.into_iter().filter(|by| *by != node) {
+        if let Some(ordered) = executor::order(p, &t, leader, by, Deed::Off, number as u8) {
+            p.push(into, Step::OrderBy { node, by }, ordered);
+        }
+    }
+}
+
+/// Whether an `off` for this fence hits a boot that was heard when the fence was first ordered.
+pub fn shoots_somebody_heard(s: &State, fence: &Fence) -> bool {
+    let node = &s.nodes[fence.target as usize];
+    fence.was_heard && node.on && node.boot == fence.boot
 }
 
 /// The device acts when it likes, however late, on the host and not on a boot; or it does nothing and lies.
@@ -100,13 +140,13 @@ fn device(p: &Protocol, s: &State, fence: usize, into: &mut Next) {
     }
     let in_time = order.stage == Stage::Ordered;
     let mut t = *s;
+    t.broken.s8 |= shoots_somebody_heard(s, &order);
     t.nodes[node].on = false;
     t.ledger.fences[fence] = Fence { off: false, said: in_time, ..order };
     p.push(into, Step::Off { fence, node }, t);
-    let is_heard = NODES.into_iter().any(|voter| s.linked(voter, node));
-    if p.scope.lie && in_time && s.lied == 0 && is_heard && s.nodes[node].boot == order.boot {
+    if p.scope.lie && in_time && !s.lied && s.nodes[node].on && s.nodes[node].boot == order.boot {
         let mut t = *s;
-        t.lied = node as u8 + 1;
+        t.lied = true;
         t.ledger.fences[fence] = Fence { off: false, said: true, ..order };
         p.push(into, Step::Lie { fence, node }, t);
     }
@@ -154,6 +194,21 @@ pub fn hears_life(s: &State, voter: usize, fence: usize) -> bool {
         Stage::ByPower => heard,
         Stage::ByLease => heard && s.nodes[node].tomb < s.ledger.epoch,
         Stage::Unused | Stage::Ordered | Stage::Closed => false,
+    }
+}
+
+/// Whoever has heard life for a tick has said so, if a leader hears it. And an answer of the check has an age: what was
+/// said before the tick is asked again, because a leader that nobody heard meanwhile was told of no life.
+pub fn refute_in_time(p: &Protocol, s: &mut State) {
+    if p.scope.lie && !p.scope.has(Bug::OldCheckBelieved) {
+        s.ledger.checks = 0;
+    }
+    let (Some(fence), Some(leader)) = (s.fence_of(s.holder()), s.leader()) else { return };
+    let refutes = |voter| hears_life(s, voter, fence) && s.reaches(leader, voter);
+    let blind = p.scope.has(Bug::FenceBelievedInSpiteOfLife);
+    if p.scope.lie && s.ledger.fences[fence].stage == Stage::ByPower && !blind && NODES.into_iter().any(refutes) {
+        s.ledger.fences[fence].stage = Stage::Ordered;
+        s.ledger.checks = 0;
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Not here: what nodes decide. A fault may happen at any moment as long as its number is not used up.
 
-use super::Protocol;
-use crate::state::{Ask, NODES, Node, State, TTL, WAIT, pair};
+use super::{Protocol, executor, verdict};
+use crate::state::{Agent, Ask, NODES, Node, State, TTL, WAIT, pair};
 use crate::step::{Bug, Step};
 
 type Next = Vec<(Step, State)>;
@@ -38,15 +38,14 @@ fn tick(p: &Protocol, s: &State) -> State {
             }
         }
     }
+    executor::tick(p, &mut t);
+    t.steady = [p.counts_hearing(); 3];
+    t.ledger.round.stale = p.scope.late && t.ledger.round.open;
+    verdict::refute_in_time(p, &mut t);
     if t.ledger.dead[t.holder()] {
         t.ledger.verdict_age = (t.ledger.verdict_age + 1).min(WAIT);
     }
     t
-}
-
-/// Whom a device has lied about is spared: a lie about a node that nobody hears is beyond what the check can find.
-fn spared(s: &State, node: usize) -> bool {
-    s.lied as usize == node + 1
 }
 
 fn faults(p: &Protocol, s: &State, into: &mut Next) {
@@ -56,18 +55,22 @@ fn faults(p: &Protocol, s: &State, into: &mut Next) {
         t.cut[place] = !s.cut[place];
         if s.cut[place] {
             p.push(into, Step::Heal { pair: place }, t);
-        } else if s.cuts > 0 && !spared(s, a) && !spared(s, b) {
+        } else if s.cuts > 0 {
             t.cuts -= 1;
             p.push(into, Step::Cut { pair: place }, t);
         }
     }
-    for node in NODES.into_iter().filter(|node| !spared(s, *node)) {
+    for node in NODES {
         if s.crashes > 0 && s.nodes[node].up {
             let mut t = *s;
             t.crashes -= 1;
             let n = &mut t.nodes[node];
             (n.up, n.joined, n.leads, n.stopping, n.ask, n.believes) = (false, false, false, false, Ask::None, 0);
             n.book = 0;
+            // An agent runs on, within its time.
+            if n.agent != Agent::Running {
+                n.agent = Agent::None;
+            }
             p.push(into, Step::Crash { node }, t);
         }
         if s.outages > 0 && s.nodes[node].on {
@@ -87,7 +90,8 @@ fn power_on(p: &Protocol, s: &State, node: usize, into: &mut Next) {
     }
 }
 
-/// A daemon starts: it adopts a lease that is still valid, or makes sure that the database is closed and vows so.
+/// A daemon starts: it ends the agents that an earlier one left. It adopts a lease that is still valid, or makes sure that
+/// the database is closed and vows so.
 fn start(p: &Protocol, s: &State, node: usize, into: &mut Next) {
     let n = &s.nodes[node];
     if !n.on || n.up {
@@ -95,12 +99,12 @@ fn start(p: &Protocol, s: &State, node: usize, into: &mut Next) {
     }
     if n.open > 0 && n.lease_left > 0 {
         let mut t = *s;
-        t.nodes[node].up = true;
+        (t.nodes[node].up, t.nodes[node].agent) = (true, Agent::None);
         p.push(into, Step::Start { node, adopts: true }, t);
     }
     let mut t = *s;
     let held = (1..=s.ledger.epoch).filter(|e| s.ledger.holder[*e as usize] as usize == node).max().unwrap_or(0);
-    t.nodes[node] = Node { up: true, open: 0, lease_left: 0, tomb: n.tomb.max(held), ..*n };
+    t.nodes[node] = Node { up: true, agent: Agent::None, open: 0, lease_left: 0, tomb: n.tomb.max(held), ..*n };
     p.push(into, Step::Start { node, adopts: false }, t);
 }
 
@@ -120,7 +124,12 @@ fn elect(p: &Protocol, s: &State, node: usize, voter: usize, into: &mut Next) {
     }
     t.ledger.term = term;
     t.ledger.checks = 0;
-    t.ledger.round = Default::default();
+    // A proposal that carries its answers may still commit.
+    if p.scope.late && s.ledger.round.answers.count_ones() >= 2 {
+        t.ledger.round.stale = true;
+    } else {
+        t.ledger.round = Default::default();
+    }
     for n in [node, voter] {
         t.nodes[n].term = term;
         t.nodes[n].leads = n == node;

@@ -5,11 +5,12 @@
 use crate::cluster::World;
 use crate::oracle::Kept;
 use regent::ledger::Happening;
-use regent::types::{Epoch, Lsn, Timeline};
+use regent::types::{Lsn, Timeline};
 
 /// A postmaster was opened for writes.
 pub fn opened(w: &mut World, host: usize, service: usize) {
-    // What opens in an epoch that is over, because a device lied about its host, is not what clients go on with.
+    // What opens in an epoch that is over, because a device lied about its host and nobody could tell (an assumption), is
+    // not what clients go on with.
     if w.is_excused(host, service) {
         return;
     }
@@ -38,6 +39,7 @@ pub fn opened(w: &mut World, host: usize, service: usize) {
             0 => w.facts.services[service].acknowledged.remove(&timeline),
             _ => w.facts.services[service].acknowledged.insert(timeline, (Lsn(kept), by)),
         };
+        // Under the same lie it acknowledged beside the new primary, as S1 excuses.
         if w.is_lied_about(by) {
             continue;
         }
@@ -63,29 +65,23 @@ fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> boo
 }
 
 /// A directory was overwritten, and what was its own lies in this folder.
-pub fn kept(w: &mut World, (host, life): (usize, u64), service: usize, name: String) {
-    let epoch = epoch(w, service);
-    w.facts.kept.push(Kept { service, name, host, life, epoch });
+pub fn kept(w: &mut World, (host, life): (usize, u64), name: String) {
+    w.facts.kept.push(Kept { name, host, life });
 }
 
-fn epoch(w: &World, service: usize) -> Epoch {
-    w.log.state().services.get(&w.services[service]).map_or(Epoch(0), |s| s.epoch)
-}
-
-/// At the end of a run, when everything has come to rest: the ledger names every such folder, where the daemon that
-/// made it has lived on and reaches the others, and the epoch has not changed since.
+/// At the end of a run, when everything has come to rest: the ledger names every such folder of a host that reaches the
+/// others. One whose daemon died before it had said so is of a kind of its own.
 pub fn at_the_end(w: &mut World, rest: &[usize]) {
     let state = w.log.state().clone();
     let named = |folder: &Kept| {
         let name = |what: &Happening| matches!(what, Happening::Rejoined { kept: Some(k), .. } if k == &folder.name);
         state.incidents.values().flat_map(|i| &i.steps).any(|step| name(&step.what))
     };
-    let missing = w.facts.kept.iter().find(|k| {
-        let lived_on = w.hosts[k.host].life == k.life && w.hosts[k.host].daemon.is_some();
-        lived_on && !rest.contains(&k.host) && epoch(w, k.service) == k.epoch && !named(k)
-    });
+    let lived_on = |k: &Kept| w.hosts[k.host].life == k.life;
+    let asked = |k: &&Kept| !rest.contains(&k.host) && w.hosts[k.host].daemon.is_some() && !named(k);
+    let missing = w.facts.kept.iter().filter(asked).max_by_key(|k| lived_on(k));
     if let Some(k) = missing {
         let what = format!("no incident names the folder {} of {}", k.name, w.hosts[k.host].name);
-        w.violate("S7", what);
+        w.violate(if lived_on(k) { "S7" } else { "S7/restart" }, what);
     }
 }

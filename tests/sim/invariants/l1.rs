@@ -1,8 +1,13 @@
 //! L1: it comes back. Once a majority has healed, every service takes writes within the bound that `regent config
 //! check` prints for the last fencing level; a little later every database of it replicates.
 //!
-//! The bound counts from the moment at which the premises hold (hosts and daemons up, no pause, nothing hangs). One
-//! thing comes on top, because the rule itself grants it: a fence whose levels had all failed before is in its back-off.
+//! The bound counts from the moment at which the premises hold (hosts and daemons up, no pause, nothing hangs), and is
+//! counted anew only after a fault broke one of them: what regent itself switches off counts against it, so two nodes that
+//! fence each other in turn do not come back. One thing comes on top, because the rule itself grants it: a fence whose
+//! levels had all failed before is in its back-off. However that is, the phase has an end.
+//!
+//! Then it is quiet: for some seconds no daemon does anything of its own accord (`rest.rs`), no rule of a fence that is
+//! over is in force anywhere, and no host is left without power by regent where regent is to give it back.
 
 use crate::cluster::{MS, S, World};
 use crate::liveness;
@@ -24,15 +29,42 @@ fn is_back(w: &World, host: usize) -> bool {
     w.log.leader.is_some_and(|(leader, _)| leader == host || w.net.connects(leader, host))
 }
 
-/// The liveness phase. Returns how long it took until every service took writes again.
-pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> u64 {
+/// The phase has an end after so many bounds, whatever broke a premise meanwhile.
+const CAP: u64 = 6;
+/// For how long nothing may happen, and within which time after everything replicates: the longest pause between two tries
+/// of anything is a minute.
+const QUIET: u64 = 4 * S;
+const QUIET_WITHIN: u64 = 150 * S;
+
+/// How the liveness phase went.
+#[derive(Clone, Copy, Default)]
+pub struct Recovery {
+    /// Until every service took writes again.
+    pub writes: u64,
+    /// Until nothing happened any more.
+    pub quiet: u64,
+}
+
+/// The liveness phase.
+pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> Recovery {
     let healed = w.now;
     liveness::heal(w, rng, rest);
+    let Some(writes) = serves(w, rest, healed) else { return Recovery::default() };
+    super::client::at_the_end(w, rest);
+    let quiet = comes_to_rest(w, rest, healed);
+    super::rules::at_the_end(w, rest);
+    left_off(w, rest);
+    Recovery { writes, quiet }
+}
+
+/// How long it took until every service took writes again; then every database of it replicates.
+fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
     let (mut since, mut back, mut turn) = (None, None, 0);
+    let end = healed + CAP * bound(w);
     loop {
         w.run_until(w.now + 200 * MS);
         if w.facts.violation.is_some() {
-            return 0;
+            return None;
         }
         turn += 1;
         liveness::tend(w, rest, turn);
@@ -48,18 +80,54 @@ pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> u64 {
             back.get_or_insert(w.now - healed);
         }
         if back.is_some() && w.now > healed + 30 * S && w.is_whole_but(rest) {
-            break;
+            return back;
         }
-        let Some((from, bound)) = since else { continue };
-        if back.is_none() && w.now > from + bound {
-            w.violate("L1", format!("no writes within the bound of {} s", bound / S));
-            return 0;
+        let (from, bound) = since.unwrap_or((w.now, bound(w)));
+        if back.is_none() && (w.now > from + bound || w.now > end) {
+            return fails(w, rest, bound, format!("no writes within the bound of {} s", bound / S));
         }
-        if w.now > from + 2 * bound {
-            w.violate("L1", format!("not every database replicates within {} s", 2 * bound / S));
-            return 0;
+        if w.now > from + 2 * bound || w.now > end + bound {
+            return fails(w, rest, bound, format!("not every database replicates within {} s", 2 * bound / S));
         }
     }
-    super::client::at_the_end(w, rest);
-    back.unwrap_or(0)
+}
+
+/// A host that regent itself switched off, and left off, is a kind of its own.
+fn fails(w: &mut World, rest: &[usize], bound: u64, what: String) -> Option<u64> {
+    let waits = (0..w.hosts.len()).find(|h| !rest.contains(h) && w.off_by_regent_for(*h) > bound / 2);
+    match waits {
+        Some(host) => {
+            let what = format!("{what}: regent switched {} off and leaves it off", w.hosts[host].name);
+            w.violate("L1/off", what);
+        }
+        None => w.violate("L1", what),
+    }
+    None
+}
+
+/// Nothing is proposed, asked, run or said any more. Returns after how long it was so.
+fn comes_to_rest(w: &mut World, rest: &[usize], healed: u64) -> u64 {
+    let from = w.now;
+    while w.facts.violation.is_none() {
+        let last = w.facts.rest.last(|host| !rest.contains(&host));
+        let Some((at, host, what)) = last.filter(|(at, ..)| w.now < at + QUIET) else { break };
+        if w.now > from + QUIET_WITHIN {
+            let what = format!("{what} of {} at {:.1} s, and no end", w.hosts[host].name, at as f64 / S as f64);
+            w.violate("rest", what);
+            break;
+        }
+        w.run_until(w.now + 200 * MS);
+    }
+    let last = w.facts.rest.last(|host| !rest.contains(&host));
+    last.map_or(0, |(at, ..)| at.saturating_sub(healed))
+}
+
+/// Regent gives back the power that it took, where that is left to it.
+fn left_off(w: &mut World, rest: &[usize]) {
+    let auto = w.log.state().settings.as_ref().is_some_and(|s| s.power_on == regent::config::PowerOn::Auto);
+    let off = (0..w.hosts.len()).find(|h| !rest.contains(h) && w.is_off_by_regent(*h));
+    if let Some(host) = off.filter(|_| auto && w.facts.violation.is_none()) {
+        let what = format!("regent switched {} off and leaves it off, although all is well", w.hosts[host].name);
+        w.violate("L1/off", what);
+    }
 }

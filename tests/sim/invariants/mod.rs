@@ -2,12 +2,15 @@
 //! of the code under test.
 
 pub mod client;
+mod install;
 pub mod l1;
-mod rest;
+pub mod power;
+pub mod rest;
+pub mod rules;
 mod s1;
-mod s10;
+pub mod s10;
 mod s2;
-mod s3;
+pub mod s3;
 mod s4;
 pub mod s5;
 mod s6;
@@ -15,10 +18,11 @@ mod s7;
 mod s8;
 mod s9;
 pub mod timelines;
+pub mod words;
 
 use crate::cluster::{Handling, World};
 use regent::ledger::{Answer, Command, Entry, Event, State};
-use regent::node::Effect;
+use regent::node::{Effect, Event as Given};
 use regent::types::{Epoch, Term};
 
 /// After every event.
@@ -26,13 +30,27 @@ pub fn check(w: &mut World) {
     s1::check(w);
     s5::check(w);
     rest::check(w);
+    words::check(w);
+}
+
+/// A daemon is told something.
+pub fn given(w: &mut World, host: usize, event: &Given) {
+    s3::given(w, host, event);
+    s5::given(w, host, event);
+    s10::given(w, host, event);
+    words::given(w, host, event);
 }
 
 /// A daemon asks for something to be done.
 pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect) {
     s4::asked_for(w, host, effect);
     s5::asked_for(w, host, handling, effect);
-    s10::asked_for(w, host, effect);
+    let of = s3::asked_for(w, host, effect);
+    s10::asked_for(w, host, effect, of);
+    power::asked_for(w, host, effect);
+    install::asked_for(w, host, effect);
+    rest::asked_for(w, host, effect);
+    words::asked_for(w, host, effect);
 }
 
 /// A postmaster was opened for writes under `epoch`.
@@ -44,6 +62,7 @@ pub fn opened(w: &mut World, host: usize, service: usize, epoch: Epoch) {
 
 /// The leader proposes this.
 pub fn proposed(w: &mut World, leader: usize, command: &Command) {
+    s3::proposed(w, leader, command);
     s8::proposed(w, command);
     s10::proposed(w, leader, command);
 }
@@ -65,6 +84,7 @@ pub fn committed(
         return;
     };
     match (event, command) {
+        (Event::Joined { .. }, Command::Join { node, boot, claims, .. }) => s2::joined(w, before, node, boot, claims),
         (Event::Declared { target, fence }, _) => {
             w.facts.counts.verdicts += 1;
             let host = w.host(target);
@@ -74,11 +94,14 @@ pub fn committed(
                 // The time of the proposal: what was heard until then was heard at the verdict.
                 w.facts.fence_opened[host] = proposed;
             }
+            opened_fence(w, *fence);
+            s8::committed(w, host, proposed);
         }
-        (Event::FenceOpened { .. }, Command::OpenFence { target, .. }) => {
+        (Event::FenceOpened { fence, .. }, Command::OpenFence { target, .. }) => {
             w.facts.counts.fences += 1;
             let host = w.host(target);
             w.facts.fence_opened[host] = proposed;
+            opened_fence(w, Some(*fence));
         }
         (Event::Refuted { .. }, _) => w.facts.counts.refuted += 1,
         (Event::Appointed { epoch }, Command::Appoint { service, node, basis, seals, .. }) => {
@@ -87,9 +110,14 @@ pub fn committed(
             let s = w.index(service);
             w.facts.services[s].reports = s6::reports(before, seals, &w.facts.services[s].tried);
             w.facts.services[s].tried.insert(node.clone());
+            if let regent::ledger::Basis::Fenced { fence, .. } = basis
+                && let Some(fence) = before.fences.get(fence)
+            {
+                w.rests_on(w.host(&fence.target));
+            }
             s2::appointment(w, before, service);
             s4::appointment(w, before, after, service, *epoch);
-            s7::appointment(w, after, service, *epoch);
+            s7::appointment(w, before, after, command, *epoch);
             s9::appointment(w, before, basis);
         }
         (_, Command::Installed { service, .. }) => {
@@ -102,5 +130,11 @@ pub fn committed(
             s4::appointment(w, before, after, service, *epoch);
         }
         _ => {}
+    }
+}
+
+fn opened_fence(w: &mut World, fence: Option<regent::types::FenceId>) {
+    if let Some(fence) = fence {
+        w.facts.power.opened(w.now, fence);
     }
 }

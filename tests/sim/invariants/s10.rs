@@ -1,10 +1,29 @@
-//! S10: whoever stood still itself accuses nobody and judges nobody until it has watched again for the acceptable pause
-//! and three intervals.
+//! S10: whoever stood still itself, or cannot write its own log, accuses nobody, judges nobody and vouches for no fence
+//! until it has watched again; and whoever hears nobody on a network accuses nobody there.
+//!
+//! It has watched again after the acceptable pause and three intervals. What a leader saw itself is not seen from outside;
+//! that it judges nobody is.
 
 use crate::cluster::{MS, World};
-use regent::ledger::Command;
-use regent::node::{Effect, PeerResponse};
-use regent::types::Sight;
+use crate::network::{CHANNELS, DISK};
+use regent::ledger::{CheckAnswer, Command};
+use regent::node::{Effect, Event, PeerResponse};
+use regent::types::{Instant, Sight};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// When each daemon was told last, by its own clock, that a write of its log took longer than the acceptable pause.
+pub type SlowLogs = BTreeMap<(usize, u64), Instant>;
+
+/// A daemon is told something: how long its log took.
+pub fn given(w: &mut World, host: usize, event: &Event) {
+    if let Event::LogWrite { took } = event {
+        let h = &w.hosts[host];
+        if took.as_nanos() as u64 > w.facts.times.pause {
+            w.facts.slow_logs.insert((host, h.life), h.local(w.now));
+        }
+    }
+}
 
 /// Whether this host went on a moment ago after more than it may overlook.
 fn just_stood_still(w: &World, host: usize) -> bool {
@@ -13,19 +32,52 @@ fn just_stood_still(w: &World, host: usize) -> bool {
     let long = h.frozen_for > times.pause / 2 + times.interval * 11 / 10 + 10 * MS;
     // The same daemon: a new one has watched nobody yet, and sees nobody. By the host's own clock.
     let same = h.thawed_at > 0 && h.started_at < h.thawed_at;
-    long && same
-        && h.local(w.now) < h.local(h.thawed_at) + std::time::Duration::from_nanos(times.pause + 3 * times.interval)
+    long && same && h.local(w.now) < h.local(h.thawed_at) + watched_again(w)
 }
 
-pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
-    let Effect::Reply { response: PeerResponse::Sighting(said), .. } = effect else { return };
-    if said.view.channels.values().any(|s| *s == Sight::Lost) && just_stood_still(w, host) {
-        w.violate("S10", format!("{} accuses somebody just after it stood still", w.hosts[host].name));
+fn watched_again(w: &World) -> Duration {
+    Duration::from_nanos(w.facts.times.pause + 3 * w.facts.times.interval)
+}
+
+/// Why this host must doubt itself now.
+fn must_doubt(w: &World, host: usize) -> Option<&'static str> {
+    let h = &w.hosts[host];
+    let slow = w.facts.slow_logs.get(&(host, h.life)).is_some_and(|at| h.local(w.now) < *at + watched_again(w));
+    match just_stood_still(w, host) {
+        true => Some("just after it stood still"),
+        false => slow.then_some("just after its own log could not be written"),
+    }
+}
+
+/// It answers; about whom, where it says what it sees.
+pub fn asked_for(w: &mut World, host: usize, effect: &Effect, of: Option<usize>) {
+    let Effect::Reply { response, .. } = effect else { return };
+    let name = w.hosts[host].name.clone();
+    match response {
+        PeerResponse::Sighting(said) => {
+            let lost = |c: &usize| {
+                said.view.channels.iter().any(|(name, sight)| name.as_str() == CHANNELS[*c] && *sight == Sight::Lost)
+            };
+            if let Some(why) = must_doubt(w, host).filter(|_| said.view.channels.values().any(|s| *s == Sight::Lost)) {
+                return w.violate("S10", format!("{name} accuses somebody {why}"));
+            }
+            let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(host, of, *c));
+            if let Some(c) = (0..DISK).filter(lost).find(deaf) {
+                let what = format!("{name} accuses somebody on the {} network, on which it hears nobody", CHANNELS[c]);
+                w.violate("S10", what);
+            }
+        }
+        PeerResponse::Check(CheckAnswer::Holds) => {
+            if let Some(why) = must_doubt(w, host) {
+                w.violate("S10", format!("{name} vouches for a fence {why}"));
+            }
+        }
+        _ => {}
     }
 }
 
 pub fn proposed(w: &mut World, leader: usize, command: &Command) {
-    if matches!(command, Command::DeclareDead { .. }) && just_stood_still(w, leader) {
-        w.violate("S10", format!("{} judges just after it stood still", w.hosts[leader].name));
+    if let (Command::DeclareDead { .. }, Some(why)) = (command, must_doubt(w, leader)) {
+        w.violate("S10", format!("{} judges {why}", w.hosts[leader].name));
     }
 }

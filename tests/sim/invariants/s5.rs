@@ -22,8 +22,11 @@ pub struct Leases {
     held: BTreeMap<(usize, usize), Held>,
     /// Requests under way: by host, daemon and number of the question.
     asked: BTreeMap<(usize, u64, u64), (usize, Epoch, Asked)>,
-    /// Quorum reads that a leader began for a lease of its own.
+    /// Quorum reads that a leader began for itself: for a lease, or for another thing.
     own: BTreeMap<(usize, u64, u64), Asked>,
+    /// Those behind which a quorum stood, by host, until it is seen what for: the service whose lease then counts from one
+    /// of these moments asked for it, and no other has it from there.
+    confirmed: BTreeMap<usize, Vec<Asked>>,
     /// Pauses as each host knows them, by host, service and epoch: when it learned that it is over, by its own clock.
     pauses: BTreeMap<(usize, usize, Epoch), Option<Instant>>,
 }
@@ -49,6 +52,7 @@ impl Leases {
         self.held.retain(|(h, _), _| *h != host);
         self.asked.retain(|(h, _, _), _| *h != host);
         self.own.retain(|(h, _, _), _| *h != host);
+        self.confirmed.remove(&host);
         self.pauses.retain(|(h, _, _), _| *h != host);
     }
 
@@ -105,6 +109,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
         Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
             let s = w.index(service);
+            leads_itself(w, host, s, *epoch, *until);
             let ended = w.facts.leases.pauses.get(&(host, s, *epoch)).copied().flatten();
             let counted = w.facts.leases.until(host, s, *epoch).max(ended.map(|ended| ended + lease_use(w)));
             if counted.is_none_or(|counted| *until > counted) {
@@ -119,6 +124,16 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
             w.violate("S5", format!("{name} granted a lease without a quorum behind it"));
         }
         _ => {}
+    }
+}
+
+/// A leader keeps a lease of its own: which of its quorum reads was asked for that, its end says. A read is of use once.
+fn leads_itself(w: &mut World, host: usize, service: usize, epoch: Epoch, until: Instant) {
+    let lease = lease_use(w);
+    let Some(reads) = w.facts.leases.confirmed.get_mut(&host) else { return };
+    if let Some(read) = reads.iter().position(|asked| asked.local + lease == until) {
+        let asked = reads.remove(read);
+        w.facts.leases.extend((host, service), epoch, asked, lease);
     }
 }
 
@@ -137,13 +152,10 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
         }
         Event::QuorumRead { id, confirmed } => {
             let Some(asked) = w.facts.leases.own.remove(&(host, life, *id)).filter(|_| *confirmed) else { return };
-            let lease = lease_use(w);
-            // Which of its services it asked for cannot be seen from outside: all that it holds.
-            for service in 0..w.services.len() {
-                let state = &w.hosts[host].state;
-                let epoch = state.services.get(&w.services[service]).map_or(Epoch(0), |s| s.epoch);
-                w.facts.leases.extend((host, service), epoch, asked, lease);
-            }
+            let (local, lease) = (w.hosts[host].local(w.now), lease_use(w));
+            let confirmed = w.facts.leases.confirmed.entry(host).or_default();
+            confirmed.retain(|a| local < a.local + lease);
+            confirmed.push(asked);
         }
         _ => {}
     }

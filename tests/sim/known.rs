@@ -1,0 +1,151 @@
+//! What regent is known to do wrong: each kind with a story that shows it, and what will end it. The story is told with
+//! every run and must fail, by that kind: one that passes must be taken off this list. A random run that ends in such a
+//! failure is counted apart, and never as one that passed.
+
+use crate::cluster::{MS, S, Tell, World};
+use crate::fence::Device;
+use crate::invariants::{client, l1};
+use crate::stories::{Story, Told, command, cut_networks, end, primary, three};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use regent::ledger::{Claim, ClaimState, Command, Machine};
+use regent::types::Boot;
+
+/// One kind of failure.
+pub struct Failure {
+    /// The word with which its violations begin.
+    pub kind: &'static str,
+    pub name: &'static str,
+    story: Story,
+    pub ends: &'static str,
+}
+
+/// Every kind.
+pub const FAILURES: &[Failure] = &[
+    Failure {
+        kind: "S9/blind",
+        name: "a_voter_whose_disk_fails_vouches_for_a_fence",
+        story: blind_voter,
+        ends: "ends when a voter answers only after a full silence on a channel that it could use all the time",
+    },
+    Failure {
+        kind: "S2/clone",
+        name: "an_image_of_the_primary_is_started_beside_it",
+        story: clone_joins,
+        ends: "ends when a join of another boot is refused or waited for while the holder's own boot is heard",
+    },
+    Failure {
+        kind: "L1/deadline",
+        name: "a_primary_whose_recovery_takes_longer_than_its_deadline_is_stopped",
+        story: late_recovery,
+        ends: "ends when a database that is open under its lease wins over the install deadline",
+    },
+    Failure {
+        kind: "L1/off",
+        name: "without_a_candidate_the_fenced_host_stays_off",
+        story: no_candidate,
+        ends: "ends when power is given back where nobody is eligible, and where a fence became void on the way",
+    },
+    Failure {
+        kind: "S7/restart",
+        name: "a_folder_is_not_named_if_the_daemon_dies_before_it_says_so",
+        story: unnamed_folder,
+        ends: "ends when the next daemon finds the folder and reports it",
+    },
+];
+
+/// The kind of this violation, if it is known.
+pub fn kind(violation: Option<&str>) -> Option<&'static str> {
+    let word = violation?.split(' ').next()?;
+    FAILURES.iter().map(|f| f.kind).find(|kind| *kind == word)
+}
+
+impl Failure {
+    /// Tells the story. How it failed, if it failed as it must.
+    pub fn tell(&self, tell: Tell) -> Told {
+        match (self.story)(1, tell) {
+            Ok(told) => Err(format!("it passes now ({told}): take {} off tests/sim/known.rs", self.kind)),
+            Err(why) if kind(Some(&why)) == Some(self.kind) => Ok(why),
+            Err(why) => Err(format!("it fails otherwise than by {}: {why}", self.kind)),
+        }
+    }
+}
+
+/// The device lies about the primary, whose networks are cut; two voters hear it on the disk until their own disks hang.
+fn blind_voter(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::Lying);
+    cut_networks(&mut w, old);
+    w.run_while(w.now + 20 * S, |w| w.log.state().fences.values().any(|f| f.confirmed.is_some()));
+    for voter in (0..3).filter(|h| *h != old) {
+        w.net.set_disk(voter, true);
+        w.report_disk(voter, MS, Err("the disk hangs"));
+    }
+    w.run_until(w.now + 5 * S);
+    end(w, true, "", "nobody is appointed".to_owned())
+}
+
+/// Last night's image of the primary boots on another machine, finds its database stopped, and says at its join that the
+/// epoch is over. The real one goes on.
+fn clone_joins(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    let node = w.hosts[old].name.clone();
+    let epoch = w.log.state().services[&w.services[0]].epoch;
+    command(&mut w, |service| Command::Join {
+        boot: Boot(format!("{node}-twin").into()),
+        request: 1,
+        machine: Machine { id: node.to_string(), is_virtual: false, watchdog: None },
+        claims: [(service, Claim { epoch, state: ClaimState::Over { position: None } })].into(),
+        node,
+    })?;
+    w.run_until(w.now + 20 * S);
+    end(w, true, "", "the epoch goes on".to_owned())
+}
+
+/// The site loses power. The former primary is appointed again, and its crash recovery takes longer than the deadline.
+fn late_recovery(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    (0..3).for_each(|h| w.power_off(h));
+    w.db(old, 0).ails.late_primary = 45 * S;
+    w.run_until(w.now + 2 * S);
+    (0..3).for_each(|h| w.power_on(h));
+    w.run_until(w.now + 120 * S);
+    end(w, true, "", "it goes on as primary".to_owned())
+}
+
+/// The only standby has lost its database when the primary's host stands still for a moment.
+fn no_candidate(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.freeze(old, 6 * S, false);
+    w.db(1 - old, 0).unfinished = true;
+    w.database_killed(1 - old, 0);
+    w.run_until(w.now + 20 * S);
+    l1::comes_back(&mut w, &mut StdRng::seed_from_u64(seed), &[]);
+    end(w, true, "", "it comes back".to_owned())
+}
+
+/// The daemon dies between the end of the rejoin and the report of it.
+fn unnamed_folder(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    w.run_while(w.now + 20 * S, |w| w.primary().is_some_and(|p| p != old));
+    w.net.heal();
+    w.power_on(old);
+    w.run_while(w.now + 30 * S, |w: &World| w.hosts[old].databases[0].unfinished);
+    w.net.unconnected[old] = true;
+    w.run_while(w.now + 10 * S, |w| !w.facts.kept.is_empty());
+    w.kill_daemon(old);
+    w.net.unconnected[old] = false;
+    w.run_until(w.now + S);
+    w.start_daemon(old);
+    w.run_until(w.now + 30 * S);
+    let made = !w.facts.kept.is_empty();
+    client::at_the_end(&mut w, &[]);
+    end(w, made, "no folder was made", "the folder is named".to_owned())
+}

@@ -1,0 +1,103 @@
+//! Stories that put one property to work each: the situation in which its mistake would be seen, told as it must end.
+
+use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, seconds, three};
+use crate::cluster::{MS, S, Tell};
+use crate::effects::Part;
+use crate::fence::Device;
+use crate::setup;
+use regent::node::Event;
+use std::time::Duration;
+
+/// Every story here.
+pub const STORIES: &[Listed] = &[
+    ("nobody_ends_an_order_whose_device_is_slow", slow_device, 2),
+    ("a_leader_renews_each_of_its_two_services_by_itself", own_leases, 2),
+    ("whoever_cannot_write_its_log_accuses_nobody", slow_log, 2),
+    ("whoever_stood_still_vouches_for_no_fence", vouching, 2),
+    ("a_watchdog_that_cannot_be_armed_is_tried_with_pauses", arming, 2),
+    ("what_nobody_can_answer_is_asked_with_pauses", asking, 2),
+];
+
+/// The device needs more than half of the agent's time, and its host has power until it acts.
+fn slow_device(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::Slow);
+    cut_networks(&mut w, old);
+    let took = moved_from(&mut w, old, 30 * S)?;
+    let cuts = w.facts.counts.cuts.get("verdict").copied().unwrap_or_default();
+    end(w, cuts == 1, "not one power cut", format!("new primary after {}", seconds(took)))
+}
+
+/// The holder of both services leads for some seconds, and asks itself for each lease.
+fn own_leases(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::two_services(setup::config(2, 1)), tell, seed)?;
+    let old = primary(&w)?;
+    let both = (0..2).all(|s| w.primary_of(s) == Some(old));
+    let mut led = 0;
+    for _ in 0..4 {
+        w.transfer(old);
+        led += u64::from(w.run_while(w.now + 4 * S, |w| w.log.leader.is_some_and(|(l, _)| l == old)));
+        w.run_until(w.now + 8 * S);
+    }
+    w.run_until(w.now + 10 * S);
+    let ok = w.is_served(S) && w.log.state().fences.is_empty() && led > 0;
+    end(w, ok, "it did not lead, or something happened", format!("it led {led} times, of both services: {both}"))
+}
+
+/// The primary dies, and just after it the log of a voter takes longer than the acceptable pause.
+fn slow_log(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.transfer(2);
+    w.run_until(w.now + S);
+    w.power_off(old);
+    w.run_until(w.now + 700 * MS);
+    w.give(1 - old, Event::LogWrite { took: Duration::from_secs(2) });
+    w.give_later(100 * MS, 1 - old, Event::LogWrite { took: Duration::from_millis(2) });
+    let took = moved_from(&mut w, old, 30 * S)?;
+    end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// A voter stands still while the fence is confirmed, and is asked when it goes on.
+fn vouching(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.transfer(2);
+    w.run_until(w.now + S);
+    w.power_off(old);
+    if !w.run_while(w.now + 20 * S, |w| w.log.state().fences.values().any(|f| !f.orders.is_empty())) {
+        return Err(w.facts.violation.unwrap_or("no fence was ordered".to_owned()));
+    }
+    w.freeze(1 - old, 1300 * MS, false);
+    let took = moved_from(&mut w, old, 30 * S)?;
+    end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// One of two standbys cannot arm its watchdog; the other takes over.
+fn arming(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
+    let old = primary(&w)?;
+    w.break_part(1 - old, Part::WatchdogArm, None);
+    w.power_off(old);
+    w.run_until(w.now + 60 * S);
+    w.power_on(old);
+    let back = w.run_while(w.now + 60 * S, |w| w.primary() == Some(old));
+    let tries = w.facts.rest.most.get("tries to arm the watchdog").copied().unwrap_or_default();
+    end(w, back && tries > 0, "it did not come back, or nobody tried", format!("{tries} tries in ten seconds at most"))
+}
+
+/// No device confirms, and the only standby has no database of which it could report.
+fn asking(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Failing);
+    }
+    w.power_off(old);
+    w.db(1 - old, 0).unfinished = true;
+    w.database_killed(1 - old, 0);
+    w.run_until(w.now + 60 * S);
+    let asked = w.facts.rest.most.get("questions").copied().unwrap_or_default();
+    end(w, asked > 0, "nothing was asked", format!("{asked} questions in ten seconds at most"))
+}

@@ -1,0 +1,119 @@
+//! Stories of what is long over: orders, verdicts and assistants that a node meets when it catches up, and final words that
+//! could not be said. Each is the situation in which one mistake kills.
+
+use super::{Listed, Told, ask_switchover, command, end, moved_from, primary, ready, seconds, three};
+use crate::cluster::{MS, S, Tell};
+use crate::effects::Part;
+use crate::fence::Device;
+use crate::invariants::{l1, rules};
+use crate::setup;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use regent::ledger::{Command, Fence, OrderState};
+use regent::types::{FenceId, NodeName};
+
+/// Every story here.
+pub const STORIES: &[Listed] = &[
+    ("whoever_catches_up_does_not_begin_an_order_that_ended", stale_order, 2),
+    ("a_verdict_that_commits_late_fences_nobody_who_is_back", late_verdict, 2),
+    ("what_an_assistant_did_on_a_voter_that_was_cut_off_is_undone", assistant_stays, 2),
+    ("a_final_word_that_could_not_be_written_is_written_later", forgotten_word, 2),
+];
+
+/// Five voters. The second round of a fence goes to a voter that is cut from the log, the third succeeds; the service moves,
+/// and moves back later. Then that voter's connections heal, and it meets the order to switch off whoever is primary now.
+fn stale_order(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    w.transfer(3);
+    w.run_until(w.now + S);
+    let executor = (0..3).find(|h| *h != old).ok_or("no standby")?;
+    let name: NodeName = w.hosts[executor].name.clone();
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Failing);
+    }
+    w.net.unconnected[executor] = true;
+    w.power_off(old);
+    let ordered = w.run_while(w.now + 60 * S, |w| {
+        w.log.state().fences.values().flat_map(|f| &f.orders).any(|o| o.executor == name)
+    });
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Honest);
+    }
+    let took = moved_from(&mut w, old, 90 * S)?;
+    w.run_while(w.now + 60 * S, |w| w.hosts[old].power && w.hosts[old].databases[0].streams_from.is_some());
+    w.run_until(w.now + 5 * S);
+    let to = Some(w.hosts[old].name.clone());
+    let epoch = w.log.state().services[&w.services[0]].epoch;
+    command(&mut w, |service| Command::Switchover { service, epoch, to, who: "story".to_owned() })?;
+    let back = w.run_while(w.now + 30 * S, |w| w.primary() == Some(old));
+    w.run_until(w.now + 10 * S);
+    let boots = w.hosts[old].boots;
+    let over = w.log.state().fences.values().flat_map(|f| &f.orders).all(|o| o.state != OrderState::Running);
+    w.net.unconnected[executor] = false;
+    w.run_until(w.now + 30 * S);
+    let still = w.hosts[old].power && w.hosts[old].boots == boots && w.primary() == Some(old);
+    let ok = ordered && back && over && still;
+    end(w, ok, "the story went otherwise", format!("moved after {}, and nobody is switched off later", seconds(took)))
+}
+
+/// The primary is cut off for a moment. The verdict on it is written and does not commit for twenty seconds; by then it is
+/// well again.
+fn late_verdict(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.transfer(2);
+    w.run_until(w.now + S);
+    super::cut_networks(&mut w, old);
+    w.run_until(w.now + 900 * MS);
+    w.log.holds = true;
+    w.run_until(w.now + 2 * S);
+    w.net.heal();
+    w.run_until(w.now + 20 * S);
+    w.log.holds = false;
+    w.run_until(w.now + 30 * S);
+    let ok = w.facts.counts.verdicts > 0 && w.hosts[old].power && w.hosts[old].boots == 1 && w.is_whole();
+    end(w, ok, "no late verdict, or its node was switched off", "it joins again and is not switched off".to_owned())
+}
+
+/// A voter is cut off while its assistant runs, before it can say how that ended. Its node joins again meanwhile, and the
+/// fence is lifted; it is not closed before that voter has taken back what it did.
+fn assistant_stays(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    w.transfer(3);
+    w.run_until(w.now + S);
+    let voter = 4;
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Failing);
+    }
+    super::cut_networks(&mut w, old);
+    if !w.run_while(w.now + 20 * S, |w| rules::stands(w, voter, FenceId(1))) {
+        return Err(w.facts.violation.unwrap_or("no assistant ran".to_owned()));
+    }
+    w.net.unconnected[voter] = true;
+    w.net.set_card(0, old, false);
+    w.net.set_card(1, old, false);
+    w.run_until(w.now + 60 * S);
+    let waits = w.log.state().fences.values().any(Fence::is_open) && w.is_served(S);
+    w.net.unconnected[voter] = false;
+    w.run_until(w.now + 30 * S);
+    rules::at_the_end(&mut w, &[]);
+    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let told = "the fence waits for it, and nothing is left in force".to_owned();
+    end(w, waits && closed, "the fence did not wait, or is not closed in the end", told)
+}
+
+/// A switchover: the database is closed, and the disk does not take the final word for some seconds.
+fn forgotten_word(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.break_part(old, Part::FinalWord, Some(4 * S));
+    ask_switchover(&mut w)?;
+    w.run_until(w.now + 2 * S);
+    let early = !w.hosts[old].tombstones.is_empty();
+    w.run_until(w.now + 8 * S);
+    let took = l1::comes_back(&mut w, &mut StdRng::seed_from_u64(seed), &[]).writes;
+    let ok = !early && w.log.state().fences.is_empty() && w.primary().is_some_and(|p| p != old);
+    end(w, ok, "it was fenced, or did not move", format!("said when it could be; writes {} after that", seconds(took)))
+}
