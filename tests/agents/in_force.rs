@@ -346,7 +346,7 @@ fn what_the_ledger_does_not_want_is_found_and_undone_through_the_runner() {
     assert_eq!(call(CREDENTIALS, &[], &off).status, 0);
 
     let state = State { settings: Some(Settings::seed(&config)), last_fence: FenceId(3), ..State::default() };
-    let runner = Runner::new(config.clone());
+    let runner = Runner::with_agents(config.fencing.agents.clone(), crate::runner::leashes());
     hosts.within(&hosts.survivor, || {
         wait(async {
             let found = look(&runner, &in_force_orders(&config)).await;
