@@ -323,3 +323,21 @@ fn a_folder_that_is_not_named_yet_is_named_after_a_later_rejoin() {
     let local = &db2.node.databases[&orders()];
     assert_eq!(local.rejoined, [("so".to_owned(), Some("diverged-1".to_owned()))]);
 }
+
+#[test]
+fn a_stop_that_fails_is_ordered_again_after_a_pause_that_grows() {
+    let (_, mut db2) = restarted_in_a_promotion(Duration::ZERO);
+    let mut stops = 0;
+    for _ in 0..300 {
+        while let Some(at) = db2.effects.iter().position(|e| matches!(e, Effect::Db { .. })) {
+            let Effect::Db { service, action } = db2.effects.remove(at) else { continue };
+            assert!(matches!(action, DbAction::Stop { .. }), "{action:?}");
+            stops += 1;
+            let outcome = DbOutcome::Failed { error: "input/output error".to_owned() };
+            db2.tell(Event::DbEnded { service, action, outcome });
+        }
+        db2.now += Duration::from_millis(10);
+        db2.tell(Event::Wake);
+    }
+    assert_eq!(stops, 6, "in three seconds, at 0, 0.1, 0.3, 0.7, 1.5 and 2.5");
+}

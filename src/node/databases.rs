@@ -12,6 +12,10 @@ use std::time::Duration;
 
 /// The pause before a failed action is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// The pause after a stop that failed; it doubles. The guard kills at the end of the lease in any case.
+const STOP_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The pause before a final word that could not be written is written again.
 const TOMBSTONE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -147,6 +151,10 @@ impl Node {
     }
 
     fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: String) {
+        let failed = self.databases.get(name).and_then(|l| l.stop_failed);
+        if failed.is_some_and(|(_, again_at)| self.now < again_at) {
+            return self.note_keeping(name, format!("the last stop failed; stopping again soon: {why}"));
+        }
         self.say(format!("{name}: stopping now: {why}"));
         if self.databases.get(name).is_some_and(|l| l.running.is_some()) {
             self.effects.push(Effect::AbortDb { service: name.clone() });
@@ -230,6 +238,11 @@ impl Node {
                 if matches!(action, DbAction::StartPrimary { .. }) {
                     local.restarts += 1;
                 }
+                if matches!(action, DbAction::Stop { .. }) {
+                    let before = local.stop_failed.map_or(0, |(times, _)| times);
+                    let pause = STOP_PAUSE.saturating_mul(1 << before.min(4)).min(STOP_PAUSE_MAX);
+                    local.stop_failed = Some((before + 1, now + pause));
+                }
                 // Without a lease it is refused, which says nothing about the database.
                 if matches!(action, DbAction::Promote { .. }) && may_write {
                     local.promotions_failed += 1;
@@ -242,6 +255,9 @@ impl Node {
             DbOutcome::Done(done) => {
                 local.retry_at = None;
                 local.last_error = None;
+                if matches!(action, DbAction::Stop { .. }) {
+                    local.stop_failed = None;
+                }
                 match done {
                     DbDone::Plain | DbDone::Created { .. } => {}
                     DbDone::Sealed(seal) => local.seal_report = local.sealed.map(|e| (e, Ok(seal))),

@@ -235,7 +235,8 @@ impl Node {
             let resumed = l.resumed_at.zip(self.state.settings.as_ref());
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
             let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
-            [l.retry_at, stuck, resumed, unsaid].into_iter().flatten()
+            let unstopped = l.stop_failed.map(|(_, at)| at);
+            [l.retry_at, stuck, resumed, unsaid, unstopped].into_iter().flatten()
         });
         let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup(), self.questions.next_wakeup()];
         let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());

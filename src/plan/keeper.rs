@@ -54,6 +54,8 @@ pub struct Local {
     /// The last action that failed: not tried again before this.
     pub retry_at: Option<Instant>,
     pub last_error: Option<String>,
+    /// How often in a row a stop failed, and when the next one may begin: also one that cannot wait is not tried at once.
+    pub stop_failed: Option<(u32, Instant)>,
     pub install_since: Option<(Epoch, Instant)>,
     /// Promotions in the present epoch that failed under a lease.
     pub promotions_failed: u32,
@@ -97,6 +99,7 @@ impl Default for Local {
             sealed: None,
             retry_at: None,
             last_error: None,
+            stop_failed: None,
             install_since: None,
             promotions_failed: 0,
             seal_report: None,

@@ -219,6 +219,8 @@ impl World {
                 && up
                 && h.started_at < since
                 && self.facts.heard_since[*by][host] < since
+                // And still does: since the last look a channel may have failed.
+                && (0..CHANNELS.len()).any(|c| self.net.carries(c, host, *by))
                 && leader.is_some_and(|l| self.net.connects(l, *by))
         })
     }
