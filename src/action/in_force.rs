@@ -45,11 +45,14 @@ fn standing(line: &str) -> Option<Standing> {
 }
 
 /// Asks each agent of the orders (`node::in_force_orders`) that can tell, all at once. One entry for an agent and a
-/// fence. An agent that fails is named in the log; what it printed all the same counts.
-pub async fn look(runner: &Runner, orders: &[AgentOrder]) -> Vec<(AgentName, Standing)> {
+/// fence. An agent that fails is named in the log; what it printed all the
+/// same counts. And whether all have told all: what could not be seen is looked for again.
+pub async fn look(runner: &Runner, orders: &[AgentOrder]) -> (Vec<(AgentName, Standing)>, bool) {
     let asked = orders.iter().filter(|order| order.action == AgentAction::InForce).map(|order| ask(runner, order));
     let mut all: BTreeMap<(AgentName, FenceId), Standing> = BTreeMap::new();
-    for (order, found) in orders.iter().zip(futures::future::join_all(asked).await) {
+    let mut whole = true;
+    for (order, (found, all_told)) in orders.iter().zip(futures::future::join_all(asked).await) {
+        whole &= all_told;
         for standing in found {
             let known = all.entry((order.agent.clone(), standing.fence)).or_insert_with(|| standing.clone());
             known.node = known.node.take().or(standing.node);
@@ -58,23 +61,24 @@ pub async fn look(runner: &Runner, orders: &[AgentOrder]) -> Vec<(AgentName, Sta
             }
         }
     }
-    all.into_iter().map(|((agent, _), standing)| (agent, standing)).collect()
+    (all.into_iter().map(|((agent, _), standing)| (agent, standing)).collect(), whole)
 }
 
-async fn ask(runner: &Runner, order: &AgentOrder) -> Vec<Standing> {
+async fn ask(runner: &Runner, order: &AgentOrder) -> (Vec<Standing>, bool) {
     // An agent without metadata was named at the start (`Runner::check`).
     if !runner.metadata(&order.agent).await.is_ok_and(|metadata| metadata.offers(AgentAction::InForce.word())) {
-        return Vec::new();
+        return (Vec::new(), true);
     }
     let run = runner.run(order, 1).await;
     let (found, bad) = parse(&run.output);
+    let whole = bad.is_empty() && run.outcome == AgentOutcome::Succeeded;
     for problem in bad {
         tracing::warn!(agent = %order.agent, "what is in force here is not wholly known: {problem}");
     }
     if run.outcome != AgentOutcome::Succeeded {
         tracing::warn!(agent = %order.agent, outcome = ?run.outcome, "what is in force here is not wholly known: {}", run.output);
     }
-    found
+    (found, whole)
 }
 
 #[cfg(test)]

@@ -153,8 +153,8 @@ impl Shell {
     fn look_in_force(&self) {
         let (config, runner, wakeups) = (self.config.clone(), self.runner.clone(), self.wakeups.clone());
         tokio::spawn(async move {
-            let standing = in_force::look(&runner, &node::in_force_orders(&config)).await;
-            let _ = wakeups.send(Wakeup::Node(Event::InForce { standing }));
+            let (standing, whole) = in_force::look(&runner, &node::in_force_orders(&config)).await;
+            let _ = wakeups.send(Wakeup::Node(Event::InForce { standing, whole }));
         });
     }
 

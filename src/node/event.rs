@@ -123,6 +123,8 @@ pub enum Event {
     /// The end of `Effect::LookInForce`: what agents have in force on this host.
     InForce {
         standing: Vec<(AgentName, Standing)>,
+        /// Every agent that can tell has told all.
+        whole: bool,
     },
     Seen {
         service: ServiceName,

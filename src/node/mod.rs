@@ -263,7 +263,7 @@ impl Node {
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
             Event::Seen { service, seen } => self.database_seen(&service, *seen),
-            Event::InForce { standing } => self.found_in_force(standing),
+            Event::InForce { standing, whole } => self.found_in_force(standing, whole),
             Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
             Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
             Event::LeaseKept { service, result } => return self.lease_kept(&service, result),

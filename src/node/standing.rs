@@ -122,7 +122,7 @@ enum Looking {
     Due(Instant),
     Under,
     /// Found, by then; waits for a copy of the ledger that is newer.
-    Found(Instant, Vec<(AgentName, Standing)>),
+    Found(Instant, Vec<(AgentName, Standing)>, bool),
     Rests,
 }
 
@@ -146,23 +146,31 @@ impl Node {
             }
             _ => {}
         }
-        if let Looking::Found(at, _) = self.lookout.looking
+        if let Looking::Found(at, ..) = self.lookout.looking
             && self.is_current_since(at)
         {
             self.judge_found();
         }
     }
 
-    pub(super) fn found_in_force(&mut self, standing: Vec<(AgentName, Standing)>) {
+    pub(super) fn found_in_force(&mut self, standing: Vec<(AgentName, Standing)>, whole: bool) {
         if matches!(self.lookout.looking, Looking::Under) {
-            self.lookout.looking = Looking::Found(self.now, standing);
+            self.lookout.looking = Looking::Found(self.now, standing, whole);
         }
     }
 
     fn judge_found(&mut self) {
-        let Looking::Found(_, standing) = std::mem::replace(&mut self.lookout.looking, Looking::Rests) else { return };
+        let Looking::Found(_, standing, whole) = std::mem::replace(&mut self.lookout.looking, Looking::Rests) else {
+            return;
+        };
         let unwanted = undone(&self.state, &self.config.node, &standing);
-        if !unwanted.is_empty() {
+        // What outlives a boot (in the database) is wanted by a fence that stands, and the ledger does not know yet that it
+        // is here: should the fence be lifted before this node has said so, nobody else would undo it.
+        let untold = |(agent, standing): &(AgentName, Standing)| {
+            let fence = self.state.fences.get(&standing.fence).filter(|f| f.is_open());
+            fence.is_some_and(|f| f.assisted.get(&self.config.node).is_none_or(|agents| !agents.contains(agent)))
+        };
+        if !whole || !unwanted.is_empty() || standing.iter().any(untold) {
             self.lookout.looking = Looking::Due(self.now + AGAIN);
         }
         for undo in unwanted {

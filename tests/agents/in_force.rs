@@ -349,7 +349,8 @@ fn what_the_ledger_does_not_want_is_found_and_undone_through_the_runner() {
     let runner = Runner::with_agents(config.fencing.agents.clone(), crate::runner::leashes());
     hosts.within(&hosts.survivor, || {
         wait(async {
-            let found = look(&runner, &in_force_orders(&config)).await;
+            let (found, whole) = look(&runner, &in_force_orders(&config)).await;
+            assert!(whole);
             let places: Vec<_> = found.iter().map(|(agent, s)| (agent.as_str(), s.fence.0)).collect();
             assert_eq!(places, [("credentials", 3), ("firewall", 3), ("firewall", 900)], "{found:?}");
             assert!(found.iter().all(|(_, standing)| standing.node == "db1".parse().ok()), "{found:?}");
@@ -359,7 +360,7 @@ fn what_the_ledger_does_not_want_is_found_and_undone_through_the_runner() {
                 let run = runner.run(&undo.order(&config).expect("it is configured"), 1).await;
                 assert_eq!(run.outcome, AgentOutcome::Succeeded, "{undo}: {run:?}");
             }
-            assert_eq!(look(&runner, &in_force_orders(&config)).await, []);
+            assert_eq!(look(&runner, &in_force_orders(&config)).await, (Vec::new(), true));
         });
     });
     assert_eq!(chains_in_force(&hosts), [""; 0]);
@@ -382,7 +383,7 @@ fn look_at(actions: &str, body: &str) -> (Vec<(AgentName, Standing)>, bool) {
     let agents: BTreeMap<AgentName, Agent> = std::mem::take(&mut config.fencing.agents);
     let agent = Agent { command: program, ..agents[&name("firewall")].clone() };
     config.fencing.agents = [(name("firewall"), agent)].into();
-    let found = wait(look(
+    let (found, _) = wait(look(
         &Runner::with_agents(config.fencing.agents.clone(), crate::runner::leashes()),
         &in_force_orders(&config),
     ));

@@ -315,8 +315,8 @@ impl Stand {
             let standing = Standing { fence: FenceId(line.parse(fence)), node: Some(line.parse(node)), what };
             (line.parse(agent), standing)
         });
-        let standing = standing.collect();
-        self.give(Event::InForce { standing })
+        let (standing, whole) = (standing.collect(), !line.has("in-part"));
+        self.give(Event::InForce { standing, whole })
     }
 
     fn asked(&mut self, line: &Line) -> String {

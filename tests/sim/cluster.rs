@@ -255,9 +255,6 @@ impl World {
         self.serve_clients();
         self.watch_watchdogs();
         self.note_impairment();
-        if !self.rules.is_empty() {
-            self.sweep_rules();
-        }
         if (self.now / (10 * MS)).is_multiple_of(2) {
             self.log_tick();
         }
@@ -416,8 +413,8 @@ impl World {
                 self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
             }
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
-            Effect::LookInForce => self.give_later(50 * MS, host, Event::InForce { standing: Vec::new() }),
-            Effect::UndoInForce { .. } => {}
+            Effect::LookInForce => self.look_in_force(host),
+            Effect::UndoInForce { undo } => self.undo_in_force(host, &undo),
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),

@@ -79,8 +79,6 @@ pub struct Host {
     pub thawed_at: u64,
     pub frozen_for: u64,
     pub started_at: u64,
-    /// Which daemon took back what assistants had left behind here.
-    pub swept: u64,
 }
 
 impl Host {
@@ -123,7 +121,6 @@ impl Host {
             thawed_at: 0,
             frozen_for: 0,
             started_at: 0,
-            swept: 0,
         }
     }
 

@@ -3,9 +3,10 @@
 //! from (and a firewall's: nor to) the host that has it. Not here: how an assistant runs and fails (`fence.rs`), and
 //! whether what stands is right (the properties).
 
-use crate::cluster::World;
-use regent::ledger::FenceState;
-use regent::types::{AgentKind, AgentName, FenceId};
+use crate::cluster::{MS, World};
+use rand::RngExt;
+use regent::node::{Event, Undo};
+use regent::types::{AgentKind, AgentName, FenceId, Standing};
 
 /// One rule in force.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,31 +53,36 @@ impl World {
         !self.rules.is_empty() && self.rules.iter().any(bars)
     }
 
-    /// Each daemon once, when it has joined and its copy of the ledger has that: what stands here is taken back, but for
-    /// what the ledger knows of and still wants. The real daemon's shell does it, not the node. A line of access outlives
-    /// a boot, at which the ledger forgets it: so it is not enough to look for fences that are closed.
-    pub fn sweep_rules(&mut self) {
-        for host in 0..self.hosts.len() {
-            if self.hosts[host].swept == self.hosts[host].life || !self.has_applied_its_join(host) {
-                continue;
-            }
-            self.hosts[host].swept = self.hosts[host].life;
-            let (state, name) = (self.hosts[host].state.clone(), self.hosts[host].name.clone());
-            let wanted = |r: &Rule| {
-                state.fences.get(&r.fence).is_some_and(|f| {
-                    let knows = f.assisted.get(&name).is_some_and(|agents| agents.contains(&r.agent));
-                    knows && matches!(f.state, FenceState::Open | FenceState::Confirmed)
-                })
-            };
-            let left: Vec<_> = self.rules.iter().filter(|r| r.host == host && !wanted(r)).cloned().collect();
-            left.into_iter().for_each(|rule| self.apply_rule(rule, false));
-        }
+    /// What a daemon finds in force on its host. A look may fail, and then it knows a part.
+    pub fn look_in_force(&mut self, host: usize) {
+        let standing = |r: &Rule| Standing {
+            fence: r.fence,
+            node: Some(self.hosts[r.target].name.clone()),
+            what: "rules of it".to_owned(),
+        };
+        let here = self.rules.iter().filter(|r| r.host == host);
+        let standing: Vec<_> = here.map(|r| (r.agent.clone(), standing(r))).collect();
+        let whole = self.rng.random_range(0..8) > 0;
+        let standing = if whole { standing } else { Vec::new() };
+        let delay = self.rng.random_range(20 * MS..200 * MS);
+        self.give_later(delay, host, Event::InForce { standing, whole });
     }
 
-    fn has_applied_its_join(&self, host: usize) -> bool {
-        let h = &self.hosts[host];
-        let own = h.state.nodes.get(&h.name).map(|n| n.incarnation);
-        let mine = h.daemon.as_ref().and_then(|d| d.incarnation());
-        self.is_alive(host) && mine.is_some_and(|mine| own.is_some_and(|own| own >= mine))
+    /// A daemon has it undone, which may fail as well.
+    pub fn undo_in_force(&mut self, host: usize, undo: &Undo) {
+        let rule = |r: &&Rule| r.host == host && r.fence == undo.fence && r.agent == undo.agent;
+        let rules: Vec<_> = self.rules.iter().filter(rule).cloned().collect();
+        let boots = self.hosts[host].boots;
+        for rule in rules {
+            if self.rng.random_range(0..8) == 0 {
+                continue;
+            }
+            let delay = self.rng.random_range(20 * MS..200 * MS);
+            self.after(delay, move |w| {
+                if w.hosts[host].boots == boots && w.hosts[host].power {
+                    w.apply_rule(rule, false);
+                }
+            });
+        }
     }
 }
