@@ -45,3 +45,13 @@ fn one_failure_is_tried_again_and_an_open_database_is_not_given_up() {
     let Step::StopNow(_, why) = next(after_failures(2, DbState::Primary)) else { panic!("it writes on") };
     assert_eq!(why, "no lease for the present epoch");
 }
+
+/// A daemon that starts where the data volume stalls cannot see what the database is. It was opened for writes under a
+/// lease, so a process of it may commit still.
+#[test]
+fn what_cannot_be_seen_is_stopped_where_it_was_opened_for_writes() {
+    let local = |started_as_primary| Local { started_as_primary, ..after_failures(0, DbState::Unclear) };
+    let Step::StopNow(_, why) = next(local(true)) else { panic!("it may write on without a lease") };
+    assert_eq!(why, "no lease for the present epoch");
+    assert!(matches!(next(local(false)), Step::Wait(_)), "nothing was opened here");
+}

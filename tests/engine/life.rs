@@ -1,6 +1,6 @@
 //! Start, adoption, and what must never be started.
 
-use crate::cluster::{Cluster, LADDER, possible, timed};
+use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
 use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::time::Duration;
@@ -138,4 +138,28 @@ async fn fences_in_the_access_file_outlive_a_restart_and_close_the_role() {
     let error = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
     assert!(error.contains("rejects connection"), "{error}");
     db2.until_state(DbState::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postmaster_works_in_its_directory_from_the_beginning() {
+    if !possible() {
+        return;
+    }
+    let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
+    let path = bin.path().to_owned();
+    for program in std::fs::read_dir(BIN).expect("programs").flatten().filter(|p| p.file_name() != "postgres") {
+        std::os::unix::fs::symlink(program.path(), path.join(program.file_name())).expect("linked");
+    }
+    // In the place of the server: says where it begins, and is the server then.
+    let said = "$(dirname \"$0\")/said/where";
+    let script = format!("#!/bin/sh\ncase \"$*\" in *hba_file*) pwd > \"{said}\";; esac\nexec {BIN}/postgres \"$@\"\n");
+    std::fs::write(path.join("postgres"), script).expect("written");
+    std::fs::create_dir(path.join("said")).expect("made");
+    let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+    std::fs::set_permissions(&path, mode(0o755)).expect("readable");
+    std::fs::set_permissions(path.join("postgres"), mode(0o755)).expect("executable");
+    std::fs::set_permissions(path.join("said"), mode(0o777)).expect("writable");
+    let cluster = Cluster::running_with(&["db1"], |postgresql| postgresql.bin_dir.clone_from(&path)).await;
+    let where_it_began = std::fs::read_to_string(path.join("said/where")).expect("it was started");
+    assert_eq!(where_it_began.trim(), cluster.node("db1").postgresql().data_dir.display().to_string());
 }

@@ -41,6 +41,8 @@ pub struct Stand {
     actions: Vec<DbAction>,
     tombstones: Vec<Epoch>,
     replies: u64,
+    /// Feeding the watchdog is shown from here on.
+    shows_feeding: bool,
 }
 
 impl Stand {
@@ -60,6 +62,7 @@ impl Stand {
             actions: Vec::new(),
             tombstones: Vec::new(),
             replies: 0,
+            shows_feeding: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Stand {
 
     fn shown(&self, effect: &Effect) -> Option<String> {
         Some(match effect {
+            Effect::FeedWatchdog if self.shows_feeding => "feeds the watchdog".to_owned(),
             Effect::Beat(_) | Effect::FeedWatchdog => return None,
             Effect::Ask { to, request, .. } => format!("asks {to}: {}", asked(request)),
             Effect::Reply { response, .. } => format!("answers: {}", answered(response)),
@@ -168,10 +172,12 @@ impl Stand {
             kept: kept.into_iter().collect(),
             watchdog: watchdog.map(|_| match line.get("watchdog") {
                 Some("armed") => WatchdogSaid::Armed { can_be_disarmed: true },
+                Some("nowayout") => WatchdogSaid::Armed { can_be_disarmed: false },
                 _ => WatchdogSaid::Disarmed,
             }),
             seed: self.desk.now.0,
         };
+        self.shows_feeding = false;
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
         self.desk.applied.clear();
         self.give(Event::Ledger { state: Arc::new(self.desk.state.clone()) })
@@ -492,6 +498,10 @@ impl Stage for Stand {
                 let channel = line.parse(line.word(1));
                 let usable = if line.has("usable") { Ok(()) } else { Err(line.say("why", "it does not work")) };
                 self.give(Event::Channel { channel, usable })
+            }
+            "show-feeding" => {
+                self.shows_feeding = true;
+                String::new()
             }
             "views" => self.views(),
             "report" => {

@@ -167,6 +167,8 @@ fn command(core: &Core) -> Result<(std::process::Command, u64)> {
     let again = file.try_clone().map_err(EngineError::file("open", &log))?;
     let door = core.enclosure.open_door(&core.layout.cgroup_record());
     let mut command = core.user.command(&core.layout.program("postgres"), door);
+    // Where there is no cgroup it is known by this: from its first instruction on, not only once it has found its way.
+    command.current_dir(&core.layout.data_dir);
     command.arg("-D").arg(&core.layout.data_dir);
     for setting in settings::command_line(&core.config, postgresql, &core.layout) {
         command.arg("-c").arg(setting);
