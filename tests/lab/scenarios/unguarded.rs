@@ -106,7 +106,9 @@ fn next_takes_over(mut cluster: Cluster, leads: bool, act: impl Fn(&Watchdogs) -
     let resets = watchdogs(&cluster)?.resets();
     // So that the one that cannot is the one that has most.
     signal_receiver(cluster.host(OTHER)?, "STOP")?;
-    std::thread::sleep(Duration::from_millis(200));
+    let rows = |node: &str| Ok::<_, anyhow::Error>(postgres::written_ids(cluster.host(node)?)?.len());
+    let is_ahead = |_: &Status| rows(APPOINTEE).is_ok_and(|more| rows(OTHER).is_ok_and(|less| more > less));
+    cluster.wait("the appointee to have most", Duration::from_secs(20), is_ahead)?;
     let fault = Stamp::now();
     cluster.host(&before.primary)?.power_cut()?;
     signal_receiver(cluster.host(OTHER)?, "CONT")?;
