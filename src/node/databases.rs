@@ -133,6 +133,7 @@ impl Node {
             DbAction::Seal => local.sealed = epoch.map(|(e, _)| e),
             _ => {}
         }
+        local.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
         local.running = Some((action.clone(), now));
         self.say(format!("{name}: {}", keeper::action_name(&action)));
         self.effects.push(Effect::Db { service: name.clone(), action });
@@ -210,6 +211,7 @@ impl Node {
         if seen.state == DbState::Primary {
             local.stopped_at = None;
         }
+        local.closed &= !matches!(seen.state, DbState::Primary | DbState::Standby | DbState::Starting);
         // A standby with a backlog is not given up while it gets on with it.
         if seen.replayed > local.seen.replayed
             && let Some((_, since)) = &mut local.install_since
@@ -262,7 +264,10 @@ impl Node {
                     DbDone::Plain | DbDone::Created { .. } => {}
                     DbDone::Sealed(seal) => local.seal_report = local.sealed.map(|e| (e, Ok(seal))),
                     DbDone::Writable { position } => local.first_write = Some(position),
-                    DbDone::Stopped { clean, position } => local.stopped_at = position.filter(|_| clean),
+                    DbDone::Stopped { clean, position } => {
+                        local.stopped_at = position.filter(|_| clean);
+                        local.closed = true;
+                    }
                     DbDone::Rejoined { how, kept } => {
                         local.distrusted = false;
                         // That nothing was to be done need not be said beside something that is still to be said.
@@ -309,6 +314,7 @@ impl Node {
             local.first_write = None;
             local.resumed_at = None;
             local.seal_report = None;
+            local.tombstone_failed = None;
             local.install_since = Some((epoch, now));
             local.promotions_failed = 0;
             // It is seen anew only when something changes.

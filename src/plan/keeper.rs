@@ -36,6 +36,8 @@ pub struct Local {
     /// The last start was out of recovery, or a promotion was begun since: recovery that was told to end goes on to end,
     /// whoever waits for it no more (H1.9).
     pub started_as_primary: bool,
+    /// A stop has left nothing of it, and nothing was started or seen to run since.
+    pub closed: bool,
     /// Restarts in place within the present epoch.
     pub restarts: u32,
     pub restarts_in: Epoch,
@@ -89,6 +91,7 @@ impl Default for Local {
             tombstone_failed: None,
             released: None,
             started_as_primary: false,
+            closed: false,
             restarts: 0,
             restarts_in: Epoch(0),
             stopped_at: None,
@@ -235,9 +238,8 @@ impl Input<'_> {
         opening
             || match self.local.seen.state {
                 DbState::Primary => true,
-                DbState::Unclear | DbState::Starting | DbState::Stopping | DbState::Standby => {
-                    self.local.started_as_primary
-                }
+                DbState::Unclear => self.local.started_as_primary && !self.local.closed,
+                DbState::Starting | DbState::Stopping | DbState::Standby => self.local.started_as_primary,
                 _ => false,
             }
     }
@@ -392,6 +394,10 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     let local = input.local;
     if s.moving.is_some() {
         return Some("switchover".to_owned());
+    }
+    // It was given up already, whatever the reason has become since.
+    if let Some((why, _)) = &local.tombstone_failed {
+        return Some(format!("it was given up, and its final word could not be written at first: {why}"));
     }
     let down = matches!(local.seen.state, DbState::Stopped);
     let crashed = down && local.started_as_primary && s.phase == Phase::Installed;

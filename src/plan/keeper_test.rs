@@ -55,3 +55,17 @@ fn what_cannot_be_seen_is_stopped_where_it_was_opened_for_writes() {
     assert_eq!(why, "no lease for the present epoch");
     assert!(matches!(next(local(false)), Step::Wait(_)), "nothing was opened here");
 }
+
+#[test]
+fn what_a_stop_has_left_nothing_of_is_not_stopped_again() {
+    let local = Local { started_as_primary: true, closed: true, ..after_failures(0, DbState::Unclear) };
+    assert!(matches!(next(local), Step::Wait(_)), "it cannot be seen, and nothing of it is left");
+}
+
+/// The reason for which it was given up may be gone by the time that its final word can be written.
+#[test]
+fn what_was_given_up_stays_given_up_until_it_is_said() {
+    let failed = Some(("no space left".to_owned(), Instant(0)));
+    let local = Local { tombstone_failed: failed, ..after_failures(0, DbState::Stopped) };
+    assert!(matches!(next(local), Step::Tombstone(_)));
+}
