@@ -98,7 +98,7 @@ impl Node {
 
     /// What became of each epoch that an earlier incarnation held; `None` while that is not settled.
     fn claims(&mut self) -> Option<BTreeMap<ServiceName, Claim>> {
-        let mut claims = BTreeMap::new();
+        let (mut claims, mut settled) = (BTreeMap::new(), true);
         let names = self.served.clone();
         for name in names.iter() {
             let local = &self.databases[name];
@@ -133,12 +133,14 @@ impl Node {
                 if !rests {
                     self.write_tombstone(name, epoch);
                 }
-                return None;
+                // One that cannot be written does not keep the others from being.
+                settled = false;
+                continue;
             }
             let position = local.released.filter(|r| r.epoch == epoch).and_then(|r| r.position);
             claims.insert(name.clone(), Claim { epoch, state: ClaimState::Over { position } });
         }
-        Some(claims)
+        settled.then_some(claims)
     }
 
     /// Whether this copy of the ledger has this daemon's own join: what it shows before is older than the daemon.

@@ -113,7 +113,8 @@ impl Node {
         let key = (fence, order.number);
         let fits = |w: &Warrant| match w {
             Warrant::Runs { asked, term, .. } | Warrant::None { asked, term } => {
-                *term == self.term && now.since(*asked) <= pause
+                // This node may hear of an election after the leader's own answer.
+                *term >= self.term && now.since(*asked) <= pause
             }
         };
         if let Some(warrant) = self.reading.warrants.get(&key).copied().filter(fits) {
@@ -230,10 +231,8 @@ impl Node {
         for Read { subject, asked, answer } in done {
             let Some(Answer { term, age, .. }) = answer else { continue };
             self.reading.current = self.reading.current.max(Some(asked));
-            // Too old by now, as after a long catching up: the next one need not wait, but no loop either.
-            if now.since(asked) > self.timing.acceptable_pause {
-                self.reading.again.insert(subject, (now + PAUSE, 0));
-            }
+            // Whatever it is worth, the same is not asked again at once.
+            self.reading.again.insert(subject, (now + PAUSE, 0));
             let Some(key) = subject else { continue };
             let warrant = match age {
                 Some(age) => Warrant::Runs { asked, age, term },
