@@ -133,7 +133,7 @@ fn the_install_deadline_runs_anew_while_replay_advances() {
 }
 
 /// So long that it is held open by a pause.
-const HELD: Duration = Duration::from_nanos(super::HELD_OPEN.0);
+const HELD: Duration = Duration::from_nanos(super::HELD_OPEN.0 - 1_000_000_000_000);
 
 /// The primary's daemon was killed during a pause; the next one finds the lease that the pause held open.
 fn restarted(paused: bool) -> (World, Running) {

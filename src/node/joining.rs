@@ -4,10 +4,11 @@
 use super::{Effect, HELD_OPEN, Node, Start};
 use crate::config::Config;
 use crate::lease;
-use crate::ledger::{Claim, ClaimState, Command, Life};
+use crate::ledger::{Claim, ClaimState, Command, Life, Service};
 use crate::plan::keeper::Local;
 use crate::types::{DbState, Epoch, Instant, ServiceName};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The local database as a starting daemon knows it.
 pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Instant) -> Local {
@@ -20,6 +21,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
     Local {
         lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
+        held_after: kept.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
         // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
@@ -149,18 +151,28 @@ impl Node {
         self.incarnation.is_some_and(|mine| own.is_some_and(|own| own >= mine))
     }
 
-    /// Once its own join is applied, the ledger says whether a pause stands that held a lease open. One that ended while no
-    /// daemon was here to see it leaves one lease time to renew: nothing can be concluded from that lease before.
+    /// Once its own join is applied, the ledger says whether a pause stands.
     pub(super) fn take_up_what_was_held_open(&mut self) {
-        if !self.has_applied_its_join() {
-            return;
+        if self.has_applied_its_join() {
+            self.note_own_join();
+            self.databases.values_mut().for_each(|local| local.held_open = false);
         }
-        self.note_own_join();
-        for (name, local) in self.databases.iter_mut().filter(|(_, local)| local.held_open) {
-            local.held_open = false;
-            let resume = self.state.services.get(name).filter(|s| !s.paused).and_then(|s| s.unproven_resume);
-            local.resumed_at = resume.and(local.resume_found).map(|(_, at)| at).or(local.resumed_at);
-        }
+    }
+
+    /// This copy of the ledger, however old, shows that the pause ended which held a lease open. That leaves one lease time
+    /// to join and to renew: nothing can be concluded from that lease before. It is written down, so that a daemon that
+    /// starts again and again does not begin to count anew.
+    pub(super) fn end_of_what_was_held_open(&mut self, name: &ServiceName, service: &Service, lease_use: Duration) {
+        let (now, renew) = (self.now, self.config.lease.renew);
+        let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open) else { return };
+        let epoch = local.lease.as_ref().map(lease::Holder::epoch);
+        let ended = service.unproven_resume.is_some_and(|n| n > local.held_after);
+        let Some(epoch) = epoch.filter(|epoch| ended && *epoch == service.epoch && !service.paused) else { return };
+        local.held_open = false;
+        local.lease = Some(lease::Holder::adopt(epoch, renew, now + lease_use));
+        local.resumed_at = Some(now);
+        self.kept.insert(name.clone(), (epoch, now + lease_use));
+        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(now + lease_use) });
     }
 
     /// The ledger issued an incarnation.

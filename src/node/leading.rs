@@ -34,11 +34,8 @@ impl Node {
                 self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
-            if let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open)
-                && let Some(resume) =
-                    service.unproven_resume.filter(|n| local.resume_found.is_none_or(|(m, _)| m != *n))
-            {
-                local.resume_found = Some((resume, now));
+            if let Some(settings) = &state.settings {
+                self.end_of_what_was_held_open(name, service, settings.lease_use());
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             let mine = |h: &Holder| h.node == self.config.node && Some(h.incarnation) == self.incarnation;

@@ -9,7 +9,7 @@ use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::Command;
 use crate::plan::keeper::Local;
-use crate::types::{ChannelName, Epoch, ServiceName, Sight};
+use crate::types::{ChannelName, Epoch, Instant, ServiceName, Sight};
 use std::time::Duration;
 
 /// The pause before a lease that could not be kept for the guard is written again.
@@ -218,7 +218,7 @@ impl Node {
             // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
             let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
             let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
-            let until = if paused { HELD_OPEN } else { until };
+            let until = if paused { Instant(HELD_OPEN.0 + self.state.resumes) } else { until };
             let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
                 self.kept.insert(name.clone(), (epoch, until));

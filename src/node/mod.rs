@@ -46,7 +46,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchdog::Watchdog;
 
-/// The end of a lease that a pause holds open: further away than any lease.
+/// The end of a lease that a pause holds open: further away than any lease. What it lies beyond this numbers the last
+/// resume before that pause: only a later one ends it.
 pub const HELD_OPEN: Instant = Instant(u64::MAX / 4);
 
 /// What a starting daemon found on its host.

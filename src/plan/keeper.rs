@@ -23,8 +23,8 @@ pub struct Local {
     /// says; until it is known nothing is stopped: a pause bars `lease`, and so does a resume that this holder has not
     /// answered (H1.6).
     pub held_open: bool,
-    /// The resume that ended that pause, and when this node's copy of the ledger showed it first.
-    pub resume_found: Option<(u64, Instant)>,
+    /// The number of the last resume before that pause.
+    pub held_after: u64,
     /// Epochs up to this one are over for this node, durably.
     pub tombstone: Epoch,
     /// Written durably right now.
@@ -85,7 +85,7 @@ impl Default for Local {
             running: None,
             lease: None,
             held_open: false,
-            resume_found: None,
+            held_after: 0,
             tombstone: Epoch(0),
             writing_tombstone: None,
             tombstone_failed: None,
