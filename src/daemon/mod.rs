@@ -129,6 +129,7 @@ pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), Daemo
         runner,
         watchdog,
         replies: BTreeMap::new(),
+        runs: BTreeMap::new(),
         wakeups,
     };
     let daemon = Daemon {

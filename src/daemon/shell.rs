@@ -22,7 +22,7 @@ use crate::types::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long a proposal or a quorum read may take before its outcome counts as unknown.
 pub const RAFT_DEADLINE: Duration = Duration::from_secs(3);
@@ -39,6 +39,8 @@ pub struct Shell {
     pub runner: Arc<Runner>,
     pub watchdog: Opened,
     pub replies: BTreeMap<u64, CallReply>,
+    /// Agents that run: each ends when its sender is dropped.
+    pub runs: BTreeMap<RunKey, oneshot::Sender<()>>,
     pub wakeups: mpsc::UnboundedSender<Wakeup>,
 }
 
@@ -61,6 +63,7 @@ impl Shell {
                 let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
                 self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
+            Effect::EndAgent { key } => drop(self.runs.remove(&key)),
             Effect::LookInForce => self.look_in_force(),
             Effect::UndoInForce { undo } => self.undo_in_force(*undo),
             Effect::Db { service, action } => self.database(service, action),
@@ -133,18 +136,21 @@ impl Shell {
         });
     }
 
-    fn run_agent(&self, key: RunKey, agent: &AgentName, order: Option<AgentOrder>) {
+    fn run_agent(&mut self, key: RunKey, agent: &AgentName, order: Option<AgentOrder>) {
         let tries = self.config.fencing.agents.get(agent).map_or(1, |a| a.tries.max(1));
         let (runner, wakeups) = (self.runner.clone(), self.wakeups.clone());
+        let (goes_on, ended) = oneshot::channel::<()>();
+        self.runs.retain(|_, run| !run.is_closed());
+        self.runs.insert(key.clone(), goes_on);
+        let without = |outcome, output: &str, took| AgentRun { outcome, tries: 0, took, output: output.to_owned() };
         tokio::spawn(async move {
+            let begun = std::time::Instant::now();
             let run = match order {
-                Some(order) => runner.run(&order, tries).await,
-                None => AgentRun {
-                    outcome: AgentOutcome::NotRun,
-                    tries: 0,
-                    took: Duration::ZERO,
-                    output: "this node's file does not configure that agent".to_owned(),
+                Some(order) => tokio::select! {
+                    run = runner.run(&order, tries) => run,
+                    _ = ended => without(AgentOutcome::TimedOut, "ended: the fence is not needed any more", begun.elapsed()),
                 },
+                None => without(AgentOutcome::NotRun, "this node's file does not configure that agent", Duration::ZERO),
             };
             let _ = wakeups.send(Wakeup::Node(Event::AgentEnded { key, run }));
         });

@@ -64,7 +64,7 @@ impl State {
             heard_by,
             assisted: BTreeMap::new(),
             used: false,
-            powered_on: false,
+            stays_off: false,
             refuted: 0,
             all_levels_from: None,
             checks: BTreeMap::new(),
@@ -193,7 +193,6 @@ impl State {
             let executor_incarnation = self.nodes.get(&new.executor).map_or(Incarnation(0), |n| n.incarnation);
             let f = self.fence_mut(fence)?;
             let number = f.orders.len() as u32;
-            f.powered_on |= new.action == AgentAction::On;
             f.orders.push(Order {
                 number,
                 agent: new.agent.clone(),
@@ -237,10 +236,10 @@ impl State {
             if others_open || agent.everywhere {
                 return Err(Refusal::OppositeOrder { node: f.target.clone() });
             }
-            // Once an incident, also when a new leader has not yet heard that the last one had it done.
-            return match ordered_already(f, level, round, new) {
-                true => Err(Refusal::OldLevel { fence }),
-                false => Ok(()),
+            // Once for each `off`, also when a new leader has not yet heard that the last one had it done.
+            return match f.to_give_back().contains(&new.agent) {
+                true => Ok(()),
+                false => Err(Refusal::OldLevel { fence }),
             };
         }
         self.check_not_paused(f)?;
@@ -321,9 +320,6 @@ impl State {
         }
         let f = self.fences.get_mut(&fence).expect("just seen");
         f.orders[order as usize].state = OrderState::Done { run: run.clone() };
-        if o.action == AgentAction::On && run.outcome == AgentOutcome::NotBegun {
-            f.powered_on = false;
-        }
         let ended = Happening::AgentEnded {
             fence,
             agent: o.agent,
@@ -352,7 +348,7 @@ impl State {
                     && o.action == AgentAction::Off
                     && o.level == Some(number)
                     && o.round == f.round
-                    && matches!(&o.state, OrderState::Done { run } if run.outcome == AgentOutcome::Succeeded)
+                    && o.has_succeeded()
             })
         };
         let mut levels = (0u32..).zip(&self.set().levels).filter(|_| f.state == FenceState::Open);
@@ -482,8 +478,8 @@ impl State {
         f.state = FenceState::Lifting;
         f.confirmed = None;
         end_wait(f);
-        // Power is given back once an incident, where the policy or the operator wants it.
-        f.powered_on |= !power_on;
+        // Power is given back where the policy or the operator wants it.
+        f.stays_off = !power_on;
         let incident = f.incident;
         self.record(incident, m, Happening::FenceLifting { fence, who });
         Ok(Event::Noted)
@@ -530,10 +526,8 @@ impl State {
 
 /// The same run of the same agent was ordered before.
 fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) -> bool {
-    f.orders.iter().filter(|o| o.was_begun()).any(|o| {
-        let same_level = new.action == AgentAction::On || (o.level == level && o.round == round);
-        o.agent == new.agent && o.action == new.action && same_level
-    })
+    let mut same = f.orders.iter().filter(|o| o.was_begun() && o.level == level && o.round == round);
+    same.any(|o| o.agent == new.agent && o.action == new.action)
 }
 
 /// Nobody waits for the lease any more. The wait does nothing by itself, so that it cannot act late: an order of it left

@@ -1,6 +1,7 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
+use super::settings::LEASE;
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -246,6 +247,11 @@ impl Order {
     pub fn is_running(&self) -> bool {
         self.state == OrderState::Running
     }
+
+    /// Whether its agent has said that it did what was ordered.
+    pub fn has_succeeded(&self) -> bool {
+        matches!(&self.state, OrderState::Done { run } if run.outcome == AgentOutcome::Succeeded)
+    }
 }
 
 /// What a fence rests on.
@@ -281,8 +287,8 @@ pub struct Fence {
     pub assisted: BTreeMap<NodeName, BTreeSet<AgentName>>,
     /// An appointment rests on it.
     pub used: bool,
-    /// Power `on` was ordered already for this fence (once an incident).
-    pub powered_on: bool,
+    /// It was lifted by a rule or a person that leaves off what is off.
+    pub stays_off: bool,
     pub refuted: u32,
     /// Refuted after an appointment rested on it: from this round on every level is tried at once.
     pub all_levels_from: Option<u32>,
@@ -296,6 +302,22 @@ impl Fence {
     /// Whether an order of this action may still act.
     pub fn has_running(&self, action: AgentAction) -> bool {
         self.orders.iter().any(|o| o.action == action && o.is_running())
+    }
+
+    /// Agents that may have switched something off and have not switched it on since: `on` is ordered once for each `off`,
+    /// and again where it failed.
+    pub fn to_give_back(&self) -> BTreeSet<&AgentName> {
+        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && o.agent.as_str() != LEASE;
+        let tried: BTreeSet<_> = self.orders.iter().filter(off).map(|o| &o.agent).collect();
+        let is_off = |agent: &&AgentName| {
+            let of_it = self.orders.iter().rev().filter(|o| o.agent == **agent);
+            let mut lasting = of_it.filter(|o| match o.action {
+                AgentAction::Off => off(o),
+                _ => o.is_running() || o.has_succeeded(),
+            });
+            lasting.next().is_some_and(|o| o.action == AgentAction::Off)
+        };
+        tried.into_iter().filter(is_off).collect()
     }
 
     /// Whether an agent of this level may be told to act in the present round.

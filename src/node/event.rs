@@ -212,6 +212,10 @@ pub enum Effect {
         /// For how long, from now on, it may act: then it is ended, also if this daemon is dead by then.
         limit: Duration,
     },
+    /// End this run at once: its fence is not needed any more. It is told like any other end.
+    EndAgent {
+        key: RunKey,
+    },
     /// Look at what agents have in force on this host.
     LookInForce,
     /// Undo what the ledger does not want here. Whether it is undone shows at the next look.

@@ -21,6 +21,8 @@ const LEAST: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RunState {
     Running,
+    /// It is being ended before its time.
+    Ending,
     Done,
     RetryAt(Instant),
 }
@@ -55,14 +57,29 @@ impl Node {
                     }
                 }
             }
+            self.end_what_is_not_needed(fence);
             if fence.target != self.config.node && !known_bugs::has(Bug::FenceDisabled) {
                 self.assist(fence);
             }
         }
         self.runs.retain(|key, state_of_run| {
             let (RunKey::Order { fence, .. } | RunKey::Assist { fence, .. }) = key;
-            *state_of_run == RunState::Running || state.fences.get(fence).is_some_and(Fence::is_open)
+            matches!(state_of_run, RunState::Running | RunState::Ending) || state.fences.get(fence).is_some_and(Fence::is_open)
         });
+    }
+
+    /// The node is back, or nothing hangs on it any more: an `off` that still tries would hit what lives now.
+    fn end_what_is_not_needed(&mut self, fence: &Fence) {
+        if !matches!(fence.state, FenceState::Void | FenceState::Lifting) {
+            return;
+        }
+        for order in fence.orders.iter().filter(|o| o.is_running() && o.action == AgentAction::Off) {
+            let key = RunKey::Order { fence: fence.id, order: order.number };
+            if let Some(run @ RunState::Running) = self.runs.get_mut(&key) {
+                *run = RunState::Ending;
+                self.effects.push(Effect::EndAgent { key });
+            }
+        }
     }
 
     /// Starts the agent of an order if it surely still runs, for the rest of its time; else says that it never will.

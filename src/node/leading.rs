@@ -24,9 +24,11 @@ impl Node {
             if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed || o.refuted != fence.refuted) {
                 self.applied.fence_confirmed.insert(*id, now);
             }
-            for order in fence.orders.iter().skip(old.map_or(0, |o| o.orders.len())) {
+            let orders = fence.orders.get(old.map_or(0, |o| o.orders.len())..).unwrap_or_default();
+            for order in orders {
                 self.applied.ordered.insert((*id, order.number), now);
             }
+            self.note_accepted(*id, orders);
         }
         for (name, service) in &state.services {
             let old = before.services.get(name);

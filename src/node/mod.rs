@@ -121,8 +121,6 @@ pub struct Node {
     questions: peers::Questions,
     lookout: standing::Lookout,
     reading: reading::Reading,
-    /// When this node, as the leader of that term, proposed an order first: its age counts from here.
-    orders_proposed: BTreeMap<reading::Proposed, Instant>,
     log_write: Duration,
     plan: Plan,
     keeping: BTreeMap<ServiceName, String>,
@@ -185,7 +183,6 @@ impl Node {
             beats_heard: BTreeMap::new(),
             watchdog: Watchdog::found(&start, now),
             reading: reading::Reading::default(),
-            orders_proposed: BTreeMap::new(),
             log_write: Duration::ZERO,
             plan: Plan::default(),
             keeping: BTreeMap::new(),

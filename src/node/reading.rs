@@ -59,6 +59,10 @@ pub(super) struct Reading {
     /// It had this daemon's own join once: it shows nothing any more of before this daemon.
     has_own_join: bool,
     warrants: BTreeMap<(FenceId, u32), Warrant>,
+    /// When this node, as the leader of that term, proposed first what is no order of the ledger yet.
+    proposed: BTreeMap<Proposed, Instant>,
+    /// The same for each order that came of it: its age counts from here. The next of its kind has an age of its own.
+    accepted: BTreeMap<(FenceId, u32), Instant>,
     /// Nothing is asked anew before this, by subject; how often in a row that failed.
     again: BTreeMap<Subject, (Instant, u32)>,
 }
@@ -126,15 +130,28 @@ impl Node {
     }
 
     fn proposed_at(&self, fence: FenceId, order: &Order) -> Option<Instant> {
-        let key = (order.term, fence, order.action, order.level, order.round);
-        self.orders_proposed.get(&key).copied()
+        self.reading.accepted.get(&(fence, order.number)).copied()
+    }
+
+    /// The ledger has new orders: the age of those that this leader proposed is known, and what is proposed from now on has
+    /// an age of its own.
+    pub(super) fn note_accepted(&mut self, fence: FenceId, orders: &[Order]) {
+        let key = |order: &Order| (order.term, fence, order.action, order.level, order.round);
+        for order in orders {
+            if let Some(at) = self.reading.proposed.get(&key(order)) {
+                self.reading.accepted.insert((fence, order.number), *at);
+            }
+        }
+        for order in orders {
+            self.reading.proposed.remove(&key(order));
+        }
     }
 
     /// This leader proposes it: the first time is what its age counts from.
     pub(super) fn note_proposed(&mut self, command: &Command) {
         let now = self.now;
         for key in proposed(command) {
-            self.orders_proposed.entry(key).or_insert(now);
+            self.reading.proposed.entry(key).or_insert(now);
         }
         if let (Command::OpenFence { target, .. }, Some(lead)) = (command, &mut self.lead) {
             lead.lapse_said.insert(target.clone(), now);
@@ -144,7 +161,7 @@ impl Node {
     /// The ledger refused it: it will be another order that is accepted.
     pub(super) fn forget_proposed_order(&mut self, command: &Command) {
         for key in proposed(command) {
-            self.orders_proposed.remove(&key);
+            self.reading.proposed.remove(&key);
         }
     }
 
@@ -256,7 +273,8 @@ impl Node {
         };
         self.reading.warrants.retain(|key, _| runs(key));
         self.reading.again.retain(|subject, _| subject.as_ref().is_none_or(runs));
-        self.orders_proposed.retain(|(_, fence, ..), _| state.fences.get(fence).is_some_and(|f| f.is_open()));
+        self.reading.accepted.retain(|key, _| runs(key));
+        self.reading.proposed.retain(|(_, fence, ..), _| state.fences.get(fence).is_some_and(|f| f.is_open()));
     }
 
     /// When a read that failed may be tried again.

@@ -21,7 +21,8 @@ pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
         FenceState::Void => {
             if !fence.has_running(AgentAction::Off) {
                 let who = "its node is back or its epochs are over".to_owned();
-                plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+                // What an order began before the fence became void may have switched off a host that came back.
+                plan.propose(Command::Lift { fence: fence.id, who, power_on: is_power_given_back(input) });
             }
         }
         FenceState::Lifting => lift(input, fence, plan),
@@ -136,8 +137,7 @@ fn retry_at(input: &Input, fence: &Fence) -> Option<Instant> {
         return None;
     }
     let since = input.applied.fence_level.get(&fence.id).copied().unwrap_or(input.lead.since);
-    let pause = input.timing.retry * 2u32.saturating_pow((fence.round - 1).min(16));
-    Some(since + pause.min(input.timing.retry_max))
+    Some(since + pause(input, fence.round))
 }
 
 fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
@@ -152,7 +152,7 @@ fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
 }
 
 fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName], plan: &mut Plan) {
-    let Some(executor) = executor(input, fence) else {
+    let Some(executor) = executor(input, fence, fence.round as usize) else {
         return plan.say(format!("no living voter can execute the fence of {}", fence.target));
     };
     let new = |agent: &AgentName| NewOrder {
@@ -180,11 +180,11 @@ fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName],
 }
 
 /// The leader itself first, in later rounds the other living voters in turn: one of them may reach the device.
-fn executor(input: &Input, fence: &Fence) -> Option<NodeName> {
+fn executor(input: &Input, fence: &Fence, turn: usize) -> Option<NodeName> {
     let mut voters: Vec<_> =
         input.state.nodes.keys().filter(|n| **n != fence.target && input.is_living(n)).cloned().collect();
     voters.sort_by_key(|n| n != input.me);
-    let turn = fence.round as usize % voters.len().max(1);
+    let turn = turn % voters.len().max(1);
     voters.into_iter().nth(turn)
 }
 
@@ -315,51 +315,95 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
     })
 }
 
-/// Once the service is back, the fenced node gets its power back, once an incident, where the policy says so. A node
+/// Once the service is back, the fenced node gets its power back where the policy says so. A node
 /// that was making the database gets it as soon as it is off: nobody can be appointed in its place, because there is
 /// nothing yet that another could have, so the service needs it to come back (or to say at its join that it gives up).
 fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
-    let Some(settings) = &input.state.settings else { return };
-    let auto = settings.power_on == crate::config::PowerOn::Auto;
     let all = |want: fn(&Service) -> bool| fence.epochs.keys().all(|s| input.state.services.get(s).is_some_and(want));
     let back = fence.used && all(|s| s.over.is_none() && s.phase == Phase::Installed);
     let creating = !fence.epochs.is_empty() && all(|s| s.over.is_none() && s.phase == Phase::Creating);
-    if auto && (back || creating) && !fence.powered_on && !fence.has_running(AgentAction::Off) {
+    if back || creating {
+        give_back(input, fence, plan);
+    }
+}
+
+/// Nobody can be appointed: the fenced node has the data, and is switched on again as soon as it is off. It comes back with
+/// another boot, whose join says what became of the epoch. A fence that leaves its boot alive (storage, a wait) gives
+/// nothing back before the service is.
+pub(super) fn without_candidate(input: &Input, fence: &Fence, plan: &mut Plan) {
+    if fence.confirmed.as_ref().is_some_and(crate::ledger::Confirmation::demands_silence) {
+        give_back(input, fence, plan);
+    }
+}
+
+fn is_power_given_back(input: &Input) -> bool {
+    input.state.settings.as_ref().is_some_and(|s| s.power_on == crate::config::PowerOn::Auto)
+}
+
+fn give_back(input: &Input, fence: &Fence, plan: &mut Plan) {
+    if is_power_given_back(input) && !fence.has_running(AgentAction::Off) {
         order_on(input, fence, plan);
     }
 }
 
-/// `on` goes to every power or storage agent that was tried.
-fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) {
-    let Some(settings) = &input.state.settings else { return };
-    let Some(executor) = executor(input, fence) else { return };
-    let mut agents: Vec<_> = fence
-        .orders
-        .iter()
-        .filter(|o| o.action == AgentAction::Off && o.was_begun())
-        .filter(|o| settings.agents.get(&o.agent).is_some_and(|a| !a.everywhere && a.kind != AgentKind::Lease))
-        .map(|o| o.agent.clone())
+/// `on` goes to every agent that may have switched something off; where it fails, again after a pause, by another voter,
+/// until the node lives. Whether there is anything left to wait for.
+fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) -> bool {
+    let Some(settings) = &input.state.settings else { return false };
+    let agents: Vec<_> = fence
+        .to_give_back()
+        .into_iter()
+        .filter(|a| settings.agents.get(*a).is_some_and(|a| !a.everywhere))
+        .cloned()
         .collect();
-    agents.sort();
-    agents.dedup();
     if agents.is_empty() {
-        return;
+        return false;
     }
+    let failed: Vec<_> = fence.orders.iter().filter(|o| o.action == AgentAction::On && has_failed(o)).collect();
+    if let Some(last) = failed.last() {
+        if input.is_living(&fence.target) {
+            plan.say(format!("{} lives, although its power could not be given back", fence.target));
+            return false;
+        }
+        let ordered = input.applied.ordered.get(&(fence.id, last.number)).copied().unwrap_or(input.lead.since);
+        let at = ordered + took(last) + pause(input, failed.len() as u32);
+        if input.now < at {
+            plan.wake_at(at);
+            let wait = at.since(input.now).as_millis();
+            plan.say(format!("{} could not be switched on; trying again in {wait} ms", fence.target));
+            return true;
+        }
+    }
+    let Some(executor) = executor(input, fence, fence.round as usize + failed.len()) else { return true };
     plan.say(format!("giving {} its power back", fence.target));
     let orders = agents
         .into_iter()
         .map(|agent| NewOrder { agent, action: AgentAction::On, executor: executor.clone() })
         .collect();
     plan.propose(Command::Order { fence: fence.id, term: input.lead.term, level: None, round: fence.round, orders });
+    true
+}
+
+fn has_failed(order: &Order) -> bool {
+    order.was_begun() && !order.is_running() && !order.has_succeeded()
+}
+
+fn took(order: &Order) -> Duration {
+    match &order.state {
+        OrderState::Done { run } => run.took,
+        OrderState::Running => Duration::ZERO,
+    }
+}
+
+/// Before the next try after so many that failed.
+fn pause(input: &Input, failed: u32) -> Duration {
+    let pause = input.timing.retry * 2u32.saturating_pow(failed.saturating_sub(1).min(16));
+    pause.min(input.timing.retry_max)
 }
 
 fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
-    if !fence.powered_on && !fence.has_running(AgentAction::Off) {
-        let before = plan.steps.len();
-        order_on(input, fence, plan);
-        if plan.steps.len() > before {
-            return;
-        }
+    if !fence.stays_off && !fence.has_running(AgentAction::Off) && order_on(input, fence, plan) {
+        return;
     }
     if fence.assisted.is_empty() && !fence.orders.iter().any(Order::is_running) {
         return plan.propose(Command::CloseFence { fence: fence.id });

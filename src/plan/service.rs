@@ -1,7 +1,7 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
 use super::candidate::{self, Choice};
-use super::{Checked, Input, Plan, Question};
+use super::{Checked, Input, Plan, Question, fencing};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
 use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
@@ -193,6 +193,9 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
             plan.ask(voter, Question::Check { fence: fence.id, refuted: fence.refuted, term: input.lead.term });
         }
         return plan.say(format!("the check of fence {} of {} is old: once more ({missing})", fence.id, fence.target));
+    }
+    if choice.best.is_none() {
+        fencing::without_candidate(input, fence, plan);
     }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);

@@ -138,6 +138,10 @@ impl Stand {
                 format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", words::action(action)),
+            Effect::EndAgent { key } => match key {
+                RunKey::Order { fence, order } => format!("ends the agent of order {order}, fence {fence}"),
+                RunKey::Assist { fence, agent, .. } => format!("ends {agent}, fence {fence}"),
+            },
             Effect::LookInForce => "looks at what is in force here".to_owned(),
             Effect::UndoInForce { undo } => format!("undoes {undo}"),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),

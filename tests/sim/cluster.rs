@@ -12,7 +12,7 @@ use crate::rules::Rule;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regent::config::Config;
-use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse};
+use regent::node::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey};
 use regent::types::{ChannelName, Heartbeat, NodeName, ServiceName};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -113,6 +113,8 @@ pub struct World {
     pub net: Network,
     pub log: Log,
     pub devices: BTreeMap<(usize, String), Device>,
+    /// Runs of agents that a daemon (by host and life) ended before their time.
+    pub ended_runs: BTreeSet<(usize, u64, RunKey)>,
     /// What assistants have left in force.
     pub rules: BTreeSet<Rule>,
     pub facts: Facts,
@@ -153,6 +155,7 @@ impl World {
             net: Network::new(setup.config.nodes.values().map(|n| !(disk && n.disk)).collect()),
             log,
             devices: BTreeMap::new(),
+            ended_runs: BTreeSet::new(),
             rules: BTreeSet::new(),
             facts: Facts::new(names.len(), services.len(), &setup.config),
             healings: 0,
@@ -412,6 +415,7 @@ impl World {
             Effect::RunAgent { key, agent, action, target, fence, limit } => {
                 self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
             }
+            Effect::EndAgent { key } => self.end_agent(host, key),
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
             Effect::LookInForce => self.look_in_force(host),
             Effect::UndoInForce { undo } => self.undo_in_force(host, &undo),

@@ -106,7 +106,12 @@ impl World {
         let run = self.run_of(mode, action, by, self.hosts[target].power, (limit, took));
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
         let (started, in_time) = (self.started(), !matches!(mode, Device::Late(_)));
+        let run_key = (by, self.hosts[by].life, wanted.key.clone());
         let act = move |w: &mut World| {
+            // A late device has the request already.
+            if in_time && w.ended_runs.contains(&run_key) {
+                return;
+            }
             w.device_acts(started.as_ref(), in_time);
             match action {
                 AgentAction::Off => w.switched_off(target),
@@ -163,9 +168,21 @@ impl World {
         }
     }
 
+    /// The runner of this host ends a run at once: what it has not done by now it never does.
+    pub fn end_agent(&mut self, by: usize, key: RunKey) {
+        self.ended_runs.insert((by, self.hosts[by].life, key.clone()));
+        let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: Duration::ZERO, output: String::new() };
+        self.give_later(5 * MS, by, Event::AgentEnded { key, run });
+    }
+
     fn agent_ends(&mut self, by: usize, key: RunKey, outcome: AgentOutcome, took: u64) {
         let run = AgentRun { outcome, tries: 1, took: Duration::from_nanos(took), output: String::new() };
-        self.give_later(took.clamp(MS, 60 * S), by, Event::AgentEnded { key, run });
+        let life = self.hosts[by].life;
+        self.after(took.clamp(MS, 60 * S), move |w| {
+            if w.hosts[by].life == life && !w.ended_runs.contains(&(by, life, key.clone())) {
+                w.give(by, Event::AgentEnded { key, run });
+            }
+        });
     }
 
     fn run_of(&self, mode: Device, action: AgentAction, by: usize, has_power: bool, (limit, took): (u64, u64)) -> Run {

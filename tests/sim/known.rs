@@ -4,10 +4,8 @@
 
 use crate::cluster::{MS, S, Tell, World};
 use crate::fence::Device;
-use crate::invariants::{client, l1};
+use crate::invariants::client;
 use crate::stories::{Story, Told, command, cut_networks, end, primary, three};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use regent::ledger::{Claim, ClaimState, Command, Machine};
 use regent::types::Boot;
 
@@ -39,12 +37,6 @@ pub const FAILURES: &[Failure] = &[
         name: "a_primary_whose_recovery_takes_longer_than_its_deadline_is_stopped",
         story: late_recovery,
         ends: "ends when a database that is open under its lease wins over the install deadline",
-    },
-    Failure {
-        kind: "L1/off",
-        name: "without_a_candidate_the_fenced_host_stays_off",
-        story: no_candidate,
-        ends: "ends when power is given back where nobody is eligible, and where a fence became void on the way",
     },
     Failure {
         kind: "S7/restart",
@@ -114,18 +106,6 @@ fn late_recovery(seed: u64, tell: Tell) -> Told {
     (0..3).for_each(|h| w.power_on(h));
     w.run_until(w.now + 120 * S);
     end(w, true, "", "it goes on as primary".to_owned())
-}
-
-/// The only standby has lost its database when the primary's host stands still for a moment.
-fn no_candidate(seed: u64, tell: Tell) -> Told {
-    let mut w = three(seed, tell)?;
-    let old = primary(&w)?;
-    w.freeze(old, 6 * S, false);
-    w.db(1 - old, 0).unfinished = true;
-    w.database_killed(1 - old, 0);
-    w.run_until(w.now + 20 * S);
-    l1::comes_back(&mut w, &mut StdRng::seed_from_u64(seed), &[]);
-    end(w, true, "", "it comes back".to_owned())
 }
 
 /// The daemon dies between the end of the rejoin and the report of it.

@@ -77,7 +77,7 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
             }
             true => (0..2).for_each(|c| w.net.set_card(c, h, true)),
             // Only what a fault switched off; what regent did is regent's to take back.
-            false if w.is_off_by_regent(h) && !is_left_to_operators(w) => {}
+            false if is_for_regent(w, rest, h) => {}
             false => w.power_on(h),
         }
     }
@@ -91,8 +91,7 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
             w.start_daemon(h);
         }
         // What a fault switched off; and what regent did, where an operator is to give it back.
-        let mine = !w.is_off_by_regent(h) || is_left_to_operators(w);
-        if !w.hosts[h].power && turn % 50 == 49 && mine {
+        if !w.hosts[h].power && turn % 50 == 49 && !is_for_regent(w, rest, h) {
             w.power_on(h);
         }
     }
@@ -102,8 +101,17 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
     }
 }
 
-fn is_left_to_operators(w: &World) -> bool {
-    w.log.state().settings.as_ref().is_none_or(|s| s.power_on == PowerOn::Manual)
+/// Whether regent had this host switched off and is to give it its power back: not where the file leaves that to operators,
+/// not where an operator ordered the fence, and not without a majority, as after a fence that was followed by another
+/// fault before it was done: without one regent can do nothing at all.
+fn is_for_regent(w: &World, rest: &[usize], host: usize) -> bool {
+    let manual = w.log.state().settings.as_ref().is_none_or(|s| s.power_on == PowerOn::Manual);
+    w.is_off_by_regent(host) && !manual && !w.is_off_by_order(host) && has_majority(w, rest)
+}
+
+fn has_majority(w: &World, rest: &[usize]) -> bool {
+    let runs = |(host, h): &(usize, &Host)| h.power && !rest.contains(host) && !w.log.refused.contains(host);
+    2 * w.hosts.iter().enumerate().filter(runs).count() > w.hosts.len()
 }
 
 /// The operators take back the fences that they ordered of nodes on which nothing hung: regent never does, and where the
@@ -122,6 +130,7 @@ pub fn premises(w: &World, rest: &[usize]) -> bool {
     let healed = w.hosts.iter().enumerate().filter(|(i, _)| !rest.contains(i) && !w.log.refused.contains(i));
     let runs = |h: &Host| h.power && !h.is_frozen() && h.daemon.is_some();
     healed.into_iter().all(|(i, h)| runs(h) || w.is_down_by_regent(i))
+        && has_majority(w, rest)
         && w.log.state().services.values().all(|s| !s.paused)
         && w.hosts.iter().flat_map(|h| &h.databases).all(|db| db.hung_since.is_none())
         && w.now > S

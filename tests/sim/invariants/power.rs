@@ -33,6 +33,8 @@ pub struct Power {
     judged: BTreeMap<FenceId, u64>,
     /// The boot of each host that a device ended in time for an order: regent's own act, and regent's to take back; and when.
     cut: BTreeMap<usize, (u64, u64)>,
+    /// Hosts of which that was for a fence that an operator ordered.
+    by_order: BTreeSet<usize>,
 }
 
 impl Power {
@@ -144,10 +146,14 @@ impl World {
             return;
         }
         let boots = h.boots;
+        let cause = find(self, run.fence, run.order).map(|(fence, _)| fence.cause);
         if in_time {
             self.facts.power.cut.insert(target, (boots, self.now));
+            match cause {
+                Some(Cause::Order) => self.facts.power.by_order.insert(target),
+                _ => self.facts.power.by_order.remove(&target),
+            };
         }
-        let cause = find(self, run.fence, run.order).map(|(fence, _)| fence.cause);
         let why = match cause {
             _ if !in_time => "after the agent's deadline",
             Some(Cause::Verdict { .. }) if stands_for(self, run.fence) > refused_for(self) => {
@@ -166,6 +172,11 @@ impl World {
         let h = &self.hosts[host];
         let cut = self.facts.power.cut.get(&host).map(|(boots, _)| *boots);
         !h.power && !h.unplugged && cut == Some(h.boots)
+    }
+
+    /// Whether the last device that ended a boot of it did so for a fence that an operator ordered.
+    pub fn is_off_by_order(&self, host: usize) -> bool {
+        self.facts.power.by_order.contains(&host)
     }
 
     /// For how long it has been off for that reason.

@@ -1,0 +1,98 @@
+//! Directed stories of power that regent takes and gives back.
+
+use super::{Listed, Told, end, moved_from, primary, seconds, three};
+use crate::cluster::{MS, S, Tell, World};
+use crate::fence::Device;
+use crate::invariants::l1;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use regent::ledger::{Fence, Order, OrderState};
+use regent::types::{AgentAction, AgentOutcome};
+
+/// Every story here, with the number of seeds for which it is told.
+pub const STORIES: &[Listed] = &[
+    ("without_a_candidate_the_fenced_host_gets_its_power_back", no_candidate, 3),
+    ("an_on_that_fails_is_tried_again", on_fails, 3),
+    ("an_off_ends_when_its_node_is_back", off_ends, 3),
+    ("an_order_that_came_too_late_is_given_again", too_late, 3),
+];
+
+fn orders(w: &World) -> impl Iterator<Item = &Order> {
+    w.log.state().fences.values().flat_map(|f| &f.orders)
+}
+
+/// The only standby has lost its database when the primary's host stands still for a moment.
+fn no_candidate(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.freeze(old, 6 * S, false);
+    w.db(1 - old, 0).unfinished = true;
+    w.database_killed(1 - old, 0);
+    w.run_until(w.now + 20 * S);
+    let recovery = l1::comes_back(&mut w, &mut StdRng::seed_from_u64(seed), &[]);
+    let same = w.hosts[old].boots == 2;
+    end(w, same, "it was not switched off and on once", format!("it writes again after {}", seconds(recovery.writes)))
+}
+
+/// The device switches off and refuses to switch on for half a minute.
+fn on_fails(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::NeverOn);
+    w.net.set_card(0, old, true);
+    w.net.set_card(1, old, true);
+    w.net.set_disk(old, true);
+    moved_from(&mut w, old, 30 * S)?;
+    w.net.heal();
+    w.run_until(w.now + 30 * S);
+    if w.hosts[old].power {
+        return Err("the device does not refuse".to_owned());
+    }
+    w.set_device(old, "ipmi", Device::Honest);
+    let back = w.run_while(w.now + 60 * S, |w| w.hosts[old].power && w.is_whole());
+    let tries = orders(&w).filter(|o| o.action == AgentAction::On).count();
+    end(w, back && tries < 12, "it was left off, or tried without pauses", format!("back at try {tries}"))
+}
+
+/// The host reboots by itself, and is back before the slow device has switched anything off.
+fn off_ends(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::Slow);
+    w.power_off(old);
+    let begun = w.run_while(w.now + 20 * S, |w| orders(w).any(|o| o.agent.as_str() == "ipmi"));
+    w.run_until(w.now + 100 * MS);
+    w.power_on(old);
+    w.run_until(w.now + 30 * S);
+    let cut_short = orders(&w).any(|o| match &o.state {
+        OrderState::Done { run } => o.action == AgentAction::Off && run.outcome == AgentOutcome::TimedOut,
+        OrderState::Running => false,
+    });
+    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let same = w.hosts[old].power && w.hosts[old].boots == 2 && w.is_whole();
+    let what = format!("begun {begun}, ended {cut_short}, closed {closed}, up and in its second boot {same}");
+    end(w, begun && cut_short && closed && same, &what.clone(), what)
+}
+
+/// Only one voter reaches the device, and that is behind the log for most of the order's time.
+fn too_late(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    let (leader, _) = w.log.leader.ok_or("nobody leads")?;
+    let other = (0..3).find(|h| *h != old && *h != leader).ok_or("there are three")?;
+    w.set_device(old, "ipmi", Device::OnlyFrom(other));
+    w.set_device(old, "pdu", Device::Failing);
+    w.power_off(old);
+    let name = w.hosts[other].name.clone();
+    let is_its = |w: &World| orders(w).any(|o| o.executor == name && o.agent.as_str() == "ipmi" && o.is_running());
+    if !w.run_while(w.now + 60 * S, is_its) {
+        return Err("it was never its turn".to_owned());
+    }
+    w.fall_behind(other, 2500 * MS);
+    let since = w.now;
+    moved_from(&mut w, old, 60 * S)?;
+    let never = |o: &&Order| matches!(&o.state, OrderState::Done { run } if run.outcome == AgentOutcome::NotBegun);
+    let (never, took) = (orders(&w).filter(never).count(), w.now - since);
+    let what = format!("not begun {never} times, moved after {}", seconds(took));
+    end(w, never == 1 && took < 10 * S, &what.clone(), what)
+}
