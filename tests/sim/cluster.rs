@@ -383,7 +383,7 @@ impl World {
         }
     }
 
-    fn schedule_wake(&mut self, host: usize) {
+    pub fn schedule_wake(&mut self, host: usize) {
         let h = &self.hosts[host];
         let Some(wanted) = h.daemon.as_ref().and_then(Node::next_wakeup) else { return };
         let at = h.world(wanted).max(self.now + 1) + self.rng.random_range(0..MS);

@@ -241,16 +241,12 @@ fn machine(w: &mut World, rng: &mut StdRng, hit: &Hit) {
             w.after(hit.lasts * 6, move |w| w.hosts[host].slow_boot = 0);
         }
         Kind::Slew => {
-            let now = w.now;
             let rate = w.hosts[host].rate_ppm;
             // As fast as chrony slews by default, where the configuration allows for that.
             let most = (i64::from(w.hosts[host].config.lease.drift_permille) * 1000 * 9 / 10).min(83_333);
             let slewed = if rng.random_range(0..2) == 0 { most } else { -most };
-            w.hosts[host].slew(now, slewed);
-            w.after(hit.lasts, move |w| {
-                let now = w.now;
-                w.hosts[host].slew(now, rate);
-            });
+            w.slew(host, slewed);
+            w.after(hit.lasts, move |w| w.slew(host, rate));
         }
         _ => clone_of(w, host),
     }

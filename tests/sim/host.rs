@@ -150,7 +150,7 @@ impl Host {
     }
 
     /// From now on its clock runs at another rate, without a step.
-    pub fn slew(&mut self, now: u64, rate_ppm: i64) {
+    fn run_at(&mut self, now: u64, rate_ppm: i64) {
         let before = self.local(now).0 as i64;
         self.rate_ppm = rate_ppm;
         self.ahead += before - self.local(now).0 as i64;
@@ -167,6 +167,15 @@ impl Host {
 }
 
 impl World {
+    /// From now on the clock of this host runs at another rate, and so do the timers that wait on it.
+    pub fn slew(&mut self, host: usize, rate_ppm: i64) {
+        let now = self.now;
+        self.hosts[host].run_at(now, rate_ppm);
+        self.hosts[host].wake_at = None;
+        self.schedule_wake(host);
+        self.rearm_guards(host);
+    }
+
     pub fn power_on(&mut self, host: usize) {
         let now = self.now;
         let h = &mut self.hosts[host];

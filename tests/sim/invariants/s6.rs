@@ -6,19 +6,25 @@
 
 use crate::cluster::World;
 use regent::ledger::{Fence, FenceState, OrderState, State};
-use regent::types::{AgentAction, NodeName, Seal};
+use regent::types::{AgentAction, Failing, NodeName, Seal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sealed reports the choice had of nodes that could be chosen: whoever is being fenced, or may still be
-/// switched off by an order, cannot be, however far it got. Nor does it help that somebody reported who was appointed
-/// since the last primary and did not take over: it comes after the others (L1).
-pub fn reports(before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
+/// switched off by an order, cannot be, however far it got; nor can one that cannot be ended in time, because its watchdog
+/// or its guard cannot be told, and that asks for no lease. Nor does it help that somebody reported who was appointed since
+/// the last primary and did not take over: it comes after the others (L1).
+pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
+    let bars = |failing: &Failing| !matches!(failing, Failing::FinalWord);
+    let unguarded = |node: &NodeName| {
+        let daemon = w.hosts[w.host(node)].daemon.as_ref();
+        daemon.is_some_and(|daemon| daemon.failing().keys().any(bars))
+    };
     let may_act = |f: &Fence| {
         let off = f.orders.iter().any(|o| o.action == AgentAction::Off && o.state == OrderState::Running);
         off || matches!(f.state, FenceState::Open | FenceState::Confirmed)
     };
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
-    seals.keys().filter(|node| !fenced(node) && !tried.contains(node)).count()
+    seals.keys().filter(|node| !fenced(node) && !unguarded(node) && !tried.contains(node)).count()
 }
 
 /// Acknowledged commits are not on the new primary.
