@@ -11,7 +11,7 @@ use crate::cluster::{Handling, World};
 use crate::oracle::Facts;
 use regent::ledger::State;
 use regent::node::{Effect, Event, PeerRequest, PeerResponse};
-use regent::types::{Epoch, Instant};
+use regent::types::{Epoch, Instant, LogIndex};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,8 +27,18 @@ pub struct Leases {
     /// Those behind which a quorum stood, by host, until it is seen what for: the service whose lease then counts from one
     /// of these moments asked for it, and no other has it from there.
     confirmed: BTreeMap<usize, Vec<Asked>>,
-    /// Pauses as each host knows them, by host, service and epoch: when it learned that it is over, by its own clock.
-    pauses: BTreeMap<(usize, usize, Epoch), Option<Instant>>,
+    /// Pauses as each host knows them, by host, service and epoch.
+    pauses: BTreeMap<(usize, usize, Epoch), Pause>,
+}
+
+/// One pause, as one host knows it.
+#[derive(Clone, Copy)]
+struct Pause {
+    /// The newest ledger of this host in which it lasted. An older one, which a daemon that starts anew passes through once
+    /// more, says nothing of its end.
+    lasts_at: LogIndex,
+    /// When the host learned that it is over, by its own clock.
+    ended: Option<Instant>,
 }
 
 /// One lease.
@@ -110,7 +120,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
             let s = w.index(service);
             leads_itself(w, host, s, *epoch, *until);
-            let ended = w.facts.leases.pauses.get(&(host, s, *epoch)).copied().flatten();
+            let ended = w.facts.leases.pauses.get(&(host, s, *epoch)).and_then(|pause| pause.ended);
             let counted = w.facts.leases.until(host, s, *epoch).max(ended.map(|ended| ended + lease_use(w)));
             if counted.is_none_or(|counted| *until > counted) {
                 let what = format!("{} keeps its lease until {until:?}, it ends at {counted:?}", w.hosts[host].name);
@@ -169,9 +179,14 @@ pub fn learned(w: &mut World, host: usize, after: &State) {
         let pauses = &mut w.facts.leases.pauses;
         let known =
             pauses.iter_mut().filter(|((h, s, epoch), _)| (*h, *s) == (host, service) && Some(*epoch) != paused);
-        known.for_each(|(_, ended)| *ended = ended.or(Some(local)));
+        let over = known.filter(|(_, pause)| pause.lasts_at < after.applied);
+        over.for_each(|(_, pause)| pause.ended = pause.ended.or(Some(local)));
         if let Some(epoch) = paused {
-            pauses.insert((host, service, epoch), None);
+            let now = Pause { lasts_at: after.applied, ended: None };
+            let pause = pauses.entry((host, service, epoch)).or_insert(now);
+            if pause.lasts_at <= after.applied {
+                *pause = now;
+            }
         }
     }
 }
@@ -179,7 +194,7 @@ pub fn learned(w: &mut World, host: usize, after: &State) {
 fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
     let h = &w.hosts[host];
     let paused = facts.leases.pauses.get(&(host, service, h.databases[service].epoch));
-    let paused = paused.is_some_and(|ended| ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
+    let paused = paused.is_some_and(|pause| pause.ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
     let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
     paused || just_thawed
 }
