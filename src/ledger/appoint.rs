@@ -234,22 +234,30 @@ struct Loss {
 /// What may have been acknowledged in an earlier epoch and is not known to be on the appointee. Never silent: the
 /// service is asynchronous, so a loss is allowed, and a loss that nobody names is not.
 fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
-    // A node's own directory has whatever it wrote there itself: it can follow nobody before an epoch is installed.
+    let reached = |on: Timeline| match seal {
+        Some(seal) if seal.end.timeline == on => Some(seal.end.lsn),
+        Some(seal) => seal.history.left_at(on),
+        None => None,
+    };
+    let said = record.over.as_ref().and_then(|Over::Released { position, .. }| *position);
+    let ends = || record.final_end.into_iter().chain(said);
+    let is_whole = |on: Timeline, at: Lsn| ends().any(|end| end.timeline == on && end.lsn <= at);
+    // A node's own directory has whatever it wrote there itself. Another may have followed it before its epoch was
+    // installed, which it then never was, and have what was written up to some moment.
     let begun = record.begun.iter().filter(|(_, b)| &b.node != to);
-    let begun = begun.filter(|(timeline, _)| seal.is_none_or(|s| !s.history.descends_from(s.end, **timeline)));
+    let begun = begun.filter(|(timeline, _)| !reached(**timeline).is_some_and(|at| is_whole(**timeline, at)));
     let mut losses: Vec<_> = begun
-        .map(|(timeline, b)| Loss { epoch: b.epoch, node: b.node.clone(), timeline: *timeline, after: b.after })
+        .map(|(timeline, b)| {
+            let after = reached(*timeline).unwrap_or(b.after);
+            Loss { epoch: b.epoch, node: b.node.clone(), timeline: *timeline, after }
+        })
         .collect();
     let Some(last) = record.history.last().filter(|last| &last.node != to) else { return losses };
     // Without a report only a former holder is appointed: what it has of an installed epoch of another node, its own
     // appointment has named.
-    let Some(seal) = seal else { return losses };
-    let timeline = record.timeline;
-    let reached = if seal.end.timeline == timeline { Some(seal.end.lsn) } else { seal.history.left_at(timeline) };
-    let reached = reached.unwrap_or_default();
-    let whole = record.final_end.is_some_and(|end| end.timeline == timeline && end.lsn <= reached);
-    if !whole {
-        losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after: reached });
+    let (timeline, after) = (record.timeline, reached(record.timeline).unwrap_or_default());
+    if seal.is_some() && !is_whole(timeline, after) {
+        losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after });
     }
     losses
 }

@@ -124,11 +124,15 @@ fn power_is_not_given_back_while_another_fence_of_the_node_is_open() {
 }
 
 #[test]
-fn power_is_given_back_once_an_incident() {
+fn power_is_given_back_once_for_each_off_and_again_where_that_failed() {
     let mut world = World::fenced();
-    world.done(order("ipmi", ON, None));
+    let on = || order("ipmi", ON, None);
+    world.done(on());
+    assert_eq!(world.refused(on()), Refusal::OldLevel { fence: FENCE });
     world.done(ended(1, AgentOutcome::Failed { status: 1 }));
-    assert_eq!(world.refused(order("ipmi", ON, None)), Refusal::OldLevel { fence: FENCE });
+    world.done(on());
+    world.done(ended(2, SUCCEEDED));
+    assert_eq!(world.refused(on()), Refusal::OldLevel { fence: FENCE });
 }
 
 #[test]

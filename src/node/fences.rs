@@ -64,7 +64,8 @@ impl Node {
         }
         self.runs.retain(|key, state_of_run| {
             let (RunKey::Order { fence, .. } | RunKey::Assist { fence, .. }) = key;
-            matches!(state_of_run, RunState::Running | RunState::Ending) || state.fences.get(fence).is_some_and(Fence::is_open)
+            matches!(state_of_run, RunState::Running | RunState::Ending)
+                || state.fences.get(fence).is_some_and(Fence::is_open)
         });
     }
 

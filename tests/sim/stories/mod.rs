@@ -27,7 +27,10 @@ pub type Listed = (&'static str, Story, u64);
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
-    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, power::STORIES].into_iter().chain(hazards).flatten()
+    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, power::STORIES]
+        .into_iter()
+        .chain(hazards)
+        .flatten()
 }
 
 /// A cluster of which every database replicates.
