@@ -176,6 +176,7 @@ impl Desk {
         seen.starts_in_recovery |= line.has("starts-in-recovery");
         seen.trouble = line.get("trouble").map(|text| trouble(line, text)).or(seen.trouble.take());
         local.started_as_primary |= line.has("was-opened-for-writes");
+        local.closed |= line.has("was-closed");
         local.held_open |= line.has("held-open-by-a-pause");
         local.distrusted |= line.has("distrusted");
         if let Some(until) = line.get("lease") {
