@@ -14,6 +14,7 @@ pub const STORIES: &[Listed] = &[
     ("a_leader_renews_each_of_its_two_services_by_itself", own_leases, 2),
     ("whoever_cannot_write_its_log_accuses_nobody", slow_log, 2),
     ("whoever_stood_still_vouches_for_no_fence", vouching, 2),
+    ("whoever_stood_still_judges_again_by_its_own_clock", judging_again, 4),
     ("a_watchdog_that_cannot_be_armed_is_tried_with_pauses", arming, 2),
     ("what_nobody_can_answer_is_asked_with_pauses", asking, 2),
 ];
@@ -70,6 +71,23 @@ fn vouching(seed: u64, tell: Tell) -> Told {
         return Err(w.facts.violation.unwrap_or("no fence was ordered".to_owned()));
     }
     w.freeze(1 - old, 1300 * MS, false);
+    let took = moved_from(&mut w, old, 30 * S)?;
+    end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// The primary dies while everybody else stands still; the leader's clock is slewed before it has watched again.
+fn judging_again(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.transfer(2);
+    w.run_until(w.now + S);
+    w.power_off(old);
+    w.freeze(1 - old, 1500 * MS, false);
+    w.freeze(2, 1500 * MS, false);
+    w.run_until(w.now + 2200 * MS);
+    // As fast as chrony slews by default: the rest of the wait takes a twelfth longer.
+    let now = w.now;
+    w.hosts[2].slew(now, -83_333);
     let took = moved_from(&mut w, old, 30 * S)?;
     end(w, true, "", format!("new primary after {}", seconds(took)))
 }
