@@ -36,7 +36,8 @@ pub struct Host {
     /// Counts starts of the daemon and ends of it: what is addressed to an earlier one is dropped.
     pub life: u64,
     pub daemon: Option<Node>,
-    pub inbox: Vec<Event>,
+    /// What came while nothing on it ran, and when.
+    pub inbox: Vec<(u64, Event)>,
     pub wake_at: Option<u64>,
     /// The host's own clock: parts per million fast or slow, where it stood at the last boot, and for how long it
     /// stood still since (a paused guest).
@@ -256,9 +257,10 @@ impl World {
         let inbox = std::mem::take(&mut h.inbox);
         let life = h.life;
         self.give(host, Event::Wake);
-        for event in inbox {
-            if self.hosts[host].life == life {
-                self.give(host, event);
+        for (came, event) in inbox {
+            match self.hosts[host].life == life {
+                true => self.handle(host, came, event),
+                false => self.note_heard(host, came, &event),
             }
         }
         self.rearm_guards(host);
@@ -322,10 +324,13 @@ impl World {
     }
 
     pub fn kill_daemon(&mut self, host: usize) {
+        // Nobody takes in any more what waited here. Its paths have carried it all the same.
+        for (came, event) in std::mem::take(&mut self.hosts[host].inbox) {
+            self.note_heard(host, came, &event);
+        }
         let h = &mut self.hosts[host];
         if h.daemon.take().is_some() {
             h.life += 1;
-            h.inbox.clear();
             h.wake_at = None;
             self.log_ends(host);
             // Its action on the database ends with it, but for what the database does by itself.
