@@ -286,11 +286,9 @@ impl World {
 
     fn deliver(&mut self, delay: u64, channel: usize, from: usize, to: usize, heartbeat: Arc<Heartbeat>) {
         let life = self.hosts[to].life;
-        let number = (heartbeat.incarnation.0, heartbeat.sequence);
         self.after(delay, move |w| {
             // What is in a slot is read later, even if the disk fails now; a datagram on its way passes a new cut not.
             if w.hosts[to].life == life && w.net.carries(channel, from, to) {
-                w.facts.hearing.heard(w.now, channel, to, from, number);
                 let at = w.hosts[to].local(w.now);
                 w.give(to, Event::Heard { channel: w.channels[channel].clone(), at, heartbeat });
             }
@@ -356,16 +354,21 @@ impl World {
         });
     }
 
-    /// Gives the daemon an event now, and does what it asks for.
+    /// Gives the daemon an event now, and does what it asks for. Where nothing runs it waits.
     pub fn give(&mut self, host: usize, event: Event) {
         let now = self.now;
-        if self.hosts[host].is_frozen() {
-            self.hosts[host].inbox.push(event);
-            return;
+        match self.hosts[host].is_frozen() {
+            true => self.hosts[host].inbox.push((now, event)),
+            false => self.handle(host, now, event),
         }
+    }
+
+    /// The daemon takes in what came then.
+    pub fn handle(&mut self, host: usize, came: u64, event: Event) {
+        self.note_heard(host, came, &event);
         crate::invariants::given(self, host, &event);
         let h = &mut self.hosts[host];
-        let local = h.local(now);
+        let local = h.local(self.now);
         let Some(node) = h.daemon.as_mut() else { return };
         let mut handling = match &event {
             Event::Asked { request, .. } if s5::lease_request(request).is_some() => Handling::LeaseAsked,

@@ -36,7 +36,8 @@ pub struct Host {
     /// Counts starts of the daemon and ends of it: what is addressed to an earlier one is dropped.
     pub life: u64,
     pub daemon: Option<Node>,
-    pub inbox: Vec<Event>,
+    /// What came while nothing on it ran, and when.
+    pub inbox: Vec<(u64, Event)>,
     pub wake_at: Option<u64>,
     /// The host's own clock: parts per million fast or slow, where it stood at the last boot, and for how long it
     /// stood still since (a paused guest).
@@ -75,9 +76,12 @@ pub struct Host {
     pub log_slow_until: u64,
     /// Its heartbeats are of a version whose body nobody knows.
     pub speaks_unknown: bool,
-    /// When it last went on after a freeze, and how long that had been.
+    /// When it last went on after a freeze.
     pub thawed_at: u64,
-    pub frozen_for: u64,
+    /// When the last freeze began and when it ended, by its own clock at these moments: what that clock showed earlier
+    /// cannot be told later, once it has been slewed.
+    pub stood_still_from: Instant,
+    pub went_on: Instant,
     pub started_at: u64,
 }
 
@@ -119,7 +123,8 @@ impl Host {
             log_slow_until: 0,
             speaks_unknown: false,
             thawed_at: 0,
-            frozen_for: 0,
+            stood_still_from: Instant(0),
+            went_on: Instant(0),
             started_at: 0,
         }
     }
@@ -232,6 +237,7 @@ impl World {
             return;
         }
         h.frozen_until = Some(now + lasts);
+        h.stood_still_from = h.local(now);
         if clock_stops {
             h.still_since = Some(now);
         }
@@ -242,29 +248,28 @@ impl World {
         });
         self.after(lasts, move |w| {
             if w.hosts[host].boots == boots && w.hosts[host].is_frozen() {
-                w.thaw(host, lasts);
+                w.thaw(host);
             }
         });
     }
 
-    fn thaw(&mut self, host: usize, lasted: u64) {
+    fn thaw(&mut self, host: usize) {
         self.note(|w| format!("{} goes on", w.hosts[host].name));
         let now = self.now;
         let h = &mut self.hosts[host];
         h.frozen_until = None;
-        // Whoever's clock stood still as well cannot know of it.
-        h.frozen_for = if h.still_since.is_some() { 0 } else { lasted };
         if let Some(since) = h.still_since.take() {
             h.stood_still += now - since;
             h.watchdog_at = h.watchdog_at.map(|at| at + (now - since));
         }
-        (h.thawed_at, h.wake_at) = (now, None);
+        (h.thawed_at, h.went_on, h.wake_at) = (now, h.local(now), None);
         let inbox = std::mem::take(&mut h.inbox);
         let life = h.life;
         self.give(host, Event::Wake);
-        for event in inbox {
-            if self.hosts[host].life == life {
-                self.give(host, event);
+        for (came, event) in inbox {
+            match self.hosts[host].life == life {
+                true => self.handle(host, came, event),
+                false => self.note_heard(host, came, &event),
             }
         }
         self.rearm_guards(host);
@@ -328,10 +333,13 @@ impl World {
     }
 
     pub fn kill_daemon(&mut self, host: usize) {
+        // Nobody takes in any more what waited here. Its paths have carried it all the same.
+        for (came, event) in std::mem::take(&mut self.hosts[host].inbox) {
+            self.note_heard(host, came, &event);
+        }
         let h = &mut self.hosts[host];
         if h.daemon.take().is_some() {
             h.life += 1;
-            h.inbox.clear();
             h.wake_at = None;
             self.log_ends(host);
             // Its action on the database ends with it, but for what the database does by itself.

@@ -5,6 +5,7 @@ use crate::cluster::{MS, S, World};
 use crate::hearing::Hearing;
 use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
+use regent::node::Event;
 use regent::types::{Epoch, Lsn, NodeName, Position, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -223,6 +224,15 @@ impl World {
                 && (0..CHANNELS.len()).any(|c| self.net.carries(c, host, *by))
                 && leader.is_some_and(|l| self.net.connects(l, *by))
         })
+    }
+
+    /// Notes a heartbeat that came then, when its turn has come: a host that stood still takes in what waited one by one,
+    /// and what it answers to a question among that cannot rest on the heartbeats behind it.
+    pub fn note_heard(&mut self, host: usize, came: u64, event: &Event) {
+        let Event::Heard { channel, heartbeat, .. } = event else { return };
+        let Some(channel) = CHANNELS.iter().position(|name| channel.as_str() == *name) else { return };
+        let number = (heartbeat.incarnation.0, heartbeat.sequence);
+        self.facts.hearing.heard(came, channel, host, self.host(&heartbeat.node), number);
     }
 
     /// Notes who is heard by whom.

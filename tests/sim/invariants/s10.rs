@@ -28,11 +28,13 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
 /// Whether this host went on a moment ago after more than it may overlook.
 fn just_stood_still(w: &World, host: usize) -> bool {
     let (h, times) = (&w.hosts[host], &w.facts.times);
-    // Half a pause is what a loop may be late; the freeze may have begun just after a heartbeat.
-    let long = h.frozen_for > times.pause / 2 + times.interval * 11 / 10 + 10 * MS;
-    // The same daemon: a new one has watched nobody yet, and sees nobody. By the host's own clock.
+    // Half a pause is what a loop may be late; the freeze may have begun just after a heartbeat. Both times are those of
+    // the host's own clock, the only one that its daemon has: where it stood still as well, no daemon can know of it.
+    let lasted = h.went_on.since(h.stood_still_from).as_nanos() as u64;
+    let long = lasted > times.pause / 2 + times.interval * 11 / 10 + 10 * MS;
+    // The same daemon: a new one has watched nobody yet, and sees nobody.
     let same = h.thawed_at > 0 && h.started_at < h.thawed_at;
-    long && same && h.local(w.now) < h.local(h.thawed_at) + watched_again(w)
+    long && same && h.local(w.now) < h.went_on + watched_again(w)
 }
 
 fn watched_again(w: &World) -> Duration {

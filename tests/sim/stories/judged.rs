@@ -1,11 +1,13 @@
 //! Stories that put one property to work each: the situation in which its mistake would be seen, told as it must end.
 
-use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, seconds, three};
-use crate::cluster::{MS, S, Tell};
+use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, ready_as, seconds, three};
+use crate::cluster::{MS, S, Setup, Tell};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::setup;
-use regent::node::Event;
+use regent::node::{Event, PeerRequest};
+use regent::plan::Question;
+use regent::types::{Round, Term};
 use std::time::Duration;
 
 /// Every story here.
@@ -14,6 +16,8 @@ pub const STORIES: &[Listed] = &[
     ("a_leader_renews_each_of_its_two_services_by_itself", own_leases, 2),
     ("whoever_cannot_write_its_log_accuses_nobody", slow_log, 2),
     ("whoever_stood_still_vouches_for_no_fence", vouching, 2),
+    ("whoever_stood_still_judges_again_by_its_own_clock", judging_again, 4),
+    ("what_waits_for_a_paused_guest_is_answered_in_its_turn", paused_guest, 4),
     ("a_watchdog_that_cannot_be_armed_is_tried_with_pauses", arming, 2),
     ("what_nobody_can_answer_is_asked_with_pauses", asking, 2),
 ];
@@ -72,6 +76,50 @@ fn vouching(seed: u64, tell: Tell) -> Told {
     w.freeze(1 - old, 1300 * MS, false);
     let took = moved_from(&mut w, old, 30 * S)?;
     end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// The primary dies while everybody else stands still; the leader's clock is slewed before it has watched again.
+fn judging_again(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.transfer(2);
+    w.run_until(w.now + S);
+    w.power_off(old);
+    w.freeze(1 - old, 1500 * MS, false);
+    w.freeze(2, 1500 * MS, false);
+    w.run_until(w.now + 2200 * MS);
+    // As fast as chrony slews by default: the rest of the wait takes a twelfth longer.
+    let now = w.now;
+    w.hosts[2].slew(now, -83_333);
+    let took = moved_from(&mut w, old, 30 * S)?;
+    end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// A guest that holds a node for lost is paused with its clock. It is asked about that node; then the node is heard again,
+/// and from then on nobody else on the first network. It goes on with the question before it.
+fn paused_guest(seed: u64, tell: Tell) -> Told {
+    let mut setup = Setup::new(setup::config(2, 3), tell);
+    setup.is_virtual = true;
+    let mut w = ready_as(&setup, seed)?;
+    let (silent, guest, leader) = (2, 3, 4);
+    w.transfer(leader);
+    w.run_until(w.now + S);
+    let from = w.hosts[leader].name.clone();
+    let record = &w.log.state().nodes[&w.hosts[silent].name];
+    let (target, incarnation) = (w.hosts[silent].name.clone(), record.incarnation);
+    w.freeze(silent, 3500 * MS, false);
+    w.run_until(w.now + 2500 * MS);
+    w.freeze(guest, 3000 * MS, true);
+    let (term, round) = (Term(1), Round(1));
+    let request = PeerRequest::Question(Question::Look { target, incarnation, term, round });
+    w.give(guest, Event::Asked { reply: u64::MAX, from, request });
+    w.run_until(w.now + 2500 * MS);
+    (0..w.hosts.len()).filter(|other| *other != silent).for_each(|other| w.net.cut(0, other, guest));
+    w.run_until(w.now + 2 * S);
+    w.net.heal();
+    w.run_until(w.now + 20 * S);
+    let ok = w.is_served(S) && w.log.state().fences.is_empty();
+    end(w, ok, "the service did not stay where it was", "nobody was fenced".to_owned())
 }
 
 /// One of two standbys cannot arm its watchdog; the other takes over.
