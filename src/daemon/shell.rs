@@ -144,11 +144,11 @@ impl Shell {
         self.runs.insert(key.clone(), goes_on);
         let without = |outcome, output: &str, took| AgentRun { outcome, tries: 0, took, output: output.to_owned() };
         tokio::spawn(async move {
-            let begun = std::time::Instant::now();
+            let begun = clock::now();
             let run = match order {
                 Some(order) => tokio::select! {
                     run = runner.run(&order, tries) => run,
-                    _ = ended => without(AgentOutcome::TimedOut, "ended: the fence is not needed any more", begun.elapsed()),
+                    _ = ended => without(AgentOutcome::TimedOut, "ended: the fence is not needed any more", clock::now().since(begun)),
                 },
                 None => without(AgentOutcome::NotRun, "this node's file does not configure that agent", Duration::ZERO),
             };

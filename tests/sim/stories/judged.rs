@@ -89,8 +89,7 @@ fn judging_again(seed: u64, tell: Tell) -> Told {
     w.freeze(2, 1500 * MS, false);
     w.run_until(w.now + 2200 * MS);
     // As fast as chrony slews by default: the rest of the wait takes a twelfth longer.
-    let now = w.now;
-    w.hosts[2].slew(now, -83_333);
+    w.slew(2, -83_333);
     let took = moved_from(&mut w, old, 30 * S)?;
     end(w, true, "", format!("new primary after {}", seconds(took)))
 }
