@@ -62,10 +62,15 @@ impl World {
         };
         let here = self.rules.iter().filter(|r| r.host == host);
         let standing: Vec<_> = here.map(|r| (r.agent.clone(), standing(r))).collect();
-        let whole = self.rng.random_range(0..8) > 0;
+        let whole = !self.fails_at_times();
         let standing = if whole { standing } else { Vec::new() };
         let delay = self.rng.random_range(20 * MS..200 * MS);
         self.give_later(delay, host, Event::InForce { standing, whole });
+    }
+
+    /// One time in eight, as long as not everything has healed.
+    fn fails_at_times(&mut self) -> bool {
+        self.healings == 0 && self.rng.random_range(0..8) == 0
     }
 
     /// A daemon has it undone, which may fail as well.
@@ -74,7 +79,7 @@ impl World {
         let rules: Vec<_> = self.rules.iter().filter(rule).cloned().collect();
         let boots = self.hosts[host].boots;
         for rule in rules {
-            if self.rng.random_range(0..8) == 0 {
+            if self.fails_at_times() {
                 continue;
             }
             let delay = self.rng.random_range(20 * MS..200 * MS);

@@ -120,7 +120,12 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
             let s = w.index(service);
             leads_itself(w, host, s, *epoch, *until);
-            let ended = w.facts.leases.pauses.get(&(host, s, *epoch)).and_then(|pause| pause.ended);
+            let pause = w.facts.leases.pauses.get(&(host, s, *epoch));
+            if pause.is_some_and(|pause| pause.ended.is_none()) {
+                // It might have been said to be held open; a copy of the ledger that catches up has seen another pause end.
+                return;
+            }
+            let ended = pause.and_then(|pause| pause.ended);
             let counted = w.facts.leases.until(host, s, *epoch).max(ended.map(|ended| ended + lease_use(w)));
             if counted.is_none_or(|counted| *until > counted) {
                 let what = format!("{} keeps its lease until {until:?}, it ends at {counted:?}", w.hosts[host].name);
