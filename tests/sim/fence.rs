@@ -66,7 +66,7 @@ impl World {
 
     pub fn run_agent(&mut self, by: usize, wanted: Wanted) {
         if !self.hosts[by].works(Part::Agents) {
-            return self.agent_ends(by, wanted.key, AgentOutcome::NotRun, MS);
+            return self.agent_ends(by, wanted.key, AgentOutcome::NotRun, (MS, u64::MAX));
         }
         let h = &self.hosts[by];
         // The ledger's and this host's own file may say different times; the runner knows the order's.
@@ -96,7 +96,7 @@ impl World {
                 }
             });
         }
-        self.agent_ends(by, wanted.key, run.outcome, run.ends_after);
+        self.agent_ends(by, wanted.key, run.outcome, (run.ends_after, limit));
     }
 
     fn ask_device(&mut self, by: usize, wanted: Wanted, limit: u64) {
@@ -130,7 +130,7 @@ impl World {
             let boots = self.hosts[target].boots;
             self.after(run.ends_after, move |w| w.lied(target, boots));
         }
-        self.agent_ends(by, wanted.key, run.outcome, run.ends_after);
+        self.agent_ends(by, wanted.key, run.outcome, (run.ends_after, limit));
     }
 
     /// What a process of this host does after a while: not if the host is off or has booted since, and not later than
@@ -175,13 +175,23 @@ impl World {
         self.give_later(5 * MS, by, Event::AgentEnded { key, run });
     }
 
-    fn agent_ends(&mut self, by: usize, key: RunKey, outcome: AgentOutcome, took: u64) {
-        let run = AgentRun { outcome, tries: 1, took: Duration::from_nanos(took), output: String::new() };
-        let life = self.hosts[by].life;
+    /// It ends after so long, or, where its host stands still then, at its limit once the host goes on.
+    fn agent_ends(&mut self, by: usize, key: RunKey, outcome: AgentOutcome, (took, limit): (u64, u64)) {
+        let (life, begun) = (self.hosts[by].life, self.now);
         self.after(took.clamp(MS, 60 * S), move |w| {
-            if w.hosts[by].life == life && !w.ended_runs.contains(&(by, life, key.clone())) {
-                w.give(by, Event::AgentEnded { key, run });
+            if w.hosts[by].life != life || w.ended_runs.contains(&(by, life, key.clone())) {
+                return;
             }
+            if let Some(until) = w.hosts[by].frozen_until {
+                // What it was about to do it does first, see `act_on`.
+                let more = until.saturating_sub(w.now) + MS;
+                let (spent, left) = (w.now + more - begun, limit.saturating_sub(w.now - begun));
+                let outcome = if spent > limit { AgentOutcome::TimedOut } else { outcome };
+                return w.agent_ends(by, key, outcome, (more, left));
+            }
+            let took = Duration::from_nanos(w.now - begun);
+            let run = AgentRun { outcome, tries: 1, took, output: String::new() };
+            w.give(by, Event::AgentEnded { key, run });
         });
     }
 
