@@ -14,14 +14,16 @@ use std::time::Duration;
 pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Instant) -> Local {
     let tombstone = start.tombstones.get(name);
     let kept = start.kept.get(name);
+    // After a final word nothing is held: where the lease file could not be cleared, it is older than that.
+    let leased = kept.filter(|(epoch, _)| tombstone.is_none_or(|said| said.epoch < *epoch));
     // One that a pause held open says that the database may run while the pause lasts, not until when, so as a lease it
     // counts as ended.
-    let held_open = kept.is_some_and(|(_, until)| *until >= HELD_OPEN);
+    let held_open = leased.is_some_and(|(_, until)| *until >= HELD_OPEN);
     let until = |until: Instant| if held_open { now } else { until };
     Local {
-        lease: kept.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
+        lease: leased.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
-        held_after: kept.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
+        held_after: leased.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
         // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
