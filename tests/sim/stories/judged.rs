@@ -102,8 +102,8 @@ fn asking(seed: u64, tell: Tell) -> Told {
     w.db(1 - old, 0).unfinished = true;
     w.database_killed(1 - old, 0);
     w.run_until(w.now + 60 * S);
-    let asked = w.facts.rest.most.get("questions").copied().unwrap_or_default();
-    end(w, asked > 0, "nothing was asked", format!("{asked} questions in ten seconds at most"))
+    let asked = w.facts.rest.most.get("questions to one peer").copied().unwrap_or_default();
+    end(w, asked > 0, "nothing was asked", format!("{asked} questions to one peer in ten seconds at most"))
 }
 
 /// A daemon starts while nobody can tell how its database is. That ends before what else ails the same database.
