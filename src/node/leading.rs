@@ -1,5 +1,6 @@
 //! Following the ledger and, on the leader, running the coordinator.
 
+use super::outbox::End;
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest};
 use crate::known_bugs::{self, Bug};
@@ -211,8 +212,12 @@ impl Node {
 
     pub(super) fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
         self.reply_relayed_proposal(id, &result);
-        let reached = result.is_ok();
-        let Some(command) = self.outbox.ended(self.now, id, reached) else { return };
+        let end = match &result {
+            Ok(Answer::Refused(_)) => End::Refused,
+            Ok(Answer::Done(_)) => End::Accepted,
+            Err(_) => End::Unreached,
+        };
+        let Some(command) = self.outbox.ended(self.now, id, end) else { return };
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => {
                 if matches!(&command, Command::Join { request, .. } if *request == self.join_request) {

@@ -11,6 +11,8 @@ use std::time::Duration;
 const HOLD: Duration = Duration::from_millis(500);
 /// How long after a failure to reach the leader the same intent waits.
 const RETRY: Duration = Duration::from_millis(30);
+/// The longest pause before a join that came to nothing is proposed again: [`RETRY`] after the first, doubling to this.
+const JOIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Of how many intents it is remembered how often they failed.
 const INTENTS: usize = 64;
 /// After this a proposal without an answer is unknown.
@@ -24,6 +26,17 @@ pub(super) struct Outbox {
     /// Failures to reach the leader in a row, by intent: every second try of it goes through another voter. One count for
     /// all would let what succeeds choose the way of what does not, the same broken one again and again.
     failures: Vec<(Intent, u32)>,
+    /// How often in a row the present join came to nothing, refused or not answered.
+    joins_in_vain: Option<(Intent, u32)>,
+}
+
+/// How a proposal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Accepted,
+    Refused,
+    /// It did not reach the leader, or nobody knows what became of it.
+    Unreached,
 }
 
 /// What a command wants, without the evidence that it carries.
@@ -40,7 +53,8 @@ fn intent(command: &Command) -> Intent {
         Command::DeclareDead { target, incarnation, term, round, .. } => {
             format!("{target}/{incarnation}/{term}/{round}")
         }
-        Command::Join { node, boot, request, claims, .. } => format!("{node}/{boot}/{request}/{claims:?}"),
+        // Without its claims: those of a daemon that catches up with the log change with every entry that it applies.
+        Command::Join { node, boot, request, .. } => format!("{node}/{boot}/{request}"),
         Command::Appoint { prior, node, incarnation, basis, .. } => {
             let term = match basis {
                 crate::ledger::Basis::Fenced { term, fence, .. } => format!("{fence}/{term}"),
@@ -94,9 +108,9 @@ impl Outbox {
     }
 
     /// A proposal ended. Returns its command.
-    pub fn ended(&mut self, now: Instant, id: u64, reached: bool) -> Option<Command> {
+    pub fn ended(&mut self, now: Instant, id: u64, end: End) -> Option<Command> {
         let command = self.under_way.remove(&id)?;
-        let failed = if reached { 0 } else { self.failures_of(&command) + 1 };
+        let failed = if end == End::Unreached { self.failures_of(&command) + 1 } else { 0 };
         let wanted = intent(&command);
         self.failures.retain(|(i, _)| *i != wanted);
         if failed > 0 {
@@ -108,9 +122,21 @@ impl Outbox {
         }
         // After a success too: this node's own copy of the ledger may learn of it later than the answer came, and until
         // then its plan says the same again.
-        let hold = if reached { HOLD } else { RETRY };
+        let hold = match end {
+            End::Refused | End::Unreached if matches!(command, Command::Join { .. }) => self.joined_in_vain(&wanted),
+            End::Unreached => RETRY,
+            End::Accepted | End::Refused => HOLD,
+        };
         self.held.push((wanted, now + hold));
         Some(command)
+    }
+
+    /// The pause after a join that came to nothing. What is refused on an old copy of the ledger may be accepted on the
+    /// next one, so it is short at first; whatever is wrong for longer is not asked of the ledger with every entry.
+    fn joined_in_vain(&mut self, wanted: &Intent) -> Duration {
+        let before = self.joins_in_vain.as_ref().filter(|(intent, _)| intent == wanted).map_or(0, |(_, times)| *times);
+        self.joins_in_vain = Some((wanted.clone(), before + 1));
+        RETRY.saturating_mul(1 << before.min(6)).min(JOIN_PAUSE_MAX)
     }
 
     /// A new leader or term: what is under way is not waited for any more.
@@ -118,6 +144,7 @@ impl Outbox {
         self.under_way.clear();
         self.held.clear();
         self.failures.clear();
+        self.joins_in_vain = None;
     }
 
     /// When a held intent may be tried again.
@@ -137,7 +164,8 @@ pub(super) enum Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::FenceId;
+    use crate::ledger::{Claim, ClaimState, Machine};
+    use crate::types::{Epoch, FenceId};
 
     #[test]
     fn what_fails_beside_something_else_takes_every_way_in_turn() {
@@ -150,15 +178,46 @@ mod tests {
                 let id = id as u64;
                 assert!(outbox.propose(now, id, command.clone(), Some(Route::Local)).is_some());
             }
-            (0..2).for_each(|id| assert!(outbox.ended(now, id, false).is_some()));
+            (0..2).for_each(|id| assert!(outbox.ended(now, id, End::Unreached).is_some()));
             now += RETRY;
         }
         outbox.propose(now, 9, commands[0].clone(), Some(Route::Local));
-        outbox.ended(now, 9, true);
+        outbox.ended(now, 9, End::Accepted);
         assert_eq!(
             commands.map(|c| outbox.failures_of(&c)),
             [0, 4],
             "what one reaches says nothing of the other's way"
         );
+    }
+    fn join(request: u64, epoch: u64) -> Command {
+        let claim = Claim { epoch: Epoch(epoch), state: ClaimState::Over { position: None } };
+        Command::Join {
+            node: "db1".parse().expect("a valid name"),
+            boot: crate::types::Boot("db1-boot1".into()),
+            request,
+            machine: Machine { id: "db1".to_owned(), is_virtual: false, watchdog: None },
+            claims: [("orders".parse().expect("a valid name"), claim)].into(),
+        }
+    }
+
+    #[test]
+    fn a_join_is_proposed_again_after_a_pause_that_grows_whatever_it_claims_by_then() {
+        let (mut outbox, mut now) = (Outbox::default(), Instant(0));
+        let mut pauses = Vec::new();
+        for (id, end) in (0..7).zip([End::Refused, End::Unreached].into_iter().cycle()) {
+            assert!(outbox.propose(now, id, join(1, id), Some(Route::Local)).is_some());
+            assert!(outbox.propose(now, 100, join(1, id + 1), Some(Route::Local)).is_none(), "one at a time");
+            outbox.ended(now, id, end);
+            assert!(outbox.propose(now, 100, join(1, id + 1), Some(Route::Local)).is_none(), "not at once");
+            let at = outbox.next_wakeup().expect("it is proposed again");
+            pauses.push(at.since(now).as_millis());
+            now = at;
+        }
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 500, 500]);
+        assert!(outbox.propose(now, 8, join(2, 9), Some(Route::Local)).is_some(), "the next need to join has its own");
+        outbox.ended(now, 8, End::Refused);
+        assert_eq!(outbox.next_wakeup(), Some(now + RETRY));
+        outbox.forget();
+        assert!(outbox.propose(now, 9, join(2, 9), Some(Route::Local)).is_some(), "a new leader is asked at once");
     }
 }

@@ -94,6 +94,8 @@ impl Setup {
 pub enum Handling {
     /// Another node's request for a lease: the first quorum read is made for it.
     LeaseAsked,
+    /// What another node asks to be passed on, until it is.
+    PassingOn,
     /// The end of a quorum read.
     Read {
         confirmed: bool,
@@ -372,6 +374,7 @@ impl World {
         let Some(node) = h.daemon.as_mut() else { return };
         let mut handling = match &event {
             Event::Asked { request, .. } if s5::lease_request(request).is_some() => Handling::LeaseAsked,
+            Event::Asked { request: PeerRequest::Relay(_), .. } => Handling::PassingOn,
             Event::QuorumRead { confirmed, .. } => Handling::Read { confirmed: *confirmed },
             _ => Handling::Other,
         };
@@ -379,7 +382,12 @@ impl World {
         self.schedule_wake(host);
         for effect in effects {
             crate::invariants::asked_for(self, host, handling, &effect);
-            if handling == Handling::LeaseAsked && matches!(effect, Effect::QuorumRead { .. }) {
+            let done = match handling {
+                Handling::LeaseAsked => matches!(effect, Effect::QuorumRead { .. }),
+                Handling::PassingOn => matches!(effect, Effect::Ask { .. }),
+                _ => false,
+            };
+            if done {
                 handling = Handling::Other;
             }
             self.perform(host, effect);

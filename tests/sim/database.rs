@@ -41,7 +41,9 @@ struct Seen {
     at: Position,
     replayed: Lsn,
     hung: bool,
-    ails: bool,
+    /// One ailment may end while another goes on: which it is counts.
+    unclear: bool,
+    trouble: Option<Trouble>,
 }
 
 /// One database.
@@ -159,9 +161,11 @@ impl Database {
 
     fn look(&self, now: u64) -> Seen {
         let hung = self.silent_since().is_some();
-        let ails = now < self.ails.unclear.1 || self.ails.trouble(now).is_some();
+        let (unclear, trouble) = (now < self.ails.unclear.1, self.ails.trouble(now).cloned());
+        let ails = unclear || trouble.is_some();
         Seen {
-            ails,
+            unclear,
+            trouble,
             state: self.state(),
             streams_from: self.streams_from,
             follows: self.follows,

@@ -49,7 +49,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
     s10::asked_for(w, host, effect, of);
     power::asked_for(w, host, effect);
     install::asked_for(w, host, effect);
-    rest::asked_for(w, host, effect);
+    rest::asked_for(w, host, handling, effect);
     words::asked_for(w, host, effect);
 }
 

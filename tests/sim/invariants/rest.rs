@@ -2,7 +2,7 @@
 //! of its own accord, by kind: what it orders of its databases, proposes as the leader, asks of others, runs, arms, and
 //! says. What operators order, and what a fault proposes once more, is not regent's.
 
-use crate::cluster::{S, World};
+use crate::cluster::{Handling, S, World};
 use regent::node::{Effect, PeerRequest};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,18 +12,21 @@ pub enum Kind {
     Action,
     Proposal,
     Question,
+    Read,
     Agent,
     Arming,
     Line,
 }
 
 /// Each kind, its name, and how many in ten seconds are a loop: for one daemon, and for each service and each fence that is
-/// open. Nothing that fails is tried more often than each 500 ms for long (an assistant each two seconds), and what is
-/// asked of everybody is asked of so many.
+/// open. Nothing that fails is tried more often than each 500 ms for long (an assistant each two seconds, a look at how
+/// current the own copy is each 100 ms). Questions are counted for each peer that is asked: each has pauses of its own, and
+/// what is asked of everybody is asked of so many.
 const KINDS: &[(Kind, &str, usize)] = &[
     (Kind::Action, "database actions", 40),
     (Kind::Proposal, "proposals", 100),
-    (Kind::Question, "questions", 120),
+    (Kind::Question, "questions to one peer", 60),
+    (Kind::Read, "reads", 120),
     (Kind::Agent, "runs of agents", 24),
     (Kind::Arming, "tries to arm the watchdog", 12),
     (Kind::Line, "lines in the log", 160),
@@ -31,10 +34,15 @@ const KINDS: &[(Kind, &str, usize)] = &[
 
 const WINDOW: u64 = 10 * S;
 
+/// What is counted together: what a daemon does of a kind, or of whom it asks.
+type Counted = (usize, Kind, Option<usize>);
+
 /// What every daemon did in the last ten seconds.
 #[derive(Default)]
 pub struct Rest {
-    done: BTreeMap<(usize, Kind), VecDeque<u64>>,
+    /// When, and how many services and open fences there were then: a fence that was closed since explains what was done
+    /// for it before.
+    done: BTreeMap<Counted, VecDeque<(u64, usize)>>,
     last: BTreeMap<(usize, Kind), u64>,
     /// The most of each kind that one daemon did in ten seconds.
     pub most: BTreeMap<&'static str, u64>,
@@ -42,13 +50,15 @@ pub struct Rest {
 }
 
 impl Rest {
-    fn note(&mut self, now: u64, host: usize, kind: Kind, concerns: usize) {
-        let done = self.done.entry((host, kind)).or_default();
-        done.push_back(now);
-        while done.front().is_some_and(|at| at + WINDOW < now) {
+    fn note(&mut self, now: u64, counted: Counted, concerns: usize) {
+        let (host, kind, _) = counted;
+        let done = self.done.entry(counted).or_default();
+        done.push_back((now, concerns));
+        while done.front().is_some_and(|(at, _)| at + WINDOW < now) {
             done.pop_front();
         }
         let count = done.len();
+        let concerns = done.iter().map(|(_, concerns)| *concerns).max().unwrap_or(1);
         self.last.insert((host, kind), now);
         let (_, name, limit) = KINDS.iter().find(|(k, ..)| *k == kind).expect("every kind is listed");
         let most = self.most.entry(name).or_default();
@@ -66,23 +76,38 @@ impl Rest {
     }
 }
 
-fn kind(w: &World, host: usize, effect: &Effect) -> Option<Kind> {
-    match effect {
-        Effect::Db { .. } => Some(Kind::Action),
-        Effect::Propose { .. } if w.log.leader.is_some_and(|(leader, _)| leader == host) => Some(Kind::Proposal),
-        Effect::Ask { request: PeerRequest::Question(_) | PeerRequest::Read { .. }, .. } => Some(Kind::Question),
-        Effect::RunAgent { .. } => Some(Kind::Agent),
-        Effect::ArmWatchdog => Some(Kind::Arming),
-        Effect::Say { .. } => Some(Kind::Line),
-        _ => None,
+fn kind(w: &World, host: usize, effect: &Effect) -> Option<(Kind, Option<usize>)> {
+    let kind = match effect {
+        Effect::Db { .. } => Kind::Action,
+        Effect::Propose { .. } if w.log.leader.is_some_and(|(leader, _)| leader == host) => Kind::Proposal,
+        Effect::Ask { request: PeerRequest::Question(_), to, .. } => return Some((Kind::Question, Some(w.host(to)))),
+        Effect::Ask { request, .. } if is_read(request) => Kind::Read,
+        Effect::RunAgent { .. } => Kind::Agent,
+        Effect::ArmWatchdog => Kind::Arming,
+        Effect::Say { .. } => Kind::Line,
+        _ => return None,
+    };
+    Some((kind, None))
+}
+
+/// A read, also one that another voter is to pass on.
+fn is_read(request: &PeerRequest) -> bool {
+    match request {
+        PeerRequest::Read { .. } => true,
+        PeerRequest::Relay(inner) => is_read(inner),
+        _ => false,
     }
 }
 
-pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
-    if let Some(kind) = kind(w, host, effect) {
+/// What is passed on for another node counts for that one, and not for the voter that it goes through.
+pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect) {
+    if handling == Handling::PassingOn && matches!(effect, Effect::Ask { .. }) {
+        return;
+    }
+    if let Some((kind, of)) = kind(w, host, effect) {
         let open = w.log.state().fences.values().filter(|f| f.is_open()).count();
         let concerns = w.services.len() + open;
-        w.facts.rest.note(w.now, host, kind, concerns);
+        w.facts.rest.note(w.now, (host, kind, of), concerns);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Stories that put one property to work each: the situation in which its mistake would be seen, told as it must end.
 
 use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, ready_as, seconds, three};
+use crate::ailment::Ailment;
 use crate::cluster::{MS, S, Setup, Tell};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::setup;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use regent::node::{Event, PeerRequest};
 use regent::plan::Question;
 use regent::types::{Round, Term};
@@ -20,6 +23,7 @@ pub const STORIES: &[Listed] = &[
     ("what_waits_for_a_paused_guest_is_answered_in_its_turn", paused_guest, 4),
     ("a_watchdog_that_cannot_be_armed_is_tried_with_pauses", arming, 2),
     ("what_nobody_can_answer_is_asked_with_pauses", asking, 2),
+    ("a_database_that_can_be_told_again_is_told_while_its_volume_is_full", told_again, 2),
 ];
 
 /// The device needs more than half of the agent's time, and its host has power until it acts.
@@ -145,6 +149,23 @@ fn asking(seed: u64, tell: Tell) -> Told {
     w.db(1 - old, 0).unfinished = true;
     w.database_killed(1 - old, 0);
     w.run_until(w.now + 60 * S);
-    let asked = w.facts.rest.most.get("questions").copied().unwrap_or_default();
-    end(w, asked > 0, "nothing was asked", format!("{asked} questions in ten seconds at most"))
+    let asked = w.facts.rest.most.get("questions to one peer").copied().unwrap_or_default();
+    end(w, asked > 0, "nothing was asked", format!("{asked} questions to one peer in ten seconds at most"))
+}
+
+/// A daemon starts while nobody can tell how its database is. That ends before what else ails the same database.
+fn told_again(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let standby = 1 - primary(&w)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    w.kill_daemon(standby);
+    w.run_until(w.now + 100 * MS);
+    w.ail(&mut rng, (standby, 0), Ailment::Unclear, 5 * S);
+    w.ail(&mut rng, (standby, 0), Ailment::VolumeFull, 60 * S);
+    w.start_daemon(standby);
+    w.run_until(w.now + 4 * S);
+    let early = w.hosts[standby].is_sending();
+    w.run_until(w.now + 3 * S);
+    let joined = w.hosts[standby].is_sending();
+    end(w, !early && joined, "it joined too early, or not in time", "it joins once it can tell".to_owned())
 }

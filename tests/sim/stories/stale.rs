@@ -2,15 +2,16 @@
 //! could not be said. Each is the situation in which one mistake kills.
 
 use super::{Listed, Told, ask_switchover, command, end, moved_from, primary, ready, seconds, three};
-use crate::cluster::{MS, S, Tell};
+use crate::cluster::{MS, S, Tell, World};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::invariants::{l1, rules};
 use crate::setup;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Fence, OrderState};
+use regent::ledger::{Command, Entry, Fence, OrderState};
 use regent::types::{FenceId, NodeName};
+use std::sync::Arc;
 
 /// Every story here.
 pub const STORIES: &[Listed] = &[
@@ -18,6 +19,7 @@ pub const STORIES: &[Listed] = &[
     ("a_verdict_that_commits_late_fences_nobody_who_is_back", late_verdict, 2),
     ("what_an_assistant_did_on_a_voter_that_was_cut_off_is_undone", assistant_stays, 2),
     ("a_final_word_that_could_not_be_written_is_written_later", forgotten_word, 2),
+    ("whoever_catches_up_does_not_propose_its_join_with_every_entry", joins, 3),
 ];
 
 /// Five voters. The second round of a fence goes to a voter that is cut from the log, the third succeeds; the service moves,
@@ -116,4 +118,33 @@ fn forgotten_word(seed: u64, tell: Tell) -> Told {
     let took = l1::comes_back(&mut w, &mut StdRng::seed_from_u64(seed), &[]).writes;
     let ok = !early && w.log.state().fences.is_empty() && w.primary().is_some_and(|p| p != old);
     end(w, ok, "it was fenced, or did not move", format!("said when it could be; writes {} after that", seconds(took)))
+}
+
+/// The service moves to and fro. Then the daemon of whoever holds it dies with its database, and the next one meets all those
+/// epochs of its own again while it catches up: each is another claim.
+fn joins(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    for _ in 0..10 {
+        let old = primary(&w)?;
+        ask_switchover(&mut w)?;
+        moved_from(&mut w, old, 20 * S)?;
+        w.run_while(w.now + 20 * S, World::is_whole);
+        w.run_until(w.now + S);
+    }
+    let mut most = 0;
+    for _ in 0..8 {
+        let holder = primary(&w)?;
+        let name = w.hosts[holder].name.clone();
+        let before = w.log.entries().count();
+        w.kill_daemon(holder);
+        w.database_killed(holder, 0);
+        w.run_until(w.now + 100 * MS);
+        w.start_daemon(holder);
+        w.run_while(w.now + 30 * S, World::is_whole);
+        w.run_until(w.now + 2 * S);
+        let own = |e: &&Arc<Entry>| matches!(&e.command, Command::Join { node, .. } if *node == name);
+        most = w.log.entries().skip(before).filter(own).count().max(most);
+    }
+    let what = format!("{most} joins of one start");
+    end(w, most <= 6, &what, format!("{most} joins of one start at most"))
 }
