@@ -14,6 +14,7 @@ pub const STORIES: &[Listed] = &[
     ("a_lease_file_that_cannot_be_written_for_a_moment_costs_nothing", lease_file, 2),
     ("what_assistants_left_is_taken_back_whoever_restarts", rules_end, 4),
     ("a_device_that_answers_one_voter_only_is_found", one_voter, 2),
+    ("a_watchdog_that_is_fed_again_bars_nobody", fed_again, 2),
 ];
 
 /// Two standbys, of which one has a watchdog that cannot be armed: the other takes over, and soon.
@@ -65,6 +66,17 @@ fn final_word(seed: u64, tell: Tell) -> Told {
     moved_from(&mut w, old, 20 * S)?;
     let took = w.now - since;
     end(w, took < 12 * S, "it took too long", format!("moved {} after it was asked for", seconds(took)))
+}
+
+/// The primary's watchdog refuses to be fed for a second, and works again before its time is over.
+fn fed_again(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
+    let old = primary(&w)?;
+    w.break_part(old, Part::WatchdogFeed, Some(S));
+    w.run_until(w.now + 3 * S);
+    let fails = w.hosts[old].daemon.as_ref().is_none_or(|d| !d.failing().is_empty());
+    let same = w.hosts[old].boots == 1 && w.primary() == Some(old);
+    end(w, same && !fails, "it still says that it cannot be fed", "fed again, and said so".to_owned())
 }
 
 /// The guard knows an older end meanwhile, which lies ahead still.
