@@ -72,7 +72,7 @@ impl Shell {
             Effect::Tombstone { service, released } => self.tombstone(service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(&service, epoch, until),
             Effect::ArmWatchdog => self.arm_watchdog(),
-            Effect::FeedWatchdog => self.feed_watchdog(),
+            Effect::FeedWatchdog { told } => self.feed_watchdog(told),
             Effect::DisarmWatchdog => self.disarm_watchdog(),
             Effect::Say { line } => tracing::info!("{line}"),
         }
@@ -243,12 +243,15 @@ impl Shell {
         }
     }
 
-    fn feed_watchdog(&mut self) {
-        if let Some(watchdog) = &mut self.watchdog.armed
-            && let Err(error) = watchdog.feed()
-        {
-            let why = describe(&error);
-            self.tell(Event::Watchdog(WatchdogSaid::NotFed { why }));
+    fn feed_watchdog(&mut self, told: bool) {
+        let Some(watchdog) = &mut self.watchdog.armed else { return };
+        match watchdog.feed() {
+            Ok(()) if told => self.tell(Event::Watchdog(WatchdogSaid::Fed)),
+            Ok(()) => {}
+            Err(error) => {
+                let why = describe(&error);
+                self.tell(Event::Watchdog(WatchdogSaid::NotFed { why }));
+            }
         }
     }
 

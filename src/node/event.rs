@@ -150,7 +150,7 @@ pub enum Event {
     LogWrite {
         took: Duration,
     },
-    /// What became of arming, feeding or disarming the watchdog. Feeding that works is not said.
+    /// What became of arming, feeding or disarming the watchdog. Feeding that works is said where that was asked for.
     Watchdog(WatchdogSaid),
     /// This daemon is about to be restarted in order.
     Goodbye {
@@ -168,6 +168,7 @@ pub enum WatchdogSaid {
     NotArmed {
         why: String,
     },
+    Fed,
     NotFed {
         why: String,
     },
@@ -243,7 +244,10 @@ pub enum Effect {
         until: Option<Instant>,
     },
     ArmWatchdog,
-    FeedWatchdog,
+    /// Feed it. A refusal is always told; that it worked only where `told` asks for it, because the last time it did not.
+    FeedWatchdog {
+        told: bool,
+    },
     DisarmWatchdog,
     Say {
         line: String,

@@ -211,6 +211,9 @@ impl Node {
         for name in names.iter() {
             let Some((epoch, grace)) = self.keeper_input(name).and_then(|i| Some((i.held()?, i.resumed_until())))
             else {
+                // Of what is not held nothing is kept, and so nobody would find out that it can be again: what failed
+                // under an epoch that is over, or is told late, bars no appointment.
+                self.unkept.remove(name);
                 continue;
             };
             let paused = self.state.services.get(name).is_some_and(|s| s.paused);

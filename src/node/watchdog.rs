@@ -102,8 +102,14 @@ impl Node {
                 }
                 Watchdog::Armed { can_be_disarmed, unfed: Some((why, now + FEED_PAUSE)) }
             }
+            (WatchdogSaid::Fed, Watchdog::Armed { can_be_disarmed, unfed }) => {
+                if unfed.is_some() {
+                    self.say("the watchdog is fed again".to_owned());
+                }
+                Watchdog::Armed { can_be_disarmed, unfed: None }
+            }
             // An answer to what is not asked any more.
-            (WatchdogSaid::NotFed { .. }, before) => before,
+            (WatchdogSaid::Fed | WatchdogSaid::NotFed { .. }, before) => before,
             (WatchdogSaid::Disarmed, _) => Watchdog::Disarmed,
             (WatchdogSaid::NotDisarmed { why }, _) => {
                 self.say(format!("the watchdog cannot be disarmed: it is fed for as long as regent runs: {why}"));
@@ -120,6 +126,7 @@ impl Node {
         }
         let Watchdog::Armed { can_be_disarmed, unfed } = &self.watchdog else { return };
         let disarmable = *can_be_disarmed;
+        let failed = unfed.is_some();
         let rests = unfed.as_ref().is_some_and(|(_, again_at)| self.now < *again_at);
         let names = self.served.clone();
         let inputs = || names.iter().filter_map(|n| self.keeper_input(n));
@@ -129,7 +136,11 @@ impl Node {
             self.watchdog = Watchdog::Disarming;
             self.effects.push(Effect::DisarmWatchdog);
         } else if fine && !rests {
-            self.effects.push(Effect::FeedWatchdog);
+            // Whoever could not be fed is no candidate, so that it can be again has to be found out.
+            if let Watchdog::Armed { unfed: Some((_, again_at)), .. } = &mut self.watchdog {
+                *again_at = self.now + FEED_PAUSE;
+            }
+            self.effects.push(Effect::FeedWatchdog { told: failed });
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::{Input, Plan, Question, Row, evidence};
 use crate::ledger::{
-    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
-    Refusal, Service, State,
+    Cause, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState,
+    Phase, Refusal, Service, State,
 };
-use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Instant, NodeName, Sight};
+use crate::types::{
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Instant, NodeName, ServiceHealth, Sight,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -81,6 +83,12 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     if fence.has_running(AgentAction::On) {
         return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
+    }
+    if has_come_back(input, fence) {
+        let who = "it was refuted, its services are back, and its node has joined again, with its databases closed";
+        // What an earlier round began may have switched it off behind a device that did not say so.
+        let power_on = is_power_given_back(input);
+        return plan.propose(Command::Lift { fence: fence.id, who: who.to_owned(), power_on });
     }
     if !evidence::is_fresh(input, fence, plan) {
         return;
@@ -279,21 +287,40 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
         Confirmation::Level { kinds, .. } => kinds.iter().eq([&AgentKind::Lease]),
         Confirmation::Human { .. } => false,
     };
+    if is_spent(input, fence) && fence.confirmed.as_ref().is_some_and(waited) {
+        let who = "its lease had ended, its services are back, and it has joined again".to_owned();
+        plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+    }
+}
+
+/// Nothing is left that the fence could be for: its services are back, and its node has joined again, in the same boot.
+fn is_spent(input: &Input, fence: &Fence) -> bool {
     let ordered = input.state.incidents.get(&fence.incident).is_none_or(|i| i.kind == IncidentKind::Fencing);
     let back = |name| {
         input.state.services.get(name).is_some_and(|s: &Service| s.over.is_none() && s.phase == Phase::Installed)
     };
     let joined = input.state.nodes.get(&fence.target).is_some_and(|n| n.boot == fence.boot && n.life == Life::Up);
     let over = !fence.epochs.is_empty() && !hangs(input, fence) && fence.epochs.keys().all(back);
-    if over
-        && joined
-        && !ordered
-        && fence.confirmed.as_ref().is_some_and(waited)
-        && !fence.has_running(AgentAction::Off)
-    {
-        let who = "its lease had ended, its services are back, and it has joined again".to_owned();
-        plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
-    }
+    over && joined && !ordered && !fence.has_running(AgentAction::Off)
+}
+
+/// A refuted fence of a node that was declared dead, lived, and has joined again since: it serves under none of those
+/// epochs, and its heartbeats say of each of its databases that it is closed, or streams. To switch such a node off
+/// protects nothing, and may cost the majority. While any of that is not so, it is fenced at every level at once (S9).
+fn has_come_back(input: &Input, fence: &Fence) -> bool {
+    let judged = matches!(fence.cause, Cause::Verdict { .. });
+    let record = input.state.nodes.get(&fence.target);
+    let row = input.fresh(&fence.target).filter(|row| record.is_some_and(|n| n.incarnation == row.incarnation));
+    let all_closed =
+        row.is_some_and(|row| fence.epochs.keys().all(|name| row.health.services.get(name).is_some_and(is_closed)));
+    fence.refuted > 0 && fence.used && judged && all_closed && is_spent(input, fence)
+}
+
+/// Nothing of it commits, and nothing of it comes to that by itself, as a promotion would that goes on without a daemon.
+fn is_closed(database: &ServiceHealth) -> bool {
+    let gone = matches!(database.state, DbState::Stopped | DbState::Absent | DbState::Unstartable);
+    let streams = database.state == DbState::Standby && database.streams_from.is_some();
+    database.holds.is_none() && (gone || streams)
 }
 
 /// Life of that boot long after the confirmation, on any fresh view.

@@ -450,7 +450,13 @@ fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
 fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
     let local = input.local;
     let planned = input.service().is_some_and(|s| s.moving.is_some());
-    match local.seen.state {
+    // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once, and
+    // be wanted again at once.
+    let state = match local.seen.state {
+        DbState::Unclear if local.closed => DbState::Stopped,
+        state => state,
+    };
+    match state {
         DbState::Stopped | DbState::Absent | DbState::Unstartable => match local.writing_tombstone {
             Some(e) if e >= epoch => Step::Wait("writing the tombstone".to_owned()),
             _ => match &local.tombstone_failed {

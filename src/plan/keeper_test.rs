@@ -69,3 +69,18 @@ fn what_was_given_up_stays_given_up_until_it_is_said() {
     let local = Local { tombstone_failed: failed, ..after_failures(0, DbState::Stopped) };
     assert!(matches!(next(local), Step::Tombstone(_)));
 }
+
+/// Its volume does not answer, so that nobody sees that it is closed: to stop it again would end at once, and be wanted
+/// again at once.
+#[test]
+fn what_is_given_up_and_closed_is_not_stopped_without_end() {
+    let failed = Some(("no space left".to_owned(), Instant(0)));
+    let local = |closed| Local {
+        started_as_primary: true,
+        closed,
+        tombstone_failed: failed.clone(),
+        ..after_failures(0, DbState::Unclear)
+    };
+    assert!(matches!(next(local(true)), Step::Tombstone(_)), "nothing of it is left, as the stop has said");
+    assert!(matches!(next(local(false)), Step::StopNow(..)), "something of it may be left");
+}

@@ -126,8 +126,11 @@ impl Stand {
 
     fn shown(&self, effect: &Effect) -> Option<String> {
         Some(match effect {
-            Effect::FeedWatchdog if self.shows_feeding => "feeds the watchdog".to_owned(),
-            Effect::Beat(_) | Effect::FeedWatchdog => return None,
+            Effect::FeedWatchdog { told: true } => {
+                "feeds the watchdog, and wants to know whether that worked".to_owned()
+            }
+            Effect::FeedWatchdog { .. } if self.shows_feeding => "feeds the watchdog".to_owned(),
+            Effect::Beat(_) | Effect::FeedWatchdog { .. } => return None,
             Effect::Ask { to, request, .. } => format!("asks {to}: {}", asked(request)),
             Effect::Reply { response, .. } => format!("answers: {}", answered(response)),
             Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
@@ -309,6 +312,7 @@ impl Stand {
         self.give(Event::Watchdog(match line.word(1) {
             "armed" => WatchdogSaid::Armed { can_be_disarmed: !line.has("nowayout") },
             "disarmed" => WatchdogSaid::Disarmed,
+            "fed" => WatchdogSaid::Fed,
             "unfed" => WatchdogSaid::NotFed { why },
             "kept-armed" => WatchdogSaid::NotDisarmed { why },
             _ => WatchdogSaid::NotArmed { why },

@@ -4,6 +4,7 @@
 
 use crate::cluster::{MS, S, World};
 use crate::database::{Database, Process};
+use crate::liveness::has_candidate;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::types::{Observation, Position, Trouble};
@@ -92,7 +93,9 @@ impl World {
     fn lose_directory(&mut self, host: usize, service: usize) {
         let others = (0..self.hosts.len()).filter(|h| *h != host && self.hosts[*h].power);
         let copies = others.filter_map(|h| self.hosts[h].databases.get(service)).filter(|db| db.streams_from.is_some());
-        if self.sync > 0 || copies.count() == 0 {
+        // Never the last that could take over: no implementation brings back what is nowhere any more. That others
+        // stream says nothing of that, as they may stream what is older.
+        if self.sync > 0 || copies.count() == 0 || !has_candidate(self, service, &[host]) {
             return;
         }
         let db = self.db(host, service);

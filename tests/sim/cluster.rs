@@ -434,7 +434,7 @@ impl World {
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
             Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
             Effect::ArmWatchdog => self.arm_watchdog(host),
-            Effect::FeedWatchdog => self.feed_watchdog(host),
+            Effect::FeedWatchdog { told } => self.feed_watchdog(host, told),
             Effect::DisarmWatchdog => self.disarm_watchdog(host),
             Effect::Say { line } => self.note(|w| format!("{}: {line}", w.hosts[host].name)),
         }

@@ -280,9 +280,10 @@ impl World {
     /// A unit of the distribution, or a person, starts what is there. regent's access file is not there for it.
     pub fn rogue_start(&mut self, host: usize, service: usize) {
         let standby = self.hosts[host].databases[service].standby_signal;
-        let now = self.now;
+        let (now, power) = (self.now, self.hosts[host].power);
         let db = self.db(host, service);
-        if db.process != Process::None || db.system.is_none() || db.unfinished {
+        // Nothing starts on a host that is off, or it would come out of the next boot with processes that never end.
+        if !power || db.process != Process::None || db.system.is_none() || db.unfinished {
             return;
         }
         db.postmaster += 1;

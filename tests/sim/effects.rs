@@ -118,11 +118,14 @@ impl World {
     }
 
     /// One that is not fed resets the host at its time.
-    pub fn feed_watchdog(&mut self, host: usize) {
+    pub fn feed_watchdog(&mut self, host: usize, told: bool) {
         if !self.hosts[host].works(Part::WatchdogFeed) {
             return self.watchdog_said(host, WatchdogSaid::NotFed { why: WHY.to_owned() });
         }
         self.feed(host);
+        if told {
+            self.watchdog_said(host, WatchdogSaid::Fed);
+        }
     }
 
     pub fn disarm_watchdog(&mut self, host: usize) {

@@ -27,7 +27,7 @@ pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
 /// Whether one of the others could take over: its log descends from the timeline that was installed last, or is being
 /// written although the ledger has not heard of it yet. In a synchronous service so many standbys must be left beside it,
 /// too.
-fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
+pub fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
     if w.log.refused.iter().any(|h| !rest.contains(h)) && !rest.is_empty() {
         return false;
     }

@@ -122,10 +122,11 @@ fn comes_to_rest(w: &mut World, rest: &[usize], healed: u64) -> u64 {
     last.map_or(0, |(at, ..)| at.saturating_sub(healed))
 }
 
-/// Regent gives back the power that it took, where that is left to it.
+/// Regent gives back the power that it took, where that is left to it: what an operator ordered, an operator lifts.
 fn left_off(w: &mut World, rest: &[usize]) {
     let auto = w.log.state().settings.as_ref().is_some_and(|s| s.power_on == regent::config::PowerOn::Auto);
-    let off = (0..w.hosts.len()).find(|h| !rest.contains(h) && w.is_off_by_regent(*h));
+    let is_due = |h: &usize| !rest.contains(h) && w.is_off_by_regent(*h) && !w.is_off_by_order(*h);
+    let off = (0..w.hosts.len()).find(is_due);
     if let Some(host) = off.filter(|_| auto && w.facts.violation.is_none()) {
         let what = format!("regent switched {} off and leaves it off, although all is well", w.hosts[host].name);
         w.violate("L1/off", what);

@@ -5,6 +5,7 @@ use crate::cluster::{MS, S, Tell, World};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::setup;
+use regent::node::Event;
 
 /// Every story here, with the number of seeds for which it is told.
 pub const STORIES: &[Listed] = &[
@@ -14,6 +15,8 @@ pub const STORIES: &[Listed] = &[
     ("a_lease_file_that_cannot_be_written_for_a_moment_costs_nothing", lease_file, 2),
     ("what_assistants_left_is_taken_back_whoever_restarts", rules_end, 4),
     ("a_device_that_answers_one_voter_only_is_found", one_voter, 2),
+    ("a_watchdog_that_is_fed_again_bars_nobody", fed_again, 2),
+    ("a_lease_file_that_failed_in_an_epoch_that_is_over_bars_nobody", lease_file_at_the_end, 2),
 ];
 
 /// Two standbys, of which one has a watchdog that cannot be armed: the other takes over, and soon.
@@ -65,6 +68,37 @@ fn final_word(seed: u64, tell: Tell) -> Told {
     moved_from(&mut w, old, 20 * S)?;
     let took = w.now - since;
     end(w, took < 12 * S, "it took too long", format!("moved {} after it was asked for", seconds(took)))
+}
+
+/// The primary's watchdog refuses to be fed for a second, and works again before its time is over.
+fn fed_again(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
+    let old = primary(&w)?;
+    w.break_part(old, Part::WatchdogFeed, Some(S));
+    w.run_until(w.now + 3 * S);
+    let fails = w.hosts[old].daemon.as_ref().is_none_or(|d| !d.failing().is_empty());
+    let same = w.hosts[old].boots == 1 && w.primary() == Some(old);
+    end(w, same && !fails, "it still says that it cannot be fed", "fed again, and said so".to_owned())
+}
+
+/// That its last lease could not be kept is told after its final word: whether the file takes a lease, nobody tries before
+/// the next one.
+fn lease_file_at_the_end(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    ask_switchover(&mut w)?;
+    moved_from(&mut w, old, 20 * S)?;
+    let (service, result) = (w.services[0].clone(), Err("input/output error".to_owned()));
+    w.give(old, Event::LeaseKept { service, result });
+    w.run_until(w.now + 5 * S);
+    let fails = w.hosts[old].daemon.as_ref().is_none_or(|d| !d.failing().is_empty());
+    if fails {
+        return Err("it still says that its lease cannot be kept".to_owned());
+    }
+    let new = primary(&w)?;
+    ask_switchover(&mut w)?;
+    let took = moved_from(&mut w, new, 20 * S)?;
+    end(w, true, "", format!("appointed again within {}", seconds(took)))
 }
 
 /// The guard knows an older end meanwhile, which lies ahead still.

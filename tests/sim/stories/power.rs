@@ -1,12 +1,12 @@
 //! Directed stories of power that regent takes and gives back.
 
-use super::{Listed, Told, end, moved_from, primary, seconds, three};
+use super::{Listed, Told, cut_networks, end, moved_from, primary, seconds, three};
 use crate::cluster::{MS, S, Tell, World};
 use crate::fence::Device;
 use crate::invariants::l1;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Fence, Order, OrderState};
+use regent::ledger::{Command, Fence, Order, OrderState};
 use regent::types::{AgentAction, AgentOutcome};
 
 /// Every story here, with the number of seeds for which it is told.
@@ -15,6 +15,7 @@ pub const STORIES: &[Listed] = &[
     ("an_on_that_fails_is_tried_again", on_fails, 3),
     ("an_off_ends_when_its_node_is_back", off_ends, 3),
     ("an_order_that_came_too_late_is_given_again", too_late, 3),
+    ("a_node_that_is_back_is_not_switched_off_for_a_refuted_fence", back_in_vain, 3),
 ];
 
 fn orders(w: &World) -> impl Iterator<Item = &Order> {
@@ -72,6 +73,35 @@ fn off_ends(seed: u64, tell: Tell) -> Told {
     let same = w.hosts[old].power && w.hosts[old].boots == 2 && w.is_whole();
     let what = format!("begun {begun}, ended {cut_short}, closed {closed}, up and in its second boot {same}");
     end(w, begun && cut_short && closed && same, &what.clone(), what)
+}
+
+/// Nobody hears the primary, its devices fail, and a person vouches wrongly. It comes back, is heard, and closes what it
+/// had; minutes later the devices work.
+fn back_in_vain(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Failing);
+    }
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    let opened = |w: &World| w.log.state().fences.values().next().map(|f| (f.incident, f.target.clone()));
+    w.run_while(w.now + 20 * S, |w| opened(w).is_some());
+    w.run_until(w.now + 15 * S);
+    let (incident, target) = opened(&w).ok_or("no fence")?;
+    w.order(Command::HumanConfirm { incident, target, who: "story".to_owned(), force: false });
+    moved_from(&mut w, old, 30 * S)?;
+    w.net.heal();
+    let refuted = w.run_while(w.now + 20 * S, |w| w.log.state().fences.values().any(|f| f.refuted > 0));
+    w.run_until(w.now + 20 * S);
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Honest);
+    }
+    w.run_until(w.now + 180 * S);
+    let same = refuted && w.hosts[old].boots == 1 && w.hosts[old].power && w.is_whole();
+    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let what = format!("refuted {refuted}, closed {closed}, up in its first boot and whole {same}");
+    end(w, same && closed, &what.clone(), what)
 }
 
 /// Only one voter reaches the device, and that is behind the log for most of the order's time.
