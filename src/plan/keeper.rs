@@ -466,8 +466,6 @@ fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
                 _ => Step::Tombstone(epoch),
             },
         },
-        // Its directory cannot be looked at. The next look says whether anything is left of it.
-        DbState::Unclear if local.closed => Step::Wait("stopped, and not to be seen since".to_owned()),
         DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
         DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait("stopping".to_owned()),
         DbState::Stopping if local.writing_tombstone.is_none() => Step::Tombstone(epoch),
