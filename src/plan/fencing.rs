@@ -2,8 +2,8 @@
 
 use super::{Input, Plan, Question, Row, evidence};
 use crate::ledger::{
-    Cause, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState,
-    Phase, Refusal, Service, State,
+    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
+    Refusal, Service, State,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Instant, NodeName, ServiceHealth, Sight,
@@ -72,6 +72,12 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
         return plan
             .say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
     };
+    if has_come_back(input, fence) {
+        let who = "it was refuted, its services are back, and its node has joined again, with its databases closed";
+        // What an earlier round began may have switched it off behind a device that did not say so.
+        let power_on = is_power_given_back(input);
+        return plan.propose(Command::Lift { fence: fence.id, who: who.to_owned(), power_on });
+    }
     if let Some(at) = retry_at(input, fence)
         && input.now < at
     {
@@ -83,12 +89,6 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     if fence.has_running(AgentAction::On) {
         return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
-    }
-    if has_come_back(input, fence) {
-        let who = "it was refuted, its services are back, and its node has joined again, with its databases closed";
-        // What an earlier round began may have switched it off behind a device that did not say so.
-        let power_on = is_power_given_back(input);
-        return plan.propose(Command::Lift { fence: fence.id, who: who.to_owned(), power_on });
     }
     if !evidence::is_fresh(input, fence, plan) {
         return;
@@ -304,16 +304,15 @@ fn is_spent(input: &Input, fence: &Fence) -> bool {
     over && joined && !ordered && !fence.has_running(AgentAction::Off)
 }
 
-/// A refuted fence of a node that was declared dead, lived, and has joined again since: it serves under none of those
+/// A refuted fence of a node that counted as dead, lived, and has joined again since: it serves under none of those
 /// epochs, and its heartbeats say of each of its databases that it is closed, or streams. To switch such a node off
 /// protects nothing, and may cost the majority. While any of that is not so, it is fenced at every level at once (S9).
 fn has_come_back(input: &Input, fence: &Fence) -> bool {
-    let judged = matches!(fence.cause, Cause::Verdict { .. });
     let record = input.state.nodes.get(&fence.target);
     let row = input.fresh(&fence.target).filter(|row| record.is_some_and(|n| n.incarnation == row.incarnation));
     let all_closed =
         row.is_some_and(|row| fence.epochs.keys().all(|name| row.health.services.get(name).is_some_and(is_closed)));
-    fence.refuted > 0 && fence.used && judged && all_closed && is_spent(input, fence)
+    fence.refuted > 0 && fence.used && all_closed && is_spent(input, fence)
 }
 
 /// Nothing of it commits, and nothing of it comes to that by itself, as a promotion would that goes on without a daemon.

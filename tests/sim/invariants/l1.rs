@@ -122,12 +122,21 @@ fn comes_to_rest(w: &mut World, rest: &[usize], healed: u64) -> u64 {
     last.map_or(0, |(at, ..)| at.saturating_sub(healed))
 }
 
-/// Regent gives back the power that it took, where that is left to it: what an operator ordered, an operator lifts.
+/// Regent gives back the power that it took, where that is left to it: what an operator ordered, an operator lifts. A device
+/// that refused before everything healed is asked once more after the longest pause.
 fn left_off(w: &mut World, rest: &[usize]) {
-    let auto = w.log.state().settings.as_ref().is_some_and(|s| s.power_on == regent::config::PowerOn::Auto);
-    let is_due = |h: &usize| !rest.contains(h) && w.is_off_by_regent(*h) && !w.is_off_by_order(*h);
-    let off = (0..w.hosts.len()).find(is_due);
-    if let Some(host) = off.filter(|_| auto && w.facts.violation.is_none()) {
+    if w.log.state().settings.as_ref().is_none_or(|s| s.power_on != regent::config::PowerOn::Auto) {
+        return;
+    }
+    let off = |w: &World| {
+        let is_due = |h: &usize| !rest.contains(h) && w.is_off_by_regent(*h) && !w.is_off_by_order(*h);
+        (0..w.hosts.len()).find(is_due).filter(|_| w.facts.violation.is_none())
+    };
+    let until = w.now + w.hosts[0].config.fencing.retry_max.as_nanos() as u64 + 30 * S;
+    while off(w).is_some() && w.now < until {
+        w.run_until(w.now + 200 * MS);
+    }
+    if let Some(host) = off(w) {
         let what = format!("regent switched {} off and leaves it off, although all is well", w.hosts[host].name);
         w.violate("L1/off", what);
     }
