@@ -157,6 +157,7 @@ impl Node {
             return self.note_keeping(name, format!("the last stop failed; stopping again soon: {why}"));
         }
         self.say(format!("{name}: stopping now: {why}"));
+        self.end_what_a_pause_held_open(name);
         if self.databases.get(name).is_some_and(|l| l.running.is_some()) {
             self.effects.push(Effect::AbortDb { service: name.clone() });
         }

@@ -177,6 +177,17 @@ impl Node {
         self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(now + lease_use) });
     }
 
+    /// What is stopped is held open by no pause any more, so that the guard kills what the stop does not end.
+    pub(super) fn end_what_a_pause_held_open(&mut self, name: &ServiceName) {
+        let kept = self.kept.get(name).or(self.start.kept.get(name)).copied();
+        let Some((epoch, _)) = kept.filter(|(_, until)| *until >= HELD_OPEN) else { return };
+        let grace = self.keeper_input(name).and_then(|input| input.resumed_until());
+        let ladder = self.now + self.stop_time();
+        let until = grace.map_or(ladder, |grace| ladder.min(grace.max(self.now)));
+        self.kept.insert(name.clone(), (epoch, until));
+        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+    }
+
     /// The ledger issued an incarnation.
     pub(super) fn joined(&mut self, incarnation: crate::types::Incarnation) {
         self.incarnation = Some(incarnation);
