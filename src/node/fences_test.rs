@@ -40,7 +40,7 @@ fn two_services() -> World {
     world
 }
 
-fn daemon(name: &str) -> Node {
+pub(super) fn daemon(name: &str) -> Node {
     let text = include_str!("../../config/two-databases-and-witness.toml");
     let config = Config::parse(text, "regent.toml", None, name).expect("an example");
     let start = Start {
@@ -55,7 +55,7 @@ fn daemon(name: &str) -> Node {
     Node::new(Arc::new(config), start, NOW)
 }
 
-const NOW: Instant = Instant(1_000_000_000_000);
+pub(super) const NOW: Instant = Instant(1_000_000_000_000);
 
 /// Gives it an event, and answers what it asks of the others: what it proposes is applied, and its copy is current.
 fn tell(node: &mut Node, world: &mut World, event: Event) -> Vec<RunKey> {

@@ -23,6 +23,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
     Local {
         lease: leased.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
+        guard_waits: held_open,
         held_after: leased.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
         // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),

@@ -108,7 +108,9 @@ impl Node {
             let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
             let (now, round) = (self.now, self.last_round);
             self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
+            // What this node asked of itself as the leader is answered by nobody.
             self.reads.clear();
+            self.forget_reads();
         }
     }
 

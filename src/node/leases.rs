@@ -192,7 +192,11 @@ impl Node {
     /// everything must be compared anew.
     pub(super) fn lease_kept(&mut self, service: &ServiceName, result: Result<(), String>) -> bool {
         match result {
-            Ok(()) => self.unkept.remove(service).is_some(),
+            Ok(()) => {
+                let pause = self.kept.get(service).is_some_and(|(_, until)| *until >= HELD_OPEN);
+                let waited = self.databases.get_mut(service).map(|l| std::mem::replace(&mut l.guard_waits, pause));
+                self.unkept.remove(service).is_some() || waited.is_some_and(|waited| waited != pause)
+            }
             Err(why) => {
                 if !self.unkept.contains_key(service) {
                     self.say(format!("{service}: the lease cannot be kept for the guard: {why}"));
@@ -224,6 +228,9 @@ impl Node {
             let until = if paused { Instant(HELD_OPEN.0 + self.state.resumes) } else { until };
             let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
+                if let Some(local) = self.databases.get_mut(name).filter(|_| paused) {
+                    local.guard_waits = true;
+                }
                 self.kept.insert(name.clone(), (epoch, until));
                 self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
             }

@@ -22,6 +22,8 @@ mod database_test;
 #[cfg(test)]
 mod fences_test;
 #[cfg(test)]
+mod reading_test;
+#[cfg(test)]
 mod standing_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};

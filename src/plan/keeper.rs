@@ -12,6 +12,9 @@ use crate::types::{
 };
 use std::time::Duration;
 
+/// Why a database does not go on that has a lease.
+const GUARD_WAITS: &str = "its guard could not be told that the pause is over";
+
 /// What the keeper knows of the local database beyond what is seen.
 #[derive(Clone, Debug)]
 pub struct Local {
@@ -25,6 +28,9 @@ pub struct Local {
     pub held_open: bool,
     /// The number of the last resume before that pause.
     pub held_after: u64,
+    /// The guard was told that a pause holds the database open, and not yet anything else: it kills nothing, so a lease
+    /// alone is not enough to go on.
+    pub guard_waits: bool,
     /// Epochs up to this one are over for this node, durably.
     pub tombstone: Epoch,
     /// Written durably right now.
@@ -86,6 +92,7 @@ impl Default for Local {
             lease: None,
             held_open: false,
             held_after: 0,
+            guard_waits: false,
             tombstone: Epoch(0),
             writing_tombstone: None,
             tombstone_failed: None,
@@ -193,7 +200,8 @@ impl Input<'_> {
         let Some(epoch) = self.held() else { return false };
         let lease = self.local.lease.as_ref().filter(|l| l.epoch() == epoch);
         let paused = self.service().is_some_and(|s| s.paused) || self.just_resumed();
-        lease.is_some_and(|l| l.is_valid(self.now + ahead)) || (paused && lease.is_some_and(|l| l.until().is_some()))
+        let leased = lease.is_some_and(|l| l.is_valid(self.now + ahead)) && !self.local.guard_waits;
+        leased || (paused && lease.is_some_and(|l| l.until().is_some()))
     }
 
     /// A lease may have run out during the pause, so a resume leaves one lease time to renew it. Nobody can conclude from
@@ -265,7 +273,11 @@ pub fn keep(input: &Input) -> Step {
         if stopping {
             return Step::Wait("stopping".to_owned());
         }
-        return Step::StopNow(input.lease_ladder(), "no lease for the present epoch".to_owned());
+        let why = match input.held() {
+            Some(_) if input.local.guard_waits => GUARD_WAITS,
+            _ => "no lease for the present epoch",
+        };
+        return Step::StopNow(input.lease_ladder(), why.to_owned());
     }
     let hasty = stopping && known_bugs::has(Bug::ReleasedEarly);
     if let Some((action, _)) = input.local.running.as_ref().filter(|_| !hasty) {
@@ -415,6 +427,9 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     let closed = !matches!(local.seen.state, DbState::Primary | DbState::Unclear);
     if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !s.paused && !input.may_write(Duration::ZERO)) {
         return Some(format!("its watchdog cannot be armed: {why}"));
+    }
+    if local.guard_waits && closed && local.resumed_at.is_some() && !s.paused && !input.just_resumed() {
+        return Some(GUARD_WAITS.to_owned());
     }
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {

@@ -1,0 +1,24 @@
+//! How a node finds out how current its copy of the ledger is, where what it asked is answered by nobody.
+
+use super::Effect;
+use super::fences_test::{NOW, daemon};
+use crate::types::Term;
+use std::time::Duration;
+
+/// Nobody tells the next leadership what was asked of the last one, also where both are this node's own, in one term.
+#[test]
+fn what_a_leader_asked_of_itself_is_asked_again_after_it_has_stepped_down() {
+    let mut node = daemon("w1");
+    let me = node.me();
+    let mut now = NOW;
+    let mut asks = |leads: &[bool]| {
+        leads.iter().for_each(|leads| node.take_leadership(Term(6), Some(me.clone()), *leads));
+        now += Duration::from_millis(200);
+        node.now = now;
+        assert!(!node.is_current());
+        std::mem::take(&mut node.effects).iter().any(|effect| matches!(effect, Effect::QuorumRead { .. }))
+    };
+    assert!(asks(&[true]));
+    assert!(!asks(&[]), "it is under way");
+    assert!(asks(&[false, true]));
+}
