@@ -194,9 +194,6 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
         }
         return plan.say(format!("the check of fence {} of {} is old: once more ({missing})", fence.id, fence.target));
     }
-    if choice.best.is_none() {
-        fencing::without_candidate(input, fence, plan);
-    }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
 }
@@ -312,6 +309,10 @@ fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, c
         plan.say(format!("{node} is not eligible for {name}: {why}"));
     }
     let Some((node, why)) = choice.best else {
+        // Who held it before may have what nobody else has.
+        let now = input.state.fence_of(service).map(|fence| fence.id);
+        let held = |f: &&Fence| f.epochs.contains_key(name) && (f.used || Some(f.id) == now);
+        input.state.fences.values().filter(held).for_each(|fence| fencing::without_candidate(input, fence, plan));
         return plan.say(format!("{name} has no eligible candidate"));
     };
     let Some(record) = input.state.nodes.get(&node) else { return };

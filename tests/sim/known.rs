@@ -33,6 +33,12 @@ pub const FAILURES: &[Failure] = &[
         ends: "ends when a join of another boot is refused or waited for while the holder's own boot is heard",
     },
     Failure {
+        kind: "S8/boot",
+        name: "the_first_join_of_a_boot_that_is_over_commits_late",
+        story: late_join,
+        ends: "ends when a join of another boot is refused or waited for while the present boot is heard",
+    },
+    Failure {
         kind: "L1/deadline",
         name: "a_primary_whose_recovery_takes_longer_than_its_deadline_is_stopped",
         story: late_recovery,
@@ -94,6 +100,23 @@ fn clone_joins(seed: u64, tell: Tell) -> Told {
     })?;
     w.run_until(w.now + 20 * S);
     end(w, true, "", "the epoch goes on".to_owned())
+}
+
+/// A standby's host booted twice. What its first boot proposed to join with commits only now; the second one, which runs, is
+/// then taken for the past.
+fn late_join(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let standby = 1 - primary(&w)?;
+    let node = w.hosts[standby].name.clone();
+    command(&mut w, |_| Command::Join {
+        boot: Boot(format!("{node}-boot0").into()),
+        request: 1,
+        machine: Machine { id: node.to_string(), is_virtual: false, watchdog: None },
+        claims: Default::default(),
+        node,
+    })?;
+    w.run_until(w.now + 30 * S);
+    end(w, true, "", "the boot that runs goes on".to_owned())
 }
 
 /// The site loses power. The former primary is appointed again, and its crash recovery takes longer than the deadline.

@@ -120,6 +120,11 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
             let s = w.index(service);
             leads_itself(w, host, s, *epoch, *until);
+            let known = w.hosts[host].kept.get(service).map(|(_, until)| *until);
+            if known.is_some_and(|known| known >= *until) {
+                // The guard believed in more until now.
+                return;
+            }
             let pause = w.facts.leases.pauses.get(&(host, s, *epoch));
             if pause.is_some_and(|pause| pause.ended.is_none()) {
                 // It might have been said to be held open; a copy of the ledger that catches up has seen another pause end.
