@@ -23,7 +23,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
     Local {
         lease: leased.map(|(epoch, end)| lease::Holder::adopt(*epoch, config.lease.renew, until(*end))),
         held_open,
-        guard_waits: held_open,
+        guard_waits: kept.is_some_and(|(_, until)| *until >= HELD_OPEN),
         held_after: leased.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
         // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
@@ -180,8 +180,13 @@ impl Node {
 
     /// What is stopped is held open by no pause any more, so that the guard kills what the stop does not end.
     pub(super) fn end_what_a_pause_held_open(&mut self, name: &ServiceName) {
-        let kept = self.kept.get(name).or(self.start.kept.get(name)).copied();
-        let Some((epoch, _)) = kept.filter(|(_, until)| *until >= HELD_OPEN) else { return };
+        let Some(local) = self.databases.get(name).filter(|local| local.guard_waits) else { return };
+        if self.kept.get(name).is_some_and(|(_, until)| *until < HELD_OPEN) {
+            // On its way already; nor may each try of a stop that fails move the end.
+            return;
+        }
+        let kept = self.kept.get(name).or(self.start.kept.get(name)).map(|(epoch, _)| *epoch);
+        let Some(epoch) = kept.or(local.lease.as_ref().map(lease::Holder::epoch)) else { return };
         let grace = self.keeper_input(name).and_then(|input| input.resumed_until());
         let ladder = self.now + self.stop_time();
         let until = grace.map_or(ladder, |grace| ladder.min(grace.max(self.now)));

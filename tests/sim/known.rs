@@ -108,6 +108,8 @@ fn late_join(seed: u64, tell: Tell) -> Told {
     let mut w = three(seed, tell)?;
     let standby = 1 - primary(&w)?;
     let node = w.hosts[standby].name.clone();
+    // It does not learn of it, and goes on as it was.
+    w.fall_behind(standby, 60 * S);
     command(&mut w, |_| Command::Join {
         boot: Boot(format!("{node}-boot0").into()),
         request: 1,
