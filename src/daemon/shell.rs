@@ -206,7 +206,8 @@ impl Shell {
                 guard::stand_down(&path);
                 return;
             }
-            Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false }),
+            Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false })
+                .map(|()| end),
         };
         let result = written.map_err(|error| describe(&error));
         self.tell(Event::LeaseKept { service: service.clone(), result });

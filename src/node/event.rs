@@ -141,10 +141,10 @@ pub enum Event {
         epoch: Epoch,
         result: Result<(), String>,
     },
-    /// The end of an `Effect::KeepLease` with an end; an error says why it could not be written.
+    /// The end of an `Effect::KeepLease` with an end: what the guard knows now, or why it could not be written.
     LeaseKept {
         service: ServiceName,
-        result: Result<(), String>,
+        result: Result<Instant, String>,
     },
     /// The slowest recent write of the Raft log.
     LogWrite {

@@ -190,10 +190,10 @@ impl Node {
 
     /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
     /// everything must be compared anew.
-    pub(super) fn lease_kept(&mut self, service: &ServiceName, result: Result<(), String>) -> bool {
+    pub(super) fn lease_kept(&mut self, service: &ServiceName, result: Result<Instant, String>) -> bool {
         match result {
-            Ok(()) => {
-                let pause = self.kept.get(service).is_some_and(|(_, until)| *until >= HELD_OPEN);
+            Ok(until) => {
+                let pause = until >= HELD_OPEN;
                 let waited = self.databases.get_mut(service).map(|l| std::mem::replace(&mut l.guard_waits, pause));
                 self.unkept.remove(service).is_some() || waited.is_some_and(|waited| waited != pause)
             }
@@ -228,9 +228,6 @@ impl Node {
             let until = if paused { Instant(HELD_OPEN.0 + self.state.resumes) } else { until };
             let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
-                if let Some(local) = self.databases.get_mut(name).filter(|_| paused) {
-                    local.guard_waits = true;
-                }
                 self.kept.insert(name.clone(), (epoch, until));
                 self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
             }

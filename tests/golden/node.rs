@@ -40,6 +40,8 @@ pub struct Stand {
     runs: Vec<RunKey>,
     actions: Vec<DbAction>,
     tombstones: Vec<Epoch>,
+    /// The end of the lease that was to be kept last.
+    kept: Option<Instant>,
     replies: u64,
     /// Feeding the watchdog is shown from here on.
     shows_feeding: bool,
@@ -61,6 +63,7 @@ impl Stand {
             runs: Vec::new(),
             actions: Vec::new(),
             tombstones: Vec::new(),
+            kept: None,
             replies: 0,
             shows_feeding: false,
         }
@@ -120,6 +123,7 @@ impl Stand {
             Effect::RunAgent { key, .. } => self.runs.push(key),
             Effect::Db { action, .. } => self.actions.push(action),
             Effect::Tombstone { released, .. } => self.tombstones.push(released.epoch),
+            Effect::KeepLease { until: Some(until), .. } => self.kept = Some(until),
             _ => {}
         }
     }
@@ -285,7 +289,8 @@ impl Stand {
             }
             "watchdog" => self.watchdog(line),
             "kept-lease" => {
-                let result = if line.word(1) == "failed" { Err(line.say("why", "no space left")) } else { Ok(()) };
+                let end = self.kept.take().unwrap_or_else(|| line.fail("no lease was to be kept"));
+                let result = if line.word(1) == "failed" { Err(line.say("why", "no space left")) } else { Ok(end) };
                 self.give(Event::LeaseKept { service: orders(), result })
             }
             "log-write" => self.give(Event::LogWrite { took: line.duration(line.word(1)) }),

@@ -174,7 +174,7 @@ impl World {
                     self.hosts[host].kept.insert(service.clone(), (epoch, until));
                     self.post_guard(host, service.clone(), until);
                 }
-                let result = if works { Ok(()) } else { Err(WHY.to_owned()) };
+                let result = if works { Ok(until) } else { Err(WHY.to_owned()) };
                 self.give_later(MS, host, Event::LeaseKept { service, result });
             }
         }
