@@ -206,6 +206,9 @@ impl Node {
     pub(super) fn drop_kept(&mut self, name: &ServiceName, epoch: Epoch) {
         self.kept.remove(name);
         self.unkept.remove(name);
+        if let Some(local) = self.databases.get_mut(name) {
+            local.guard_waits = false;
+        }
         self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
     }
 }

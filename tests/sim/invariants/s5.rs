@@ -1,16 +1,19 @@
 //! S5: when a lease ends, nothing that could commit is left. The lease is counted here again: from the moment at which
 //! the request left, by the host's own clock, and only where a quorum read stood behind the answer.
 //!
-//! Three times a database may go on without one, each for a reason:
+//! Four times a database may go on without one, each for a reason:
 //! - in a recorded pause, and for one lease time after this host has learned of its end: nobody waits for that lease
 //!   before a renewal that this host asked for in the knowledge of the end (H1.6), and then longer than that;
 //! - after the host stood still, for as long as the stop ladder may take: backends run before the keeper does, and the
-//!   wait of everybody else includes the ladder; a host that stands still for longer is the watchdog's.
+//!   wait of everybody else includes the ladder; a host that stands still for longer is the watchdog's;
+//! - where the lease file takes no write from before the end of a pause on, and the daemon dies: the guard believes in the
+//!   pause, and the next daemon has one lease time to renew (an assumption of the safety page).
 
 use crate::cluster::{Handling, World};
+use crate::effects::Part;
 use crate::oracle::Facts;
 use regent::ledger::State;
-use regent::node::{Effect, Event, PeerRequest, PeerResponse};
+use regent::node::{Effect, Event, HELD_OPEN, PeerRequest, PeerResponse};
 use regent::types::{Epoch, Instant, LogIndex};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -206,7 +209,9 @@ fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
     let paused = facts.leases.pauses.get(&(host, service, h.databases[service].epoch));
     let paused = paused.is_some_and(|pause| pause.ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
     let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
-    paused || just_thawed
+    let believes = h.kept.get(&w.services[service]).is_some_and(|(_, until)| *until >= HELD_OPEN);
+    let young = h.daemon.is_none() || w.now < h.started_at + lease_use(w).as_nanos() as u64;
+    paused || just_thawed || (believes && young && !h.works(Part::LeaseFile))
 }
 
 /// After every event.
