@@ -2,8 +2,8 @@
 
 use super::{Input, Plan, Question, Row, evidence};
 use crate::ledger::{
-    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
-    Refusal, Service, State,
+    AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
+    OrderState, Phase, Refusal, Service, State,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Instant, NodeName, ServiceHealth, Sight,
@@ -349,45 +349,50 @@ fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
     let back = fence.used && all(|s| s.over.is_none() && s.phase == Phase::Installed);
     let creating = !fence.epochs.is_empty() && all(|s| s.over.is_none() && s.phase == Phase::Creating);
     if back || creating {
-        give_back(input, fence, plan);
+        give_back(input, fence, Given::Everything, plan);
     }
 }
 
-/// Nobody can be appointed: the fenced node has the data, and is switched on again as soon as it is off. It comes back with
-/// another boot, whose join says what became of the epoch. A fence that leaves its boot alive (storage, a wait) gives
-/// nothing back before the service is.
+/// Nobody can be appointed: the fenced node has the data, and its power is given back as soon as the fence is known to hold.
+/// It comes back with another boot, whose join says what became of the epoch; one that lives all the same does not notice.
+/// Storage that was taken from a boot which may live is given back only once the service is.
 pub(super) fn without_candidate(input: &Input, fence: &Fence, plan: &mut Plan) {
-    if fence.confirmed.as_ref().is_some_and(crate::ledger::Confirmation::demands_silence) {
-        give_back(input, fence, plan);
+    if fence.state == FenceState::Confirmed {
+        give_back(input, fence, Given::Power, plan);
     }
+}
+
+/// What is given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Power,
+    Everything,
 }
 
 fn is_power_given_back(input: &Input) -> bool {
     input.state.settings.as_ref().is_some_and(|s| s.power_on == crate::config::PowerOn::Auto)
 }
 
-fn give_back(input: &Input, fence: &Fence, plan: &mut Plan) {
+fn give_back(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) {
     if is_power_given_back(input) && !fence.has_running(AgentAction::Off) {
-        order_on(input, fence, plan);
+        order_on(input, fence, what, plan);
     }
 }
 
 /// `on` goes to every agent that may have switched something off; where it fails, again after a pause, by another voter,
 /// until the node lives. Whether there is anything left to wait for.
-fn order_on(input: &Input, fence: &Fence, plan: &mut Plan) -> bool {
+fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool {
     let Some(settings) = &input.state.settings else { return false };
-    let agents: Vec<_> = fence
-        .to_give_back()
-        .into_iter()
-        .filter(|a| settings.agents.get(*a).is_some_and(|a| !a.everywhere))
-        .cloned()
-        .collect();
+    let is_meant = |a: &AgentSettings| !a.everywhere && (what == Given::Everything || a.kind == AgentKind::Power);
+    let agents: Vec<_> =
+        fence.to_give_back().into_iter().filter(|a| settings.agents.get(*a).is_some_and(is_meant)).cloned().collect();
     if agents.is_empty() {
         return false;
     }
     let failed: Vec<_> = fence.orders.iter().filter(|o| o.action == AgentAction::On && has_failed(o)).collect();
     if let Some(last) = failed.last() {
-        if input.is_living(&fence.target) {
+        // Heard, that is: a join may commit after its node was switched off.
+        if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {
             plan.say(format!("{} lives, although its power could not be given back", fence.target));
             return false;
         }
@@ -428,7 +433,7 @@ fn pause(input: &Input, failed: u32) -> Duration {
 }
 
 fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
-    if !fence.stays_off && !fence.has_running(AgentAction::Off) && order_on(input, fence, plan) {
+    if !fence.stays_off && !fence.has_running(AgentAction::Off) && order_on(input, fence, Given::Everything, plan) {
         return;
     }
     if fence.assisted.is_empty() && !fence.orders.iter().any(Order::is_running) {
