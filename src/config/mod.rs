@@ -212,7 +212,7 @@ pub enum OnLapsed {
     Fence,
 }
 
-/// Whether a fenced node gets its power back by itself, once an incident.
+/// Whether a fenced node gets its power back by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PowerOn {
