@@ -65,10 +65,17 @@ fn again(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
     }
 }
 
-/// A node that was fenced gets its power back once its epoch is another's, while no fence of it is open.
+/// Whether nothing stands against giving a node its power back: no fence of it is open, or the one that is was confirmed.
+fn may_have_power(s: &State, node: usize) -> bool {
+    s.fence_of(node).is_none_or(|id| s.ledger.fences[id].stage != Stage::Ordered)
+}
+
+/// A node that was fenced gets its power back once its epoch is another's, and before that where nobody else can take over,
+/// which may be so at any moment once the fence is confirmed.
 fn on(p: &Protocol, s: &State, leader: usize, into: &mut Next) {
-    for node in NODES.into_iter().filter(|node| p.scope.on && s.ledger.dead[*node] && s.holder() != *node) {
-        for by in NODES.into_iter().filter(|by| *by != node && s.fence_of(node).is_none()) {
+    let is_due = |node: &usize| s.fence_of(*node).is_some() || s.holder() != *node;
+    for node in NODES.into_iter().filter(|node| p.scope.on && s.ledger.dead[*node] && is_due(node)) {
+        for by in NODES.into_iter().filter(|by| *by != node && may_have_power(s, node)) {
             if let Some(t) = order(p, s, leader, by, Deed::On, node as u8) {
                 p.push(into, Step::OrderOn { node, by }, t);
             }
@@ -115,7 +122,7 @@ fn warrant(p: &Protocol, s: &State, by: usize, to: usize, into: &mut Next) {
     let is_own = order.term == s.ledger.term;
     let wanted = match order.deed {
         Deed::Off => s.ledger.fences[order.about as usize].stage == Stage::Ordered,
-        Deed::On => s.fence_of(order.about as usize).is_none(),
+        Deed::On => may_have_power(s, order.about as usize),
         Deed::Nothing => false,
     };
     let trusted = is_own || p.scope.has(Bug::InheritedOrderStarted);
