@@ -4,7 +4,7 @@ use super::apply::Moment;
 use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
-use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Seal, ServiceName, Term, Timeline};
+use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Position, Seal, ServiceName, Term, Timeline};
 use std::collections::BTreeMap;
 
 /// The proof that an epoch is over. Only `State::prove_over` makes one, and only an appointment spends one.
@@ -240,12 +240,11 @@ fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
         None => None,
     };
     let said = record.over.as_ref().and_then(|Over::Released { position, .. }| *position);
-    let ends = || record.final_end.into_iter().chain(said);
-    let is_whole = |on: Timeline, at: Lsn| ends().any(|end| end.timeline == on && end.lsn <= at);
+    let covers = |end: Option<Position>, on, at| end.is_some_and(|end| end.timeline == on && end.lsn <= at);
     // A node's own directory has whatever it wrote there itself. Another may have followed it before its epoch was
     // installed, which it then never was, and have what was written up to some moment.
     let begun = record.begun.iter().filter(|(_, b)| &b.node != to);
-    let begun = begun.filter(|(timeline, _)| !reached(**timeline).is_some_and(|at| is_whole(**timeline, at)));
+    let begun = begun.filter(|(timeline, _)| !reached(**timeline).is_some_and(|at| covers(said, **timeline, at)));
     let mut losses: Vec<_> = begun
         .map(|(timeline, b)| {
             let after = reached(*timeline).unwrap_or(b.after);
@@ -256,7 +255,8 @@ fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
     // Without a report only a former holder is appointed: what it has of an installed epoch of another node, its own
     // appointment has named.
     let (timeline, after) = (record.timeline, reached(record.timeline).unwrap_or_default());
-    if seal.is_some() && !is_whole(timeline, after) {
+    // Only the word of an epoch that was installed tells where its timeline ends: an appointee's tells where it stopped.
+    if seal.is_some() && !covers(record.final_end, timeline, after) {
         losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after });
     }
     losses

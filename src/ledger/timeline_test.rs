@@ -69,6 +69,16 @@ fn of_a_timeline_that_was_begun_is_named_what_came_after_the_end_of_the_appointe
     }
 }
 
+/// db2 was appointed after db1 had been fenced, gave the epoch back before it promoted, and is appointed again.
+#[test]
+fn where_an_appointee_stopped_is_not_where_the_primary_ended() {
+    let mut world = World::fenced();
+    world.done(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
+    world.done(released("db2", 2, DB2, Some(at(1, 1000))));
+    world.done(appoint("db2", 1, DB2, 2, Basis::Released));
+    assert_eq!(named(&world), [(1, "db1", at(1, 1000), "db2"), (1, "db1", at(1, 1000), "db2")]);
+}
+
 /// db2 promoted and took writes, db1 followed it up to there, and nobody installed the epoch. After what something may be
 /// lost, once db1 is appointed on db2's final word.
 fn lost_after(end: u64, final_word: Option<Position>) -> Vec<Position> {
