@@ -6,7 +6,8 @@ use crate::ledger::{
     OrderState, Phase, Refusal, Service, State,
 };
 use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Instant, NodeName, ServiceHealth, Sight,
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Epoch, Instant, NodeName, ServiceHealth,
+    ServiceName, Sight,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,7 +74,8 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
             .say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
     };
     if has_come_back(input, fence) {
-        let who = "it was refuted, its services are back, and its node has joined again, with its databases closed";
+        let who = "it was refuted, its epochs were followed by others, and its node has joined again, with its databases \
+                   closed";
         // What an earlier round began may have switched it off behind a device that did not say so.
         let power_on = is_power_given_back(input);
         return plan.propose(Command::Lift { fence: fence.id, who: who.to_owned(), power_on });
@@ -280,38 +282,52 @@ fn hangs(input: &Input, fence: &Fence) -> bool {
         .any(|(name, epoch)| input.state.services.get(name).is_some_and(|s| s.epoch == *epoch && s.over.is_none()))
 }
 
-/// The wait for the lease has proved that a holder wrote no more, and left it alive: once the services are back and it has
-/// joined again, nothing is left to fence. What an operator ordered, an operator lifts.
+/// The wait for the lease has proved that a holder wrote no more, and left it alive: once the services need the fence no
+/// more and it has joined again, nothing is left to fence. What an operator ordered, an operator lifts.
 fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
     let waited = |c: &Confirmation| match c {
         Confirmation::Level { kinds, .. } => kinds.iter().eq([&AgentKind::Lease]),
         Confirmation::Human { .. } => false,
     };
     if is_spent(input, fence) && fence.confirmed.as_ref().is_some_and(waited) {
-        let who = "its lease had ended, its services are back, and it has joined again".to_owned();
+        let who = "its lease had ended, its epochs were followed by others, and it has joined again".to_owned();
         plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
     }
 }
 
-/// Nothing is left that the fence could be for: its services are back, and its node has joined again, in the same boot.
+/// Nothing is left that the fence could be for: its services are back, or wait for somebody to take them over after a
+/// later epoch that ended too, and its node has joined again, in the same boot.
 fn is_spent(input: &Input, fence: &Fence) -> bool {
     let ordered = input.state.incidents.get(&fence.incident).is_none_or(|i| i.kind == IncidentKind::Fencing);
-    let back = |name| {
-        input.state.services.get(name).is_some_and(|s: &Service| s.over.is_none() && s.phase == Phase::Installed)
+    let served = |s: &Service| s.over.is_none() && s.phase == Phase::Installed;
+    let vacant = |s: &Service| s.over.is_some() || input.state.fence_of(s).is_some();
+    let moot = |(name, epoch): (&ServiceName, &Epoch)| {
+        input.state.services.get(name).is_some_and(|s| served(s) || s.epoch > *epoch && vacant(s))
     };
     let joined = input.state.nodes.get(&fence.target).is_some_and(|n| n.boot == fence.boot && n.life == Life::Up);
-    let over = !fence.epochs.is_empty() && !hangs(input, fence) && fence.epochs.keys().all(back);
+    let over = !fence.epochs.is_empty() && !hangs(input, fence) && fence.epochs.iter().all(moot);
     over && joined && !ordered && !fence.has_running(AgentAction::Off)
 }
 
 /// A refuted fence of a node that counted as dead, lived, and has joined again since: it serves under none of those
-/// epochs, and its heartbeats say of each of its databases that it is closed, or streams. To switch such a node off
-/// protects nothing, and may cost the majority. While any of that is not so, it is fenced at every level at once (S9).
+/// epochs, and its heartbeats say of each of its databases that it is closed, or streams, or it has answered for where its
+/// WAL ends, which only a database does that is in recovery and nothing else. To switch such a node off protects nothing,
+/// and may cost the majority. While any of that is not so, it is fenced at every level at once (S9).
 fn has_come_back(input: &Input, fence: &Fence) -> bool {
     let record = input.state.nodes.get(&fence.target);
     let row = input.fresh(&fence.target).filter(|row| record.is_some_and(|n| n.incarnation == row.incarnation));
-    let all_closed =
-        row.is_some_and(|row| fence.epochs.keys().all(|name| row.health.services.get(name).is_some_and(is_closed)));
+    let sealed = |name: &ServiceName| {
+        let epoch = input.state.services.get(name).map_or(Epoch(0), |s| s.epoch);
+        let seals = input.lead.seals.get(&(name.clone(), epoch));
+        seals.and_then(|seals| seals.get(&fence.target)).is_some_and(Result::is_ok)
+    };
+    let all_closed = row.is_some_and(|row| {
+        let databases = &row.health.services;
+        let closed = |name, db: &ServiceHealth| {
+            is_closed(db) || db.holds.is_none() && db.state == DbState::Standby && sealed(name)
+        };
+        fence.epochs.keys().all(|name| databases.get(name).is_some_and(|db| closed(name, db)))
+    });
     fence.refuted > 0 && fence.used && all_closed && is_spent(input, fence)
 }
 

@@ -6,7 +6,7 @@ use crate::fence::Device;
 use crate::invariants::l1;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Fence, Order, OrderState};
+use regent::ledger::{Command, Fence, Order, OrderState, Phase};
 use regent::types::{AgentAction, AgentOutcome};
 
 /// Every story here, with the number of seeds for which it is told.
@@ -16,6 +16,7 @@ pub const STORIES: &[Listed] = &[
     ("an_off_ends_when_its_node_is_back", off_ends, 3),
     ("an_order_that_came_too_late_is_given_again", too_late, 3),
     ("a_node_that_is_back_is_not_switched_off_for_a_refuted_fence", back_in_vain, 3),
+    ("the_only_copy_left_is_not_kept_away_by_a_spent_fence", only_copy, 3),
 ];
 
 fn orders(w: &World) -> impl Iterator<Item = &Order> {
@@ -102,6 +103,34 @@ fn back_in_vain(seed: u64, tell: Tell) -> Told {
     let closed = !w.log.state().fences.values().any(Fence::is_open);
     let what = format!("refuted {refuted}, closed {closed}, up in its first boot and whole {same}");
     end(w, same && closed, &what.clone(), what)
+}
+
+/// The primary is vouched for wrongly while its devices fail. Its successor burns down before it is installed, and by then
+/// the primary is back, with its database closed: nobody else has the data.
+fn only_copy(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    let standby = 1 - old;
+    for agent in ["ipmi", "pdu"] {
+        w.set_device(old, agent, Device::Failing);
+    }
+    w.db(standby, 0).backlog = 600 * S;
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    let opened = |w: &World| w.log.state().fences.values().next().map(|f| (f.incident, f.target.clone()));
+    w.run_while(w.now + 20 * S, |w| opened(w).is_some());
+    w.run_until(w.now + 15 * S);
+    let (incident, target) = opened(&w).ok_or("no fence")?;
+    w.order(Command::HumanConfirm { incident, target, who: "story".to_owned(), force: false });
+    let promotes = |w: &World| w.log.state().services.values().all(|s| matches!(s.phase, Phase::Promoting { .. }));
+    let appointed = w.run_while(w.now + 20 * S, promotes);
+    w.net.heal();
+    w.power_off(standby);
+    w.hosts[standby].unplugged = true;
+    let back = w.run_while(w.now + 90 * S, |w| w.primary() == Some(old));
+    let same = w.hosts[old].boots == 1 && w.hosts[old].power;
+    let what = format!("successor appointed {appointed}, primary again {back}, in its first boot {same}");
+    end(w, appointed && back && same, &what.clone(), what)
 }
 
 /// Only one voter reaches the device, and that is behind the log for most of the order's time.
