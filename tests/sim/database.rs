@@ -83,6 +83,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Whether something is done with it that was not told to have ended.
+    pub fn is_busy(&self) -> bool {
+        self.action.is_some()
+    }
+
     pub fn absent() -> Self {
         Database {
             process: Process::None,

@@ -87,11 +87,13 @@ impl Hearing {
     }
 
     /// Whether somebody else was heard on this channel after that host fell silent there: one heartbeat does not end a
-    /// silence.
-    pub fn heard_others(&self, by: usize, of: usize, channel: usize) -> bool {
+    /// silence, and one that ended a moment ago may last on for the observer, whose daemon takes no heartbeat that is older
+    /// than what others have told it of.
+    pub fn heard_others(&self, now: u64, by: usize, of: usize, channel: usize) -> bool {
         let others = (0..self.ears.len()).filter(|other| *other != by && *other != of);
         let ear = &self.ears[by][of][channel];
-        let fell = ear.silent_from.map_or(ear.last, |from| from - self.limit);
+        let ended = ear.silences.back().filter(|(_, until)| now < until + self.limit).map(|(from, _)| *from);
+        let fell = ear.silent_from.or(ended).map_or(ear.last, |from| from - self.limit);
         others.map(|other| self.last(by, other, channel)).any(|at| at > 0 && at >= fell)
     }
 

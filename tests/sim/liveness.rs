@@ -8,7 +8,7 @@ use crate::host::Host;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::config::PowerOn;
-use regent::ledger::{Command, Fence, FenceState};
+use regent::ledger::{Cause, Command, Fence, FenceState};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
 pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
@@ -114,10 +114,14 @@ fn has_majority(w: &World, rest: &[usize]) -> bool {
     2 * w.hosts.iter().enumerate().filter(runs).count() > w.hosts.len()
 }
 
-/// The operators take back the fences that they ordered of nodes on which nothing hung: regent never does, and where the
-/// level that confirmed was `lease`, no new boot makes one void either.
+/// The operators take back the fences that they ordered, once nothing hangs on them any more: regent never does, and where
+/// the level that confirmed was `lease`, no new boot makes one void either.
 fn lift(w: &mut World) {
-    let theirs = |f: &&Fence| f.state == FenceState::Confirmed && f.epochs.is_empty();
+    let state = w.log.state();
+    let hangs =
+        |f: &Fence| f.epochs.iter().any(|(name, epoch)| state.services.get(name).is_some_and(|s| s.epoch == *epoch));
+    let ordered = |f: &Fence| matches!(f.cause, Cause::Order);
+    let theirs = |f: &&Fence| f.state == FenceState::Confirmed && (f.epochs.is_empty() || ordered(f) && !hangs(f));
     let fences: Vec<_> = w.log.state().fences.values().filter(theirs).map(|f| f.id).collect();
     for fence in fences {
         w.order(Command::Lift { fence, who: "sim".to_owned(), power_on: true });

@@ -63,7 +63,7 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect, of: Option<usize>)
             if let Some(why) = must_doubt(w, host).filter(|_| said.view.channels.values().any(|s| *s == Sight::Lost)) {
                 return w.violate("S10", format!("{name} accuses somebody {why}"));
             }
-            let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(host, of, *c));
+            let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(w.now, host, of, *c));
             if let Some(c) = (0..DISK).filter(lost).find(deaf) {
                 let what = format!("{name} accuses somebody on the {} network, on which it hears nobody", CHANNELS[c]);
                 w.violate("S10", what);

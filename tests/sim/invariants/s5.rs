@@ -153,6 +153,10 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
 /// A leader keeps a lease of its own: which of its quorum reads was asked for that, its end says. A read is of use once.
 fn leads_itself(w: &mut World, host: usize, service: usize, epoch: Epoch, until: Instant) {
     let lease = lease_use(w);
+    // Kept again after a write that failed: its read is known, and another's from the same moment is not its own.
+    if w.facts.leases.until(host, service, epoch).is_some_and(|known| known >= until) {
+        return;
+    }
     let Some(reads) = w.facts.leases.confirmed.get_mut(&host) else { return };
     if let Some(read) = reads.iter().position(|asked| asked.local + lease == until) {
         let asked = reads.remove(read);

@@ -34,15 +34,23 @@ pub fn check(w: &mut World) {
     if w.facts.unsaid.is_empty() {
         return;
     }
+    // It counts from the moment at which the daemon can say it: its database is closed, nothing is done with it, and that is
+    // to be seen. Before it has joined it says all of its words at once, so that holds of each database.
+    let now = w.now;
+    let settled = |db: &Database| db.process == Process::None && !db.is_busy() && now > db.ails.unclear.1;
+    for ((host, _, s), (_, since)) in &mut w.facts.unsaid {
+        let h = &w.hosts[*host];
+        let waits = if h.is_sending() { &h.databases[*s..=*s] } else { &h.databases[..] };
+        if !waits.iter().all(settled) {
+            *since = now;
+        }
+    }
     let state = w.log.state();
     let forgotten = w.facts.unsaid.iter().find(|((host, life, s), (epoch, since))| {
         let h = &w.hosts[*host];
         let lives = h.life == *life && w.is_alive(*host) && w.now > h.thawed_at.max(*since) + PATIENCE;
-        // Before it has joined it says all of its words at once, so each database must be closed, and be seen to be.
-        let settled = |db: &Database| db.process == Process::None && w.now > db.ails.unclear.1.max(*since) + PATIENCE;
-        let free = h.is_sending() || h.databases.iter().all(settled);
         let hangs = state.services.get(&w.services[*s]).is_some_and(|s| s.epoch == *epoch && s.over.is_none());
-        lives && free && hangs && h.databases.get(*s).is_some_and(|db| db.process == Process::None)
+        lives && hangs
     });
     if let Some(((host, ..), (epoch, _))) = forgotten {
         let what =
