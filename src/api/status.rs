@@ -9,7 +9,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, DbState, Epoch, FenceId, Incarnation, IncidentId, Lsn,
-    NodeName, ServiceName, Sight, Term, Timeline, WallTime,
+    NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +39,9 @@ pub struct Status {
     /// Observer → peer → what that observer sees of that peer. An observer of whom nothing is known is absent.
     pub matrix: BTreeMap<NodeName, BTreeMap<NodeName, Seen>>,
     pub services: BTreeMap<ServiceName, ServiceStatus>,
+    /// What needs a person now; the same on every node that knows the leader.
+    #[serde(default)]
+    pub alarms: Vec<AlarmStatus>,
     /// Fences that are not closed, oldest first.
     pub fences: Vec<FenceStatus>,
     /// Every pair of fence device and target, by agent, then target.
@@ -54,6 +57,17 @@ pub struct Status {
     /// Answers of that daemon that were dropped, because whoever had asked did not read.
     #[serde(default)]
     pub answers_dropped: u64,
+}
+
+/// Something that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    pub severity: Severity,
+    /// The sentence, with what to do where there is one thing to do.
+    pub what: String,
+    pub service: Option<ServiceName>,
+    pub node: Option<NodeName>,
+    pub incident: Option<IncidentId>,
 }
 
 /// Raft, as this node sees it.

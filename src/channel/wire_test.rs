@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::types::{
-    ChannelName, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released, ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released, ServiceHealth, Sight,
+    Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
         channels,
         database_alive: false,
     };
+    let lapsed = |i| Alarm::Lapsed { service: name(i).parse().unwrap(), epoch: Epoch(41) };
     Heartbeat {
         cluster: ClusterId("orders".into()),
         node: name(99).parse().unwrap(),
@@ -55,6 +57,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 self_doubt: false,
                 config_hash: u64::MAX,
                 failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm].into(),
+                alarms: (0..services).map(lapsed).collect(),
             }),
             goodbye: None,
         }),

@@ -31,6 +31,7 @@ pub fn health(status: &Status) -> (Health, Vec<String>) {
             found.push((Health::Degraded, format!("{name} is not ready for a failure: {why}")));
         }
     }
+    found.extend(status.alarms.iter().map(|alarm| (Health::Degraded, alarm.what.clone())));
     for (name, node) in &status.nodes {
         if node.state != NodeState::Up {
             found.push((Health::Degraded, format!("{name} is {}", super::render::node_state(node.state))));

@@ -1,6 +1,7 @@
 //! `regent run`: the daemon of this host, in the foreground; systemd keeps it.
 
 use super::{Common, Exit, config};
+use crate::daemon::journal::Lines;
 use crate::daemon::{self, log::Log};
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
@@ -33,7 +34,7 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     ended.map(|()| Exit::Done).context("the daemon cannot run")
 }
 
-/// To standard error, which systemd keeps, without ever waiting for it. `REGENT_LOG` has the form `level,module=level,…`.
+/// To standard error, which systemd keeps with each line's priority, without ever waiting for it. `REGENT_LOG` has the form `level,module=level,…`.
 fn write_log() -> anyhow::Result<Log> {
     let wanted = std::env::var("REGENT_LOG").unwrap_or_else(|_| LOGGED.to_owned());
     let targets: Targets = wanted.parse().with_context(|| {
@@ -42,7 +43,9 @@ fn write_log() -> anyhow::Result<Log> {
         )
     })?;
     let (lines, log) = daemon::log::to(std::io::stderr());
-    let lines = tracing_subscriber::fmt::layer().with_writer(lines).with_ansi(false);
+    // Set by systemd where it connected standard error to the journal.
+    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines).event_format(Lines::new(to_journal));
     tracing_subscriber::registry().with(lines).with(targets).init();
     Ok(log)
 }

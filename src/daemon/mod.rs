@@ -4,6 +4,7 @@
 
 mod host;
 mod inbox;
+pub mod journal;
 pub mod log;
 mod operator;
 mod readiness;

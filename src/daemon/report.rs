@@ -4,16 +4,17 @@
 use super::readiness::{self, Candidate, Standing};
 use super::{Daemon, operator};
 use crate::api::status::{
-    DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep,
-    IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum, Readiness, SCHEMA,
-    Seen, SeenOn, ServiceStatus, Status, WatchdogState,
+    AlarmStatus, DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport,
+    IncidentStep, IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum,
+    Readiness, SCHEMA, Seen, SeenOn, ServiceStatus, Status, WatchdogState,
 };
 use crate::clock;
 use crate::config::Role;
 use crate::ledger::{
     self, CheckAnswer, Confirmation, Fence, FenceState, Happening, Incident, Life, Outcome, Service, State,
 };
-use crate::plan::Row;
+use crate::plan::note::{Note, Subject};
+use crate::plan::{Row, alarm};
 use crate::types::{AgentOutcome, DbState, NodeName, PeerView, ServiceName, Sight, WallTime};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         channels: config.channels(),
         matrix: node.rows().iter().map(|(o, row)| (o.clone(), seen(daemon, o, row))).collect(),
         services: config.services.keys().map(|s| (s.clone(), service_status(daemon, s))).collect(),
+        alarms: alarms(daemon).iter().map(alarm_status).collect(),
         fences: state.fences.values().filter(|f| f.is_open()).map(fence_status).collect(),
         devices: devices(daemon),
         incidents,
@@ -133,10 +135,10 @@ fn service_status(daemon: &Daemon, name: &ServiceName) -> ServiceStatus {
     let node = &daemon.node;
     let record = node.state().services.get(name);
     let primary = record.and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
-    let mut what_now = node.report().to_vec();
+    let mut what_now: Vec<_> = node.notes().iter().map(ToString::to_string).collect();
     what_now.extend(daemon.consensus.waiting());
     if let Some(own) = node.keeping().get(name) {
-        what_now.push(format!("{}: {own}", daemon.config.node));
+        what_now.push(format!("{}: {}", daemon.config.node, own.now()));
     }
     ServiceStatus {
         phase: phase(daemon, name, record),
@@ -160,8 +162,7 @@ fn phase(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> Phase
     if daemon.node.state().fence_of(service).is_some() {
         return Phase::Fencing;
     }
-    let lapsed = format!("of {name}, is not dead, and has not renewed");
-    if daemon.node.report().iter().any(|line| line.starts_with("LAPSED") && line.contains(&lapsed)) {
+    if alarms(daemon).iter().any(|alarm| matches!(alarm, Note::Lapsed { service, .. } if service == name)) {
         return Phase::Lapsed;
     }
     match service.phase {
@@ -169,6 +170,17 @@ fn phase(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> Phase
         ledger::Phase::Promoting { .. } => Phase::Promoting,
         ledger::Phase::Installed => Phase::Installed,
     }
+}
+
+/// What needs a person, from the ledger and from what the present leader says.
+fn alarms(daemon: &Daemon) -> Vec<Note> {
+    let leader = daemon.node.leader().1.and_then(|leader| present_row(daemon, leader));
+    alarm::alarms(daemon.node.state(), leader)
+}
+
+fn alarm_status(note: &Note) -> AlarmStatus {
+    let Subject { service, node, incident, .. } = note.subject();
+    AlarmStatus { severity: note.severity(), what: note.to_string(), service, node, incident }
 }
 
 fn lease_status(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> Option<LeaseStatus> {
@@ -198,7 +210,7 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
                 .map(|(h, end)| end.0.saturating_sub(h.position.lsn.0));
             let trouble = (*node == daemon.config.node).then(|| daemon.node.databases().get(name)).flatten();
             let trouble =
-                trouble.and_then(|l| l.seen.trouble.as_ref().map(|t| format!("{t:?}")).or(l.last_error.clone()));
+                trouble.and_then(|l| l.seen.trouble.as_ref().map(ToString::to_string).or(l.last_error.clone()));
             let status = DatabaseStatus {
                 state: found.map_or(DbState::Unclear, |h| h.state),
                 timeline: found.map(|h| h.timeline).unwrap_or_default(),
@@ -316,7 +328,7 @@ fn fence_status(fence: &Fence) -> FenceStatus {
         let end = match &o.state {
             ledger::OrderState::Running => "is running".to_owned(),
             ledger::OrderState::Done { run } => {
-                format!("{:?}: {}", run.outcome, run.output.lines().last().unwrap_or(""))
+                format!("{}: {}", run.outcome, run.output.lines().last().unwrap_or(""))
             }
         };
         format!("{} {} on {} {end}", o.agent, o.action.word(), o.executor)

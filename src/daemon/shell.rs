@@ -2,6 +2,7 @@
 //! here decides.
 
 use super::host::{self, Opened};
+use super::journal;
 use super::wakeup::{Call, CallReply, Wakeup};
 use crate::action::fence::Runner;
 use crate::action::guard::{self, LeaseFile};
@@ -74,7 +75,7 @@ impl Shell {
             Effect::ArmWatchdog => self.arm_watchdog(),
             Effect::FeedWatchdog { told } => self.feed_watchdog(told),
             Effect::DisarmWatchdog => self.disarm_watchdog(),
-            Effect::Say { line } => tracing::info!("{line}"),
+            Effect::Say(said) => journal::write(&said),
         }
     }
 

@@ -16,6 +16,7 @@ mod invariant;
 mod join;
 mod quorum;
 mod refusal;
+mod sentence;
 mod service;
 mod settings;
 mod state;

@@ -90,6 +90,17 @@ pub enum Phase {
     Installed,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Phase::Creating => f.write_str("creating"),
+            Phase::Appointed => f.write_str("appointed"),
+            Phase::Promoting { timeline } => write!(f, "promoting to timeline {timeline}"),
+            Phase::Installed => f.write_str("installed"),
+        }
+    }
+}
+
 /// How an epoch ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,9 +1,9 @@
 //! Heartbeats out and in, and the node's doubt in itself (S10).
 
-use super::{Effect, Node};
+use super::{Effect, Node, Said};
 use crate::channel::replay::Freshness;
 use crate::known_bugs::{self, Bug};
-use crate::plan::Row;
+use crate::plan::{Row, alarm};
 use crate::types::{
     ChannelName, Goodbye, Health, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, ServiceHealth,
 };
@@ -53,6 +53,7 @@ fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
         || !is_alike(&said.health.services, &row.health.services, words)
         || said.goodbye != goodbye
         || said.health.failing != row.health.failing
+        || said.health.alarms != row.health.alarms
 }
 
 fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(&V, &V) -> bool) -> bool {
@@ -64,7 +65,7 @@ impl Node {
     pub(super) fn notice_lateness(&mut self) {
         let late = self.now.since(self.beats.due());
         if late > self.timing.acceptable_pause / 2 && !known_bugs::has(Bug::DoubtIgnored) {
-            self.say(format!("this node itself was stopped for {} ms: it doubts itself", late.as_millis()));
+            self.say(Said::RanLate { late });
             self.detector.doubt(self.now, late);
             self.beats.next = self.now;
         }
@@ -163,6 +164,7 @@ impl Node {
             self_doubt: self.detector.is_self_doubting(self.now),
             config_hash: self.config.hash,
             failing: self.failing().into_keys().collect(),
+            alarms: alarm::carried(&self.plan),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Driving the keeper of each service: what was seen goes in, one step comes out.
 
-use super::{Effect, Node, PeerResponse};
+use super::{Effect, Node, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, Phase};
 use crate::plan::keeper::{self, Step};
+use crate::plan::reason::{StopReason, Waiting};
 use crate::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Released, Seal, ServiceName,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Released, Seal, ServiceName, Severity,
     StopLadder,
 };
 use std::time::Duration;
@@ -54,11 +55,9 @@ impl Node {
     }
 
     fn take_keeper_step(&mut self, name: &ServiceName, step: Step) {
-        if !matches!(step, Step::Wait(_)) {
-            self.note_keeping(name, format!("{step:?}"));
-        }
+        self.note_keeping(name, &step);
         match step {
-            Step::Wait(why) => self.note_keeping(name, why),
+            Step::Wait(_) => {}
             Step::Db(action) => self.start_action(name, action),
             Step::StopNow(ladder, why) => self.stop_now(name, ladder, why),
             Step::StopToRejoin(ladder, why) => {
@@ -77,7 +76,7 @@ impl Node {
                     boot: self.start.boot.clone(),
                     incarnation,
                     position,
-                    why,
+                    why: why.to_string(),
                 });
             }
             Step::Promoting { epoch, timeline } => {
@@ -89,11 +88,17 @@ impl Node {
         }
     }
 
-    fn note_keeping(&mut self, name: &ServiceName, words: String) {
-        match self.keeping.get_mut(name) {
-            Some(before) => *before = words,
-            None => drop(self.keeping.insert(name.clone(), words)),
+    /// For `status`; what a person should know of is said when it begins.
+    fn note_keeping(&mut self, name: &ServiceName, step: &Step) {
+        if self.keeping.get(name) == Some(step) {
+            return;
         }
+        if let Step::Wait(waiting) = step
+            && waiting.severity() > Severity::Info
+        {
+            self.say(Said::Keeper { service: name.clone(), waiting: waiting.clone() });
+        }
+        self.keeping.insert(name.clone(), step.clone());
     }
 
     fn installed(&mut self, name: &ServiceName, epoch: Epoch) {
@@ -135,7 +140,7 @@ impl Node {
         }
         local.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
         local.running = Some((action.clone(), now));
-        self.say(format!("{name}: {}", keeper::action_name(&action)));
+        self.say(Said::Begins { service: name.clone(), action: action.name() });
         self.effects.push(Effect::Db { service: name.clone(), action });
     }
 
@@ -151,12 +156,12 @@ impl Node {
         }
     }
 
-    fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: String) {
+    fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: StopReason) {
         let failed = self.databases.get(name).and_then(|l| l.stop_failed);
         if failed.is_some_and(|(_, again_at)| self.now < again_at) {
-            return self.note_keeping(name, format!("the last stop failed; stopping again soon: {why}"));
+            return self.note_keeping(name, &Step::Wait(Waiting::StopAgain(why)));
         }
-        self.say(format!("{name}: stopping now: {why}"));
+        self.say(Said::StopsNow { service: name.clone(), why });
         self.end_what_a_pause_held_open(name);
         if self.databases.get(name).is_some_and(|l| l.running.is_some()) {
             self.effects.push(Effect::AbortDb { service: name.clone() });
@@ -186,9 +191,7 @@ impl Node {
                 local.writing_tombstone = None;
                 local.tombstone_failed = Some((why.clone(), now + TOMBSTONE_PAUSE));
                 if before.is_none() {
-                    self.say(format!(
-                        "{name}: the final word on epoch {epoch} cannot be written, so it is not said: {why}"
-                    ));
+                    self.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
                 }
             }
         }
@@ -253,7 +256,7 @@ impl Node {
                 if matches!(action, DbAction::Seal) {
                     local.seal_report = epoch.map(|e| (e, Err(error.clone())));
                 }
-                self.say(format!("{name}: {} failed: {error}", keeper::action_name(action)));
+                self.say(Said::Failed { service: name.clone(), action: action.name(), error });
             }
             DbOutcome::Done(done) => {
                 local.retry_at = None;
@@ -364,7 +367,7 @@ impl Node {
             DbState::Stopped if local.seen.starts_in_recovery => None,
             // A former primary that its keeper is about to start in recovery.
             DbState::Stopped if self.keeper_input(name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
-            state => no(&format!("its database is no running standby ({state:?})")),
+            state => no(&format!("its database is no running standby ({state})")),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that can wake a node, and everything that it may want done: two closed lists of values.
 
+use super::said::Said;
 use super::standing::Undo;
 use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
@@ -249,7 +250,6 @@ pub enum Effect {
         told: bool,
     },
     DisarmWatchdog,
-    Say {
-        line: String,
-    },
+    /// For the journal.
+    Say(Said),
 }

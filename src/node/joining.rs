@@ -1,7 +1,7 @@
 //! Joining through the ledger: before its first heartbeat a node has made sure that no local database is writable, or
 //! has adopted a still valid lease of the same boot. A node that learns that its incarnation is dead joins again.
 
-use super::{Effect, HELD_OPEN, Node, Start};
+use super::{Effect, HELD_OPEN, Node, Said, Start};
 use crate::config::Config;
 use crate::lease;
 use crate::ledger::{Claim, ClaimState, Command, Life, Service};
@@ -72,7 +72,7 @@ impl Node {
         if let (Some(mine), Some(record)) = (self.incarnation, record)
             && (record.incarnation > mine || (record.incarnation == mine && record.life == Life::Dead))
         {
-            self.say(format!("incarnation {mine} of this node is over: its databases are closed and it joins again"));
+            self.say(Said::IncarnationOver(mine));
             self.incarnation = None;
             self.join_request = self.now.0.max(self.join_request + 1);
             let now = self.now;
@@ -198,7 +198,7 @@ impl Node {
     pub(super) fn joined(&mut self, incarnation: crate::types::Incarnation) {
         self.incarnation = Some(incarnation);
         let (boot, node) = (self.start.boot.clone(), self.me());
-        self.say(format!("joined as {node}, incarnation {incarnation}, boot {boot}"));
+        self.say(Said::Joined { node, incarnation, boot });
         self.beats.restart(self.now);
     }
 

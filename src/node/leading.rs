@@ -2,10 +2,10 @@
 
 use super::outbox::End;
 use super::peers::{Asking, ReplyTo, What};
-use super::{Effect, Node, PeerRequest};
+use super::{Effect, Node, PeerRequest, Said};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, Holder, State};
-use crate::plan::{self, Lead, LookRound, Question, Step};
+use crate::plan::{self, Lead, LookRound, Note, Question, Step};
 use crate::types::{Incarnation, NodeName, Term};
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Node {
             };
             let new = plan::coordinate(&self.input(lead));
             let steps = new.steps.clone();
-            self.log_report(&new.report);
+            self.say_what_is_new(&new.notes);
             self.plan = new;
             let mut own = false;
             for step in steps {
@@ -149,14 +149,10 @@ impl Node {
         }
     }
 
-    /// What is new in the coordinator's report goes to the log: every step, and everything that is waited for. Lines that
-    /// count milliseconds would be new every time.
-    fn log_report(&mut self, report: &[String]) {
-        let fresh: Vec<_> =
-            report.iter().filter(|l| !self.plan.report.contains(l) && !l.contains(" ms")).cloned().collect();
-        for line in fresh {
-            self.say(line);
-        }
+    /// What is new in the coordinator's notes goes to the journal, once: every step, every wait and every alarm.
+    fn say_what_is_new(&mut self, notes: &[Note]) {
+        let new = notes.iter().filter(|note| !self.plan.notes.contains(note));
+        self.effects.extend(new.cloned().map(|note| Effect::Say(Said::Coordinator(note))));
     }
 
     /// Hands one step out. True when this node answered a question of its own.
@@ -173,7 +169,7 @@ impl Node {
                 if let Some(lead) = &mut self.lead {
                     lead.last_transfer = Some(now);
                 }
-                self.say(format!("leadership goes to {to}: {why}"));
+                self.say(Said::LeadershipGoes { to: to.clone(), why });
                 self.effects.push(Effect::Transfer { to });
                 false
             }
@@ -227,7 +223,7 @@ impl Node {
                 }
             }
             Ok(Answer::Refused(refusal)) => {
-                self.say(format!("{} refused: {refusal}", command.name()));
+                self.say(Said::Refused { command: command.name(), refusal });
                 self.forget_proposed_order(&command);
                 self.assist_reported(&command);
             }

@@ -4,7 +4,7 @@
 use super::outbox::Route;
 use super::peers::{Asking, ReplyTo, What};
 use super::reading::Subject;
-use super::{Effect, HELD_OPEN, Node, PeerRequest, PeerResponse};
+use super::{Effect, HELD_OPEN, Node, PeerRequest, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::Command;
@@ -159,7 +159,7 @@ impl Node {
                 lease.granted(now, &grant);
             }
             Err(denial) => {
-                self.say(format!("no lease for {service}: {denial}"));
+                self.say(Said::NoLease { service: service.clone(), denial });
                 self.retry_lease(service);
             }
         }
@@ -199,7 +199,7 @@ impl Node {
             }
             Err(why) => {
                 if !self.unkept.contains_key(service) {
-                    self.say(format!("{service}: the lease cannot be kept for the guard: {why}"));
+                    self.say(Said::LeaseNotKept { service: service.clone(), why: why.clone() });
                 }
                 self.unkept.insert(service.clone(), (why, self.now + KEEP_PAUSE));
                 self.kept.remove(service);

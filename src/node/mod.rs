@@ -7,6 +7,7 @@ mod beats;
 mod databases;
 mod event;
 mod fences;
+mod intent;
 mod joining;
 mod leading;
 mod leases;
@@ -14,6 +15,7 @@ mod orders;
 mod outbox;
 mod peers;
 mod reading;
+mod said;
 mod standing;
 mod watchdog;
 
@@ -28,14 +30,15 @@ mod standing_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 pub use orders::{agent_order, in_force_orders};
+pub use said::Said;
 pub use standing::{Undo, Unwanted, undone};
 
 use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
-use crate::plan::keeper::{Local, Me};
-use crate::plan::{Applied, Lead, Plan, Row, Timing};
+use crate::plan::keeper::{self, Local, Me};
+use crate::plan::{Applied, Lead, Note, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
     Released, Round, ServiceName, Sight, Term,
@@ -125,7 +128,7 @@ pub struct Node {
     reading: reading::Reading,
     log_write: Duration,
     plan: Plan,
-    keeping: BTreeMap<ServiceName, String>,
+    keeping: BTreeMap<ServiceName, keeper::Step>,
     effects: Vec<Effect>,
 }
 
@@ -312,8 +315,8 @@ impl Node {
         self.config.lease.stop_immediate + self.config.lease.stop_kill
     }
 
-    fn say(&mut self, line: String) {
-        self.effects.push(Effect::Say { line });
+    fn say(&mut self, said: Said) {
+        self.effects.push(Effect::Say(said));
     }
 
     /// Proposes a command to wherever the leader is.
@@ -393,12 +396,12 @@ impl Node {
     pub fn databases(&self) -> &BTreeMap<ServiceName, Local> {
         &self.databases
     }
-    /// What the coordinator does and waits for (on the leader), in words.
-    pub fn report(&self) -> &[String] {
-        &self.plan.report
+    /// What the coordinator does and waits for (on the leader).
+    pub fn notes(&self) -> &[Note] {
+        &self.plan.notes
     }
-    /// What the keeper of each service does and waits for, in words.
-    pub fn keeping(&self) -> &BTreeMap<ServiceName, String> {
+    /// What the keeper of each service does and waits for.
+    pub fn keeping(&self) -> &BTreeMap<ServiceName, keeper::Step> {
         &self.keeping
     }
     pub fn applied(&self) -> &Applied {

@@ -2,7 +2,8 @@
 //! Retrying is the level-triggered plan's own business; nothing is queued here.
 
 use super::event::{Effect, PeerRequest};
-use crate::ledger::{Command, FenceReason};
+use super::intent::Intent;
+use crate::ledger::Command;
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    under_way: BTreeMap<u64, Command>,
+    under_way: BTreeMap<u64, (Intent, Command)>,
     held: Vec<(Intent, Instant)>,
     /// Failures to reach the leader in a row, by intent: every second try of it goes through another voter. One count for
     /// all would let what succeeds choose the way of what does not, the same broken one again and again.
@@ -39,55 +40,14 @@ pub(super) enum End {
     Unreached,
 }
 
-/// What a command wants, without the evidence that it carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Intent(String);
-
-fn intent(command: &Command) -> Intent {
-    let detail = match command {
-        Command::OrderDone { order, .. } => format!("{order}"),
-        Command::Order { level, round, term, orders, .. } => {
-            format!("{level:?}/{round}/{term}/{:?}", orders.iter().map(|o| (&o.agent, o.action)).collect::<Vec<_>>())
-        }
-        Command::NextLevel { level, round, term, .. } => format!("{level}/{round}/{term}"),
-        Command::DeclareDead { target, incarnation, term, round, .. } => {
-            format!("{target}/{incarnation}/{term}/{round}")
-        }
-        // Without its claims: those of a daemon that catches up with the log change with every entry that it applies.
-        Command::Join { node, boot, request, .. } => format!("{node}/{boot}/{request}"),
-        Command::Appoint { prior, node, incarnation, basis, .. } => {
-            let term = match basis {
-                crate::ledger::Basis::Fenced { term, fence, .. } => format!("{fence}/{term}"),
-                crate::ledger::Basis::Released => String::new(),
-            };
-            format!("{prior}/{node}/{incarnation}/{term}")
-        }
-        Command::Assisting { agent, node, incarnation, .. } => format!("{agent}/{node}/{incarnation}"),
-        Command::Assisted { agent, node, action, .. } => format!("{agent}/{node}/{action:?}"),
-        Command::Release { epoch, .. } | Command::Promoting { epoch, .. } | Command::Installed { epoch, .. } => {
-            format!("{epoch}")
-        }
-        Command::Refute { level, round, refuted, .. } => format!("{level:?}/{round}/{refuted}"),
-        Command::Rejoined { epoch, node, .. } => format!("{epoch}/{node}"),
-        Command::OpenFence { target, boot, reason: FenceReason::Lapsed { term, .. } } => {
-            format!("{target}/{boot}/{term}")
-        }
-        Command::OpenFence { target, boot, .. } => format!("{target}/{boot}"),
-        Command::Renewed { incarnation, resumed, .. } => format!("{incarnation}/{resumed}"),
-        Command::Create { incarnation, .. } => format!("{incarnation}"),
-        _ => String::new(),
-    };
-    Intent(format!("{} {:?} {:?} {detail}", command.name(), command.fence(), command.service()))
-}
-
 impl Outbox {
     /// The effect that proposes the command, unless the same is under way or held back.
     pub fn propose(&mut self, now: Instant, id: u64, command: Command, route: Option<Route>) -> Option<Effect> {
         self.held.retain(|(_, until)| now < *until);
-        let wanted = intent(&command);
-        let known = self.under_way.values().any(|c| intent(c) == wanted) || self.held.iter().any(|(i, _)| *i == wanted);
+        let wanted = Intent::of(&command);
+        let known = self.under_way.values().any(|(i, _)| *i == wanted) || self.held.iter().any(|(i, _)| *i == wanted);
         let route = route.filter(|_| !known)?;
-        self.under_way.insert(id, command.clone());
+        self.under_way.insert(id, (wanted, command.clone()));
         let request = || PeerRequest::Propose(Box::new(command.clone()));
         Some(match route {
             Route::Local => Effect::Propose { id, command: Box::new(command) },
@@ -103,15 +63,14 @@ impl Outbox {
         if self.failures.is_empty() {
             return 0;
         }
-        let wanted = intent(command);
+        let wanted = Intent::of(command);
         self.failures.iter().find(|(i, _)| *i == wanted).map_or(0, |(_, n)| *n)
     }
 
     /// A proposal ended. Returns its command.
     pub fn ended(&mut self, now: Instant, id: u64, end: End) -> Option<Command> {
-        let command = self.under_way.remove(&id)?;
+        let (wanted, command) = self.under_way.remove(&id)?;
         let failed = if end == End::Unreached { self.failures_of(&command) + 1 } else { 0 };
-        let wanted = intent(&command);
         self.failures.retain(|(i, _)| *i != wanted);
         if failed > 0 {
             self.failures.push((wanted.clone(), failed));
@@ -189,6 +148,7 @@ mod tests {
             "what one reaches says nothing of the other's way"
         );
     }
+
     fn join(request: u64, epoch: u64) -> Command {
         let claim = Claim { epoch: Epoch(epoch), state: ClaimState::Over { position: None } };
         Command::Join {

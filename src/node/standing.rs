@@ -9,7 +9,7 @@
 //! has it; a fence that is opened in between has a higher number and is not among what was found. A closed fence stays
 //! closed. In the other order, or with a state that still catches up, a fence that is needed could be taken for unknown.
 
-use super::{Effect, Node, agent_order};
+use super::{Effect, Node, Said, agent_order};
 use crate::config::Config;
 use crate::ledger::{Fence, FenceState, Phase, Service, State};
 use crate::types::{AgentAction, AgentName, AgentOrder, Epoch, FenceId, Instant, NodeName, ServiceName, Standing};
@@ -174,7 +174,7 @@ impl Node {
             self.lookout.looking = Looking::Due(self.now + AGAIN);
         }
         for undo in unwanted {
-            self.say(format!("undoing {undo}"));
+            self.say(Said::Undoing(undo.clone()));
             self.effects.push(Effect::UndoInForce { undo: Box::new(undo) });
         }
     }

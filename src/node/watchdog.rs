@@ -3,7 +3,7 @@
 //!
 //! Not here: the device (`action::watchdog`).
 
-use super::{Effect, Node, Start, WatchdogSaid};
+use super::{Effect, Node, Said, Start, WatchdogSaid};
 use crate::types::{Failing, Instant};
 use std::time::Duration;
 
@@ -93,18 +93,18 @@ impl Node {
             (WatchdogSaid::Armed { can_be_disarmed }, _) => Watchdog::Armed { can_be_disarmed, unfed: None },
             (WatchdogSaid::NotArmed { why }, before) => {
                 let failures = if let Watchdog::Arming { failures } = before { failures } else { 0 };
-                self.say(format!("the watchdog cannot be armed, so no lease is asked for: {why}"));
+                self.say(Said::WatchdogNotArmed { why: why.clone() });
                 Watchdog::failed(why, failures, now)
             }
             (WatchdogSaid::NotFed { why }, Watchdog::Armed { can_be_disarmed, unfed }) => {
                 if unfed.is_none() {
-                    self.say(format!("the watchdog cannot be fed; it resets this host when its time is over: {why}"));
+                    self.say(Said::WatchdogNotFed { why: why.clone() });
                 }
                 Watchdog::Armed { can_be_disarmed, unfed: Some((why, now + FEED_PAUSE)) }
             }
             (WatchdogSaid::Fed, Watchdog::Armed { can_be_disarmed, unfed }) => {
                 if unfed.is_some() {
-                    self.say("the watchdog is fed again".to_owned());
+                    self.say(Said::WatchdogFedAgain);
                 }
                 Watchdog::Armed { can_be_disarmed, unfed: None }
             }
@@ -112,7 +112,7 @@ impl Node {
             (WatchdogSaid::Fed | WatchdogSaid::NotFed { .. }, before) => before,
             (WatchdogSaid::Disarmed, _) => Watchdog::Disarmed,
             (WatchdogSaid::NotDisarmed { why }, _) => {
-                self.say(format!("the watchdog cannot be disarmed: it is fed for as long as regent runs: {why}"));
+                self.say(Said::WatchdogNotDisarmed { why });
                 Watchdog::Armed { can_be_disarmed: false, unfed: None }
             }
         };

@@ -1,7 +1,8 @@
 //! The coordinator: the next steps of the whole cluster, decided on the Raft leader. It may crash at any line: all
 //! that a new leader needs is in the ledger.
 
-use super::{Input, Plan, Question, Step, fencing, service};
+use super::note::TransferReason;
+use super::{Input, Note, Plan, Question, Step, fencing, service};
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
@@ -11,7 +12,7 @@ use crate::types::{Incarnation, NodeName, Round};
 pub fn coordinate(input: &Input) -> Plan {
     let mut plan = Plan::default();
     if input.state.settings.is_none() {
-        plan.say("seeding the ledger with the settings of this node's file");
+        plan.say(Note::Seeding);
         plan.propose(Command::Seed { settings: Box::new(Settings::seed(input.config)) });
         return plan;
     }
@@ -37,13 +38,12 @@ fn verdicts(input: &Input, plan: &mut Plan) {
         let suspecting = suspecting(input, target, record.incarnation);
         if !input.state.is_majority(suspecting.iter()) {
             if !suspecting.is_empty() {
-                let names: Vec<_> = suspecting.iter().map(NodeName::as_str).collect();
-                plan.say(format!("{target} is suspected by {}: no majority of all voters", names.join(", ")));
+                plan.say(Note::Suspected { target: target.clone(), by: suspecting });
             }
             continue;
         }
         if input.doubts_itself {
-            plan.say(format!("{target} is suspected by a majority, but this leader doubts itself and judges nobody"));
+            plan.say(Note::JudgesNobody { target: target.clone() });
             continue;
         }
         look_again(input, target, record.incarnation, plan);
@@ -75,7 +75,7 @@ fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: 
     // A round that took longer than a pause that we accept of others proves nothing (F17).
     let open = open.filter(|l| input.now.since(l.opened) <= input.timing.acceptable_pause);
     let round = open.map_or(input.lead.last_round.next(), |l| l.round);
-    plan.say(format!("{target} is suspected by a majority: round {round} looks again"));
+    plan.say(Note::LooksAgain { target: target.clone(), round });
     if let Some(look) = open {
         if suspects_again(input, target, incarnation) {
             plan.propose(Command::DeclareDead {
@@ -133,9 +133,9 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .any(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me));
     let slow = |node: &NodeName| input.fresh(node).is_some_and(|r| r.health.log_write > input.timing.slow_write);
     let why = if slow(input.me) {
-        "its log writes are slow"
+        TransferReason::SlowLog
     } else if holds {
-        "it holds a primary"
+        TransferReason::HoldsPrimary
     } else {
         return;
     };
@@ -159,7 +159,7 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .filter(|n| !slow(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
         .max_by_key(|n| (role(n) == Some(Role::Witness), std::cmp::Reverse((*n).clone())));
     if let Some(to) = best {
-        plan.say(format!("handing leadership from {} to {to}: {why}", input.me));
-        plan.steps.push(Step::Transfer { to: to.clone(), why: why.to_owned() });
+        plan.say(Note::HandsLeadership { from: input.me.clone(), to: to.clone(), why });
+        plan.steps.push(Step::Transfer { to: to.clone(), why });
     }
 }

@@ -1,6 +1,7 @@
 //! The coordinator in three situations that a cluster meets seldom: a slow log under the leader, an executor that says
 //! nothing more, and a fenced boot that is heard after its successor was appointed.
 
+use super::note::TransferReason;
 use super::{Applied, Input, Lead, Plan, Row, Step, Timing, coordinate};
 use crate::config::Config;
 use crate::ledger::world_test::*;
@@ -101,7 +102,7 @@ fn a_leader_whose_log_writes_are_slow_steps_aside() {
     assert_eq!(leader.plan().steps, []);
     leader.is_slow("w1");
     // Not to db1, where the primary is.
-    let expected = Step::Transfer { to: node("db2"), why: "its log writes are slow".to_owned() };
+    let expected = Step::Transfer { to: node("db2"), why: TransferReason::SlowLog };
     assert_eq!(leader.plan().steps, [expected]);
     leader.lead.last_transfer = Some(leader.now);
     assert_eq!(leader.plan().steps, [], "not again and again: the other may be as slow");

@@ -4,7 +4,7 @@
 //!
 //! Not here: the first round of looking (`coordinator.rs`), and anything about a fence that was begun.
 
-use super::{Input, Plan, coordinator};
+use super::{Input, Note, Plan, coordinator};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Cause, Fence, Order};
 use crate::types::{Incarnation, Instant, Round, Term};
@@ -37,7 +37,7 @@ fn verdict(input: &Input, fence: &Fence, term: Term, round: Round, plan: &mut Pl
         return true;
     }
     if input.doubts_itself {
-        plan.say(format!("the verdict on {} is old, and this leader doubts itself", fence.target));
+        plan.say(Note::OldVerdictInDoubt { target: fence.target.clone() });
         return false;
     }
     look_once_more(input, fence, record.incarnation, look.map(|l| l.round), plan);
@@ -46,7 +46,7 @@ fn verdict(input: &Input, fence: &Fence, term: Term, round: Round, plan: &mut Pl
 
 fn look_once_more(input: &Input, fence: &Fence, incarnation: Incarnation, open: Option<Round>, plan: &mut Plan) {
     let round = open.unwrap_or(input.lead.last_round.next());
-    plan.say(format!("the verdict on {} is old: round {round} looks once more before it is fenced", fence.target));
+    plan.say(Note::OldVerdict { target: fence.target.clone(), round });
     coordinator::ask_all(input, &fence.target, incarnation, round, plan);
     if let Some(look) = input.lead.looks.get(&fence.target) {
         plan.wake_at(look.opened + input.timing.acceptable_pause);
@@ -70,7 +70,7 @@ fn lapse(input: &Input, fence: &Fence, term: Term, plan: &mut Plan) -> bool {
     }
     let settings = input.state.settings.as_ref();
     let opened = input.applied.fence_opened.get(&fence.id).copied().unwrap_or(input.lead.since);
-    plan.say(format!("the word that {} lapsed is old: it has time to join again before it is fenced", fence.target));
+    plan.say(Note::OldLapse { target: fence.target.clone() });
     if let Some(settings) = settings {
         plan.wake_at(opened.max(input.lead.since) + settings.lease_wait() + input.timing.grace);
     }

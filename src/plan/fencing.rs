@@ -1,6 +1,7 @@
 //! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
 
-use super::{Input, Plan, Question, Row, evidence};
+use super::note::Passing;
+use super::{Input, Note, Plan, Question, Row, evidence};
 use crate::ledger::{
     AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
     OrderState, Phase, Refusal, Service, State,
@@ -67,11 +68,10 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     let paused = fence.epochs.keys().find(|s| input.state.services.get(*s).is_some_and(|s| s.paused));
     let on_order = input.state.incidents.get(&fence.incident).is_some_and(|i| i.kind == IncidentKind::Fencing);
     if let (Some(service), false) = (paused, on_order) {
-        return plan.say(format!("{} would be fenced, but {service} is paused", fence.target));
+        return plan.say(Note::FencePaused { target: fence.target.clone(), service: service.clone() });
     }
     let Some(level) = settings.levels.get(fence.level as usize) else {
-        return plan
-            .say(format!("{} must be fenced, but no level is configured: use `regent fence confirm`", fence.target));
+        return plan.say(Note::NoLevel { target: fence.target.clone(), incident: fence.incident });
     };
     if has_come_back(input, fence) {
         let who = "it was refuted, its epochs were followed by others, and its node has joined again, with its databases \
@@ -84,13 +84,12 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
         && input.now < at
     {
         plan.wake_at(at);
-        return plan.say(format!(
-            "every fencing level of {} failed; trying again in round {} ({} ms). If you have seen that it is off: regent fence confirm {} --incident {}",
-            fence.target, fence.round + 1, at.since(input.now).as_millis(), fence.target, fence.incident
-        ));
+        let (target, incident, round) = (fence.target.clone(), fence.incident, fence.round);
+        let wait = Passing(Some(at.since(input.now)));
+        return plan.say(Note::LevelsExhausted { target, incident, round, wait });
     }
     if fence.has_running(AgentAction::On) {
-        return plan.say(format!("waiting for an `on` of {} to end before it is fenced", fence.target));
+        return plan.say(Note::AwaitsOn { target: fence.target.clone() });
     }
     if !evidence::is_fresh(input, fence, plan) {
         return;
@@ -151,7 +150,7 @@ fn retry_at(input: &Input, fence: &Fence) -> Option<Instant> {
 }
 
 fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
-    plan.say(format!("level {} for {} gives up: {why}", fence.level + 1, fence.target));
+    plan.say(Note::LevelGivenUp { target: fence.target.clone(), level: fence.level, why: why.clone() });
     plan.propose(Command::NextLevel {
         fence: fence.id,
         term: input.lead.term,
@@ -163,7 +162,7 @@ fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
 
 fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName], plan: &mut Plan) {
     let Some(executor) = executor(input, fence, fence.round as usize) else {
-        return plan.say(format!("no living voter can execute the fence of {}", fence.target));
+        return plan.say(Note::NoExecutor { target: fence.target.clone() });
     };
     let new = |agent: &AgentName| NewOrder {
         agent: agent.clone(),
@@ -171,8 +170,8 @@ fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName],
         executor: if is_lease(agent) { input.me.clone() } else { executor.clone() },
     };
     let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
-    let names: Vec<_> = orders.iter().map(|o| o.agent.as_str()).collect();
-    plan.say(format!("fencing {} with {} (level {})", fence.target, names.join(" and "), level + 1));
+    let agents = orders.iter().map(|o| o.agent.clone()).collect();
+    plan.say(Note::Fencing { target: fence.target.clone(), agents, level });
     let order =
         |level, orders| Command::Order { fence: fence.id, term: input.lead.term, level, round: fence.round, orders };
     plan.propose(order(Some(level), orders));
@@ -208,11 +207,8 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
                 let at = since + settings.lease_wait();
                 if input.now < at {
                     plan.wake_at(at);
-                    plan.say(format!(
-                        "waiting {} ms more until the lease of {} has surely ended",
-                        at.since(input.now).as_millis(),
-                        fence.target
-                    ));
+                    let left = Passing(at.since(input.now));
+                    plan.say(Note::AwaitsLeaseEnd { target: fence.target.clone(), left });
                     continue;
                 }
                 let objection = input.state.lease_objection(fence);
@@ -227,7 +223,8 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
                 plan.propose(Command::OrderDone { fence: fence.id, order: order.number, run });
             }
             OrderState::Running => {
-                plan.say(format!("waiting for {} on {} to fence {}", order.agent, order.executor, fence.target))
+                let (agent, executor) = (order.agent.clone(), order.executor.clone());
+                plan.say(Note::AwaitsAgent { target: fence.target.clone(), agent, executor });
             }
             OrderState::Done { .. } => {}
         }
@@ -253,7 +250,8 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
     });
     let refuted = refuted.or_else(|| late_life(input, fence));
     if let Some((by, channel, what)) = refuted {
-        plan.say(format!("fence {} of {} is refuted by {by}: {what}", fence.id, fence.target));
+        let (target, fence_id) = (fence.target.clone(), fence.id);
+        plan.say(Note::Refuted { fence: fence_id, target, by: by.clone(), what: what.clone() });
         let level = match &fence.confirmed {
             Some(Confirmation::Level { level, .. }) => Some(*level),
             _ => None,
@@ -409,20 +407,20 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
     if let Some(last) = failed.last() {
         // Heard, that is: a join may commit after its node was switched off.
         if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {
-            plan.say(format!("{} lives, although its power could not be given back", fence.target));
+            plan.say(Note::LivesWithoutPower { target: fence.target.clone() });
             return false;
         }
         let ordered = input.applied.ordered.get(&(fence.id, last.number)).copied().unwrap_or(input.lead.since);
         let at = ordered + took(last) + pause(input, failed.len() as u32);
         if input.now < at {
             plan.wake_at(at);
-            let wait = at.since(input.now).as_millis();
-            plan.say(format!("{} could not be switched on; trying again in {wait} ms", fence.target));
+            let wait = Passing(at.since(input.now));
+            plan.say(Note::PowerTriedAgain { target: fence.target.clone(), wait });
             return true;
         }
     }
     let Some(executor) = executor(input, fence, fence.round as usize + failed.len()) else { return true };
-    plan.say(format!("giving {} its power back", fence.target));
+    plan.say(Note::GivesPowerBack { target: fence.target.clone() });
     let orders = agents
         .into_iter()
         .map(|agent| NewOrder { agent, action: AgentAction::On, executor: executor.clone() })
@@ -456,10 +454,10 @@ fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
         return plan.propose(Command::CloseFence { fence: fence.id });
     }
     if fence.assisted.is_empty() {
-        return plan.say(format!("waiting for the last order of fence {} of {}", fence.id, fence.target));
+        return plan.say(Note::AwaitsLastOrder { fence: fence.id, target: fence.target.clone() });
     }
-    let names: Vec<_> = fence.assisted.keys().map(NodeName::as_str).collect();
-    plan.say(format!("waiting for {} to undo fence {} of {}", names.join(", "), fence.id, fence.target));
+    let by = fence.assisted.keys().cloned().collect();
+    plan.say(Note::AwaitsUndoing { fence: fence.id, target: fence.target.clone(), by });
 }
 
 /// Whether a person may vouch that a node is off: refused while any sign of life of its present boot shows, a standby

@@ -2,6 +2,8 @@
 //! database is. It opens a database for writes only under a lease for the service's current epoch, and it says
 //! `released` only when nothing is left that could commit (S2, S5).
 
+use super::note::Passing;
+use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config;
 use crate::known_bugs::{self, Bug};
 use crate::lease;
@@ -10,10 +12,8 @@ use crate::types::{
     Boot, DbAction, DbState, Epoch, Incarnation, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
     StopLadder, Timeline, Trouble, Upstream,
 };
+use derive_more::Display;
 use std::time::Duration;
-
-/// Why a database does not go on that has a lease.
-const GUARD_WAITS: &str = "its guard could not be told that the pause is over";
 
 /// What the keeper knows of the local database beyond what is seen.
 #[derive(Clone, Debug)]
@@ -142,24 +142,42 @@ pub struct Input<'a> {
 }
 
 /// The next step for the local database.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Display)]
 pub enum Step {
     /// Nothing to do, or something must happen first.
-    Wait(String),
+    #[display("waits: {_0}")]
+    Wait(Waiting),
     /// Do this; what runs now is left to end first.
+    #[display("{_0}")]
     Db(DbAction),
     /// Stop now, whatever runs.
-    StopNow(StopLadder, String),
+    #[display("STOPS NOW ({_0}): {_1}")]
+    StopNow(StopLadder, StopReason),
     /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
-    StopToRejoin(StopLadder, String),
+    #[display("stops, to rejoin ({_0}): {_1}")]
+    StopToRejoin(StopLadder, StopReason),
     /// Write durably that this node never writes under the epoch again.
+    #[display("writes the tombstone of epoch {_0}")]
     Tombstone(Epoch),
     /// Bring the final word to the ledger.
-    Release { epoch: Epoch, position: Option<Position>, why: String },
+    #[display("says its final word on epoch {epoch}{}: {why}", position.map_or(String::new(), |p| format!(" at {p}")))]
+    Release { epoch: Epoch, position: Option<Position>, why: GiveUp },
     /// Say that promotion begins.
+    #[display("says that epoch {epoch} begins timeline {timeline}")]
     Promoting { epoch: Epoch, timeline: Timeline },
     /// Say that it accepts writes.
+    #[display("says that it accepts writes in epoch {epoch}")]
     Installed { epoch: Epoch },
+}
+
+impl Step {
+    /// What the keeper does or waits for, as `status` shows it.
+    pub fn now(&self) -> String {
+        match self {
+            Step::Wait(waiting) => waiting.to_string(),
+            step => step.to_string(),
+        }
+    }
 }
 
 impl Input<'_> {
@@ -265,32 +283,31 @@ pub fn keep(input: &Input) -> Step {
     if input.could_commit() && !input.may_write(input.stop_time()) {
         // No epoch was ever begun here: regent did not open it, and does not stop it (a kept lease says otherwise).
         if input.service().is_none() && input.state.settings.is_some() && input.local.lease.is_none() {
-            return Step::Wait("a running database that regent does not manage yet is left alone".to_owned());
+            return Step::Wait(Waiting::Unmanaged);
         }
         if input.awaits_adoption() {
-            return Step::Wait("its lease is valid: waiting for the ledger to adopt it".to_owned());
+            return Step::Wait(Waiting::Adoption);
         }
         if stopping {
-            return Step::Wait("stopping".to_owned());
+            return Step::Wait(Waiting::Stopping);
         }
         let why = match input.held() {
-            Some(_) if input.local.guard_waits => GUARD_WAITS,
-            _ => "no lease for the present epoch",
+            Some(_) if input.local.guard_waits => StopReason::GuardWaits,
+            _ => StopReason::NoLease,
         };
-        return Step::StopNow(input.lease_ladder(), why.to_owned());
+        return Step::StopNow(input.lease_ladder(), why);
     }
     let hasty = stopping && known_bugs::has(Bug::ReleasedEarly);
     if let Some((action, _)) = input.local.running.as_ref().filter(|_| !hasty) {
-        return Step::Wait(format!("{} is under way", action_name(action)));
+        return Step::Wait(Waiting::UnderWay(action.name()));
     }
     if let Some(at) = input.local.retry_at
         && input.now < at
     {
-        let error = input.local.last_error.as_deref().unwrap_or("the last step failed");
-        return Step::Wait(format!("trying again soon: {error}"));
+        return Step::Wait(Waiting::Retry { error: input.local.last_error.clone() });
     }
     if input.me.incarnation.is_none() {
-        return Step::Wait("not joined yet".to_owned());
+        return Step::Wait(Waiting::NotJoined);
     }
     if let Some(step) = finish_release(input) {
         return step;
@@ -306,32 +323,17 @@ pub fn keep(input: &Input) -> Step {
 pub fn before_the_ledger(input: &Input) -> Step {
     let kept = input.local.lease.is_some();
     if !input.could_commit() || (!kept && input.service().is_none()) {
-        return Step::Wait("waiting for the ledger".to_owned());
+        return Step::Wait(Waiting::Ledger);
     }
     // Joined by now, and what it joined with goes on until its end.
     let joined = input.local.lease.as_ref().is_some_and(|l| l.is_valid(input.now + input.stop_time()));
     if joined || input.runs_on_kept(input.stop_time()) || input.local.held_open {
-        return Step::Wait("its lease is valid: waiting for the ledger to adopt it".to_owned());
+        return Step::Wait(Waiting::Adoption);
     }
     if matches!(input.local.running, Some((DbAction::Stop { .. }, _))) {
-        return Step::Wait("stopping".to_owned());
+        return Step::Wait(Waiting::Stopping);
     }
-    Step::StopNow(input.lease_ladder(), "its lease has ended, and the ledger is not known yet".to_owned())
-}
-
-/// The name of an action, for reports.
-pub fn action_name(action: &DbAction) -> &'static str {
-    match action {
-        DbAction::Initdb => "initdb",
-        DbAction::StartPrimary { .. } => "start as primary",
-        DbAction::StartStandby { .. } => "start as standby",
-        DbAction::Follow { .. } => "follow",
-        DbAction::Seal => "seal",
-        DbAction::Promote { .. } => "promote",
-        DbAction::Checkpoint => "checkpoint",
-        DbAction::Stop { .. } => "stop",
-        DbAction::Rejoin { .. } => "rejoin",
-    }
+    Step::StopNow(input.lease_ladder(), StopReason::LeaseEndedInTheDark)
 }
 
 /// A tombstone stands for the present epoch: the ledger must hear the final word, again and again until it has.
@@ -345,19 +347,15 @@ fn finish_release(input: &Input) -> Option<Step> {
     Some(Step::Release { epoch: s.epoch, position, why: release_reason(input, s) })
 }
 
-fn release_reason(input: &Input, s: &Service) -> String {
-    if s.moving.is_some() {
-        return "stopped in order for the switchover".to_owned();
-    }
-    let why = giving_up(input, s, s.epoch).or_else(|| input.local.last_error.clone());
-    why.unwrap_or_else(|| "its database could not go on".to_owned())
+fn release_reason(input: &Input, s: &Service) -> GiveUp {
+    reason_to_release(input, s, s.epoch).unwrap_or_else(|| GiveUp::Other { error: input.local.last_error.clone() })
 }
 
 /// Towards a writable database under the held epoch.
 fn hold(input: &Input, epoch: Epoch) -> Step {
-    let Some(s) = input.service() else { return Step::Wait("no such service".to_owned()) };
-    if let Some(why) = giving_up(input, s, epoch) {
-        return give_up(input, epoch, why);
+    let Some(s) = input.service() else { return Step::Wait(Waiting::NotCreated) };
+    if let Some(why) = reason_to_release(input, s, epoch) {
+        return release_step(input, epoch, why);
     }
     let seen = &input.local.seen;
     if let (DbState::Primary, Some(since_ms)) = (seen.state, silence(seen)) {
@@ -372,13 +370,13 @@ fn hold(input: &Input, epoch: Epoch) -> Step {
         (DbState::Standby, Phase::Promoting { timeline }) if ready => Step::Db(DbAction::Promote { epoch, timeline }),
         (DbState::Stopped, _) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
         (DbState::Stopped, _) if ready => Step::Db(DbAction::StartPrimary { epoch }),
-        (DbState::Standby | DbState::Stopped, _) => Step::Wait("waiting for the lease".to_owned()),
+        (DbState::Standby | DbState::Stopped, _) => Step::Wait(Waiting::Lease),
         (DbState::Primary, Phase::Installed) => match &seen.trouble {
-            Some(trouble) => Step::Wait(format!("trouble: {trouble:?}")),
-            None => Step::Wait("primary".to_owned()),
+            Some(trouble) => Step::Wait(Waiting::Trouble(trouble.clone())),
+            None => Step::Wait(Waiting::Primary),
         },
         (DbState::Primary, _) if seen.writable && seen.system.is_some() => Step::Installed { epoch },
-        (state, phase) => Step::Wait(format!("database {state:?}, epoch {phase:?}")),
+        (state, phase) => Step::Wait(Waiting::Holding { state, phase }),
     }
 }
 
@@ -394,60 +392,58 @@ fn silence(seen: &Observation) -> Option<u64> {
 fn hung(input: &Input, since_ms: u64) -> Step {
     let limit = input.settings().postgresql.probe_timeout;
     if u128::from(since_ms) < limit.as_millis() {
-        return Step::Wait("the database does not answer".to_owned());
+        return Step::Wait(Waiting::NotAnswering);
     }
     let kill = input.settings().stop_kill;
     let ladder = StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill };
-    Step::StopNow(ladder, format!("the database did not answer for {since_ms} ms"))
+    Step::StopNow(ladder, StopReason::Hung { since_ms: Passing(since_ms) })
 }
 
 /// Why this node cannot or must not go on under the epoch.
-fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
+fn reason_to_release(input: &Input, s: &Service, epoch: Epoch) -> Option<GiveUp> {
     let local = input.local;
     if s.moving.is_some() {
-        return Some("switchover".to_owned());
+        return Some(GiveUp::Switchover);
     }
     // It was given up already, whatever the reason has become since.
     if let Some((why, _)) = &local.tombstone_failed {
-        return Some(format!("it was given up, and its final word could not be written at first: {why}"));
+        return Some(GiveUp::Unsaid { why: why.clone() });
     }
     let down = matches!(local.seen.state, DbState::Stopped);
     let crashed = down && local.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == config::OnCrash::Failover {
-        return Some("the database died and on_crash = \"failover\"".to_owned());
+        return Some(GiveUp::Died);
     }
     if local.restarts_in == epoch && local.restarts > input.settings().max_restarts && down {
-        let error = local.last_error.as_deref().unwrap_or("it keeps dying");
-        return Some(format!("the database could not be kept running ({error})"));
+        return Some(GiveUp::KeepsDying { error: local.last_error.clone() });
     }
     if down && !s.paused && has_lapsed(input, epoch) {
-        return Some("its lease ended and could not be renewed".to_owned());
+        return Some(GiveUp::Lapsed);
     }
     // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
     let closed = !matches!(local.seen.state, DbState::Primary | DbState::Unclear);
     if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !s.paused && !input.may_write(Duration::ZERO)) {
-        return Some(format!("its watchdog cannot be armed: {why}"));
+        return Some(GiveUp::Unguarded { why: why.to_owned() });
     }
     if local.guard_waits && closed && local.resumed_at.is_some() && !s.paused && !input.just_resumed() {
-        return Some(GUARD_WAITS.to_owned());
+        return Some(GiveUp::GuardWaits);
     }
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
     if gone {
-        return Some("its data directory is gone or unfinished".to_owned());
+        return Some(GiveUp::DirectoryGone);
     }
     let recovers = local.seen.state == DbState::Standby || (down && local.seen.starts_in_recovery);
     if recovers && matches!(s.phase, Phase::Creating | Phase::Installed) {
-        return Some("its database is in recovery: to leave it takes a timeline, and that an appointment".to_owned());
+        return Some(GiveUp::InRecovery);
     }
     // It tried twice, and recovery goes on: it can say so before the deadline, and its word is final.
     let failed = local.promotions_failed >= 2 && matches!(local.seen.state, DbState::Standby | DbState::Stopped);
     if failed && s.phase != Phase::Installed {
-        let error = local.last_error.as_deref().unwrap_or("the promotion failed");
-        return Some(format!("it could not be promoted: {error}"));
+        return Some(GiveUp::NotPromoted { error: local.last_error.clone() });
     }
     let since = local.install_since.filter(|(e, _)| *e == epoch).map(|(_, at)| at);
     let late = since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
-    (s.phase != Phase::Installed && late).then(|| "it could not take over within the install deadline".to_owned())
+    (s.phase != Phase::Installed && late).then_some(GiveUp::Late)
 }
 
 /// The lease of this epoch is over, and those who could renew it have been there for long enough to elect a leader and
@@ -462,7 +458,7 @@ fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
 }
 
 /// Stop, write the tombstone, then (through `finish_release`) say the final word.
-fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
+fn release_step(input: &Input, epoch: Epoch, why: GiveUp) -> Step {
     let local = input.local;
     let planned = input.service().is_some_and(|s| s.moving.is_some());
     // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once, and
@@ -473,29 +469,29 @@ fn give_up(input: &Input, epoch: Epoch, why: String) -> Step {
     };
     match state {
         DbState::Stopped | DbState::Absent | DbState::Unstartable => match local.writing_tombstone {
-            Some(e) if e >= epoch => Step::Wait("writing the tombstone".to_owned()),
+            Some(e) if e >= epoch => Step::Wait(Waiting::Tombstone),
             _ => match &local.tombstone_failed {
                 Some((why, again_at)) if input.now < *again_at => {
-                    Step::Wait(format!("its final word cannot be written: {why}"))
+                    Step::Wait(Waiting::FinalWordFails { why: why.clone() })
                 }
                 _ => Step::Tombstone(epoch),
             },
         },
         DbState::Primary if planned && local.checkpointed != Some(epoch) => Step::Db(DbAction::Checkpoint),
-        DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait("stopping".to_owned()),
+        DbState::Stopping if !known_bugs::has(Bug::ReleasedEarly) => Step::Wait(Waiting::Stopping),
         DbState::Stopping if local.writing_tombstone.is_none() => Step::Tombstone(epoch),
-        DbState::Stopping => Step::Wait("writing the tombstone".to_owned()),
+        DbState::Stopping => Step::Wait(Waiting::Tombstone),
         _ if planned => Step::Db(DbAction::Stop { ladder: input.planned_ladder() }),
-        _ => Step::StopNow(input.lease_ladder(), why),
+        _ => Step::StopNow(input.lease_ladder(), StopReason::GivenUp(why)),
     }
 }
 
 /// Towards a standby of whoever holds the epoch.
 fn follow(input: &Input) -> Step {
     let seen = &input.local.seen;
-    let Some(s) = input.service() else { return Step::Wait("the service does not exist yet".to_owned()) };
+    let Some(s) = input.service() else { return Step::Wait(Waiting::NotCreated) };
     if seen.system.is_some() && s.system.is_some() && seen.system != s.system {
-        return Step::Wait("the data directory holds another database: its system identifier differs".to_owned());
+        return Step::Wait(Waiting::AnotherDatabase);
     }
     let holder =
         s.holder.as_ref().filter(|h| s.over.is_none() && s.phase == Phase::Installed && &h.node != input.me.node);
@@ -514,9 +510,9 @@ fn follow(input: &Input) -> Step {
         }
         DbState::Stopped => Step::Db(DbAction::Rejoin { upstream }),
         DbState::Standby => follow_running(input, s, upstream),
-        DbState::Primary => Step::StopNow(input.lease_ladder(), "another node holds the epoch".to_owned()),
+        DbState::Primary => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
         DbState::Starting if silence(seen).is_some() => hung(input, silence(seen).unwrap_or_default()),
-        state => Step::Wait(format!("database {state:?}")),
+        state => Step::Wait(Waiting::Following(state)),
     }
 }
 
@@ -526,7 +522,7 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
     // On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
     let foreign = seen.position.timeline < started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at;
     if foreign {
-        return Step::StopToRejoin(input.planned_ladder(), "its WAL lies past the fork: it must be rewound".to_owned());
+        return Step::StopToRejoin(input.planned_ladder(), StopReason::PastTheFork);
     }
     if seen.follows.as_ref() != Some(&upstream.node) || input.local.sealed.is_some_and(|e| e < s.epoch) {
         // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
@@ -537,9 +533,9 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
     }
     let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
     if stuck {
-        return Step::StopToRejoin(input.planned_ladder(), "it gets no WAL from its upstream: rejoining".to_owned());
+        return Step::StopToRejoin(input.planned_ladder(), StopReason::GetsNothing);
     }
-    Step::Wait(format!("standby of {}", upstream.node))
+    Step::Wait(Waiting::StandbyOf(upstream.node))
 }
 
 /// How long a standby may get nothing before it is stopped and made to rejoin.
@@ -558,8 +554,8 @@ fn idle(input: &Input) -> Step {
         DbState::Stopped if seen.starts_in_recovery || may_be_asked(input) => {
             Step::Db(DbAction::StartStandby { upstream: None })
         }
-        DbState::Stopped => Step::Wait("stopped; waiting for an appointment or a primary to follow".to_owned()),
-        state => Step::Wait(format!("database {state:?}, nobody to follow")),
+        DbState::Stopped => Step::Wait(Waiting::Appointment),
+        state => Step::Wait(Waiting::NobodyToFollow(state)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keeper of an appointee whose promotion fails: when it gives the epoch back, and when it does not.
 
 use super::keeper::{Input, Local, Me, Step, keep};
+use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::types::{DbState, Instant, Observation};
@@ -32,18 +33,19 @@ fn after_failures(promotions_failed: u32, state: DbState) -> Local {
 #[test]
 fn an_appointee_whose_promotion_failed_twice_gives_the_epoch_back_before_the_deadline() {
     let Step::StopNow(_, why) = next(after_failures(2, DbState::Standby)) else { panic!("it goes on") };
-    assert_eq!(why, "it could not be promoted: it says nothing");
+    let error = Some("it says nothing".to_owned());
+    assert_eq!(why, StopReason::GivenUp(GiveUp::NotPromoted { error }));
     // Stopped: its final word follows.
     assert!(matches!(next(after_failures(2, DbState::Stopped)), Step::Tombstone(_)));
 }
 
 #[test]
 fn one_failure_is_tried_again_and_an_open_database_is_not_given_up() {
-    let waits = Step::Wait("waiting for the lease".to_owned());
+    let waits = Step::Wait(Waiting::Lease);
     assert_eq!(next(after_failures(1, DbState::Standby)), waits);
     // Out of recovery: other nodes cannot follow another history any more. Without a lease it is stopped by S5 alone.
     let Step::StopNow(_, why) = next(after_failures(2, DbState::Primary)) else { panic!("it writes on") };
-    assert_eq!(why, "no lease for the present epoch");
+    assert_eq!(why, StopReason::NoLease);
 }
 
 /// A daemon that starts where the data volume stalls cannot see what the database is. It was opened for writes under a
@@ -52,7 +54,7 @@ fn one_failure_is_tried_again_and_an_open_database_is_not_given_up() {
 fn what_cannot_be_seen_is_stopped_where_it_was_opened_for_writes() {
     let local = |started_as_primary| Local { started_as_primary, ..after_failures(0, DbState::Unclear) };
     let Step::StopNow(_, why) = next(local(true)) else { panic!("it may write on without a lease") };
-    assert_eq!(why, "no lease for the present epoch");
+    assert_eq!(why, StopReason::NoLease);
     assert!(matches!(next(local(false)), Step::Wait(_)), "nothing was opened here");
 }
 

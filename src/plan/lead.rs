@@ -1,47 +1,49 @@
 //! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
 
+use super::note::{Note, TransferReason};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{CheckAnswer, Command, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A question of the coordinator to one voter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Display, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
     /// Look at this node again, now.
+    #[display("look at {target}, incarnation {incarnation}, again (round {round})")]
     Look { target: NodeName, incarnation: Incarnation, term: Term, round: Round },
     /// Say when the confirmed fence holds as far as you can hear, or that it does not. `refuted` numbers the
     /// confirmations of one fence.
+    #[display("does fence {fence} hold, as far as you hear?")]
     Check { fence: FenceId, refuted: u32, term: Term },
     /// Close the WAL receiver for good and say where your WAL ends.
+    #[display("close your WAL receiver: where does your WAL end, for epoch {epoch}?")]
     Seal { service: ServiceName, epoch: Epoch },
 }
 
 /// One step of the plan.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Display)]
 pub enum Step {
+    #[display("proposes {_0}")]
     Propose(Command),
-    Ask {
-        to: NodeName,
-        question: Question,
-    },
+    #[display("asks {to}: {question}")]
+    Ask { to: NodeName, question: Question },
     /// Hand Raft leadership over.
-    Transfer {
-        to: NodeName,
-        why: String,
-    },
+    #[display("hands leadership to {to}: {why}")]
+    Transfer { to: NodeName, why: TransferReason },
 }
 
-/// What to do, and what is being waited for, in words for the operator.
+/// What to do, and what is said of it: steps, waits and alarms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub steps: Vec<Step>,
-    pub report: Vec<String>,
+    pub notes: Vec<Note>,
     /// Look again at this moment, even if nothing happens.
     pub wakeup: Option<Instant>,
 }
@@ -55,8 +57,8 @@ impl Plan {
         self.steps.push(Step::Ask { to: to.clone(), question });
     }
 
-    pub(super) fn say(&mut self, words: impl Into<String>) {
-        self.report.push(words.into());
+    pub(super) fn say(&mut self, note: Note) {
+        self.notes.push(note);
     }
 
     pub(super) fn wake_at(&mut self, at: Instant) {

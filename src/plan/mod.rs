@@ -7,12 +7,15 @@
 //!
 //! Not here: doing anything (`node` hands the steps out, `daemon` and `action` do them).
 
+pub mod alarm;
 pub mod candidate;
 pub mod coordinator;
 mod evidence;
 pub mod fencing;
 pub mod keeper;
 pub mod lead;
+pub mod note;
+pub mod reason;
 pub mod service;
 
 #[cfg(test)]
@@ -23,3 +26,4 @@ mod keeper_test;
 pub use coordinator::coordinate;
 pub use keeper::keep;
 pub use lead::{Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};
+pub use note::Note;

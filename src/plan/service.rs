@@ -1,7 +1,8 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
 use super::candidate::{self, Choice};
-use super::{Checked, Input, Plan, Question, fencing};
+use super::note::{Missing, Passing};
+use super::{Checked, Input, Note, Plan, Question, fencing};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
 use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
     let Some(service) = input.state.services.get(name) else { return create(input, name, plan) };
     if service.paused {
-        return plan.say(format!("{name} is paused: nothing is fenced, nobody is appointed"));
+        return plan.say(Note::Paused { service: name.clone() });
     }
     match (&service.over, input.state.fence_of(service)) {
         (Some(Over::Released { position, at_join }), _) => released(input, name, service, *position, *at_join, plan),
@@ -25,18 +26,16 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
 fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
     let Some(settings) = &input.state.settings else { return };
     if settings.services.get(name) != Some(&true) {
-        return plan
-            .say(format!("{name} is unmanaged: no epoch yet, and the file does not say bootstrap = \"initdb\""));
+        return plan.say(Note::Unmanaged { service: name.clone() });
     }
     let mut first: Option<&NodeName> = None;
     for node in settings.database_nodes() {
         let state = input.fresh(node).and_then(|r| r.health.services.get(name)).map(|h| h.state);
         match state {
-            None => return plan.say(format!("{name} will be created when {node} has joined")),
+            None => return plan.say(Note::AwaitsJoin { service: name.clone(), node: node.clone() }),
             Some(DbState::Absent) => {}
-            Some(other) => {
-                return plan
-                    .say(format!("{name} is not created: {node} has something in its data directory ({other:?})"));
+            Some(state) => {
+                return plan.say(Note::NotCreated { service: name.clone(), node: node.clone(), state });
             }
         }
         let priority = |n: &NodeName| input.config.nodes.get(n).map_or(0, |n| n.priority);
@@ -45,7 +44,7 @@ fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
         }
     }
     let Some((node, record)) = first.and_then(|n| Some((n, input.state.nodes.get(n)?))) else { return };
-    plan.say(format!("creating {name} on {node}"));
+    plan.say(Note::Creating { service: name.clone(), node: node.clone() });
     plan.propose(Command::Create {
         service: name.clone(),
         node: node.clone(),
@@ -79,13 +78,14 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
         });
     }
     if service.unproven_resume.is_some() && input.lead.renewed.get(name).is_some_and(|(e, _)| *e == service.epoch) {
-        plan.say(format!("{name} was resumed; waiting for {} to renew", holder.node));
+        plan.say(Note::AwaitsRenewal { service: name.clone(), holder: holder.node.clone() });
     }
     lapsed(input, name, service, plan);
     match service.phase {
         Phase::Installed => {}
         phase => {
-            plan.say(format!("waiting for {} to install epoch {} of {name} ({phase:?})", holder.node, service.epoch))
+            let (service, holder, epoch) = (name.clone(), holder.node.clone(), service.epoch);
+            plan.say(Note::AwaitsInstallation { service, holder, epoch, phase });
         }
     }
 }
@@ -101,12 +101,9 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
     if input.now < limit {
         return plan.wake_at(limit);
     }
-    plan.say(format!(
-        "LAPSED: {} holds epoch {} of {name}, is not dead, and has not renewed for {} ms",
-        holder.node,
-        service.epoch,
-        input.now.since(last).as_millis()
-    ));
+    let silent = Passing(Some(input.now.since(last)));
+    let epoch = service.epoch;
+    plan.say(Note::Lapsed { service: name.clone(), holder: holder.node.clone(), epoch, silent });
     let dead = input.state.nodes.get(&holder.node).is_some_and(|n| n.life == Life::Dead);
     // A holder that has closed its database and cannot make its final word durable asks for the fence itself.
     let mute = input.fresh(&holder.node).is_some_and(|row| row.health.failing.contains(&Failing::FinalWord));
@@ -155,7 +152,7 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
         return true;
     }
     plan.wake_at(limit);
-    plan.say(format!("waiting for {missing} to report the end of its WAL"));
+    plan.say(Note::AwaitsSeal { service: name.clone(), node: missing.clone() });
     false
 }
 
@@ -163,19 +160,18 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     ask_seals(input, name, service, plan);
     let hasty = known_bugs::has(Bug::PromoteBeforeFence);
     if fence.state != FenceState::Confirmed && !hasty {
-        return plan.say(format!("{name} waits for the fence of {}", fence.target));
+        return plan.say(Note::AwaitsFence { service: name.clone(), target: fence.target.clone() });
     }
     let none = BTreeMap::new();
     let checks = input.lead.checks.get(&(fence.id, fence.refuted)).unwrap_or(&none);
     if checks.values().any(|c| c.answer != CheckAnswer::Holds) {
-        return plan.say(format!("fence {} is refuted", fence.id));
+        return plan.say(Note::FenceIsRefuted { fence: fence.id });
     }
     let all = |checks: &BTreeMap<NodeName, Checked>| -> BTreeMap<NodeName, CheckAnswer> {
         checks.iter().map(|(node, checked)| (node.clone(), checked.answer.clone())).collect()
     };
     if let Some(missing) = unchecked(input, fence, &all(checks)).filter(|_| !hasty) {
-        return plan
-            .say(format!("fence {} of {} is confirmed; checking that it holds ({missing})", fence.id, fence.target));
+        return plan.say(Note::Checking { fence: fence.id, target: fence.target.clone(), missing });
     }
     let since = input.applied.fence_confirmed.get(&fence.id).copied().unwrap_or(input.lead.since);
     if !is_complete(input, name, service, since, plan) {
@@ -192,20 +188,20 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
         for voter in old.keys().filter(|voter| input.is_living(voter)) {
             plan.ask(voter, Question::Check { fence: fence.id, refuted: fence.refuted, term: input.lead.term });
         }
-        return plan.say(format!("the check of fence {} of {} is old: once more ({missing})", fence.id, fence.target));
+        return plan.say(Note::ChecksAgain { fence: fence.id, target: fence.target.clone(), missing });
     }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
 }
 
 /// Who is still missing for the check; mirrors nothing of the ledger's rule but its words: the ledger decides.
-fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnswer>) -> Option<String> {
+fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnswer>) -> Option<Missing> {
     if let Some((node, _)) = fence.heard_by.iter().find(|(node, incarnation)| {
         input.state.present(node, **incarnation).is_some_and(|n| n.life == Life::Up) && !checks.contains_key(*node)
     }) {
-        return Some(format!("{node} still heard it"));
+        return Some(Missing::Heard(node.clone()));
     }
-    (!input.state.is_majority(checks.keys())).then(|| "a majority must answer".to_owned())
+    (!input.state.is_majority(checks.keys())).then_some(Missing::Majority)
 }
 
 fn released(
@@ -236,7 +232,7 @@ fn released(
         && input.now < limit
     {
         plan.wake_at(limit);
-        return plan.say(format!("waiting for {node}, which held {name} and has just joined, to say how it is"));
+        return plan.say(Note::AwaitsHolder { service: name.clone(), node: node.clone() });
     }
     if service.phase != Phase::Installed {
         return given_back(input, name, service, since, plan);
@@ -260,10 +256,8 @@ fn released(
     }
     if input.now < limit {
         plan.wake_at(limit);
-        for (node, why) in &choice.refused {
-            plan.say(format!("{node} is not eligible for {name}: {why}"));
-        }
-        return plan.say(format!("{name} is released; waiting for a candidate that has reached the final position"));
+        say_refused(name, &choice, plan);
+        return plan.say(Note::AwaitsCandidate { service: name.clone() });
     }
     if let Some(choice) = resume_choice(input, name, service, "no candidate reached the final position in time") {
         return appoint(input, name, service, Basis::Released, choice, plan);
@@ -304,21 +298,25 @@ fn resume_choice(input: &Input, name: &ServiceName, service: &Service, why: &str
         .then(|| Choice { best: Some((node.clone(), why.to_owned())), refused: BTreeMap::new() })
 }
 
-fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, choice: Choice, plan: &mut Plan) {
+fn say_refused(name: &ServiceName, choice: &Choice, plan: &mut Plan) {
     for (node, why) in &choice.refused {
-        plan.say(format!("{node} is not eligible for {name}: {why}"));
+        plan.say(Note::NotEligible { service: name.clone(), node: node.clone(), why: why.clone() });
     }
+}
+
+fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, choice: Choice, plan: &mut Plan) {
+    say_refused(name, &choice, plan);
     let Some((node, why)) = choice.best else {
         // Who held it before may have what nobody else has.
         let now = input.state.fence_of(service).map(|fence| fence.id);
         let held = |f: &&Fence| f.epochs.contains_key(name) && (f.used || Some(f.id) == now);
         input.state.fences.values().filter(held).for_each(|fence| fencing::without_candidate(input, fence, plan));
-        return plan.say(format!("{name} has no eligible candidate"));
+        return plan.say(Note::NoCandidate { service: name.clone() });
     };
     let Some(record) = input.state.nodes.get(&node) else { return };
     let reports = seals(input, name, service).into_iter().flatten();
     let seals = reports.filter_map(|(node, r)| Some((node.clone(), r.clone().ok()?))).collect();
-    plan.say(format!("appointing {node} for {name}: {why}"));
+    plan.say(Note::Appointing { service: name.clone(), node: node.clone(), why: why.clone() });
     plan.propose(Command::Appoint {
         service: name.clone(),
         prior: service.epoch,

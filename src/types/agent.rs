@@ -102,6 +102,19 @@ pub enum AgentOutcome {
     NotBegun,
 }
 
+impl std::fmt::Display for AgentOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AgentOutcome::Succeeded => f.write_str("succeeded"),
+            AgentOutcome::IsOff => f.write_str("is off"),
+            AgentOutcome::Failed { status } => write!(f, "failed with exit status {status}"),
+            AgentOutcome::TimedOut => f.write_str("timed out"),
+            AgentOutcome::NotRun => f.write_str("could not be run"),
+            AgentOutcome::NotBegun => f.write_str("was not begun"),
+        }
+    }
+}
+
 /// A finished run, with what it said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentRun {

@@ -44,6 +44,21 @@ impl DbState {
     }
 }
 
+impl std::fmt::Display for DbState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DbState::Unclear => "unclear",
+            DbState::Absent => "absent",
+            DbState::Unstartable => "unstartable",
+            DbState::Stopped => "stopped",
+            DbState::Starting => "starting",
+            DbState::Standby => "standby",
+            DbState::Primary => "primary",
+            DbState::Stopping => "stopping",
+        })
+    }
+}
+
 /// Local trouble of a running database: its node is fine, it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +73,18 @@ pub enum Trouble {
     VolumeStalled,
     /// A cause that would travel with the data (transaction wraparound): an alarm, not a move.
     Travels { cause: String },
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::NotAnswering { since_ms } => write!(f, "it has not answered for {since_ms} ms"),
+            Trouble::ProbeFailed { error } => write!(f, "the read-write probe fails: {error}"),
+            Trouble::VolumeFull => f.write_str("its volume is full"),
+            Trouble::VolumeStalled => f.write_str("its volume is read-only, or its writes stall"),
+            Trouble::Travels { cause } => write!(f, "{cause}; a standby has the same trouble, so it is not moved"),
+        }
+    }
 }
 
 /// The local database at one moment.
@@ -121,6 +148,15 @@ pub struct StopLadder {
     pub kill: Duration,
 }
 
+impl std::fmt::Display for StopLadder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rungs = [("fast", self.fast), ("immediate", self.immediate), ("kill", self.kill)];
+        let used = rungs.iter().filter(|(_, time)| !time.is_zero());
+        let words: Vec<_> = used.map(|(name, time)| format!("{name} {} s", time.as_secs_f64())).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
 /// One thing to do with the local database. Each may be asked for twice; each ends in a [`DbOutcome`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -145,6 +181,43 @@ pub enum DbAction {
     /// Make the stopped (or absent) directory a standby of `upstream`: nothing to do, rewind, or clone; divergent WAL
     /// is kept. Does not start it.
     Rejoin { upstream: Upstream },
+}
+
+impl DbAction {
+    /// Its name alone.
+    pub fn name(&self) -> &'static str {
+        match self {
+            DbAction::Initdb => "initdb",
+            DbAction::StartPrimary { .. } => "start as primary",
+            DbAction::StartStandby { .. } => "start as standby",
+            DbAction::Follow { .. } => "follow",
+            DbAction::Seal => "seal",
+            DbAction::Promote { .. } => "promote",
+            DbAction::Checkpoint => "checkpoint",
+            DbAction::Stop { .. } => "stop",
+            DbAction::Rejoin { .. } => "rejoin",
+        }
+    }
+}
+
+impl std::fmt::Display for DbAction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.name();
+        match self {
+            DbAction::StartPrimary { epoch } => write!(f, "{name} under epoch {epoch}"),
+            DbAction::Promote { epoch, timeline } => write!(f, "{name} to timeline {timeline} under epoch {epoch}"),
+            DbAction::StartStandby { upstream: Some(up) } | DbAction::Follow { upstream: up } => {
+                write!(f, "{name} of {}", up.node)
+            }
+            DbAction::Rejoin { upstream } => {
+                write!(f, "make it a standby of {}: nothing, rewind or clone", upstream.node)
+            }
+            DbAction::Stop { ladder } => write!(f, "stop in order ({ladder})"),
+            DbAction::Initdb | DbAction::StartStandby { upstream: None } | DbAction::Seal | DbAction::Checkpoint => {
+                f.write_str(name)
+            }
+        }
+    }
 }
 
 /// A sealed report: the local WAL has been read to its end and cannot grow until the next `Follow`.

@@ -58,6 +58,19 @@ pub struct Health {
     /// What the sender tries again and again because it failed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing: BTreeSet<Failing>,
+    /// The leader's: what needs a person, and cannot be read from the ledger.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alarms: BTreeSet<Alarm>,
+}
+
+/// Something that only the leader knows, and that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alarm {
+    /// The holder of this epoch is not dead and does not renew its lease.
+    Lapsed { service: ServiceName, epoch: Epoch },
+    /// The epoch is over, or its holder is fenced, and nobody can be appointed.
+    NoCandidate { service: ServiceName },
 }
 
 /// Something that a daemon must do for safety and cannot do at present. Why is in its own log and `status`.
@@ -108,6 +121,7 @@ impl Health {
         (self.watchdog_armed, self.self_doubt, self.config_hash)
             == (other.watchdog_armed, other.self_doubt, other.config_hash)
             && self.failing == other.failing
+            && self.alarms == other.alarms
             && a.len() == b.len()
             && a.iter().zip(b).all(|((m, v), (n, w))| m == n && v.is_alike(w))
     }

@@ -9,15 +9,17 @@ mod heartbeat;
 mod id;
 mod name;
 mod position;
+mod severity;
 mod shared;
 mod time;
 mod view;
 
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, Standing};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
-pub use heartbeat::{Failing, Goodbye, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
+pub use heartbeat::{Alarm, Failing, Goodbye, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
+pub use severity::Severity;
 pub use time::{Instant, WallTime};
 pub use view::{PeerView, Sight};

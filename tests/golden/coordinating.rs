@@ -3,7 +3,6 @@
 use crate::commands::{self, orders, present};
 use crate::desk::Desk;
 use crate::story::Line;
-use crate::words;
 use regent::config::Config;
 use regent::detector::Detector;
 use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
@@ -244,11 +243,11 @@ impl Desk {
 
     fn shown(&self, plan: &Plan) -> String {
         let mut out = format!("plan at {} s, by {}\n", self.now.0 as f64 / 1e9, self.config.node);
-        for line in &plan.report {
+        for line in &plan.notes {
             writeln!(out, "    says: {line}").expect("a string takes everything");
         }
         for step in &plan.steps {
-            writeln!(out, "    {}", words::step(step)).expect("a string takes everything");
+            writeln!(out, "    {}", step).expect("a string takes everything");
         }
         if let Some(at) = plan.wakeup {
             writeln!(out, "    looks again at {} s", at.0 as f64 / 1e9).expect("a string takes everything");

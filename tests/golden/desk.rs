@@ -54,7 +54,7 @@ impl Desk {
         self.leader.note_applied(&before, &self.state, self.now);
         self.note_goals();
         let mut out = match &answer {
-            Answer::Done(event) => format!("{}: {}\n", entry.command.name(), words::event(event)),
+            Answer::Done(event) => format!("{}: {}\n", entry.command.name(), event),
             Answer::Refused(refusal) => {
                 let variant = words::variant(refusal);
                 let line = format!("{}: REFUSED ({variant}): {refusal}\n", entry.command.name());

@@ -6,7 +6,6 @@ use crate::commands::{SYSTEM, history, orders, present};
 use crate::desk::Desk;
 use crate::keeping::{perform, renew, step};
 use crate::story::{Line, Stage};
-use crate::words;
 use regent::ledger::{Life, Phase, State};
 use regent::plan::keeper::{Local, Step};
 use regent::types::{DbAction, DbState, Lsn, NodeName, Observation, Position, ServiceName, Timeline};
@@ -154,7 +153,7 @@ fn walk(mut desk: Desk, mut local: Local) -> Way {
         }
         let idle = matches!(next, Step::Wait(_)) && local.seen.state == before;
         if !matches!(next, Step::Wait(_)) {
-            steps.push(words::keeper_step(&next));
+            steps.push(next.to_string());
         }
         rest = if idle { rest + 1 } else { 0 };
         desk.now += Duration::from_secs(1);

@@ -5,7 +5,6 @@ use crate::commands::{self, SYSTEM, history, orders, present};
 use crate::coordinating::database;
 use crate::desk::Desk;
 use crate::story::Line;
-use crate::words;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Command, State};
@@ -41,7 +40,7 @@ pub fn perform(state: &State, node: &NodeName, local: &mut Local, step: &Step) -
             local.lease = None;
         }
         Step::Release { epoch, position, why } => {
-            let (epoch, position, why) = (*epoch, *position, why.clone());
+            let (epoch, position, why) = (*epoch, *position, why.to_string());
             return Some(Command::Release { service: service_name, epoch, node, boot, incarnation, position, why });
         }
         Step::Promoting { epoch, timeline } => {
@@ -205,7 +204,7 @@ impl Desk {
         let node: NodeName = line.parse(line.word(1));
         let local = self.locals.entry(node.clone()).or_default();
         let step = step(&self.config, &self.state, &node, local, self.now, !line.has("not-joined"));
-        format!("keeper of {node} at {} s: {}\n", self.now.0 as f64 / 1e9, words::keeper_step(&step))
+        format!("keeper of {node} at {} s: {step}\n", self.now.0 as f64 / 1e9)
     }
 
     /// Step by step, with an engine that does what it is told, until nothing is left to do.
@@ -218,7 +217,7 @@ impl Desk {
                 renew(&self.config, &self.state, &node, &mut local, self.now);
             }
             let step = step(&self.config, &self.state, &node, &local, self.now, true);
-            writeln!(out, "keeper of {node} at {} s: {}", self.now.0 as f64 / 1e9, words::keeper_step(&step))
+            writeln!(out, "keeper of {node} at {} s: {step}", self.now.0 as f64 / 1e9)
                 .expect("a string takes everything");
             let before = local.seen.state;
             let command = perform(&self.state, &node, &mut local, &step);

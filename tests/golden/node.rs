@@ -5,7 +5,6 @@ use crate::commands::{self, orders, present};
 use crate::coordinating::database;
 use crate::desk::Desk;
 use crate::story::{Line, Stage};
-use crate::words;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Answer, Command, Machine};
@@ -137,14 +136,14 @@ impl Stand {
             Effect::Beat(_) | Effect::FeedWatchdog { .. } => return None,
             Effect::Ask { to, request, .. } => format!("asks {to}: {}", asked(request)),
             Effect::Reply { response, .. } => format!("answers: {}", answered(response)),
-            Effect::Propose { command, .. } => format!("proposes {}", words::command(command)),
+            Effect::Propose { command, .. } => format!("proposes {}", command),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
             Effect::RunAgent { agent, action, target, fence, limit, .. } => {
                 let limit = limit.as_millis();
                 format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
             }
-            Effect::Db { action, .. } => format!("database: {}", words::action(action)),
+            Effect::Db { action, .. } => format!("database: {}", action),
             Effect::EndAgent { key } => match key {
                 RunKey::Order { fence, order } => format!("ends the agent of order {order}, fence {fence}"),
                 RunKey::Assist { fence, agent, .. } => format!("ends {agent}, fence {fence}"),
@@ -160,7 +159,7 @@ impl Stand {
             },
             Effect::ArmWatchdog => "arms the watchdog".to_owned(),
             Effect::DisarmWatchdog => "disarms the watchdog".to_owned(),
-            Effect::Say { line } => format!("says: {line}"),
+            Effect::Say(said) => format!("says: {said}"),
         })
     }
 
@@ -439,9 +438,9 @@ fn unwrapped(request: &PeerRequest) -> &PeerRequest {
 
 fn asked(request: &PeerRequest) -> String {
     match request {
-        PeerRequest::Question(q) => words::question(q),
+        PeerRequest::Question(q) => q.to_string(),
         PeerRequest::Lease(l) => format!("lease for epoch {}, request {}", l.epoch, l.number),
-        PeerRequest::Propose(c) => format!("please propose {}", words::command(c)),
+        PeerRequest::Propose(c) => format!("please propose {}", c),
         PeerRequest::Relay(inner) => format!("pass on to the leader: {}", asked(inner)),
         PeerRequest::Read { order: None } => "how far must my ledger be applied to be current".to_owned(),
         PeerRequest::Read { order: Some((fence, order)) } => {
@@ -519,8 +518,8 @@ impl Stage for Stand {
             "views" => self.views(),
             "report" => {
                 let Some(node) = &self.node else { return String::new() };
-                let plan = node.report().iter().map(|l| format!("plan: {l}\n"));
-                plan.chain(node.keeping().values().map(|l| format!("keeper: {l}\n"))).collect()
+                let plan = node.notes().iter().map(|l| format!("plan: {l}\n"));
+                plan.chain(node.keeping().values().map(|step| format!("keeper: {}\n", step.now()))).collect()
             }
             _ => {
                 if let Some(shown) = self.world(line) {

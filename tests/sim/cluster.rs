@@ -436,7 +436,7 @@ impl World {
             Effect::ArmWatchdog => self.arm_watchdog(host),
             Effect::FeedWatchdog { told } => self.feed_watchdog(host, told),
             Effect::DisarmWatchdog => self.disarm_watchdog(host),
-            Effect::Say { line } => self.note(|w| format!("{}: {line}", w.hosts[host].name)),
+            Effect::Say(said) => self.note(|w| format!("{}: {said}", w.hosts[host].name)),
         }
     }
 

@@ -13,6 +13,9 @@ use crate::types::{NodeName, ServiceName};
 /// The whole page.
 pub fn status(status: &Status) -> String {
     let mut text = head(status);
+    for alarm in &status.alarms {
+        text += &format!("ALARM: {}\n", alarm.what);
+    }
     for (name, service) in &status.services {
         text += &format!("\n{}", service_section(name, service));
     }

@@ -3,6 +3,7 @@
 use crate::bmc::Mode;
 use crate::cluster::{Cluster, Reign};
 use crate::harness::Scenario;
+use crate::host::Host;
 use crate::plan::{Plan, SERVICE};
 use crate::status::Report;
 use crate::time::Stamp;
@@ -87,6 +88,7 @@ fn no_level(world: &mut World) -> Result<()> {
     let service = &status.services[SERVICE];
     ensure!(!service.what_now.is_empty(), "the status does not say what it waits for");
     println!("the status says: {:?}; {:?}", service.what_now, status.fences);
+    is_an_alarm_everywhere(&cluster, &before.primary)?;
 
     let open = status.fences.iter().find(|f| f.node == before.primary).context("the fence is gone")?;
     ensure!(open.stage == "trying", "nothing confirmed, and the fence is {}", open.stage);
@@ -100,6 +102,24 @@ fn no_level(world: &mut World) -> Result<()> {
     let (after, outage) = cluster.wait_failover(&before, fault, FAILOVER)?;
     println!("{} took over after {outage:?}, once a person had confirmed", after.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+/// Every node that lives says it in `status` and to the monitoring, and the leader's journal has it as an error.
+fn is_an_alarm_everywhere(cluster: &Cluster, dead: &str) -> Result<()> {
+    let alarm = format!("every fencing level of {dead} failed");
+    let hosts: Vec<_> = cluster.hosts().into_iter().filter(|host| host.name != dead).collect();
+    for host in &hosts {
+        cluster.wait_said(&[&host.name], dead, &alarm, true, Duration::from_secs(20))?;
+        let nagios = cluster.regent(&host.name, &["status", "--nagios"])?;
+        let line = String::from_utf8_lossy(&nagios.stdout).into_owned();
+        ensure!(line.starts_with("REGENT CRITICAL") && line.contains(&alarm), "on {}: {line}", host.name);
+    }
+    let said = |host: &Host| {
+        let log = std::fs::read_to_string(host.log("regent")).unwrap_or_default();
+        log.lines().any(|line| line.contains("ERROR") && line.contains(&alarm))
+    };
+    ensure!(hosts.iter().any(|host| said(host)), "no daemon's log has {alarm:?} as an error");
+    Ok(())
 }
 
 fn nobody_is_promoted(cluster: &Cluster, before: &Reign, time: Duration) -> Result<()> {

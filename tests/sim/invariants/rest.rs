@@ -84,7 +84,7 @@ fn kind(w: &World, host: usize, effect: &Effect) -> Option<(Kind, Option<usize>)
         Effect::Ask { request, .. } if is_read(request) => Kind::Read,
         Effect::RunAgent { .. } => Kind::Agent,
         Effect::ArmWatchdog => Kind::Arming,
-        Effect::Say { .. } => Kind::Line,
+        Effect::Say(_) => Kind::Line,
         _ => return None,
     };
     Some((kind, None))

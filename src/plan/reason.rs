@@ -1,0 +1,140 @@
+//! Why a keeper does what it does, as values: what it waits for, why it stops a database at once, and why its node gives
+//! an epoch up. Each has the sentence for people beside it.
+//!
+//! Not here: deciding (`keeper.rs`), and what the coordinator says (`note.rs`).
+
+use super::note::Passing;
+use crate::ledger::Phase;
+use crate::types::{DbState, NodeName, Severity, Trouble};
+use derive_more::Display;
+
+/// What the keeper waits for, or why there is nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Display)]
+pub enum Waiting {
+    #[display("a running database that regent does not manage yet is left alone")]
+    Unmanaged,
+    #[display("the service does not exist yet")]
+    NotCreated,
+    #[display("not joined yet")]
+    NotJoined,
+    /// This copy of it may be of before this daemon.
+    #[display("waiting for the ledger")]
+    Ledger,
+    #[display("its lease is valid: waiting for the ledger to adopt it")]
+    Adoption,
+    #[display("waiting for the lease")]
+    Lease,
+    #[display("{_0} is under way")]
+    UnderWay(&'static str),
+    #[display("stopping")]
+    Stopping,
+    #[display("the last stop failed; stopping again soon: {_0}")]
+    StopAgain(StopReason),
+    #[display("trying again soon: {}", error.as_deref().unwrap_or("the last step failed"))]
+    Retry { error: Option<String> },
+    #[display("the database does not answer")]
+    NotAnswering,
+    #[display("writing the tombstone")]
+    Tombstone,
+    #[display("its final word cannot be written: {why}")]
+    FinalWordFails { why: String },
+    #[display("trouble: {_0}")]
+    Trouble(Trouble),
+    #[display("the data directory holds another database: its system identifier differs")]
+    AnotherDatabase,
+    /// Nothing to do.
+    #[display("primary")]
+    Primary,
+    /// Nothing to do.
+    #[display("standby of {_0}")]
+    StandbyOf(NodeName),
+    /// On the way to hold an epoch.
+    #[display("database {state}, epoch {phase}")]
+    Holding { state: DbState, phase: Phase },
+    /// On the way to follow the primary.
+    #[display("database {_0}")]
+    Following(DbState),
+    #[display("database {_0}, nobody to follow")]
+    NobodyToFollow(DbState),
+    #[display("stopped; waiting for an appointment or a primary to follow")]
+    Appointment,
+}
+
+impl Waiting {
+    /// What it means for a person.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
+            Waiting::NotAnswering => Severity::Warn,
+            // What failed was said when it did.
+            Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::FinalWordFails { .. } => Severity::Info,
+            Waiting::Unmanaged
+            | Waiting::NotCreated
+            | Waiting::NotJoined
+            | Waiting::Ledger
+            | Waiting::Adoption
+            | Waiting::Lease
+            | Waiting::UnderWay(_)
+            | Waiting::Stopping
+            | Waiting::Tombstone
+            | Waiting::Primary
+            | Waiting::StandbyOf(_)
+            | Waiting::Holding { .. }
+            | Waiting::Following(_)
+            | Waiting::NobodyToFollow(_)
+            | Waiting::Appointment => Severity::Info,
+        }
+    }
+}
+
+/// Why a database is stopped at once.
+#[derive(Clone, Debug, PartialEq, Eq, Display)]
+pub enum StopReason {
+    #[display("no lease for the present epoch")]
+    NoLease,
+    #[display("its guard could not be told that the pause is over")]
+    GuardWaits,
+    #[display("its lease has ended, and the ledger is not known yet")]
+    LeaseEndedInTheDark,
+    #[display("another node holds the epoch")]
+    AnotherHolds,
+    #[display("the database did not answer for {} ms", since_ms.0)]
+    Hung { since_ms: Passing<u64> },
+    #[display("its WAL lies past the fork: it must be rewound")]
+    PastTheFork,
+    #[display("it gets no WAL from its upstream: rejoining")]
+    GetsNothing,
+    #[display("{_0}")]
+    GivenUp(GiveUp),
+}
+
+/// Why a node gives an epoch up that it holds. The ledger keeps the sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Display)]
+pub enum GiveUp {
+    #[display("stopped in order for the switchover")]
+    Switchover,
+    /// It was given up already, whatever the reason has become since.
+    #[display("it was given up, and its final word could not be written at first: {why}")]
+    Unsaid { why: String },
+    #[display("the database died and on_crash = \"failover\"")]
+    Died,
+    #[display("the database could not be kept running ({})", error.as_deref().unwrap_or("it keeps dying"))]
+    KeepsDying { error: Option<String> },
+    #[display("its lease ended and could not be renewed")]
+    Lapsed,
+    #[display("its watchdog cannot be armed: {why}")]
+    Unguarded { why: String },
+    #[display("its guard could not be told that the pause is over")]
+    GuardWaits,
+    #[display("its data directory is gone or unfinished")]
+    DirectoryGone,
+    #[display("its database is in recovery: to leave it takes a timeline, and that an appointment")]
+    InRecovery,
+    #[display("it could not be promoted: {}", error.as_deref().unwrap_or("the promotion failed"))]
+    NotPromoted { error: Option<String> },
+    #[display("it could not take over within the install deadline")]
+    Late,
+    /// Whatever it was at first: the last step's error, where there was one.
+    #[display("{}", error.as_deref().unwrap_or("its database could not go on"))]
+    Other { error: Option<String> },
+}
