@@ -4,7 +4,7 @@ use super::outbox::End;
 use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest, Said};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, FenceState, Holder, State};
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Holder, State};
 use crate::plan::{self, Lead, LookRound, Note, Question, Step};
 use crate::types::{Incarnation, NodeName, Term};
 use std::sync::Arc;
@@ -13,28 +13,13 @@ impl Node {
     /// A newer ledger: note when this node learned of what waiting counts from.
     pub(super) fn take_state(&mut self, state: Arc<State>) {
         let (now, before) = (self.now, self.state.clone());
+        self.applied.note(&before, &state, now);
         for (id, fence) in &state.fences {
-            let old = before.fences.get(id);
-            if old.is_none() {
-                self.applied.fence_opened.insert(*id, now);
-            }
-            if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
-                self.applied.fence_level.insert(*id, now);
-            }
-            let confirmed = fence.state == FenceState::Confirmed;
-            if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed || o.refuted != fence.refuted) {
-                self.applied.fence_confirmed.insert(*id, now);
-            }
-            let orders = fence.orders.get(old.map_or(0, |o| o.orders.len())..).unwrap_or_default();
-            for order in orders {
-                self.applied.ordered.insert((*id, order.number), now);
-            }
-            self.note_accepted(*id, orders);
+            self.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
         }
         for (name, service) in &state.services {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
-                self.applied.epoch.insert(name.clone(), now);
                 self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
             }
             if let Some(settings) = &state.settings {
@@ -49,12 +34,7 @@ impl Node {
             {
                 local.resumed_at = Some(now);
             }
-            if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
-                self.applied.over.insert(name.clone(), now);
-            }
         }
-        self.applied.fence_opened.retain(|id, _| state.fences.contains_key(id));
-        self.applied.ordered.retain(|(id, _), _| state.fences.contains_key(id));
         for (name, record) in &state.nodes {
             if before.nodes.get(name).is_none_or(|o| o.incarnation != record.incarnation) {
                 self.detector.known(now, name, &record.boot, record.incarnation);

@@ -3,7 +3,7 @@
 use super::note::{Note, TransferReason};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Sighting, State};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,47 @@ pub struct Applied {
     /// When the present epoch of a service began, or ended.
     pub epoch: BTreeMap<ServiceName, Instant>,
     pub over: BTreeMap<ServiceName, Instant>,
+}
+
+impl Applied {
+    /// This node has applied what leads from one copy of the ledger to the next.
+    pub fn note(&mut self, before: &State, after: &State, now: Instant) {
+        for (id, fence) in &after.fences {
+            let old = before.fences.get(id);
+            if old.is_none() {
+                self.fence_opened.insert(*id, now);
+            }
+            if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
+                self.fence_level.insert(*id, now);
+            }
+            let confirmed = fence.state == FenceState::Confirmed;
+            if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed || o.refuted != fence.refuted) {
+                self.fence_confirmed.insert(*id, now);
+            }
+            for order in new_orders(old, fence) {
+                self.ordered.insert((*id, order.number), now);
+            }
+        }
+        for (name, service) in &after.services {
+            let old = before.services.get(name);
+            if old.is_none_or(|o| o.epoch != service.epoch) {
+                self.epoch.insert(name.clone(), now);
+            }
+            if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
+                self.over.insert(name.clone(), now);
+            }
+        }
+        let kept = |id: &FenceId| after.fences.contains_key(id);
+        self.fence_opened.retain(|id, _| kept(id));
+        self.fence_level.retain(|id, _| kept(id));
+        self.fence_confirmed.retain(|id, _| kept(id));
+        self.ordered.retain(|(id, _), _| kept(id));
+    }
+}
+
+/// The orders that came to a fence since `old`.
+pub fn new_orders<'a>(old: Option<&Fence>, fence: &'a Fence) -> &'a [Order] {
+    fence.orders.get(old.map_or(0, |o| o.orders.len())..).unwrap_or_default()
 }
 
 /// The coordinator's times.

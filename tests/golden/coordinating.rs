@@ -5,7 +5,7 @@ use crate::desk::Desk;
 use crate::story::Line;
 use regent::config::Config;
 use regent::detector::Detector;
-use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
+use regent::ledger::{Cause, CheckAnswer, Fence, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
 use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
@@ -41,31 +41,9 @@ impl Leader {
 
     /// When this leader learned of what waiting counts from.
     pub fn note_applied(&mut self, before: &State, state: &State, now: Instant) {
-        for (id, fence) in &state.fences {
-            let old = before.fences.get(id);
-            if old.is_none() {
-                self.applied.fence_opened.insert(*id, now);
-                self.note_found(state, fence, now);
-            }
-            if old.is_none_or(|o| (o.level, o.round) != (fence.level, fence.round)) {
-                self.applied.fence_level.insert(*id, now);
-            }
-            let confirmed = fence.state == FenceState::Confirmed;
-            if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed) {
-                self.applied.fence_confirmed.insert(*id, now);
-            }
-            for order in fence.orders.iter().skip(old.map_or(0, |o| o.orders.len())) {
-                self.applied.ordered.insert((*id, order.number), now);
-            }
-        }
-        for (name, service) in &state.services {
-            let old = before.services.get(name);
-            if old.is_none_or(|o| o.epoch != service.epoch) {
-                self.applied.epoch.insert(name.clone(), now);
-            }
-            if service.over.is_some() && old.is_none_or(|o| o.over.is_none()) {
-                self.applied.over.insert(name.clone(), now);
-            }
+        self.applied.note(before, state, now);
+        for (_, fence) in state.fences.iter().filter(|(id, _)| !before.fences.contains_key(id)) {
+            self.note_found(state, fence, now);
         }
     }
 
