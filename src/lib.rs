@@ -17,6 +17,8 @@
 
 pub mod types;
 
+pub mod detection;
+
 pub mod config;
 
 pub mod clock;

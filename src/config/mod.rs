@@ -24,6 +24,7 @@ pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
+use crate::detection::Patience;
 use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -271,6 +272,13 @@ pub struct Postgresql {
     /// Read-write probe: how often, and its deadline.
     pub probe_interval: Duration,
     pub probe_timeout: Duration,
+}
+
+impl Detector {
+    /// How much silence is borne with these settings.
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.interval, self.acceptable_pause, self.min_deviation, self.phi_threshold)
+    }
 }
 
 impl Config {

@@ -30,7 +30,10 @@ pub struct Inequality {
 /// one split vote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bounds {
-    /// From a node's last heartbeat to `lost`, on a network as steady as the floor on the deviation.
+    /// From a node's last heartbeat to `lost`, while heartbeats arrive as regularly as they are sent.
+    #[serde(serialize_with = "as_ms", rename = "detection_usual_ms")]
+    pub detection_usual: Duration,
+    /// From a node's last heartbeat to `lost`, however irregularly heartbeats arrived before.
     #[serde(serialize_with = "as_ms", rename = "detection_worst_ms")]
     pub detection_worst: Duration,
     /// From a leader's death to the next leader.
@@ -127,7 +130,7 @@ fn detection_rules(config: &Config) -> Vec<Inequality> {
         more(
             "startup",
             "startup_grace > worst detection",
-            (d.startup_grace, detection_worst(config)),
+            (d.startup_grace, d.patience().worst()),
             "detector.startup_grace",
             "otherwise, after a start of the whole cluster, the host that boots slowest is accused",
         ),
@@ -254,9 +257,11 @@ fn at_least(
 
 /// The bounds that the configuration implies.
 pub fn bounds(config: &Config) -> Bounds {
-    let detection_worst = detection_worst(config);
+    let patience = config.detector.patience();
+    let detection_worst = patience.worst();
     let verdict = verdict(config);
     let mut bounds = Bounds {
+        detection_usual: patience.usual(),
         detection_worst,
         election_worst: election_worst(config),
         verdict,
@@ -280,8 +285,13 @@ impl Bounds {
     pub fn lines(&self) -> Vec<(&'static str, &'static str, Duration)> {
         vec![
             (
+                "detection, usual",
+                "interval + acceptable_pause + k(phi_threshold) × min_deviation",
+                self.detection_usual,
+            ),
+            (
                 "detection, worst",
-                "1.1 × interval + acceptable_pause + z(phi_threshold) × min_deviation",
+                "acceptable_pause + the larger of interval × (1 + √(1 + k²)) and 2 × interval + k × min_deviation",
                 self.detection_worst,
             ),
             ("election, worst", "3 × election_max + raft heartbeat", self.election_worst),
@@ -327,13 +337,6 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
     levels
 }
 
-/// Time to the threshold after the last heartbeat, where intervals are jittered by up to a tenth and the measured
-/// deviation is below its floor.
-fn detection_worst(config: &Config) -> Duration {
-    let d = &config.detector;
-    time_to_phi(d.interval * 11 / 10, d.acceptable_pause, d.min_deviation, d.phi_threshold)
-}
-
 /// Openraft's followers wait for the leader's lease (`election_max`) and then for a random timeout (at most
 /// `election_max`); one more such timeout is for one split vote, a heartbeat for the votes to travel.
 fn election_worst(config: &Config) -> Duration {
@@ -362,30 +365,6 @@ fn lease_wait(config: &Config) -> Duration {
 
 fn scaled(time: Duration, permille: u32) -> Duration {
     time * permille / 1000
-}
-
-/// How long after the last arrival phi reaches `threshold`, where arrivals are normally distributed with `mean` and
-/// `deviation` and a pause is added to the mean: phi(t) = −log10 P(arrival later than t), solved for t (Hayashibara et
-/// al., The phi accrual failure detector, SRDS 2004, section 4).
-pub fn time_to_phi(mean: Duration, pause: Duration, deviation: Duration, threshold: f64) -> Duration {
-    mean + pause + deviation.mul_f64(normal_tail_quantile(threshold))
-}
-
-/// The z whose upper tail of the standard normal distribution is 10^−phi, for phi in 1 to 16: 5.61 for phi = 8.
-fn normal_tail_quantile(phi: f64) -> f64 {
-    let (mut low, mut high) = (1.0, 10.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if -normal_tail_log10(middle) < phi { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// log10 of the upper tail at z ≥ 1: density over Laplace's continued fraction z + 1/(z + 2/(z + 3/(z + …))).
-fn normal_tail_log10(z: f64) -> f64 {
-    let fraction = (1..=200).rev().fold(z, |inner, k| z + f64::from(k) / inner);
-    let density_log = -z * z / 2.0 - (2.0 * std::f64::consts::PI).ln() / 2.0;
-    (density_log - fraction.ln()) / std::f64::consts::LN_10
 }
 
 /// A time as people read it: `200 ms`, `1.44 s`, `2 min 5 s`. Rounded up, so that a bound stays one.
@@ -422,14 +401,6 @@ fn as_ms_option<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_normal_tail_is_inverted() {
-        // Upper-tail quantiles as in any table: 0.1, 0.01, 0.001, 1e-8, 1e-16.
-        for (phi, z) in [(1.0, 1.281_552), (2.0, 2.326_348), (3.0, 3.090_232), (8.0, 5.612_001), (16.0, 8.222_082)] {
-            assert!((normal_tail_quantile(phi) - z).abs() < 1e-5, "phi {phi}: {}", normal_tail_quantile(phi));
-        }
-    }
 
     #[test]
     fn times_are_shown_rounded_up() {

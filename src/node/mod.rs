@@ -131,7 +131,6 @@ pub struct Node {
 
 impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
-        let detection = Detector::worst_detection(&config.detector);
         let peers = config.nodes.keys().cloned().collect();
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
@@ -148,7 +147,7 @@ impl Node {
         let local = |name: &ServiceName| joining::local(&config, &start, name, now);
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
-            timing: Timing::new(&config, detection),
+            timing: Timing::new(&config),
             join_request: now.0,
             rng: StdRng::seed_from_u64(start.seed),
             now,

@@ -157,12 +157,11 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// From the configuration; `detection` is the detector's own worst case.
-    pub fn new(config: &Config, detection: Duration) -> Self {
+    pub fn new(config: &Config) -> Self {
         Timing {
             interval: config.detector.interval,
             acceptable_pause: config.detector.acceptable_pause,
-            detection,
+            detection: config.detector.patience().worst(),
             retry: config.fencing.retry,
             retry_max: config.fencing.retry_max,
             choose: config.failover.choose,

@@ -5,7 +5,6 @@ use crate::desk::Desk;
 use crate::story::Line;
 use crate::words;
 use regent::config::Config;
-use regent::detector::Detector;
 use regent::ledger::{Cause, CheckAnswer, Fence, FenceState, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
@@ -26,7 +25,7 @@ pub struct Leader {
 impl Leader {
     pub fn new(config: &Config, term: Term, now: Instant) -> Self {
         Leader {
-            timing: Timing::new(config, Detector::worst_detection(&config.detector)),
+            timing: Timing::new(config),
             lead: Lead::new(term, now, Round(0)),
             applied: Applied::default(),
             rows: BTreeMap::new(),
