@@ -45,6 +45,12 @@ impl Patience {
         phi::phi((nanos(silence) - nanos(self.pause) - mean) / deviation.max(self.deviation_min))
     }
 
+    /// How old a heartbeat's word may be and still be of now: a pause that is borne, and three intervals for what is lost
+    /// on the way. What was listened to for so long, or kept silent for so long, has had its chance to be heard.
+    pub fn recent(&self) -> Duration {
+        self.pause + self.interval * 3
+    }
+
     /// From the last heartbeat to `lost` while heartbeats arrive as regularly as they are sent.
     pub fn usual(&self) -> Duration {
         self.after(nanos(self.interval), 0.0)
@@ -87,6 +93,12 @@ mod tests {
             assert_eq!(patience.usual().as_millis(), usual);
             assert_eq!(patience.worst().as_millis(), worst);
         }
+    }
+
+    #[test]
+    fn recent_is_a_pause_and_three_intervals() {
+        let recent = [(50, 200, 10), (200, 1000, 40), (1000, 5000, 200)].map(|(i, p, f)| patience(i, p, f).recent());
+        assert_eq!(recent, [350, 1600, 8000].map(|ms| MS * ms));
     }
 
     #[test]

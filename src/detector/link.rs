@@ -25,7 +25,7 @@ impl Tuning {
             interval: cfg.interval,
             rise: cfg.rise.max(1),
             grace: cfg.startup_grace,
-            settle: cfg.acceptable_pause + cfg.interval * 3,
+            settle: cfg.patience().recent(),
             window: cfg.window.max(1),
             patience: cfg.patience(),
         }

@@ -329,7 +329,7 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
         return None;
     }
     let confirmed = input.applied.fence_confirmed.get(&fence.id)?;
-    let settled = input.timing.detection + input.timing.acceptable_pause + input.timing.interval * 3;
+    let settled = input.timing.detection + input.timing.recent;
     if input.now.since(*confirmed) <= settled {
         return None;
     }
