@@ -10,6 +10,7 @@
 
 mod check;
 mod check_fencing;
+mod lease_time;
 mod parse;
 mod problem;
 mod profile;
@@ -20,12 +21,13 @@ mod survey;
 pub mod timing;
 
 pub use check_fencing::LEASE;
+pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
 use crate::detection::Patience;
-use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName};
+use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -151,7 +153,7 @@ pub struct RaftTiming {
 pub struct LeaseTiming {
     pub ttl: Duration,
     pub renew: Duration,
-    /// Allowed error of clock rates, in parts per thousand. Default 10 (1 %).
+    /// Allowed error of clock rates, in parts per thousand.
     pub drift_permille: u32,
     /// What a lapsed holder may still need to be heard of.
     pub grace: Duration,
@@ -281,10 +283,27 @@ impl Detector {
     }
 }
 
+impl LeaseTiming {
+    /// The ladder at the end of a lease: no time for `fast`.
+    pub fn ladder(&self) -> StopLadder {
+        StopLadder { fast: Duration::ZERO, immediate: self.stop_immediate, kill: self.stop_kill }
+    }
+}
+
 impl Config {
     /// This node's own table.
     pub fn me(&self) -> &Node {
         &self.nodes[&self.node]
+    }
+
+    /// What a lease counts by this file. What it counts in a running cluster is what the ledger was seeded with.
+    pub fn lease_time(&self) -> LeaseTime {
+        LeaseTime {
+            ttl: self.lease.ttl,
+            drift: Drift(self.lease.drift_permille),
+            watchdog: self.watchdog.as_ref().map_or(Duration::ZERO, |watchdog| watchdog.timeout),
+            stop: self.lease.ladder().whole(),
+        }
     }
 
     /// The configured channels, in order: `primary`, `secondary`, and `disk` where there is one.

@@ -165,12 +165,12 @@ fn election_rules(config: &Config) -> Vec<Inequality> {
 }
 
 fn lease_rules(config: &Config) -> Vec<Inequality> {
-    let l = &config.lease;
+    let (l, lease) = (&config.lease, config.lease_time());
     vec![
         more(
             "lease outlives an election",
             "ttl × (1 − drift) > 3 × renew + worst election + stop_immediate + stop_kill",
-            (holder_end(config), 3 * l.renew + election_worst(config) + lease_ladder(config)),
+            (lease.used(), 3 * l.renew + election_worst(config) + lease.stop),
             "lease.ttl",
             "otherwise the loss of the Raft leader alone stops a healthy primary",
         ),
@@ -197,7 +197,7 @@ fn watchdog_rules(config: &Config, watchdog: &Watchdog) -> Vec<Inequality> {
         more(
             "ladder before watchdog",
             "watchdog timeout > renew + stop_immediate + stop_kill",
-            (watchdog.timeout, l.renew + lease_ladder(config)),
+            (watchdog.timeout, l.renew + l.ladder().whole()),
             "watchdog.timeout",
             "otherwise the host is reset while it stops its database in good order",
         ),
@@ -257,7 +257,7 @@ fn at_least(
 
 /// The bounds that the configuration implies.
 pub fn bounds(config: &Config) -> Bounds {
-    let patience = config.detector.patience();
+    let (patience, lease) = (config.detector.patience(), config.lease_time());
     let detection_worst = patience.worst();
     let verdict = verdict(config);
     let mut bounds = Bounds {
@@ -265,13 +265,13 @@ pub fn bounds(config: &Config) -> Bounds {
         detection_worst,
         election_worst: election_worst(config),
         verdict,
-        lease_wait: lease_wait(config),
+        lease_wait: lease.waited_for(),
         levels: Vec::new(),
         check: detection_worst + config.detector.interval,
         choose: config.failover.choose,
         promote: config.failover.install,
         failover_worst: None,
-        writes_stop_after_isolation: holder_end(config),
+        writes_stop_after_isolation: lease.used(),
         freeze_tolerated: config.detector.acceptable_pause,
         freeze_fatal: detection_worst + verdict,
     };
@@ -347,24 +347,6 @@ fn election_worst(config: &Config) -> Duration {
 /// longer than `acceptable_pause` is dropped; the verdict is one entry in the ledger.
 fn verdict(config: &Config) -> Duration {
     config.detector.interval * 11 / 10 + config.detector.acceptable_pause + config.raft.slow_write
-}
-
-/// The holder's own end of its lease, counted from before it asked.
-fn holder_end(config: &Config) -> Duration {
-    scaled(config.lease.ttl, 1000 - config.lease.drift_permille.min(1000))
-}
-
-fn lease_ladder(config: &Config) -> Duration {
-    config.lease.stop_immediate + config.lease.stop_kill
-}
-
-fn lease_wait(config: &Config) -> Duration {
-    let watchdog = config.watchdog.as_ref().map_or(Duration::ZERO, |watchdog| watchdog.timeout);
-    scaled(config.lease.ttl + watchdog + lease_ladder(config), 1000 + config.lease.drift_permille)
-}
-
-fn scaled(time: Duration, permille: u32) -> Duration {
-    time * permille / 1000
 }
 
 /// A time as people read it: `200 ms`, `1.44 s`, `2 min 5 s`. Rounded up, so that a bound stays one.

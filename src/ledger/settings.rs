@@ -1,7 +1,7 @@
 //! What safety rests on, as ledger state: the file seeds it once, a command changes it, a differing file is reported
 //! (hazard 1.7: one drifted file must not give two primaries). Not here: per-host paths and preferences.
 
-use crate::config::{Config, OnLapsed, PowerOn, Role};
+use crate::config::{Config, Drift, LeaseTime, OnLapsed, PowerOn, Role};
 use crate::known_bugs::{self, Bug};
 use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,7 @@ impl Settings {
             lease,
             AgentSettings { kind: AgentKind::Lease, isolates: false, everywhere: false, timeout: Duration::ZERO },
         );
+        let lease_time = config.lease_time();
         Settings {
             nodes: config
                 .nodes
@@ -88,10 +89,10 @@ impl Settings {
                 .map(|((name, n), id)| (name.clone(), NodeSettings { id, role: n.role }))
                 .collect(),
             channels: config.channels().into_iter().collect(),
-            ttl: config.lease.ttl,
-            drift_permille: config.lease.drift_permille,
-            watchdog: config.watchdog.as_ref().map_or(Duration::ZERO, |w| w.timeout),
-            stop: config.lease.stop_immediate + config.lease.stop_kill,
+            ttl: lease_time.ttl,
+            drift_permille: lease_time.drift.0,
+            watchdog: lease_time.watchdog,
+            stop: lease_time.stop,
             levels: config.fencing.levels.clone(),
             assist: config.fencing.assist.clone(),
             agents,
@@ -103,17 +104,26 @@ impl Settings {
         }
     }
 
-    /// How long everybody else waits until a lease has surely ended: (ttl + watchdog + stop ladder) x (1 + drift).
+    fn lease_time(&self) -> LeaseTime {
+        LeaseTime { ttl: self.ttl, drift: self.drift(), watchdog: self.watchdog, stop: self.stop }
+    }
+
+    /// Allowed error of clock rates.
+    pub fn drift(&self) -> Drift {
+        Drift(self.drift_permille)
+    }
+
+    /// How long everybody else waits until a lease has surely ended.
     pub fn lease_wait(&self) -> Duration {
         if known_bugs::has(Bug::LeaseNotWaitedFor) {
             return self.ttl / 4;
         }
-        (self.ttl + self.watchdog + self.stop) * (1000 + self.drift_permille) / 1000
+        self.lease_time().waited_for()
     }
 
-    /// How long the holder itself may use a grant, from before it asked: ttl x (1 - drift).
+    /// How long the holder itself may use a grant, from before it asked.
     pub fn lease_use(&self) -> Duration {
-        self.ttl * (1000 - self.drift_permille.min(1000)) / 1000
+        self.lease_time().used()
     }
 
     /// The node with this Raft id.

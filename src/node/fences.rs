@@ -2,8 +2,9 @@
 
 use super::reading::Warrant;
 use super::{Effect, Node, PeerResponse, RunKey};
+use crate::config::Drift;
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service, Settings};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
     Instant, NodeName, ServiceName, Sight, Term,
@@ -93,9 +94,9 @@ impl Node {
         let limit = match if inherited { None } else { Some(self.warrant(fence.id, order)) } {
             Some(None) => return,
             Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
-                let drift = self.state.settings.as_ref().map_or(0, |s| s.drift_permille.min(1000));
-                let spent = age * (1000 + drift) / 1000 + self.now.since(asked);
-                (timeout * (1000 - drift) / 1000).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
+                let drift = self.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+                let spent = drift.lengthened(age) + self.now.since(asked);
+                drift.shortened(timeout).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
             }
             _ => None,
         };

@@ -1,9 +1,10 @@
 //! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
 
 use super::{Input, Plan, Question, Row, evidence};
+use crate::config::Drift;
 use crate::ledger::{
     AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
-    OrderState, Phase, Refusal, Service, State,
+    OrderState, Phase, Refusal, Service, Settings, State,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Instant, NodeName, ServiceHealth, Sight,
@@ -44,9 +45,8 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
         let timeout = agent_timeout(input, &order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
         // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
-        let drift = input.state.settings.as_ref().map_or(0, |s| s.drift_permille);
-        let over = timeout * (1000 + drift) / 1000;
-        let limit = ordered + over + REPORTING;
+        let drift = input.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+        let limit = ordered + drift.lengthened(timeout) + REPORTING;
         if input.now >= limit {
             let output = format!("{} did not report in time", order.executor);
             let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: timeout, output };
