@@ -1,9 +1,9 @@
 //! What safety rests on, as ledger state: the file seeds it once, a command changes it, a differing file is reported
 //! (hazard 1.7: one drifted file must not give two primaries). Not here: per-host paths and preferences.
 
-use crate::config::{Config, Drift, LeaseTime, OnLapsed, PowerOn, Role};
+use crate::config::{Config, Drift, LeaseTime, LeaseTiming, OnLapsed, PowerOn, Role};
 use crate::known_bugs::{self, Bug};
-use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName};
+use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName, StopLadder};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -126,6 +126,14 @@ impl Settings {
         self.lease_time().used()
     }
 
+    /// The ladder at the end of a lease. The ledger says how long it takes in all, because that is what everybody else
+    /// waits for. This host's file only divides it: `kill` gets what is written, if there is so much, and `immediate` the
+    /// rest.
+    pub fn lease_ladder(&self, written: &LeaseTiming) -> StopLadder {
+        let kill = written.stop_kill.min(self.stop);
+        StopLadder { fast: Duration::ZERO, immediate: self.stop - kill, kill }
+    }
+
     /// The node with this Raft id.
     pub fn node_by_id(&self, id: NodeId) -> Option<&NodeName> {
         self.nodes.iter().find(|(_, n)| n.id == id).map(|(name, _)| name)
@@ -140,5 +148,32 @@ impl Settings {
     pub fn level_ends_epoch(&self, level: &[AgentName]) -> bool {
         level.iter().all(|a| self.agents.contains_key(a))
             && level.iter().any(|a| self.agents.get(a).is_some_and(AgentSettings::ends_epoch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// One host's file was edited, and the ledger has what the cluster was seeded with.
+    #[test]
+    fn the_ladder_takes_what_the_ledger_says_whatever_the_file_says() {
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "db1").expect("an example");
+        let settings = Settings::seed(&config);
+        assert_eq!(settings.stop, 2 * S);
+        let with = |stop_immediate, stop_kill| LeaseTiming { stop_immediate, stop_kill, ..config.lease.clone() };
+        for (written, immediate, kill) in [
+            (with(S, S), S, S),
+            (with(Duration::ZERO, S), S, S),
+            (with(9 * S, S / 2), 3 * S / 2, S / 2),
+            (with(S, 9 * S), Duration::ZERO, 2 * S),
+        ] {
+            let ladder = settings.lease_ladder(&written);
+            assert_eq!(ladder, StopLadder { fast: Duration::ZERO, immediate, kill }, "{written:?}");
+            assert_eq!(ladder.whole(), settings.stop);
+        }
     }
 }

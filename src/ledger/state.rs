@@ -3,10 +3,12 @@
 
 use super::settings::LEASE;
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation,
-    IncidentId, LogIndex, Lsn, NodeId, NodeName, Position, Round, ServiceName, SystemId, Term, Timeline, WallTime,
+    IncidentId, LogIndex, Lsn, NodeId, NodeName, Position, Round, ServiceName, StopLadder, SystemId, Term, Timeline,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -332,6 +334,12 @@ impl Fence {
 }
 
 impl State {
+    /// The ladder at the end of a lease on a host whose file says this: what the ledger makes of it, and the file's own
+    /// where this copy knows no settings yet.
+    pub fn lease_ladder(&self, written: &LeaseTiming) -> StopLadder {
+        self.settings.as_ref().map_or(written.ladder(), |settings| settings.lease_ladder(written))
+    }
+
     /// The present record of a node if `incarnation` is its present one.
     pub fn present(&self, node: &NodeName, incarnation: Incarnation) -> Option<&NodeRecord> {
         self.nodes.get(node).filter(|n| n.incarnation == incarnation)

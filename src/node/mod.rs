@@ -308,7 +308,7 @@ impl Node {
     }
 
     fn stop_time(&self) -> Duration {
-        self.config.lease.stop_immediate + self.config.lease.stop_kill
+        self.state.lease_ladder(&self.config.lease).whole()
     }
 
     fn say(&mut self, line: String) {

@@ -171,10 +171,8 @@ impl Input<'_> {
         &self.config.services[self.name]
     }
 
-    /// The ladder at the end of a lease: no time for `fast`.
     fn lease_ladder(&self) -> StopLadder {
-        let lease = &self.config.lease;
-        StopLadder { fast: Duration::ZERO, immediate: lease.stop_immediate, kill: lease.stop_kill }
+        self.state.lease_ladder(&self.config.lease)
     }
 
     fn planned_ladder(&self) -> StopLadder {
@@ -254,7 +252,7 @@ impl Input<'_> {
 
     /// The time that stopping at the end of a lease may need.
     pub fn stop_time(&self) -> Duration {
-        self.config.lease.stop_immediate + self.config.lease.stop_kill
+        self.lease_ladder().whole()
     }
 }
 
