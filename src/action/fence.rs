@@ -28,7 +28,7 @@ use super::leashes::Leashes;
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
-use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun};
+use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,9 +36,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Begins the names of options that are offered to the agent; see the module's description.
-pub const OFFER: &str = "offer:";
 
 /// The folder of regent's own programs.
 const LIBRARY: &str = "/usr/lib/regent";

@@ -20,7 +20,6 @@ mod report;
 mod survey;
 pub mod timing;
 
-pub use check_fencing::LEASE;
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
 pub use report::{CheckReport, report};

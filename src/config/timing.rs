@@ -2,9 +2,9 @@
 //!
 //! Nothing here waits or decides: detector, lease and coordinator do, with the times that were proved consistent here.
 
-use super::check_fencing::LEASE;
 use super::problem::Problems;
 use super::{Config, Watchdog};
+use crate::types::AgentName;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -320,7 +320,7 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
         let agents = || names.iter().filter_map(|name| config.fencing.agents.get(name));
         let run = agents().map(|agent| agent.timeout).max().unwrap_or_default();
         let failing = agents().map(|a| if a.everywhere { a.timeout } else { a.timeout.saturating_mul(executors) });
-        let waits = if names.iter().any(|name| name.as_str() == LEASE) { bounds.lease_wait } else { Duration::ZERO };
+        let waits = if names.iter().any(AgentName::is_lease) { bounds.lease_wait } else { Duration::ZERO };
         let confirm = run.max(waits);
         let give_up = failing.max().unwrap_or_default().max(waits);
         // `lease` counts from the verdict, so earlier levels run while it waits.

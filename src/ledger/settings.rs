@@ -49,17 +49,11 @@ pub struct AgentSettings {
 }
 
 impl AgentSettings {
-    /// Whether a confirmation by it can end an epoch (design, section 4.5).
+    /// Whether a confirmation by it can end an epoch.
     pub fn ends_epoch(&self) -> bool {
-        match self.kind {
-            AgentKind::Power | AgentKind::Storage | AgentKind::Lease => true,
-            AgentKind::Network | AgentKind::Access => self.isolates,
-        }
+        self.kind.ends_epoch(self.isolates)
     }
 }
-
-/// The name of the built-in agent that waits for lease and watchdog to have passed.
-pub(super) const LEASE: &str = "lease";
 
 impl Settings {
     /// The settings that a configuration file seeds. Node ids count from 1 in the order of names.
@@ -75,9 +69,8 @@ impl Settings {
                 (name.clone(), settings)
             })
             .collect();
-        let lease = LEASE.parse().expect("a constant, valid name");
         agents.insert(
-            lease,
+            AgentName::lease(),
             AgentSettings { kind: AgentKind::Lease, isolates: false, everywhere: false, timeout: Duration::ZERO },
         );
         let lease_time = config.lease_time();

@@ -1,7 +1,6 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::settings::LEASE;
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
@@ -309,7 +308,7 @@ impl Fence {
     /// Agents that may have switched something off and have not switched it on since: `on` is ordered once for each `off`,
     /// and again where it failed.
     pub fn to_give_back(&self) -> BTreeSet<&AgentName> {
-        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && o.agent.as_str() != LEASE;
+        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && !o.agent.is_lease();
         let tried: BTreeSet<_> = self.orders.iter().filter(off).map(|o| &o.agent).collect();
         let is_off = |agent: &&AgentName| {
             let of_it = self.orders.iter().rev().filter(|o| o.agent == **agent);

@@ -48,7 +48,7 @@ impl Node {
         let Some(incarnation) = self.incarnation.filter(|_| self.has_applied_its_join()) else { return };
         let state = self.state.clone();
         for fence in state.fences.values().filter(|f| f.is_open()) {
-            for order in fence.orders.iter().filter(|o| o.is_running() && o.agent.as_str() != "lease") {
+            for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
                 let mine = order.executor == self.config.node && order.executor_incarnation == incarnation;
                 let key = RunKey::Order { fence: fence.id, order: order.number };
                 if mine && !self.runs.contains_key(&key) {

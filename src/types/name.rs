@@ -131,6 +131,21 @@ name!(
     AgentName
 );
 
+impl AgentName {
+    /// The agent that no table defines: it does nothing but wait until lease and watchdog have surely passed.
+    pub const LEASE: &'static str = "lease";
+
+    /// The name of the built-in agent.
+    pub fn lease() -> Self {
+        Self::LEASE.parse().expect("a constant, valid name")
+    }
+
+    /// Whether this is the built-in agent, which waits and is never run.
+    pub fn is_lease(&self) -> bool {
+        self.as_str() == Self::LEASE
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +171,11 @@ mod tests {
             assert!(bad.parse::<NodeName>().is_err(), "{bad:?} was accepted");
         }
         assert!(serde_json::from_str::<NodeName>("\"../etc\"").is_err());
+    }
+
+    #[test]
+    fn the_built_in_agent_is_the_one_that_waits() {
+        assert!(AgentName::lease().is_lease() && "lease".parse::<AgentName>().unwrap().is_lease());
+        assert!(!"ipmi".parse::<AgentName>().unwrap().is_lease());
     }
 }
