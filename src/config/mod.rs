@@ -307,10 +307,7 @@ impl Config {
 
     /// The configured channels, in order: `primary`, `secondary`, and `disk` where there is one.
     pub fn channels(&self) -> Vec<ChannelName> {
-        let mut names = vec!["primary", "secondary"];
-        if self.disk.is_some() {
-            names.push("disk");
-        }
-        names.into_iter().map(|n| n.parse().expect("a constant, valid name")).collect()
+        let networks = [ChannelName::primary(), ChannelName::secondary()];
+        networks.into_iter().chain(self.disk.as_ref().map(|_| ChannelName::disk())).collect()
     }
 }

@@ -284,13 +284,12 @@ impl Daemon {
 
 fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonError> {
     let me = config.me();
-    let networks = [("primary", true), ("secondary", false)];
-    let bind = |(name, primary): (&str, bool)| {
+    let networks = [(ChannelName::primary(), true), (ChannelName::secondary(), false)];
+    let bind = |(name, primary): (ChannelName, bool)| {
         let on =
             |n: &crate::config::Node| SocketAddr::new(if primary { n.primary } else { n.secondary }, n.heartbeat_port);
         let others = config.nodes.iter().filter(|(n, _)| **n != config.node);
         let peers = others.map(|(n, node)| (n.clone(), on(node))).collect();
-        let name: ChannelName = name.parse().expect("a constant, valid name");
         Udp::bind(name, on(me), peers, intake.clone())
             .map_err(|source| DaemonError::System { what: "socket for heartbeats", source })
     };
@@ -299,8 +298,7 @@ fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonErr
 
 fn start_disk(config: &Config, intake: &Intake) -> Result<Option<Disk>, DaemonError> {
     let Some(disk) = config.disk.as_ref().filter(|_| config.me().disk) else { return Ok(None) };
-    let name = "disk".parse().expect("a constant, valid name");
-    Disk::start(name, disk.path.clone(), &config.detector, None, intake.clone())
+    Disk::start(ChannelName::disk(), disk.path.clone(), &config.detector, None, intake.clone())
         .map(Some)
         .map_err(|source| DaemonError::System { what: "thread for the shared disk", source })
 }

@@ -349,7 +349,7 @@ impl Node {
         let silent = record.confirmed.as_ref().is_some_and(|c| c.demands_silence());
         if !forced && !silent && view.as_ref().is_some_and(|v| v.database_alive) {
             let what = "its database still feeds a standby here".to_owned();
-            let channel = "primary".parse().expect("a constant, valid name");
+            let channel = ChannelName::primary();
             return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
         }
         let still = |channel: &ChannelName| {

@@ -135,11 +135,11 @@ impl Node {
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
         for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
-            if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk") {
+            if let Some(disk) = channels.iter().find(|c| c.is_disk()) {
                 detector.without(name, disk);
             }
         }
-        if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk" && !config.me().disk) {
+        if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
             detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
         let keeps_databases = config.me().role == Role::Database;

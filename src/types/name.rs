@@ -126,6 +126,30 @@ name!(
     /// The name of a heartbeat channel: `primary`, `secondary`, `disk`.
     ChannelName
 );
+
+impl ChannelName {
+    /// The network of the nodes' addresses `primary`.
+    pub fn primary() -> Self {
+        "primary".parse().expect("a constant, valid name")
+    }
+
+    /// The network of the nodes' addresses `secondary`.
+    pub fn secondary() -> Self {
+        "secondary".parse().expect("a constant, valid name")
+    }
+
+    /// The slots on the shared disk.
+    pub fn disk() -> Self {
+        Self::DISK.parse().expect("a constant, valid name")
+    }
+
+    /// Whether this is the shared disk; every other channel is a network.
+    pub fn is_disk(&self) -> bool {
+        self.as_str() == Self::DISK
+    }
+
+    const DISK: &'static str = "disk";
+}
 name!(
     /// The name of a fence agent: the key of its table under `[fencing.agents]`, or the built-in `lease`.
     AgentName
