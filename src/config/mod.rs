@@ -12,6 +12,7 @@ mod check;
 mod check_fencing;
 mod lease_time;
 mod parse;
+mod paths;
 mod problem;
 mod profile;
 mod raw;

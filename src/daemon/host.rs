@@ -174,14 +174,9 @@ fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
     fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed("sync", dir))
 }
 
-/// The lease file of a service.
-pub fn lease_path(config: &Config, service: &ServiceName) -> PathBuf {
-    config.run_dir.join(service.as_str()).join("lease")
-}
-
 /// The leases that an earlier daemon of this boot kept. A pause holds one open: then it reaches further than any lease.
 pub fn kept_leases(config: &Config, boot: &Boot) -> BTreeMap<ServiceName, (Epoch, Instant)> {
-    let kept = |service: &ServiceName| match guard::read_lease(&lease_path(config, service)) {
+    let kept = |service: &ServiceName| match guard::read_lease(&config.lease_file(service)) {
         Ok(lease) => (lease.boot == *boot && !lease.released).then_some((lease.epoch, lease.end)),
         Err(GuardError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
         // Nothing is concluded from it: without a lease a database that runs is stopped.
@@ -217,7 +212,7 @@ mod tests {
 
     fn keep(config: &Config, service: &ServiceName, end: Instant) {
         let lease = LeaseFile { boot: Boot(BOOT.into()), epoch: Epoch(3), end, released: false };
-        write_lease(&lease_path(config, service), &lease).expect("written");
+        write_lease(&config.lease_file(service), &lease).expect("written");
     }
 
     #[test]
@@ -246,7 +241,7 @@ mod tests {
         keep(&config, &service, Instant(10));
         assert_eq!(kept_leases(&config, &Boot(BOOT.into())).len(), 1);
         assert_eq!(kept_leases(&config, &Boot("b2".into())).len(), 0, "another boot's");
-        let path = lease_path(&config, &service);
+        let path = config.lease_file(&service);
         let whole = fs::read_to_string(&path).expect("there");
         // A number of another renewal: the text alone would pass.
         let torn = whole.replacen("\"epoch\":3", "\"epoch\":4", 1);

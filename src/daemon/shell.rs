@@ -195,7 +195,7 @@ impl Shell {
     }
 
     fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
-        let path = host::lease_path(&self.config, service);
+        let path = self.config.lease_file(service);
         if let Some(dir) = path.parent().filter(|dir| !dir.exists())
             && let Err(error) = std::fs::create_dir_all(dir)
         {

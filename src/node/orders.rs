@@ -66,9 +66,8 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
             let items: Vec<_> = config.services.iter().map(|(name, s)| item(name, &s.postgresql)).collect();
             items.join(",")
         };
-        let dir = |name: &ServiceName| config.run_dir.join(name.as_str());
-        offer("hba_file", list(&|name, _| dir(name).join("pg_hba.conf").display().to_string()));
-        offer("socket_dir", list(&|name, _| dir(name).display().to_string()));
+        offer("hba_file", list(&|name, _| config.access_file(name).display().to_string()));
+        offer("socket_dir", list(&|name, _| config.service_dir(name).display().to_string()));
         offer("port", list(&|_, postgresql| postgresql.port.to_string()));
         offer("superuser", list(&|_, postgresql| postgresql.superuser.clone()));
         offer("replication_role", list(&|_, postgresql| format!("{}_{safe}", postgresql.replication_user)));

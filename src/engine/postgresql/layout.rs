@@ -19,6 +19,10 @@ pub struct Layout {
     /// `<run_dir>/<service>`: socket, pg_hba.conf, lease. Gone after a boot, so that what anything else starts then
     /// finds no access file.
     pub run: PathBuf,
+    /// In `run`: who may connect.
+    pub hba: PathBuf,
+    /// In `run`: how far the lease reaches, for the guard.
+    pub lease: PathBuf,
     /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
     pub keep: PathBuf,
 }
@@ -30,17 +34,15 @@ impl Layout {
         Ok(Layout {
             data_dir: known.postgresql.data_dir.clone(),
             bin_dir: known.postgresql.bin_dir.clone(),
-            run: config.run_dir.join(service.as_str()),
+            run: config.service_dir(service),
+            hba: config.access_file(service),
+            lease: config.lease_file(service),
             keep: config.data_dir.join(service.as_str()),
         })
     }
 
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
-    }
-
-    pub fn hba(&self) -> PathBuf {
-        self.run.join("pg_hba.conf")
     }
 
     pub fn ident(&self) -> PathBuf {
@@ -53,10 +55,6 @@ impl Layout {
 
     pub fn cgroup_record(&self) -> PathBuf {
         self.run.join("cgroup")
-    }
-
-    pub fn lease(&self) -> PathBuf {
-        self.run.join("lease")
     }
 
     pub fn log(&self) -> PathBuf {
