@@ -27,6 +27,8 @@ pub mod scheduling;
 
 pub mod last_words;
 
+pub mod errors;
+
 pub mod channel;
 
 pub mod detector;

@@ -18,6 +18,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("scheduling", &[]),
     // What a process says when it ends: of use to every module that ends one.
     ("last_words", &[]),
+    // How an error is told: of use to every module that tells one.
+    ("errors", &[]),
     ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "detection", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
@@ -26,9 +28,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup.
-    ("action", &["types", "config", "clock", "last_words", "engine::enclosure"]),
-    ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "last_words", "scheduling", "ledger"]),
+    ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure"]),
+    ("engine", &["types", "config", "clock", "errors", "action"]),
+    ("consensus", &["types", "config", "clock", "errors", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
@@ -37,7 +39,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that decide with values only.
-const PURE: &[&str] = &["types", "detection", "config", "detector", "lease", "ledger", "plan", "node", "known_bugs"];
+const PURE: &[&str] =
+    &["types", "detection", "errors", "config", "detector", "lease", "ledger", "plan", "node", "known_bugs"];
 
 /// The parts of other modules that are pure all the same.
 const PURE_FILES: &[&str] =

@@ -4,6 +4,7 @@
 use crate::action::guard::{self, GuardError};
 use crate::action::watchdog::{self, Tried, Watchdog};
 use crate::config::{Config, Role};
+use crate::errors::with_causes;
 use crate::ledger::Machine;
 use crate::node::{Start, WatchdogSaid};
 use crate::types::{Boot, ClusterId, Epoch, Instant, Released, ServiceName};
@@ -98,7 +99,7 @@ pub fn try_watchdog(
             (works(WatchdogSaid::Disarmed, settings.timeout), Opened::default())
         }
         Err(failed) => {
-            let why = super::shell::describe(&failed.error);
+            let why = with_causes(&failed.error);
             tracing::error!(%device, why, "the watchdog cannot be armed, so no lease will be asked for");
             let tried = WatchdogTried { said: Some(WatchdogSaid::NotArmed { why }), timeout: None };
             (tried, Opened { armed: None, unusable: failed.open.map(|open| *open) })

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
 use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
+use crate::errors::with_causes;
 use crate::node::{self, Event, Node};
 use crate::types::{AgentAction, AgentName, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
 use inbox::{Inbox, Incoming};
@@ -167,7 +168,7 @@ async fn feed_meanwhile<T>(
         }
         for device in [&mut watchdog.armed, &mut watchdog.unusable].into_iter().flatten().filter(|_| may_feed()) {
             if let Err(error) = device.feed() {
-                tracing::error!(error = shell::describe(&error), "the watchdog cannot be fed");
+                tracing::error!(error = with_causes(&error), "the watchdog cannot be fed");
             }
         }
     }
