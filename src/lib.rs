@@ -29,6 +29,8 @@ pub mod last_words;
 
 pub mod errors;
 
+pub mod durable;
+
 pub mod channel;
 
 pub mod detector;

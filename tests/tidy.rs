@@ -20,6 +20,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("last_words", &[]),
     // How an error is told: of use to every module that tells one.
     ("errors", &[]),
+    // The one way in which a small file is written so that it lasts.
+    ("durable", &[]),
     ("channel", &["types", "config", "clock", "scheduling"]),
     ("detector", &["types", "detection", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
@@ -29,8 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup.
     ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure"]),
-    ("engine", &["types", "config", "clock", "errors", "action"]),
-    ("consensus", &["types", "config", "clock", "errors", "last_words", "scheduling", "ledger"]),
+    ("engine", &["types", "config", "clock", "errors", "durable", "action"]),
+    ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),

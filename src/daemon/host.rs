@@ -4,6 +4,7 @@
 use crate::action::guard::{self, GuardError};
 use crate::action::watchdog::{self, Tried, Watchdog};
 use crate::config::{Config, Role};
+use crate::durable::{self, FileError};
 use crate::errors::with_causes;
 use crate::ledger::Machine;
 use crate::node::{Start, WatchdogSaid};
@@ -23,6 +24,12 @@ pub enum HostError {
     NoBootId { path: PathBuf },
     #[error("{} is damaged: expected the final word of an epoch as regent wrote it; nothing is started on a guess", path.display())]
     Tombstone { path: PathBuf },
+}
+
+impl From<FileError> for HostError {
+    fn from(FileError { doing, path, source }: FileError) -> Self {
+        HostError::File { doing, path, source }
+    }
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
@@ -167,12 +174,8 @@ pub fn write_tombstone(config: &Config, service: &ServiceName, released: &Releas
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
-    let new = path.with_extension("new");
-    let mut file = fs::File::create(&new).map_err(failed("write", &new))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
-    fs::rename(&new, path).map_err(failed("replace", path))?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed("sync", dir))
+    durable::replace(path, 0o644, |file| file.write_all(content))?;
+    Ok(())
 }
 
 /// The leases that an earlier daemon of this boot kept. A pause holds one open: then it reaches further than any lease.

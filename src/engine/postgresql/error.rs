@@ -1,5 +1,6 @@
 //! What can go wrong in the PostgreSQL engine, each with the thing, the place and what to do.
 
+use crate::durable::FileError;
 use crate::errors::with_causes;
 use crate::types::{NodeName, ServiceName, SystemId};
 use std::io;
@@ -44,6 +45,12 @@ pub enum EngineError {
     StartFailed { log: String },
     #[error("interrupted by a stop")]
     Interrupted,
+}
+
+impl From<FileError> for EngineError {
+    fn from(FileError { doing, path, source }: FileError) -> Self {
+        EngineError::File { doing, path, source }
+    }
 }
 
 impl EngineError {
