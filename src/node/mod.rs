@@ -34,7 +34,7 @@ use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
-use crate::plan::keeper::{Local, Me};
+use crate::plan::keeper::{Local, Me, stuck_after};
 use crate::plan::{Applied, Lead, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
@@ -230,7 +230,7 @@ impl Node {
                 .min()
         });
         let retries = self.databases.values().flat_map(|l| {
-            let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));
+            let stuck = l.idle_since.map(|at| at + stuck_after(&self.config) + Duration::from_millis(1));
             let resumed = l.resumed_at.zip(self.state.settings.as_ref());
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
             let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);

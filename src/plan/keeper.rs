@@ -533,7 +533,7 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
             None => Step::Db(DbAction::Follow { upstream }),
         };
     }
-    let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
+    let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config));
     if stuck {
         return Step::StopToRejoin(input.planned_ladder(), "it gets no WAL from its upstream: rejoining".to_owned());
     }
@@ -541,8 +541,8 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
 }
 
 /// How long a standby may get nothing before it is stopped and made to rejoin.
-pub fn stuck_after(input: &Input) -> Duration {
-    (input.config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
+pub fn stuck_after(config: &config::Config) -> Duration {
+    (config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
 }
 
 /// Nobody to follow: a standby runs on (it may be asked for the end of its WAL); one that answers nobody cannot be asked.
