@@ -11,6 +11,7 @@ use crate::types::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// The whole replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -337,6 +338,11 @@ impl State {
     /// where this copy knows no settings yet.
     pub fn lease_ladder(&self, written: &LeaseTiming) -> StopLadder {
         self.settings.as_ref().map_or(written.ladder(), |settings| settings.lease_ladder(written))
+    }
+
+    /// How long one run of this agent may take; nothing where the cluster was seeded without it.
+    pub fn agent_timeout(&self, agent: &AgentName) -> Duration {
+        self.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
     }
 
     /// The present record of a node if `incarnation` is its present one.

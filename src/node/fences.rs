@@ -86,7 +86,7 @@ impl Node {
 
     /// Starts the agent of an order if it surely still runs, for the rest of its time; else says that it never will.
     fn run_order(&mut self, key: RunKey, order: &Order, fence: &Fence) {
-        let timeout = self.agent_timeout(&order.agent);
+        let timeout = self.state.agent_timeout(&order.agent);
         if known_bugs::has(Bug::StaleOrderRuns) {
             return self.run(key, &order.agent, order.action, fence, timeout);
         }
@@ -111,10 +111,6 @@ impl Node {
     }
 
     /// How long an agent may take: the ledger's word, whatever this host's file says.
-    fn agent_timeout(&self, agent: &AgentName) -> Duration {
-        self.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
-    }
-
     fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence, limit: Duration) {
         self.runs.insert(key.clone(), RunState::Running);
         self.effects.push(Effect::RunAgent {
@@ -169,7 +165,7 @@ impl Node {
                     continue;
                 }
             }
-            let limit = self.agent_timeout(agent);
+            let limit = self.state.agent_timeout(agent);
             self.run(key, agent, wanted, fence, limit);
         }
     }

@@ -37,7 +37,7 @@ pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
 /// also where the daemon that started them is dead by then.
 fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
     for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
-        let timeout = agent_timeout(input, &order.agent);
+        let timeout = input.state.agent_timeout(&order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
         // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
         let drift = input.state.settings.as_ref().map_or(Drift(0), Settings::drift);
@@ -50,10 +50,6 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
             plan.wake_at(limit);
         }
     }
-}
-
-fn agent_timeout(input: &Input, agent: &AgentName) -> Duration {
-    input.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
 }
 
 fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
