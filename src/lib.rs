@@ -17,6 +17,8 @@
 
 pub mod types;
 
+pub mod detection;
+
 pub mod config;
 
 pub mod clock;
@@ -24,6 +26,10 @@ pub mod clock;
 pub mod scheduling;
 
 pub mod last_words;
+
+pub mod errors;
+
+pub mod durable;
 
 pub mod channel;
 

@@ -1,7 +1,7 @@
 //! The configuration from outside: bad files against their golden errors, the examples, and the numbers in the docs.
 //!
-//! `REWRITE=1 cargo test --test config` writes the golden texts and the tables of `docs/timing.md` anew; read the
-//! difference before you commit it.
+//! `REWRITE=1 cargo test --test config` writes the golden texts and the tables of `docs/timing.md` and
+//! `docs/detector.md` anew; read the difference before you commit it.
 
 use regent::config::timing::{bounds, inequalities, show};
 use regent::config::{Config, Problem, Profile, report, verdict_possible};
@@ -245,7 +245,8 @@ fn the_report_is_printed_and_serialised() {
     let report = report(&example("two-databases-and-witness.toml"));
     assert_golden(&root().join("tests/golden/config/report.out"), &report.to_string());
     let json = serde_json::to_value(&report).expect("serialisable");
-    assert_eq!(json["bounds"]["detection_worst_ms"], 1445);
+    assert_eq!(json["bounds"]["detection_usual_ms"], 1410);
+    assert_eq!(json["bounds"]["detection_worst_ms"], 2265);
     assert_eq!(json["bounds"]["levels"][1]["agents"][0], "lease");
     assert_eq!(json["inequalities"][0]["holds"], true);
 }
@@ -318,16 +319,41 @@ fn bounds_table(profiles: &[Config; 3]) -> String {
     text
 }
 
-#[test]
-fn the_numbers_in_the_timing_page_are_those_of_the_code() {
-    let path = root().join("docs/timing.md");
-    let mut page = fs::read_to_string(&path).expect("docs/timing.md");
-    for (name, table) in tables() {
+/// The table of docs/detector.md, from the code.
+fn detection_table() -> String {
+    let head = "| profile | interval | `acceptable_pause`: always forgiven | suspected after, usually | suspected after, at worst |";
+    let mut text = format!("{head}\n|---|---|---|---|---|\n");
+    for name in ["fast", "lan", "wan"] {
+        let (config, bounds) = (profile(name), bounds(&profile(name)));
+        let title = if name == "lan" { "`lan` (default)".to_owned() } else { format!("`{name}`") };
+        let times = [config.detector.interval, bounds.freeze_tolerated, bounds.detection_usual, bounds.detection_worst];
+        writeln!(text, "| {title} | {} |", times.map(show).join(" | ")).expect("a String");
+    }
+    text
+}
+
+/// The page with these tables between their marks.
+fn with_tables(path: &Path, tables: &[(&str, String)]) -> String {
+    let mut page = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for (name, table) in tables {
         let (open, close) = (format!("<!-- table: {name} -->\n"), format!("<!-- end: {name} -->"));
         let start = page.find(&open).unwrap_or_else(|| panic!("no {open}")) + open.len();
         let end = page.find(&close).unwrap_or_else(|| panic!("no {close}"));
-        page.replace_range(start..end, &table);
+        page.replace_range(start..end, table);
     }
+    page
+}
+
+#[test]
+fn the_numbers_in_the_detector_page_are_those_of_the_code() {
+    let path = root().join("docs/detector.md");
+    assert_golden(&path, &with_tables(&path, &[("detection", detection_table())]));
+}
+
+#[test]
+fn the_numbers_in_the_timing_page_are_those_of_the_code() {
+    let path = root().join("docs/timing.md");
+    let page = with_tables(&path, &tables());
     let lan = bounds(&profile("lan"));
     let sentence = format!(
         "**A host may freeze for {} (profile `lan`) and nothing happens; one that holds a primary and freezes for longer \

@@ -11,22 +11,28 @@ use std::process::Command;
 /// `*` = everything; `a::b` = only that part of `a`.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &["known_bugs"]),
-    ("config", &["types"]),
+    // Arithmetic: config judges a file by the times that the detector waits.
+    ("detection", &[]),
+    ("config", &["types", "detection"]),
     ("clock", &["types"]),
     ("scheduling", &[]),
     // What a process says when it ends: of use to every module that ends one.
     ("last_words", &[]),
+    // How an error is told: of use to every module that tells one.
+    ("errors", &[]),
+    // The one way in which a small file is written so that it lasts.
+    ("durable", &[]),
     ("channel", &["types", "config", "clock", "scheduling"]),
-    ("detector", &["types", "config", "known_bugs"]),
+    ("detector", &["types", "detection", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
     ("plan", &["types", "config", "ledger", "lease", "known_bugs"]),
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup.
-    ("action", &["types", "config", "clock", "last_words", "engine::enclosure"]),
-    ("engine", &["types", "config", "clock", "action"]),
-    ("consensus", &["types", "config", "clock", "last_words", "scheduling", "ledger"]),
+    ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure"]),
+    ("engine", &["types", "config", "clock", "errors", "durable", "action"]),
+    ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
@@ -35,7 +41,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that decide with values only.
-const PURE: &[&str] = &["types", "config", "detector", "lease", "ledger", "plan", "node", "known_bugs"];
+const PURE: &[&str] =
+    &["types", "detection", "errors", "config", "detector", "lease", "ledger", "plan", "node", "known_bugs"];
 
 /// The parts of other modules that are pure all the same.
 const PURE_FILES: &[&str] =

@@ -229,17 +229,15 @@ where
     }
 }
 
-/// Prints an error with its causes.
 fn failed(spec: &Spec, error: &dyn Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    eprintln!("{}: {text}", spec.name);
+    eprintln!("{}: {}", spec.name, with_causes(error));
     ExitCode::FAILURE
+}
+
+/// The error and its causes in one line, outermost first, with a colon between them.
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Compares the golden file with what the table of options says; `REWRITE=1` writes it anew.

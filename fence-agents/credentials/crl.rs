@@ -9,7 +9,7 @@ use crate::contract::{Action, Request};
 use crate::hba::{self, HbaError};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the list could not be exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +52,11 @@ impl Crl {
     }
 
     /// Copies as a whole: half a list would be put back later.
-    fn copy(&self, from: &PathBuf, to: &PathBuf) -> Result<(), CrlError> {
-        let error = |source| CrlError::Io { path: to.clone(), what: "written", source };
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), CrlError> {
+        let error = |source| CrlError::Io { path: to.to_owned(), what: "written", source };
         let mut temporary = to.as_os_str().to_owned();
         temporary.push(".new");
-        fs::copy(from, &temporary).and_then(|_| fs::rename(&temporary, to)).map_err(error)
+        fs::copy(from, &temporary).and_then(|_| hba::put(temporary.as_ref(), to)).map_err(error)
     }
 
     /// Puts the list in place. Done again, it changes nothing.
@@ -113,7 +113,7 @@ impl Crl {
 
     /// The fences whose lists are kept beside the file.
     pub fn fences(&self) -> Result<Vec<u64>, CrlError> {
-        let folder = self.file.parent().unwrap_or(std::path::Path::new("/"));
+        let folder = self.file.parent().unwrap_or(Path::new("/"));
         let unreadable = |source| CrlError::Io { path: folder.to_owned(), what: "listed", source };
         let prefix = format!("{}.fence-", self.file.file_name().unwrap_or_default().to_string_lossy());
         let mut fences = Vec::new();

@@ -90,8 +90,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), HbaError> {
         file.write_all(bytes)?;
         fchown(&file, Some(old.uid()), Some(old.gid()))?;
         file.set_permissions(old.permissions())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        put(&temporary, path)
     };
     write().map_err(failed(path, "replaced"))
+}
+
+/// Puts a file that is written whole in the place of another, so that a power cut leaves the one or the other.
+pub fn put(temporary: &Path, path: &Path) -> io::Result<()> {
+    File::open(temporary)?.sync_all()?;
+    fs::rename(temporary, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

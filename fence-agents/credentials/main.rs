@@ -22,7 +22,7 @@ mod server;
 mod target;
 
 use contract::standing::Standings;
-use contract::{Action, Answer, Kind, Opt, Request, Spec};
+use contract::{Action, Answer, Kind, Opt, Request, Spec, with_causes};
 use database::Database;
 use std::error::Error;
 use std::process::ExitCode;
@@ -99,8 +99,7 @@ impl Report {
             Ok(text) => self.lines.push(format!("{part}: {text}")),
             Err(error) => {
                 self.failed += 1;
-                let cause = error.source().map(|c| format!(": {c}")).unwrap_or_default();
-                self.lines.push(format!("{part}: FAILED: {error}{cause}"));
+                self.lines.push(format!("{part}: FAILED: {}", with_causes(error.as_ref())));
             }
         }
     }

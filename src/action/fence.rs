@@ -28,7 +28,8 @@ use super::leashes::Leashes;
 use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
-use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun};
+use crate::errors::with_causes;
+use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,9 +37,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Begins the names of options that are offered to the agent; see the module's description.
-pub const OFFER: &str = "offer:";
 
 /// The folder of regent's own programs.
 const LIBRARY: &str = "/usr/lib/regent";
@@ -128,7 +126,7 @@ impl Runner {
                 let device = self.device(order);
                 attempt(&job, &self.leashes, &device, tries.max(1), &mut run).await;
             }
-            Err(error) => run.output = describe(&error),
+            Err(error) => run.output = with_causes(&error),
         }
         run.output = Secrets::of(&order.options).remove_from(&run.output);
         run.took = begun.elapsed();
@@ -148,7 +146,7 @@ impl Runner {
             let metadata = match self.metadata(name).await {
                 Ok(metadata) => metadata,
                 Err(error) => {
-                    warnings.push(FenceWarning::Unusable { agent: name.clone(), problem: describe(&error) });
+                    warnings.push(FenceWarning::Unusable { agent: name.clone(), problem: with_causes(&error) });
                     continue;
                 }
             };
@@ -209,7 +207,7 @@ impl Runner {
         let limit = METADATA_LIMIT.min(order.deadline / 2);
         let metadata = match needs_metadata(order) {
             true => self.metadata_within(&order.agent, limit).await.inspect_err(|error| {
-                tracing::warn!(agent = %order.agent, "no metadata, so nothing is offered: {}", describe(error));
+                tracing::warn!(agent = %order.agent, "no metadata, so nothing is offered: {}", with_causes(error));
             }),
             false => Ok(Arc::default()),
         };
@@ -286,7 +284,7 @@ fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut
         Ok(finished) => finished,
         Err(error) => {
             run.outcome = AgentOutcome::NotRun;
-            run.output = describe(&error);
+            run.output = with_causes(&error);
             return false;
         }
     };
@@ -363,15 +361,4 @@ fn find_program(command: &Path) -> Option<PathBuf> {
 fn is_executable(path: &Path) -> bool {
     let executable = |about: std::fs::Metadata| about.is_file() && about.permissions().mode() & 0o111 != 0;
     std::fs::metadata(path).is_ok_and(executable)
-}
-
-/// An error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -38,7 +38,7 @@ fn post_all(common: &Common) -> ExitCode {
     let posted = config::load(common).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         for service in config.services.keys() {
-            let options = postgresql::guard_options(&config, service);
+            let options = postgresql::guard_options(&config, service)?;
             let held = guard::read_lease(&options.lease).is_ok_and(|lease| !lease.released);
             if held {
                 runtime.block_on(guard::spawn(&PathBuf::from("/proc/self/exe"), &options))?;

@@ -7,9 +7,6 @@ use super::{Agent, Config, Role};
 use crate::types::{AgentKind, AgentName, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The agent that no table defines: lease and watchdog time have surely passed.
-pub const LEASE: &str = "lease";
-
 /// Options that the runner itself writes.
 const OWN_OPTIONS: [&str; 3] = ["action", "nodename", "fence_id"];
 
@@ -35,9 +32,8 @@ pub(super) fn rules(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-/// Whether a confirmation by this agent can end an epoch.
-pub(super) fn ends_an_epoch(agent: &Agent) -> bool {
-    matches!(agent.kind, AgentKind::Power | AgentKind::Storage | AgentKind::Lease) || agent.isolates
+fn ends_epoch(agent: &Agent) -> bool {
+    agent.kind.ends_epoch(agent.isolates)
 }
 
 fn level(config: &Config, key: &str, level: &[AgentName], problems: &mut Problems<'_>) {
@@ -57,8 +53,8 @@ fn level(config: &Config, key: &str, level: &[AgentName], problems: &mut Problem
             problems.add(&format!("{agents_key}[{}]", i + 1), format!("\"{name}\" is named twice in one level"));
         }
         match config.fencing.agents.get(name) {
-            Some(agent) => ends |= ends_an_epoch(agent),
-            None if name.as_str() == LEASE => ends = true,
+            Some(agent) => ends |= ends_epoch(agent),
+            None if name.is_lease() => ends = true,
             None => unknown = true,
         }
     }
@@ -71,7 +67,7 @@ fn level(config: &Config, key: &str, level: &[AgentName], problems: &mut Problem
         );
     }
     let unguarded = config.watchdog.is_none() && !config.fencing.lease_without_watchdog;
-    if unguarded && level.iter().any(|name| name.as_str() == LEASE) {
+    if unguarded && level.iter().any(AgentName::is_lease) {
         problems.add_hint(
             &agents_key,
             "\"lease\" needs an armed watchdog: without one a node whose daemon hangs goes on writing",
@@ -84,7 +80,7 @@ fn assist(config: &Config, problems: &mut Problems<'_>) {
     known(config, "fencing.assist", &config.fencing.assist, false, problems);
     for (i, name) in config.fencing.assist.iter().enumerate() {
         let key = format!("fencing.assist[{}]", i + 1);
-        if name.as_str() == LEASE {
+        if name.is_lease() {
             problems.add(&key, "\"lease\" cannot assist: it only waits. It belongs into a level");
         }
         if config.fencing.assist[..i].contains(name) {
@@ -93,7 +89,7 @@ fn assist(config: &Config, problems: &mut Problems<'_>) {
         if config.fencing.levels.iter().any(|level| level.contains(name)) {
             problems.add(&key, format!("\"{name}\" is also in a level: it would run twice for one fence"));
         }
-        if config.fencing.agents.get(name).is_some_and(ends_an_epoch) {
+        if config.fencing.agents.get(name).is_some_and(ends_epoch) {
             problems.add_hint(
                 &key,
                 format!("\"{name}\" ends an epoch, but an assistant's word never counts"),
@@ -105,9 +101,9 @@ fn assist(config: &Config, problems: &mut Problems<'_>) {
 
 fn known(config: &Config, key: &str, names: &[AgentName], lease: bool, problems: &mut Problems<'_>) {
     for (i, name) in names.iter().enumerate() {
-        if name.as_str() != LEASE && !config.fencing.agents.contains_key(name) {
+        if !name.is_lease() && !config.fencing.agents.contains_key(name) {
             let defined = config.fencing.agents.keys().map(AgentName::as_str);
-            let there: BTreeSet<&str> = defined.chain(shipped()).chain(lease.then_some(LEASE)).collect();
+            let there: BTreeSet<&str> = defined.chain(shipped()).chain(lease.then_some(AgentName::LEASE)).collect();
             let hint = suggest(name.as_str(), there);
             problems.add_hint(&format!("{key}[{}]", i + 1), format!("there is no agent \"{name}\""), hint);
         }

@@ -10,7 +10,9 @@
 
 mod check;
 mod check_fencing;
+mod lease_time;
 mod parse;
+mod paths;
 mod problem;
 mod profile;
 mod raw;
@@ -19,12 +21,13 @@ mod report;
 mod survey;
 pub mod timing;
 
-pub use check_fencing::LEASE;
+pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
-use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName};
+use crate::detection::Patience;
+use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -150,7 +153,7 @@ pub struct RaftTiming {
 pub struct LeaseTiming {
     pub ttl: Duration,
     pub renew: Duration,
-    /// Allowed error of clock rates, in parts per thousand. Default 10 (1 %).
+    /// Allowed error of clock rates, in parts per thousand.
     pub drift_permille: u32,
     /// What a lapsed holder may still need to be heard of.
     pub grace: Duration,
@@ -273,18 +276,39 @@ pub struct Postgresql {
     pub probe_timeout: Duration,
 }
 
+impl Detector {
+    /// How much silence is borne with these settings.
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.interval, self.acceptable_pause, self.min_deviation, self.phi_threshold)
+    }
+}
+
+impl LeaseTiming {
+    /// The ladder at the end of a lease: no time for `fast`.
+    pub fn ladder(&self) -> StopLadder {
+        StopLadder { fast: Duration::ZERO, immediate: self.stop_immediate, kill: self.stop_kill }
+    }
+}
+
 impl Config {
     /// This node's own table.
     pub fn me(&self) -> &Node {
         &self.nodes[&self.node]
     }
 
+    /// What a lease counts by this file. What it counts in a running cluster is what the ledger was seeded with.
+    pub fn lease_time(&self) -> LeaseTime {
+        LeaseTime {
+            ttl: self.lease.ttl,
+            drift: Drift(self.lease.drift_permille),
+            watchdog: self.watchdog.as_ref().map_or(Duration::ZERO, |watchdog| watchdog.timeout),
+            stop: self.lease.ladder().whole(),
+        }
+    }
+
     /// The configured channels, in order: `primary`, `secondary`, and `disk` where there is one.
     pub fn channels(&self) -> Vec<ChannelName> {
-        let mut names = vec!["primary", "secondary"];
-        if self.disk.is_some() {
-            names.push("disk");
-        }
-        names.into_iter().map(|n| n.parse().expect("a constant, valid name")).collect()
+        let networks = [ChannelName::primary(), ChannelName::secondary()];
+        networks.into_iter().chain(self.disk.as_ref().map(|_| ChannelName::disk())).collect()
     }
 }

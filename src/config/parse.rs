@@ -234,7 +234,7 @@ impl Draft<'_> {
         let mut agents = BTreeMap::new();
         for (given, agent) in written.agents.iter().flatten() {
             let key = format!("fencing.agents.{given}");
-            if given == "lease" {
+            if given == AgentName::LEASE {
                 problems.add_hint(&key, "\"lease\" is built in", "give this agent another name");
             } else if let Some(name) = name(given, &key, problems) {
                 agents.extend(self.agent(given, &key, agent, preset, problems).map(|agent| (name, agent)));

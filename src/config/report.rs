@@ -1,11 +1,10 @@
 //! What `regent config check` prints about a valid configuration: bounds, inequalities, single failures, warnings.
 //! Not here: errors in a file (`problem.rs`).
 
-use super::check_fencing::LEASE;
 use super::survey::{SingleFailure, verdict_possible};
 use super::timing::{Bounds, Inequality, bounds, inequalities, show};
 use super::{Config, Role};
-use crate::types::AgentKind;
+use crate::types::{AgentKind, AgentName};
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
@@ -104,7 +103,7 @@ fn same_network(a: IpAddr, b: IpAddr) -> bool {
 
 fn fencing_warnings(config: &Config, all: &mut Vec<String>) {
     let fencing = &config.fencing;
-    let uses_lease = fencing.levels.iter().flatten().any(|agent| agent.as_str() == LEASE);
+    let uses_lease = fencing.levels.iter().flatten().any(AgentName::is_lease);
     if fencing.levels.is_empty() {
         all.push("no fencing level: every failover waits for a person and `regent fence confirm`".to_owned());
     }

@@ -2,9 +2,9 @@
 //!
 //! Nothing here waits or decides: detector, lease and coordinator do, with the times that were proved consistent here.
 
-use super::check_fencing::LEASE;
 use super::problem::Problems;
 use super::{Config, Watchdog};
+use crate::types::AgentName;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -30,7 +30,10 @@ pub struct Inequality {
 /// one split vote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bounds {
-    /// From a node's last heartbeat to `lost`, on a network as steady as the floor on the deviation.
+    /// From a node's last heartbeat to `lost`, while heartbeats arrive as regularly as they are sent.
+    #[serde(serialize_with = "as_ms", rename = "detection_usual_ms")]
+    pub detection_usual: Duration,
+    /// From a node's last heartbeat to `lost`, however irregularly heartbeats arrived before.
     #[serde(serialize_with = "as_ms", rename = "detection_worst_ms")]
     pub detection_worst: Duration,
     /// From a leader's death to the next leader.
@@ -127,7 +130,7 @@ fn detection_rules(config: &Config) -> Vec<Inequality> {
         more(
             "startup",
             "startup_grace > worst detection",
-            (d.startup_grace, detection_worst(config)),
+            (d.startup_grace, d.patience().worst()),
             "detector.startup_grace",
             "otherwise, after a start of the whole cluster, the host that boots slowest is accused",
         ),
@@ -162,12 +165,12 @@ fn election_rules(config: &Config) -> Vec<Inequality> {
 }
 
 fn lease_rules(config: &Config) -> Vec<Inequality> {
-    let l = &config.lease;
+    let (l, lease) = (&config.lease, config.lease_time());
     vec![
         more(
             "lease outlives an election",
             "ttl × (1 − drift) > 3 × renew + worst election + stop_immediate + stop_kill",
-            (holder_end(config), 3 * l.renew + election_worst(config) + lease_ladder(config)),
+            (lease.used(), 3 * l.renew + election_worst(config) + lease.stop),
             "lease.ttl",
             "otherwise the loss of the Raft leader alone stops a healthy primary",
         ),
@@ -194,7 +197,7 @@ fn watchdog_rules(config: &Config, watchdog: &Watchdog) -> Vec<Inequality> {
         more(
             "ladder before watchdog",
             "watchdog timeout > renew + stop_immediate + stop_kill",
-            (watchdog.timeout, l.renew + lease_ladder(config)),
+            (watchdog.timeout, l.renew + l.ladder().whole()),
             "watchdog.timeout",
             "otherwise the host is reset while it stops its database in good order",
         ),
@@ -254,19 +257,21 @@ fn at_least(
 
 /// The bounds that the configuration implies.
 pub fn bounds(config: &Config) -> Bounds {
-    let detection_worst = detection_worst(config);
+    let (patience, lease) = (config.detector.patience(), config.lease_time());
+    let detection_worst = patience.worst();
     let verdict = verdict(config);
     let mut bounds = Bounds {
+        detection_usual: patience.usual(),
         detection_worst,
         election_worst: election_worst(config),
         verdict,
-        lease_wait: lease_wait(config),
+        lease_wait: lease.waited_for(),
         levels: Vec::new(),
         check: detection_worst + config.detector.interval,
         choose: config.failover.choose,
         promote: config.failover.install,
         failover_worst: None,
-        writes_stop_after_isolation: holder_end(config),
+        writes_stop_after_isolation: lease.used(),
         freeze_tolerated: config.detector.acceptable_pause,
         freeze_fatal: detection_worst + verdict,
     };
@@ -280,8 +285,13 @@ impl Bounds {
     pub fn lines(&self) -> Vec<(&'static str, &'static str, Duration)> {
         vec![
             (
+                "detection, usual",
+                "interval + acceptable_pause + k(phi_threshold) × min_deviation",
+                self.detection_usual,
+            ),
+            (
                 "detection, worst",
-                "1.1 × interval + acceptable_pause + z(phi_threshold) × min_deviation",
+                "acceptable_pause + the larger of interval × (1 + √(1 + k²)) and 2 × interval + k × min_deviation",
                 self.detection_worst,
             ),
             ("election, worst", "3 × election_max + raft heartbeat", self.election_worst),
@@ -310,7 +320,7 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
         let agents = || names.iter().filter_map(|name| config.fencing.agents.get(name));
         let run = agents().map(|agent| agent.timeout).max().unwrap_or_default();
         let failing = agents().map(|a| if a.everywhere { a.timeout } else { a.timeout.saturating_mul(executors) });
-        let waits = if names.iter().any(|name| name.as_str() == LEASE) { bounds.lease_wait } else { Duration::ZERO };
+        let waits = if names.iter().any(AgentName::is_lease) { bounds.lease_wait } else { Duration::ZERO };
         let confirm = run.max(waits);
         let give_up = failing.max().unwrap_or_default().max(waits);
         // `lease` counts from the verdict, so earlier levels run while it waits.
@@ -327,13 +337,6 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
     levels
 }
 
-/// Time to the threshold after the last heartbeat, where intervals are jittered by up to a tenth and the measured
-/// deviation is below its floor.
-fn detection_worst(config: &Config) -> Duration {
-    let d = &config.detector;
-    time_to_phi(d.interval * 11 / 10, d.acceptable_pause, d.min_deviation, d.phi_threshold)
-}
-
 /// Openraft's followers wait for the leader's lease (`election_max`) and then for a random timeout (at most
 /// `election_max`); one more such timeout is for one split vote, a heartbeat for the votes to travel.
 fn election_worst(config: &Config) -> Duration {
@@ -344,48 +347,6 @@ fn election_worst(config: &Config) -> Duration {
 /// longer than `acceptable_pause` is dropped; the verdict is one entry in the ledger.
 fn verdict(config: &Config) -> Duration {
     config.detector.interval * 11 / 10 + config.detector.acceptable_pause + config.raft.slow_write
-}
-
-/// The holder's own end of its lease, counted from before it asked.
-fn holder_end(config: &Config) -> Duration {
-    scaled(config.lease.ttl, 1000 - config.lease.drift_permille.min(1000))
-}
-
-fn lease_ladder(config: &Config) -> Duration {
-    config.lease.stop_immediate + config.lease.stop_kill
-}
-
-fn lease_wait(config: &Config) -> Duration {
-    let watchdog = config.watchdog.as_ref().map_or(Duration::ZERO, |watchdog| watchdog.timeout);
-    scaled(config.lease.ttl + watchdog + lease_ladder(config), 1000 + config.lease.drift_permille)
-}
-
-fn scaled(time: Duration, permille: u32) -> Duration {
-    time * permille / 1000
-}
-
-/// How long after the last arrival phi reaches `threshold`, where arrivals are normally distributed with `mean` and
-/// `deviation` and a pause is added to the mean: phi(t) = −log10 P(arrival later than t), solved for t (Hayashibara et
-/// al., The phi accrual failure detector, SRDS 2004, section 4).
-pub fn time_to_phi(mean: Duration, pause: Duration, deviation: Duration, threshold: f64) -> Duration {
-    mean + pause + deviation.mul_f64(normal_tail_quantile(threshold))
-}
-
-/// The z whose upper tail of the standard normal distribution is 10^−phi, for phi in 1 to 16: 5.61 for phi = 8.
-fn normal_tail_quantile(phi: f64) -> f64 {
-    let (mut low, mut high) = (1.0, 10.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if -normal_tail_log10(middle) < phi { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// log10 of the upper tail at z ≥ 1: density over Laplace's continued fraction z + 1/(z + 2/(z + 3/(z + …))).
-fn normal_tail_log10(z: f64) -> f64 {
-    let fraction = (1..=200).rev().fold(z, |inner, k| z + f64::from(k) / inner);
-    let density_log = -z * z / 2.0 - (2.0 * std::f64::consts::PI).ln() / 2.0;
-    (density_log - fraction.ln()) / std::f64::consts::LN_10
 }
 
 /// A time as people read it: `200 ms`, `1.44 s`, `2 min 5 s`. Rounded up, so that a bound stays one.
@@ -422,14 +383,6 @@ fn as_ms_option<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_normal_tail_is_inverted() {
-        // Upper-tail quantiles as in any table: 0.1, 0.01, 0.001, 1e-8, 1e-16.
-        for (phi, z) in [(1.0, 1.281_552), (2.0, 2.326_348), (3.0, 3.090_232), (8.0, 5.612_001), (16.0, 8.222_082)] {
-            assert!((normal_tail_quantile(phi) - z).abs() < 1e-5, "phi {phi}: {}", normal_tail_quantile(phi));
-        }
-    }
 
     #[test]
     fn times_are_shown_rounded_up() {

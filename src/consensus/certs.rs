@@ -1,14 +1,15 @@
 //! Making a cluster's certificates: one CA, one heartbeat key, and one certificate a node whose URI name
 //! `regent://<cluster id>/<node>` is what peers check. Not here: using them (`transport/`).
 
+use crate::durable::{self, FileError};
 use crate::types::{ClusterId, NodeName, WallTime};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,12 +158,8 @@ fn refuse_existing(files: &[PathBuf]) -> Result<(), CertError> {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
-    let written = || -> std::io::Result<()> {
-        let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    written().map_err(io("write", path))
+    let written = durable::create(path, mode, |file| file.write_all(bytes));
+    written.map_err(|FileError { doing: action, path, source }| CertError::Io { action, path, source })
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CertError {

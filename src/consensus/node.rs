@@ -10,12 +10,12 @@ use super::calls::Calls;
 use super::founding::{self, Founding};
 use super::member::Member;
 use super::raft::Types;
-use super::store::StoreError;
 use super::store::stamp::DataDir;
 use super::transport::network::Line;
 use super::transport::peer::Peer;
 use super::transport::proto::{CallRequest, HelloReply, RaftRequest};
 use super::transport::{Identity, server};
+use crate::errors::with_causes;
 use crate::types::{NodeId, NodeName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -78,7 +78,7 @@ impl Node {
                 Founding::Join => return false,
                 Founding::Found { founders, lead } => match lock(&self.data_dir).record_founders(founders) {
                     Ok(()) => return lead,
-                    Err(error) => self.wait_for("start", vec![describe(&error)]),
+                    Err(error) => self.wait_for("start", vec![with_causes(&error)]),
                 },
                 Founding::Wait(reasons) => self.wait_for("start", reasons),
             }
@@ -89,17 +89,6 @@ impl Node {
     fn voters(&self) -> Vec<String> {
         self.member.options().nodes.keys().map(ToString::to_string).collect()
     }
-}
-
-/// The error with its causes, on one line.
-pub(super) fn describe(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,6 +4,8 @@
 use crate::action::guard::{self, GuardError};
 use crate::action::watchdog::{self, Tried, Watchdog};
 use crate::config::{Config, Role};
+use crate::durable::{self, FileError};
+use crate::errors::with_causes;
 use crate::ledger::Machine;
 use crate::node::{Start, WatchdogSaid};
 use crate::types::{Boot, ClusterId, Epoch, Instant, Released, ServiceName};
@@ -22,6 +24,12 @@ pub enum HostError {
     NoBootId { path: PathBuf },
     #[error("{} is damaged: expected the final word of an epoch as regent wrote it; nothing is started on a guess", path.display())]
     Tombstone { path: PathBuf },
+}
+
+impl From<FileError> for HostError {
+    fn from(FileError { doing, path, source }: FileError) -> Self {
+        HostError::File { doing, path, source }
+    }
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
@@ -98,7 +106,7 @@ pub fn try_watchdog(
             (works(WatchdogSaid::Disarmed, settings.timeout), Opened::default())
         }
         Err(failed) => {
-            let why = super::shell::describe(&failed.error);
+            let why = with_causes(&failed.error);
             tracing::error!(%device, why, "the watchdog cannot be armed, so no lease will be asked for");
             let tried = WatchdogTried { said: Some(WatchdogSaid::NotArmed { why }), timeout: None };
             (tried, Opened { armed: None, unusable: failed.open.map(|open| *open) })
@@ -166,22 +174,13 @@ pub fn write_tombstone(config: &Config, service: &ServiceName, released: &Releas
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
-    let new = path.with_extension("new");
-    let mut file = fs::File::create(&new).map_err(failed("write", &new))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
-    fs::rename(&new, path).map_err(failed("replace", path))?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed("sync", dir))
-}
-
-/// The lease file of a service.
-pub fn lease_path(config: &Config, service: &ServiceName) -> PathBuf {
-    config.run_dir.join(service.as_str()).join("lease")
+    durable::replace(path, 0o644, |file| file.write_all(content))?;
+    Ok(())
 }
 
 /// The leases that an earlier daemon of this boot kept. A pause holds one open: then it reaches further than any lease.
 pub fn kept_leases(config: &Config, boot: &Boot) -> BTreeMap<ServiceName, (Epoch, Instant)> {
-    let kept = |service: &ServiceName| match guard::read_lease(&lease_path(config, service)) {
+    let kept = |service: &ServiceName| match guard::read_lease(&config.lease_file(service)) {
         Ok(lease) => (lease.boot == *boot && !lease.released).then_some((lease.epoch, lease.end)),
         Err(GuardError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
         // Nothing is concluded from it: without a lease a database that runs is stopped.
@@ -217,7 +216,7 @@ mod tests {
 
     fn keep(config: &Config, service: &ServiceName, end: Instant) {
         let lease = LeaseFile { boot: Boot(BOOT.into()), epoch: Epoch(3), end, released: false };
-        write_lease(&lease_path(config, service), &lease).expect("written");
+        write_lease(&config.lease_file(service), &lease).expect("written");
     }
 
     #[test]
@@ -246,7 +245,7 @@ mod tests {
         keep(&config, &service, Instant(10));
         assert_eq!(kept_leases(&config, &Boot(BOOT.into())).len(), 1);
         assert_eq!(kept_leases(&config, &Boot("b2".into())).len(), 0, "another boot's");
-        let path = lease_path(&config, &service);
+        let path = config.lease_file(&service);
         let whole = fs::read_to_string(&path).expect("there");
         // A number of another renewal: the text alone would pass.
         let torn = whole.replacen("\"epoch\":3", "\"epoch\":4", 1);

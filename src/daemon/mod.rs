@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
 use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
+use crate::errors::with_causes;
 use crate::node::{self, Event, Node};
 use crate::types::{AgentAction, AgentName, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
 use inbox::{Inbox, Incoming};
@@ -168,7 +169,7 @@ async fn feed_meanwhile<T>(
         }
         for device in [&mut watchdog.armed, &mut watchdog.unusable].into_iter().flatten().filter(|_| may_feed()) {
             if let Err(error) = device.feed() {
-                tracing::error!(error = shell::describe(&error), "the watchdog cannot be fed");
+                tracing::error!(error = with_causes(&error), "the watchdog cannot be fed");
             }
         }
     }
@@ -285,13 +286,12 @@ impl Daemon {
 
 fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonError> {
     let me = config.me();
-    let networks = [("primary", true), ("secondary", false)];
-    let bind = |(name, primary): (&str, bool)| {
+    let networks = [(ChannelName::primary(), true), (ChannelName::secondary(), false)];
+    let bind = |(name, primary): (ChannelName, bool)| {
         let on =
             |n: &crate::config::Node| SocketAddr::new(if primary { n.primary } else { n.secondary }, n.heartbeat_port);
         let others = config.nodes.iter().filter(|(n, _)| **n != config.node);
         let peers = others.map(|(n, node)| (n.clone(), on(node))).collect();
-        let name: ChannelName = name.parse().expect("a constant, valid name");
         Udp::bind(name, on(me), peers, intake.clone())
             .map_err(|source| DaemonError::System { what: "socket for heartbeats", source })
     };
@@ -300,8 +300,7 @@ fn bind_networks(config: &Config, intake: &Intake) -> Result<Vec<Udp>, DaemonErr
 
 fn start_disk(config: &Config, intake: &Intake) -> Result<Option<Disk>, DaemonError> {
     let Some(disk) = config.disk.as_ref().filter(|_| config.me().disk) else { return Ok(None) };
-    let name = "disk".parse().expect("a constant, valid name");
-    Disk::start(name, disk.path.clone(), &config.detector, None, intake.clone())
+    Disk::start(ChannelName::disk(), disk.path.clone(), &config.detector, None, intake.clone())
         .map(Some)
         .map_err(|source| DaemonError::System { what: "thread for the shared disk", source })
 }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::consensus::{Consensus, ProposeError};
 use crate::engine::Engine;
 use crate::engine::postgresql::PostgreSql;
+use crate::errors::with_causes;
 use crate::ledger::{Command, Entry};
 use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 use crate::types::{
@@ -190,13 +191,13 @@ impl Shell {
         let (config, wakeups) = (self.config.clone(), self.wakeups.clone());
         tokio::task::spawn_blocking(move || {
             // Without a durable final word nothing may be released; a disk that takes none is for the fence.
-            let result = host::write_tombstone(&config, &service, &released).map_err(|error| describe(&error));
+            let result = host::write_tombstone(&config, &service, &released).map_err(|error| with_causes(&error));
             let _ = wakeups.send(Wakeup::Node(Event::Tombstoned { service, epoch: released.epoch, result }));
         });
     }
 
     fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
-        let path = host::lease_path(&self.config, service);
+        let path = self.config.lease_file(service);
         if let Some(dir) = path.parent().filter(|dir| !dir.exists())
             && let Err(error) = std::fs::create_dir_all(dir)
         {
@@ -210,7 +211,7 @@ impl Shell {
             Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false })
                 .map(|()| end),
         };
-        let result = written.map_err(|error| describe(&error));
+        let result = written.map_err(|error| with_causes(&error));
         self.tell(Event::LeaseKept { service: service.clone(), result });
     }
 
@@ -230,7 +231,7 @@ impl Shell {
             }
             Err(failed) => {
                 self.watchdog.unusable = failed.open.map(|open| *open);
-                WatchdogSaid::NotArmed { why: describe(&failed.error) }
+                WatchdogSaid::NotArmed { why: with_causes(&failed.error) }
             }
         };
         self.tell(Event::Watchdog(said));
@@ -241,7 +242,7 @@ impl Shell {
         if let Some(watchdog) = &mut self.watchdog.unusable
             && let Err(error) = watchdog.feed()
         {
-            tracing::error!(error = describe(&error), "a watchdog that is armed and of no use cannot be fed");
+            tracing::error!(error = with_causes(&error), "a watchdog that is armed and of no use cannot be fed");
         }
     }
 
@@ -251,7 +252,7 @@ impl Shell {
             Ok(()) if told => self.tell(Event::Watchdog(WatchdogSaid::Fed)),
             Ok(()) => {}
             Err(error) => {
-                let why = describe(&error);
+                let why = with_causes(&error);
                 self.tell(Event::Watchdog(WatchdogSaid::NotFed { why }));
             }
         }
@@ -262,18 +263,12 @@ impl Shell {
             Some(Err(still)) => {
                 // Closed, it would reset the host: it stays open, and is fed on.
                 self.watchdog.armed = Some(still.watchdog);
-                WatchdogSaid::NotDisarmed { why: describe(&still.error) }
+                WatchdogSaid::NotDisarmed { why: with_causes(&still.error) }
             }
             _ => WatchdogSaid::Disarmed,
         };
         self.tell(Event::Watchdog(said));
     }
-}
-
-/// An error with its causes, in one line.
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Proposes to the local Raft, stamped with the leader's time of day.

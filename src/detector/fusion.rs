@@ -18,9 +18,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The channel named `disk` is the disk; every other one is a network.
+    /// What the channel of this name is.
     pub fn of(channel: &ChannelName) -> Kind {
-        if channel.as_str() == "disk" { Kind::Disk } else { Kind::Network }
+        if channel.is_disk() { Kind::Disk } else { Kind::Network }
     }
 }
 

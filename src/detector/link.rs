@@ -1,9 +1,9 @@
 //! One peer on one channel: its window of arrivals, when its silence becomes suspicious, and the hysteresis of coming
 //! back. Whether the channel itself can be trusted is `fusion.rs`.
 
-use super::phi;
-use super::window::{GAP_MAX, Window};
+use super::window::Window;
 use crate::config;
+use crate::detection::Patience;
 use crate::types::Instant;
 use std::time::Duration;
 
@@ -11,53 +11,30 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Tuning {
     pub interval: Duration,
-    pub pause: Duration,
     pub rise: u32,
     pub grace: Duration,
     /// How long a channel must have been watched again before it is evidence (S10).
     pub settle: Duration,
     window: usize,
-    deviation_min: f64,
-    /// The threshold of φ, in deviations.
-    deviations: f64,
+    patience: Patience,
 }
 
 impl Tuning {
     pub fn new(cfg: &config::Detector) -> Self {
         Tuning {
             interval: cfg.interval,
-            pause: cfg.acceptable_pause,
             rise: cfg.rise.max(1),
             grace: cfg.startup_grace,
-            settle: cfg.acceptable_pause + cfg.interval * 3,
+            settle: cfg.patience().recent(),
             window: cfg.window.max(1),
-            deviation_min: nanos(cfg.min_deviation),
-            deviations: phi::deviations(cfg.phi_threshold),
+            patience: cfg.patience(),
         }
     }
 
-    /// From the last heartbeat to `lost` while heartbeats arrive as regularly as they are sent.
-    pub fn usual_detection(&self) -> Duration {
-        self.silence(nanos(self.interval), 0.0)
+    /// From the last heartbeat to suspicion, as a window is now.
+    fn patience(&self, window: &Window) -> Duration {
+        self.patience.after(window.mean(), window.deviation())
     }
-
-    /// From the last heartbeat to `lost` with the most irregular arrivals that a window can hold. For samples between
-    /// 0 and g, `mean + k·deviation` is at most `g·(1 + √(1 + k²)) / 2`; with the floor in force, `g + k·floor`.
-    pub fn worst_detection(&self) -> Duration {
-        let gap = nanos(self.interval) * f64::from(GAP_MAX);
-        let spread = gap * (1.0 + (1.0 + self.deviations * self.deviations).sqrt()) / 2.0;
-        let floor = gap + self.deviations * self.deviation_min;
-        self.pause + Duration::from_nanos(spread.max(floor).ceil() as u64)
-    }
-
-    fn silence(&self, mean: f64, deviation: f64) -> Duration {
-        let beyond = mean + self.deviations * deviation.max(self.deviation_min);
-        self.pause + Duration::from_nanos(beyond.ceil() as u64)
-    }
-}
-
-fn nanos(d: Duration) -> f64 {
-    d.as_nanos() as f64
 }
 
 /// Where a link stands, its clock left aside.
@@ -101,7 +78,7 @@ pub struct Link {
 impl Link {
     pub fn new(tuning: &Tuning, since: Instant) -> Self {
         let window = Window::new(tuning.interval, tuning.window);
-        let patience = tuning.silence(window.mean(), window.deviation());
+        let patience = tuning.patience(&window);
         let overdue_at = since + tuning.grace;
         Link { window, standing: Standing::New, streak: 0, last: None, watched_since: since, patience, overdue_at }
     }
@@ -114,7 +91,7 @@ impl Link {
         self.latch(at);
         if let Some(last) = self.last {
             self.window.sample(at.since(last));
-            self.patience = tuning.silence(self.window.mean(), self.window.deviation());
+            self.patience = tuning.patience(&self.window);
         }
         self.last = Some(at);
         self.overdue_at = at.max(self.watched_since) + self.patience;
@@ -180,8 +157,7 @@ impl Link {
 
     /// φ now; `None` when it was never heard.
     pub fn phi(&self, tuning: &Tuning, now: Instant) -> Option<f64> {
-        let silence = nanos(now.since(self.last?.max(self.watched_since)));
-        let expected = nanos(tuning.pause) + self.window.mean();
-        Some(phi::phi((silence - expected) / self.window.deviation().max(tuning.deviation_min)))
+        let silence = now.since(self.last?.max(self.watched_since));
+        Some(tuning.patience.phi(silence, self.window.mean(), self.window.deviation()))
     }
 }

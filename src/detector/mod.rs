@@ -9,7 +9,6 @@
 
 mod fusion;
 mod link;
-mod phi;
 mod window;
 
 use crate::config;
@@ -245,16 +244,6 @@ impl Detector {
         overdue.chain(settled).chain(back).filter(|moment| *moment > after).min()
     }
 
-    /// From the last heartbeat received to `lost`, at the longest: whatever the arrivals were like before.
-    pub fn worst_detection(cfg: &config::Detector) -> Duration {
-        Tuning::new(cfg).worst_detection()
-    }
-
-    /// From the last heartbeat received to `lost` where heartbeats arrive as regularly as they are sent.
-    pub fn usual_detection(cfg: &config::Detector) -> Duration {
-        Tuning::new(cfg).usual_detection()
-    }
-
     fn ear(&self, channel: &ChannelName) -> Option<usize> {
         self.ears.iter().position(|ear| ear.name == *channel)
     }
@@ -365,26 +354,8 @@ mod tests {
         assert_eq!(d.views(lost)[&node("a")].channels[&channel("primary")], Sight::Lost);
         let phi = d.phi(lost, &node("a"), &channel("primary")).unwrap();
         assert!((phi - lan().phi_threshold).abs() < 1e-6, "phi is {phi} when a is lost");
-        assert!(lost.since(at(3920)) > Detector::usual_detection(&lan()), "an uneven rhythm earns more patience");
-        assert!(lost.since(at(3920)) <= Detector::worst_detection(&lan()));
-    }
-
-    /// The table in `docs/detector.md`.
-    #[test]
-    fn the_detection_times_are_those_in_the_documentation() {
-        let ms = Duration::from_millis;
-        for (interval, pause, floor, usual, worst) in
-            [(50, 200, 10, 302, 516), (200, 1000, 40, 1409, 2264), (1000, 5000, 200, 7045, 11_320)]
-        {
-            let cfg = config::Detector {
-                interval: ms(interval),
-                acceptable_pause: ms(pause),
-                min_deviation: ms(floor),
-                ..lan()
-            };
-            assert_eq!(Detector::usual_detection(&cfg).as_millis(), usual);
-            assert_eq!(Detector::worst_detection(&cfg).as_millis(), worst);
-        }
+        assert!(lost.since(at(3920)) > lan().patience().usual(), "an uneven rhythm earns more patience");
+        assert!(lost.since(at(3920)) <= lan().patience().worst());
     }
 
     #[test]
@@ -493,7 +464,7 @@ mod tests {
             }
             let lost = d.next_change(now).unwrap().since(now);
             prop_assert!(lost > lan().acceptable_pause);
-            prop_assert!(lost <= Detector::worst_detection(&lan()), "{lost:?}");
+            prop_assert!(lost <= lan().patience().worst(), "{lost:?}");
         }
 
         #[test]

@@ -1,11 +1,8 @@
 //! The last arrival intervals of one peer on one channel, and their mean and deviation. No clock, no opinion.
 
+use crate::detection::GAP_MAX;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// A gap longer than this many intervals is lost heartbeats or a pause, not jitter: it is not a sample. It also bounds
-/// mean and deviation, and so the time that a detection can take ([`super::Detector::worst_detection`]).
-pub const GAP_MAX: u32 = 2;
 
 /// A sliding window of arrival intervals. Sums are whole nanoseconds, so nothing drifts however long it slides.
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 //! The appointment that uses one is in `appoint.rs`; running an agent is `crate::action`.
 
 use super::apply::Moment;
-use super::settings::LEASE;
 use super::{
     Cause, Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder,
     Order, OrderState, Outcome, Refusal, State,
@@ -249,7 +248,7 @@ impl State {
         match level {
             Some(l) if !f.is_level_due(l) || round != f.round => Err(Refusal::OldLevel { fence }),
             Some(l) if !self.set().levels.get(l as usize).is_some_and(|a| a.contains(&new.agent)) => Err(unknown()),
-            Some(_) if new.agent.as_str() == LEASE => self.check_lease_proves(f),
+            Some(_) if new.agent.is_lease() => self.check_lease_proves(f),
             None if !self.set().assist.contains(&new.agent) || agent.everywhere => Err(unknown()),
             _ => Ok(()),
         }
@@ -315,7 +314,7 @@ impl State {
         let Some(o) = found.orders.get(order as usize).filter(|o| o.is_running()).cloned() else {
             return Err(Refusal::FenceState { fence, state: "without that order running".to_owned() });
         };
-        if o.agent.as_str() == LEASE && run.outcome == AgentOutcome::Succeeded {
+        if o.agent.is_lease() && run.outcome == AgentOutcome::Succeeded {
             self.check_lease_proves(found)?;
         }
         let f = self.fences.get_mut(&fence).expect("just seen");
@@ -535,7 +534,7 @@ fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) ->
 fn end_wait(f: &mut Fence) {
     let output = "the fence is not needed any more".to_owned();
     let run = AgentRun { outcome: AgentOutcome::NotRun, tries: 0, took: std::time::Duration::ZERO, output };
-    for order in f.orders.iter_mut().filter(|o| o.agent.as_str() == LEASE && o.is_running()) {
+    for order in f.orders.iter_mut().filter(|o| o.agent.is_lease() && o.is_running()) {
         order.state = OrderState::Done { run: run.clone() };
     }
 }

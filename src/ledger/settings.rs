@@ -1,9 +1,9 @@
 //! What safety rests on, as ledger state: the file seeds it once, a command changes it, a differing file is reported
 //! (hazard 1.7: one drifted file must not give two primaries). Not here: per-host paths and preferences.
 
-use crate::config::{Config, OnLapsed, PowerOn, Role};
+use crate::config::{Config, Drift, LeaseTime, LeaseTiming, OnLapsed, PowerOn, Role};
 use crate::known_bugs::{self, Bug};
-use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName};
+use crate::types::{AgentKind, AgentName, ChannelName, NodeId, NodeName, ServiceName, StopLadder};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,17 +49,11 @@ pub struct AgentSettings {
 }
 
 impl AgentSettings {
-    /// Whether a confirmation by it can end an epoch (design, section 4.5).
+    /// Whether a confirmation by it can end an epoch.
     pub fn ends_epoch(&self) -> bool {
-        match self.kind {
-            AgentKind::Power | AgentKind::Storage | AgentKind::Lease => true,
-            AgentKind::Network | AgentKind::Access => self.isolates,
-        }
+        self.kind.ends_epoch(self.isolates)
     }
 }
-
-/// The name of the built-in agent that waits for lease and watchdog to have passed.
-pub(super) const LEASE: &str = "lease";
 
 impl Settings {
     /// The settings that a configuration file seeds. Node ids count from 1 in the order of names.
@@ -75,11 +69,11 @@ impl Settings {
                 (name.clone(), settings)
             })
             .collect();
-        let lease = LEASE.parse().expect("a constant, valid name");
         agents.insert(
-            lease,
+            AgentName::lease(),
             AgentSettings { kind: AgentKind::Lease, isolates: false, everywhere: false, timeout: Duration::ZERO },
         );
+        let lease_time = config.lease_time();
         Settings {
             nodes: config
                 .nodes
@@ -88,10 +82,10 @@ impl Settings {
                 .map(|((name, n), id)| (name.clone(), NodeSettings { id, role: n.role }))
                 .collect(),
             channels: config.channels().into_iter().collect(),
-            ttl: config.lease.ttl,
-            drift_permille: config.lease.drift_permille,
-            watchdog: config.watchdog.as_ref().map_or(Duration::ZERO, |w| w.timeout),
-            stop: config.lease.stop_immediate + config.lease.stop_kill,
+            ttl: lease_time.ttl,
+            drift_permille: lease_time.drift.0,
+            watchdog: lease_time.watchdog,
+            stop: lease_time.stop,
             levels: config.fencing.levels.clone(),
             assist: config.fencing.assist.clone(),
             agents,
@@ -103,17 +97,34 @@ impl Settings {
         }
     }
 
-    /// How long everybody else waits until a lease has surely ended: (ttl + watchdog + stop ladder) x (1 + drift).
+    fn lease_time(&self) -> LeaseTime {
+        LeaseTime { ttl: self.ttl, drift: self.drift(), watchdog: self.watchdog, stop: self.stop }
+    }
+
+    /// Allowed error of clock rates.
+    pub fn drift(&self) -> Drift {
+        Drift(self.drift_permille)
+    }
+
+    /// How long everybody else waits until a lease has surely ended.
     pub fn lease_wait(&self) -> Duration {
         if known_bugs::has(Bug::LeaseNotWaitedFor) {
             return self.ttl / 4;
         }
-        (self.ttl + self.watchdog + self.stop) * (1000 + self.drift_permille) / 1000
+        self.lease_time().waited_for()
     }
 
-    /// How long the holder itself may use a grant, from before it asked: ttl x (1 - drift).
+    /// How long the holder itself may use a grant, from before it asked.
     pub fn lease_use(&self) -> Duration {
-        self.ttl * (1000 - self.drift_permille.min(1000)) / 1000
+        self.lease_time().used()
+    }
+
+    /// The ladder at the end of a lease. The ledger says how long it takes in all, because that is what everybody else
+    /// waits for. This host's file only divides it: `kill` gets what is written, if there is so much, and `immediate` the
+    /// rest.
+    pub fn lease_ladder(&self, written: &LeaseTiming) -> StopLadder {
+        let kill = written.stop_kill.min(self.stop);
+        StopLadder { fast: Duration::ZERO, immediate: self.stop - kill, kill }
     }
 
     /// The node with this Raft id.
@@ -130,5 +141,32 @@ impl Settings {
     pub fn level_ends_epoch(&self, level: &[AgentName]) -> bool {
         level.iter().all(|a| self.agents.contains_key(a))
             && level.iter().any(|a| self.agents.get(a).is_some_and(AgentSettings::ends_epoch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// One host's file was edited, and the ledger has what the cluster was seeded with.
+    #[test]
+    fn the_ladder_takes_what_the_ledger_says_whatever_the_file_says() {
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "db1").expect("an example");
+        let settings = Settings::seed(&config);
+        assert_eq!(settings.stop, 2 * S);
+        let with = |stop_immediate, stop_kill| LeaseTiming { stop_immediate, stop_kill, ..config.lease.clone() };
+        for (written, immediate, kill) in [
+            (with(S, S), S, S),
+            (with(Duration::ZERO, S), S, S),
+            (with(9 * S, S / 2), 3 * S / 2, S / 2),
+            (with(S, 9 * S), Duration::ZERO, 2 * S),
+        ] {
+            let ladder = settings.lease_ladder(&written);
+            assert_eq!(ladder, StopLadder { fast: Duration::ZERO, immediate, kill }, "{written:?}");
+            assert_eq!(ladder.whole(), settings.stop);
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::settings::LEASE;
 use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation,
-    IncidentId, LogIndex, Lsn, NodeId, NodeName, Position, Round, ServiceName, SystemId, Term, Timeline, WallTime,
+    IncidentId, LogIndex, Lsn, NodeId, NodeName, Position, Round, ServiceName, StopLadder, SystemId, Term, Timeline,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// The whole replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -318,7 +320,7 @@ impl Fence {
     /// Agents that may have switched something off and have not switched it on since: `on` is ordered once for each `off`,
     /// and again where it failed.
     pub fn to_give_back(&self) -> BTreeSet<&AgentName> {
-        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && o.agent.as_str() != LEASE;
+        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && !o.agent.is_lease();
         let tried: BTreeSet<_> = self.orders.iter().filter(off).map(|o| &o.agent).collect();
         let is_off = |agent: &&AgentName| {
             let of_it = self.orders.iter().rev().filter(|o| o.agent == **agent);
@@ -343,6 +345,17 @@ impl Fence {
 }
 
 impl State {
+    /// The ladder at the end of a lease on a host whose file says this: what the ledger makes of it, and the file's own
+    /// where this copy knows no settings yet.
+    pub fn lease_ladder(&self, written: &LeaseTiming) -> StopLadder {
+        self.settings.as_ref().map_or(written.ladder(), |settings| settings.lease_ladder(written))
+    }
+
+    /// How long one run of this agent may take; nothing where the cluster was seeded without it.
+    pub fn agent_timeout(&self, agent: &AgentName) -> Duration {
+        self.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
+    }
+
     /// The present record of a node if `incarnation` is its present one.
     pub fn present(&self, node: &NodeName, incarnation: Incarnation) -> Option<&NodeRecord> {
         self.nodes.get(node).filter(|n| n.incarnation == incarnation)

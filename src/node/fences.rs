@@ -2,8 +2,9 @@
 
 use super::reading::Warrant;
 use super::{Effect, Node, PeerResponse, RunKey};
+use crate::config::Drift;
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service, Settings};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
     Instant, NodeName, ServiceName, Sight, Term,
@@ -47,7 +48,7 @@ impl Node {
         let Some(incarnation) = self.incarnation.filter(|_| self.has_applied_its_join()) else { return };
         let state = self.state.clone();
         for fence in state.fences.values().filter(|f| f.is_open()) {
-            for order in fence.orders.iter().filter(|o| o.is_running() && o.agent.as_str() != "lease") {
+            for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
                 let mine = order.executor == self.config.node && order.executor_incarnation == incarnation;
                 let key = RunKey::Order { fence: fence.id, order: order.number };
                 if mine && !self.runs.contains_key(&key) {
@@ -85,7 +86,7 @@ impl Node {
 
     /// Starts the agent of an order if it surely still runs, for the rest of its time; else says that it never will.
     fn run_order(&mut self, key: RunKey, order: &Order, fence: &Fence) {
-        let timeout = self.agent_timeout(&order.agent);
+        let timeout = self.state.agent_timeout(&order.agent);
         if known_bugs::has(Bug::StaleOrderRuns) {
             return self.run(key, &order.agent, order.action, fence, timeout);
         }
@@ -93,9 +94,9 @@ impl Node {
         let limit = match if inherited { None } else { Some(self.warrant(fence.id, order)) } {
             Some(None) => return,
             Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
-                let drift = self.state.settings.as_ref().map_or(0, |s| s.drift_permille.min(1000));
-                let spent = age * (1000 + drift) / 1000 + self.now.since(asked);
-                (timeout * (1000 - drift) / 1000).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
+                let drift = self.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+                let spent = drift.lengthened(age) + self.now.since(asked);
+                drift.shortened(timeout).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
             }
             _ => None,
         };
@@ -110,10 +111,6 @@ impl Node {
     }
 
     /// How long an agent may take: the ledger's word, whatever this host's file says.
-    fn agent_timeout(&self, agent: &AgentName) -> Duration {
-        self.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
-    }
-
     fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence, limit: Duration) {
         self.runs.insert(key.clone(), RunState::Running);
         self.effects.push(Effect::RunAgent {
@@ -168,7 +165,7 @@ impl Node {
                     continue;
                 }
             }
-            let limit = self.agent_timeout(agent);
+            let limit = self.state.agent_timeout(agent);
             self.run(key, agent, wanted, fence, limit);
         }
     }
@@ -348,7 +345,7 @@ impl Node {
         let silent = record.confirmed.as_ref().is_some_and(|c| c.demands_silence());
         if !forced && !silent && view.as_ref().is_some_and(|v| v.database_alive) {
             let what = "its database still feeds a standby here".to_owned();
-            let channel = "primary".parse().expect("a constant, valid name");
+            let channel = ChannelName::primary();
             return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
         }
         let still = |channel: &ChannelName| {

@@ -179,9 +179,8 @@ impl Node {
     /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
     fn is_quorum_elsewhere(&self) -> bool {
         let me = &self.config.node;
-        let recent = self.timing.acceptable_pause + self.timing.interval * 3;
-        let on_a_network = |(channel, sight): (&ChannelName, &Sight)| channel.as_str() != "disk" && *sight == Sight::Up;
-        let others = self.rows.iter().filter(|(node, row)| *node != me && self.now.since(row.at) <= recent);
+        let on_a_network = |(channel, sight): (&ChannelName, &Sight)| !channel.is_disk() && *sight == Sight::Up;
+        let others = self.rows.iter().filter(|(node, row)| *node != me && self.now.since(row.at) <= self.timing.recent);
         others.into_iter().any(|(observer, row)| {
             let seen = row.views.iter().filter(|(node, view)| *node != me && view.channels.iter().any(on_a_network));
             self.state.is_majority(seen.map(|(node, _)| node).chain([observer]))

@@ -37,7 +37,7 @@ use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
-use crate::plan::keeper::{self, Local, Me};
+use crate::plan::keeper::{self, Local, Me, stuck_after};
 use crate::plan::{Applied, Lead, Note, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
@@ -134,16 +134,15 @@ pub struct Node {
 
 impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
-        let detection = Detector::worst_detection(&config.detector);
         let peers = config.nodes.keys().cloned().collect();
         let channels = config.channels();
         let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
         for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
-            if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk") {
+            if let Some(disk) = channels.iter().find(|c| c.is_disk()) {
                 detector.without(name, disk);
             }
         }
-        if let Some(disk) = channels.iter().find(|c| c.as_str() == "disk" && !config.me().disk) {
+        if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
             detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
         let keeps_databases = config.me().role == Role::Database;
@@ -151,7 +150,7 @@ impl Node {
         let local = |name: &ServiceName| joining::local(&config, &start, name, now);
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
-            timing: Timing::new(&config, detection),
+            timing: Timing::new(&config),
             join_request: now.0,
             rng: StdRng::seed_from_u64(start.seed),
             now,
@@ -234,7 +233,7 @@ impl Node {
                 .min()
         });
         let retries = self.databases.values().flat_map(|l| {
-            let stuck = l.idle_since.map(|at| at + self.timing.acceptable_pause * 5 + Duration::from_millis(1));
+            let stuck = l.idle_since.map(|at| at + stuck_after(&self.config) + Duration::from_millis(1));
             let resumed = l.resumed_at.zip(self.state.settings.as_ref());
             let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
             let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
@@ -312,7 +311,7 @@ impl Node {
     }
 
     fn stop_time(&self) -> Duration {
-        self.config.lease.stop_immediate + self.config.lease.stop_kill
+        self.state.lease_ladder(&self.config.lease).whole()
     }
 
     fn say(&mut self, said: Said) {

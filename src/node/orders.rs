@@ -1,7 +1,7 @@
 //! What is handed to an agent: the operator's options, those of the target, and what regent itself can offer.
 
 use crate::config::{Config, Postgresql, Role};
-use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, ServiceName};
+use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, OFFER, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub fn in_force_orders(config: &Config) -> Vec<AgentOrder> {
     orders
 }
 
-/// Offered under the prefix `offer:`: handed over only to agents whose metadata lists it.
+/// What regent can offer: handed over only to agents whose metadata lists it.
 fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMap<String, String> {
     let mut offers = BTreeMap::new();
     let mut offer = |name: &str, value: String| {
-        offers.insert(format!("offer:{name}"), value);
+        offers.insert(format!("{OFFER}{name}"), value);
     };
     if let Some(fence) = fence {
         offer("fence_id", fence.to_string());
@@ -66,9 +66,8 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
             let items: Vec<_> = config.services.iter().map(|(name, s)| item(name, &s.postgresql)).collect();
             items.join(",")
         };
-        let dir = |name: &ServiceName| config.run_dir.join(name.as_str());
-        offer("hba_file", list(&|name, _| dir(name).join("pg_hba.conf").display().to_string()));
-        offer("socket_dir", list(&|name, _| dir(name).display().to_string()));
+        offer("hba_file", list(&|name, _| config.access_file(name).display().to_string()));
+        offer("socket_dir", list(&|name, _| config.service_dir(name).display().to_string()));
         offer("port", list(&|_, postgresql| postgresql.port.to_string()));
         offer("superuser", list(&|_, postgresql| postgresql.superuser.clone()));
         offer("replication_role", list(&|_, postgresql| format!("{}_{safe}", postgresql.replication_user)));

@@ -31,7 +31,7 @@ impl Leader {
     fn new(me: &str, world: World) -> Leader {
         let text = include_str!("../../config/two-databases-and-witness.toml");
         let config = Config::parse(text, "regent.toml", None, me).expect("an example");
-        let timing = Timing::new(&config, Duration::from_secs(2));
+        let timing = Timing::new(&config);
         let (lead, applied) = (Lead::new(TERM, Instant(0), Round(0)), Applied::default());
         let mut leader =
             Leader { world, me: node(me), config, timing, lead, applied, rows: BTreeMap::new(), now: START };

@@ -2,9 +2,10 @@
 
 use super::note::Passing;
 use super::{Input, Note, Plan, Question, Row, evidence};
+use crate::config::Drift;
 use crate::ledger::{
     AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
-    OrderState, Phase, Refusal, Service, State,
+    OrderState, Phase, Refusal, Service, Settings, State,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Epoch, Instant, NodeName, ServiceHealth,
@@ -34,21 +35,15 @@ pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
 }
 
-/// The built-in agent that waits.
-fn is_lease(agent: &AgentName) -> bool {
-    agent.as_str() == "lease"
-}
-
 /// An order whose executor does not say how it ended ends by time, on this leader's clock: agents die with their deadline,
 /// also where the daemon that started them is dead by then.
 fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
-    for order in fence.orders.iter().filter(|o| o.is_running() && !is_lease(&o.agent)) {
-        let timeout = agent_timeout(input, &order.agent);
+    for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
+        let timeout = input.state.agent_timeout(&order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
         // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
-        let drift = input.state.settings.as_ref().map_or(0, |s| s.drift_permille);
-        let over = timeout * (1000 + drift) / 1000;
-        let limit = ordered + over + REPORTING;
+        let drift = input.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+        let limit = ordered + drift.lengthened(timeout) + REPORTING;
         if input.now >= limit {
             let output = format!("{} did not report in time", order.executor);
             let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 1, took: timeout, output };
@@ -57,10 +52,6 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
             plan.wake_at(limit);
         }
     }
-}
-
-fn agent_timeout(input: &Input, agent: &AgentName) -> Duration {
-    input.state.settings.as_ref().and_then(|s| s.agents.get(agent)).map_or(Duration::ZERO, |a| a.timeout)
 }
 
 fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
@@ -99,7 +90,7 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     let ended = ordered(fence, fence.level);
     let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
-    if missing.iter().any(|a| is_lease(a))
+    if missing.iter().any(|a| a.is_lease())
         && let Some(why) = input.state.lease_objection(fence)
     {
         return give_level_up(input, fence, format!("lease proves nothing: {why}"), plan);
@@ -125,7 +116,7 @@ fn try_every_level(input: &Input, fence: &Fence, levels: &[Vec<AgentName>], plan
     for (number, level) in (0u32..).zip(levels) {
         let ended = ordered(fence, number);
         let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
-        let objection = input.state.lease_objection(fence).filter(|_| missing.iter().any(|a| is_lease(a)));
+        let objection = input.state.lease_objection(fence).filter(|_| missing.iter().any(|a| a.is_lease()));
         if let Some(why) = objection {
             given_up.push(format!("lease proves nothing: {why}"));
         } else if !missing.is_empty() {
@@ -167,7 +158,7 @@ fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName],
     let new = |agent: &AgentName| NewOrder {
         agent: agent.clone(),
         action: AgentAction::Off,
-        executor: if is_lease(agent) { input.me.clone() } else { executor.clone() },
+        executor: if agent.is_lease() { input.me.clone() } else { executor.clone() },
     };
     let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
     let agents = orders.iter().map(|o| o.agent.clone()).collect();
@@ -202,7 +193,7 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
     let settings = input.state.settings.as_ref()?;
     for order in ended.values() {
         match &order.state {
-            OrderState::Running if is_lease(&order.agent) => {
+            OrderState::Running if order.agent.is_lease() => {
                 let since = input.applied.fence_opened.get(&fence.id).copied().unwrap_or(input.lead.since);
                 let at = since + settings.lease_wait();
                 if input.now < at {
@@ -343,7 +334,7 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
         return None;
     }
     let confirmed = input.applied.fence_confirmed.get(&fence.id)?;
-    let settled = input.timing.detection + input.timing.acceptable_pause + input.timing.interval * 3;
+    let settled = input.timing.detection + input.timing.recent;
     if input.now.since(*confirmed) <= settled {
         return None;
     }

@@ -189,10 +189,8 @@ impl Input<'_> {
         &self.config.services[self.name]
     }
 
-    /// The ladder at the end of a lease: no time for `fast`.
     fn lease_ladder(&self) -> StopLadder {
-        let lease = &self.config.lease;
-        StopLadder { fast: Duration::ZERO, immediate: lease.stop_immediate, kill: lease.stop_kill }
+        self.state.lease_ladder(&self.config.lease)
     }
 
     fn planned_ladder(&self) -> StopLadder {
@@ -272,7 +270,7 @@ impl Input<'_> {
 
     /// The time that stopping at the end of a lease may need.
     pub fn stop_time(&self) -> Duration {
-        self.config.lease.stop_immediate + self.config.lease.stop_kill
+        self.lease_ladder().whole()
     }
 }
 
@@ -531,7 +529,7 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
             None => Step::Db(DbAction::Follow { upstream }),
         };
     }
-    let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input));
+    let stuck = input.local.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config));
     if stuck {
         return Step::StopToRejoin(input.planned_ladder(), StopReason::GetsNothing);
     }
@@ -539,8 +537,8 @@ fn follow_running(input: &Input, s: &Service, upstream: Upstream) -> Step {
 }
 
 /// How long a standby may get nothing before it is stopped and made to rejoin.
-pub fn stuck_after(input: &Input) -> Duration {
-    (input.config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
+pub fn stuck_after(config: &config::Config) -> Duration {
+    (config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
 }
 
 /// Nobody to follow: a standby runs on (it may be asked for the end of its WAL); one that answers nobody cannot be asked.

@@ -1,10 +1,15 @@
-//! The keeper of an appointee whose promotion fails: when it gives the epoch back, and when it does not.
+//! The keeper of an appointee whose promotion fails: when it gives the epoch back, and when it does not. And how long the
+//! keeper takes to stop at the end of a lease.
 
 use super::keeper::{Input, Local, Me, Step, keep};
 use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config::Config;
+use crate::lease;
 use crate::ledger::world_test::*;
-use crate::types::{DbState, Instant, Observation};
+use crate::types::{DbState, Epoch, Instant, Observation, StopLadder};
+use std::time::Duration;
+
+const NOW: Instant = Instant(1_000_000_000_000);
 
 /// What the keeper on db2 does next, which was appointed for epoch 2 and is about to promote.
 fn next(local: Local) -> Step {
@@ -15,7 +20,7 @@ fn next(local: Local) -> Step {
     let config = Config::parse(text, "regent.toml", None, "db2").expect("an example");
     let (me, boot, name) = (node("db2"), boot("db2", 1), orders());
     keep(&Input {
-        now: Instant(1_000_000_000_000),
+        now: NOW,
         me: Me { node: &me, boot: &boot, incarnation: Some(DB2) },
         state: &world.state,
         name: &name,
@@ -85,4 +90,35 @@ fn what_is_given_up_and_closed_is_not_stopped_without_end() {
     };
     assert!(matches!(next(local(true)), Step::Tombstone(_)), "nothing of it is left, as the stop has said");
     assert!(matches!(next(local(false)), Step::StopNow(..)), "something of it may be left");
+}
+
+/// What everybody else waits for includes the ladder that the ledger knows, 2 s, and a host that stood still writes on for
+/// as long as its ladder takes. Its file was edited.
+#[test]
+fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
+    const MS: Duration = Duration::from_millis(1);
+    let world = World::new();
+    let (me, boot, name) = (node("db1"), boot("db1", 1), orders());
+    let text = include_str!("../../config/two-databases-and-witness.toml");
+    let mut config = Config::parse(text, "regent.toml", None, "db1").expect("an example");
+    for (immediate, kill) in [(9000, 1000), (100, 100)] {
+        config.lease.stop_immediate = MS * immediate;
+        config.lease.stop_kill = MS * kill;
+        let next = |left: u32| {
+            let lease = Some(lease::Holder::adopt(Epoch(1), MS * 500, NOW + MS * left));
+            let seen = Observation { state: DbState::Primary, ..Observation::unclear() };
+            keep(&Input {
+                now: NOW,
+                me: Me { node: &me, boot: &boot, incarnation: Some(DB1) },
+                state: &world.state,
+                name: &name,
+                config: &config,
+                local: &Local { seen, lease, ..Local::default() },
+                unguarded: None,
+            })
+        };
+        assert_eq!(next(2001), Step::Wait(Waiting::Primary), "it has the time of the ladder and more");
+        let Step::StopNow(StopLadder { fast, immediate, kill }, _) = next(2000) else { panic!("it writes on") };
+        assert_eq!((fast, immediate + kill), (Duration::ZERO, MS * 2000));
+    }
 }

@@ -183,8 +183,9 @@ pub fn new_orders<'a>(old: Option<&Fence>, fence: &'a Fence) -> &'a [Order] {
 /// The coordinator's times.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    pub interval: Duration,
     pub acceptable_pause: Duration,
+    /// How old a heartbeat's word may be and still be of now.
+    pub recent: Duration,
     /// From the last heartbeat to `lost`, at the worst.
     pub detection: Duration,
     pub retry: Duration,
@@ -200,12 +201,13 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// From the configuration; `detection` is the detector's own worst case.
-    pub fn new(config: &Config, detection: Duration) -> Self {
+    /// From the configuration.
+    pub fn new(config: &Config) -> Self {
+        let patience = config.detector.patience();
         Timing {
-            interval: config.detector.interval,
             acceptable_pause: config.detector.acceptable_pause,
-            detection,
+            recent: patience.recent(),
+            detection: patience.worst(),
             retry: config.fencing.retry,
             retry_max: config.fencing.retry_max,
             choose: config.failover.choose,
@@ -237,9 +239,9 @@ impl Input<'_> {
     pub fn fresh(&self, node: &NodeName) -> Option<&Row> {
         let row = self.rows.get(node)?;
         let age = self.now.since(row.at);
-        let limit = self.timing.acceptable_pause + self.timing.interval * 3;
-        ((age <= limit || known_bugs::has(Bug::OldViewsCount)) && self.state.present(node, row.incarnation).is_some())
-            .then_some(row)
+        ((age <= self.timing.recent || known_bugs::has(Bug::OldViewsCount))
+            && self.state.present(node, row.incarnation).is_some())
+        .then_some(row)
     }
 
     /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.

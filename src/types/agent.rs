@@ -21,6 +21,17 @@ pub enum AgentKind {
     Access,
 }
 
+impl AgentKind {
+    /// Whether a confirmation by an agent of this kind can end an epoch; `isolates`: the operator declares that it truly
+    /// cuts the node off.
+    pub fn ends_epoch(self, isolates: bool) -> bool {
+        match self {
+            AgentKind::Power | AgentKind::Storage | AgentKind::Lease => true,
+            AgentKind::Network | AgentKind::Access => isolates,
+        }
+    }
+}
+
 /// An action of the FenceAgentAPI, as regent uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +69,9 @@ impl AgentAction {
     }
 }
 
+/// Begins the names of options that are only offered: they are handed over, without it, to agents that declare them.
+pub const OFFER: &str = "offer:";
+
 /// One run of one agent against one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentOrder {
@@ -67,7 +81,7 @@ pub struct AgentOrder {
     /// The fence that this run belongs to; `None` for `monitor` and `metadata`.
     pub fence: Option<FenceId>,
     /// Everything that is handed over, but for `action` and `nodename`. A name that begins with
-    /// `crate::action::fence::OFFER` is handed over only to an agent that declares it.
+    /// [`OFFER`] is handed over only to an agent that declares it.
     pub options: BTreeMap<String, String>,
     /// After this everything that it started is killed: a failure.
     pub deadline: Duration,

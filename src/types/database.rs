@@ -157,6 +157,13 @@ impl std::fmt::Display for StopLadder {
     }
 }
 
+impl StopLadder {
+    /// All rungs together.
+    pub fn whole(&self) -> Duration {
+        self.fast + self.immediate + self.kill
+    }
+}
+
 /// One thing to do with the local database. Each may be asked for twice; each ends in a [`DbOutcome`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

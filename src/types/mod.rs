@@ -14,7 +14,7 @@ mod shared;
 mod time;
 mod view;
 
-pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, Standing};
+pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
 pub use heartbeat::{Alarm, Failing, Goodbye, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};

@@ -126,10 +126,49 @@ name!(
     /// The name of a heartbeat channel: `primary`, `secondary`, `disk`.
     ChannelName
 );
+
+impl ChannelName {
+    /// The network of the nodes' addresses `primary`.
+    pub fn primary() -> Self {
+        "primary".parse().expect("a constant, valid name")
+    }
+
+    /// The network of the nodes' addresses `secondary`.
+    pub fn secondary() -> Self {
+        "secondary".parse().expect("a constant, valid name")
+    }
+
+    /// The slots on the shared disk.
+    pub fn disk() -> Self {
+        Self::DISK.parse().expect("a constant, valid name")
+    }
+
+    /// Whether this is the shared disk; every other channel is a network.
+    pub fn is_disk(&self) -> bool {
+        self.as_str() == Self::DISK
+    }
+
+    const DISK: &'static str = "disk";
+}
 name!(
     /// The name of a fence agent: the key of its table under `[fencing.agents]`, or the built-in `lease`.
     AgentName
 );
+
+impl AgentName {
+    /// The agent that no table defines: it does nothing but wait until lease and watchdog have surely passed.
+    pub const LEASE: &'static str = "lease";
+
+    /// The name of the built-in agent.
+    pub fn lease() -> Self {
+        Self::LEASE.parse().expect("a constant, valid name")
+    }
+
+    /// Whether this is the built-in agent, which waits and is never run.
+    pub fn is_lease(&self) -> bool {
+        self.as_str() == Self::LEASE
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -156,5 +195,11 @@ mod tests {
             assert!(bad.parse::<NodeName>().is_err(), "{bad:?} was accepted");
         }
         assert!(serde_json::from_str::<NodeName>("\"../etc\"").is_err());
+    }
+
+    #[test]
+    fn the_built_in_agent_is_the_one_that_waits() {
+        assert!(AgentName::lease().is_lease() && "lease".parse::<AgentName>().unwrap().is_lease());
+        assert!(!"ipmi".parse::<AgentName>().unwrap().is_lease());
     }
 }

@@ -4,7 +4,6 @@ use crate::commands::{self, orders, present};
 use crate::desk::Desk;
 use crate::story::Line;
 use regent::config::Config;
-use regent::detector::Detector;
 use regent::ledger::{Cause, CheckAnswer, Fence, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
@@ -25,7 +24,7 @@ pub struct Leader {
 impl Leader {
     pub fn new(config: &Config, term: Term, now: Instant) -> Self {
         Leader {
-            timing: Timing::new(config, Detector::worst_detection(&config.detector)),
+            timing: Timing::new(config),
             lead: Lead::new(term, now, Round(0)),
             applied: Applied::default(),
             rows: BTreeMap::new(),

@@ -7,10 +7,11 @@
 
 use super::StoreError;
 use super::image::{seal, unseal};
+use crate::durable::{self, FileError};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Far enough apart that no sector, and no page, holds both.
 const SLOT: u64 = 4096;
@@ -39,7 +40,7 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound && made => {
                 Err(StoreError::Corrupt { path: path.to_owned(), what: "it was there, and is gone".to_owned() })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path).map_err(io("make", path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(create(path)?),
             Err(error) => Err(io("open", path)(error)),
         }
     }
@@ -105,18 +106,11 @@ fn sum(path: &Path) -> io::Result<u32> {
     }
 }
 
-/// Both slots at once under another name, then renamed: it is never there by half.
-fn create(path: &Path) -> io::Result<Mark> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.set_len(3 * SLOT)?;
-    for slot in 0..2 {
-        file.write_all_at(&seal(&0_u64.to_le_bytes()), slot * SLOT)?;
-    }
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+/// Both slots at once: it is never there by half.
+fn create(path: &Path) -> Result<Mark, FileError> {
+    let file = durable::replace(path, 0o600, |file| {
+        file.set_len(3 * SLOT)?;
+        (0..2).try_for_each(|slot| file.write_all_at(&seal(&0_u64.to_le_bytes()), slot * SLOT))
+    })?;
     Ok(Mark { file, acknowledged: 0 })
 }

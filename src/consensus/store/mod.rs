@@ -20,6 +20,7 @@ mod store_test;
 
 pub use log::Store;
 
+use crate::durable::FileError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,12 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<FileError> for StoreError {
+    fn from(FileError { doing: action, path, source }: FileError) -> Self {
+        StoreError::Io { action, path, source }
+    }
 }
 
 /// One change of the stored keys.

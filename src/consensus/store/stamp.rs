@@ -5,6 +5,7 @@
 //! wiped voter comes back with another mark, and must not vote again (two quorums could stand).
 
 use super::StoreError;
+use crate::durable;
 use crate::types::{ClusterId, NodeId, NodeName};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -171,18 +172,11 @@ fn check(file: &Path, bytes: &[u8], owner: &Owner) -> Result<Stamp, StoreError> 
     Ok(stamp)
 }
 
-/// Beside the old one, flushed, then renamed over it, and the directory flushed: one or the other is there after a crash.
+/// One or the other stamp is there after a crash.
 fn write(dir: &Path, stamp: &Stamp) -> Result<(), StoreError> {
-    let (new, file) = (dir.join("stamp.json.new"), dir.join("stamp.json"));
     let text = serde_json::to_vec_pretty(stamp).expect("a stamp has text keys");
-    let written = || -> std::io::Result<()> {
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        out.write_all(&text)?;
-        out.sync_all()?;
-        std::fs::rename(&new, &file)?;
-        File::open(dir)?.sync_all()
-    };
-    written().map_err(io("write", &file))
+    durable::replace(&dir.join("stamp.json"), 0o600, |file| file.write_all(&text))?;
+    Ok(())
 }
 
 #[cfg(test)]

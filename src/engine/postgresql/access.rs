@@ -60,9 +60,9 @@ pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout, user: &O
     let lock = File::create(&lock_path).map_err(EngineError::file("create", &lock_path))?;
     let _held = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| EngineError::file("lock", &lock_path)(error.into()))?;
-    let present = fs::read_to_string(layout.hba()).unwrap_or_default();
+    let present = fs::read_to_string(&layout.hba).unwrap_or_default();
     let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
-    layout::write_quickly(&layout.hba(), &text, user)
+    layout::write_quickly(&layout.hba, &text, user)
 }
 
 fn ident_lines(postgresql: &Postgresql) -> String {

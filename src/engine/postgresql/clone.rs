@@ -5,9 +5,10 @@ use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::initdb::make_data_dir;
-use super::layout::{sync_parent, sync_volumes, write_durably};
+use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::{keep, start};
+use crate::durable;
 use crate::types::{SystemId, Upstream};
 use std::fs;
 use std::sync::Arc;
@@ -82,6 +83,6 @@ fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
     };
     fs::rename(new, place)
         .map_err(EngineError::file("put the clone at (is it a mount point? use a directory in it)", place))?;
-    sync_parent(place)?;
+    durable::sync_directory_of(place)?;
     Ok(kept)
 }

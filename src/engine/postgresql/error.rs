@@ -1,5 +1,7 @@
 //! What can go wrong in the PostgreSQL engine, each with the thing, the place and what to do.
 
+use crate::durable::FileError;
+use crate::errors::with_causes;
 use crate::types::{NodeName, ServiceName, SystemId};
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +47,12 @@ pub enum EngineError {
     Interrupted,
 }
 
+impl From<FileError> for EngineError {
+    fn from(FileError { doing, path, source }: FileError) -> Self {
+        EngineError::File { doing, path, source }
+    }
+}
+
 impl EngineError {
     /// Wraps an I/O error on a path; for `map_err`.
     pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
@@ -56,7 +64,7 @@ impl EngineError {
     pub(super) fn sql(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |error| EngineError::Sql {
             doing,
-            detail: error.as_db_error().map_or_else(|| chain(&error), ToString::to_string),
+            detail: error.as_db_error().map_or_else(|| with_causes(&error), ToString::to_string),
             code: error.code().map(|code| code.code().to_owned()),
         }
     }
@@ -68,16 +76,6 @@ impl EngineError {
             _ => None,
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 pub(super) type Result<T> = std::result::Result<T, EngineError>;

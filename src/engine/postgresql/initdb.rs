@@ -5,9 +5,10 @@ use super::access;
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{remove_durably, sync_volumes, write_durably};
+use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::PROBE_TABLE;
+use crate::durable;
 use crate::types::SystemId;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +53,7 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     let control = Control::read(&core.layout, &core.user).await?;
     core.on_disk(|core| {
         sync_volumes(&core.layout.data_dir)?;
-        remove_durably(&core.layout.marker())
+        durable::remove(&core.layout.marker()).map_err(EngineError::from)
     })
     .await?;
     Ok(control.system)

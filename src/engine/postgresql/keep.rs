@@ -4,9 +4,10 @@
 use super::control::{Control, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{Layout, sync_parent, write_durably};
+use super::layout::{Layout, write_durably};
 use super::timeline::history_of;
 use crate::clock;
+use crate::durable;
 use crate::types::{Lsn, Position};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position)
         end.timeline,
     );
     write_durably(&folder.join("README"), &note, &core.user)?;
-    sync_parent(folder)
+    Ok(durable::sync_directory_of(folder)?)
 }
 
 /// The folders beside the data directory whose names go on like this.

@@ -1,13 +1,14 @@
-//! Where the files of one service's database are, on this node, and how such a file is written so that it lasts.
+//! Where the files of one service's database are, on this node, and how such a file is written for the database's user.
 
 use super::error::{EngineError, Result};
 use super::program::OsUser;
 use crate::config::Config;
+use crate::durable;
 use crate::types::ServiceName;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Every path that the engine uses. See each field for its life time: `run` is gone after a boot.
@@ -19,6 +20,10 @@ pub struct Layout {
     /// `<run_dir>/<service>`: socket, pg_hba.conf, lease. Gone after a boot, so that what anything else starts then
     /// finds no access file.
     pub run: PathBuf,
+    /// In `run`: who may connect.
+    pub hba: PathBuf,
+    /// In `run`: how far the lease reaches, for the guard.
+    pub lease: PathBuf,
     /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
     pub keep: PathBuf,
 }
@@ -30,17 +35,15 @@ impl Layout {
         Ok(Layout {
             data_dir: known.postgresql.data_dir.clone(),
             bin_dir: known.postgresql.bin_dir.clone(),
-            run: config.run_dir.join(service.as_str()),
+            run: config.service_dir(service),
+            hba: config.access_file(service),
+            lease: config.lease_file(service),
             keep: config.data_dir.join(service.as_str()),
         })
     }
 
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
-    }
-
-    pub fn hba(&self) -> PathBuf {
-        self.run.join("pg_hba.conf")
     }
 
     pub fn ident(&self) -> PathBuf {
@@ -53,10 +56,6 @@ impl Layout {
 
     pub fn cgroup_record(&self) -> PathBuf {
         self.run.join("cgroup")
-    }
-
-    pub fn lease(&self) -> PathBuf {
-        self.run.join("lease")
     }
 
     pub fn log(&self) -> PathBuf {
@@ -102,47 +101,19 @@ impl Layout {
 
 /// Writes a file so that it is there whole, or not at all, also after a crash. Owned by the database's user.
 pub fn write_durably(path: &Path, text: &str, user: &OsUser) -> Result<()> {
-    replace(path, text, user, true)
+    durable::replace(path, 0o600, |file| write_for(user, text, file))?;
+    Ok(())
 }
 
 /// Writes a file whole or not at all. For files that need not outlive a crash: no wait for the disk.
 pub fn write_quickly(path: &Path, text: &str, user: &OsUser) -> Result<()> {
-    replace(path, text, user, false)
+    Ok(durable::replace_unflushed(path, 0o600, |file| write_for(user, text, file))?)
 }
 
-fn replace(path: &Path, text: &str, user: &OsUser, durable: bool) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".regent-new");
-    let new = path.with_file_name(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .map_err(EngineError::file("create", &new))?;
-    file.write_all(text.as_bytes()).map_err(EngineError::file("write", &new))?;
-    user.own(&new)?;
-    if durable {
-        file.sync_all().map_err(EngineError::file("sync", &new))?;
-    }
-    fs::rename(&new, path).map_err(EngineError::file("rename to", path))?;
-    if durable { sync_parent(path) } else { Ok(()) }
-}
-
-/// Removes a file, durably; it may be gone already.
-pub fn remove_durably(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(EngineError::file("remove", path)(error)),
-    }
-}
-
-/// Makes a rename, creation or removal in the directory of `path` last.
-pub fn sync_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(EngineError::file("sync", parent))
+/// Writes the text, and gives the file to the database's user before it has its name.
+pub fn write_for(user: &OsUser, text: &str, file: &mut File) -> io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    user.own_file(file)
 }
 
 /// Makes everything in a data directory durable: one call for each volume that it lies on, which is quicker by far

@@ -113,17 +113,16 @@ impl PostgreSql {
     async fn stop(&self, ladder: StopLadder) -> Result<DbDone, EngineError> {
         let (clean, position) = stop::stop(&self.core, ladder).await?;
         // Nothing is left that a guard could have to kill; the next start posts a new one.
-        guard::stand_down(&self.core.layout.lease());
+        guard::stand_down(&self.core.layout.lease);
         Ok(DbDone::Stopped { clean, position })
     }
 }
 
 /// What a guard of this service's database needs to know, for whoever posts one without an engine.
-pub fn guard_options(config: &Config, service: &ServiceName) -> guard::GuardOptions {
-    let run = config.run_dir.join(service.as_str());
-    let cgroup = std::fs::read_to_string(run.join("cgroup")).ok().map(PathBuf::from);
-    let data_dir = config.services[service].postgresql.data_dir.clone();
-    guard::GuardOptions { lease: run.join("lease"), cgroup, data_dir }
+pub fn guard_options(config: &Config, service: &ServiceName) -> Result<guard::GuardOptions, EngineError> {
+    let layout = layout::Layout::new(config, service)?;
+    let cgroup = std::fs::read_to_string(layout.cgroup_record()).ok().map(PathBuf::from);
+    Ok(guard::GuardOptions { lease: layout.lease, cgroup, data_dir: layout.data_dir })
 }
 
 impl Engine for PostgreSql {

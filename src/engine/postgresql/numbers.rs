@@ -13,12 +13,12 @@
 //! Not here: which number is given to whom (the ledger).
 
 use super::error::{EngineError, Result};
-use super::layout::{Layout, remove_durably, sync_parent};
+use super::layout::{Layout, write_for};
 use super::program::OsUser;
 use super::timeline::{history_file, is_placeholder};
+use crate::durable;
 use crate::types::Timeline;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 /// The first words of a placeholder, by which it is known wherever it was streamed or copied to.
@@ -41,25 +41,16 @@ pub fn make_next(layout: &Layout, user: &OsUser, least: Timeline, timeline: Time
         place(&wal, user, number)?;
         placed = true;
     }
-    if placed { sync_parent(&wal.join(history_file(timeline))) } else { Ok(()) }
+    if placed {
+        durable::sync_directory_of(&wal.join(history_file(timeline)))?;
+    }
+    Ok(())
 }
 
 /// Writes a placeholder whole, and never over a file that is there.
 fn place(wal: &Path, user: &OsUser, number: Timeline) -> Result<()> {
-    let path = wal.join(history_file(number));
-    let new = path.with_extension("history.regent-new");
-    let mut file = File::create(&new).map_err(EngineError::file("create", &new))?;
-    file.write_all(MARK.as_bytes()).map_err(EngineError::file("write", &new))?;
-    user.own(&new)?;
-    file.sync_all().map_err(EngineError::file("sync", &new))?;
-    let linked = fs::hard_link(&new, &path);
-    fs::remove_file(&new).map_err(EngineError::file("remove", &new))?;
-    match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(EngineError::file("create", &path)(error))
-        }
-        _ => Ok(()),
-    }
+    durable::place(&wal.join(history_file(number)), 0o644, |file| write_for(user, MARK, file))?;
+    Ok(())
 }
 
 /// Removes the placeholders that no true history file comes after: the server would take the newest for its target.
@@ -72,7 +63,7 @@ pub fn forget_trailing(layout: &Layout) -> Result<()> {
         if !is_placeholder(&path) {
             return Ok(());
         }
-        remove_durably(&path)?;
+        durable::remove(&path)?;
     }
     Ok(())
 }

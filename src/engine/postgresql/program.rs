@@ -7,6 +7,7 @@ use crate::engine::enclosure::step_in;
 use crate::types::ServiceName;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -41,6 +42,12 @@ impl OsUser {
     pub fn own(&self, path: &Path) -> Result<()> {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
             .map_err(EngineError::file("change the owner of", path))
+    }
+
+    /// Gives an open file to the user, whatever its name leads to by now.
+    pub fn own_file(&self, file: &File) -> io::Result<()> {
+        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))
+            .map_err(|error| io::Error::new(error.kind(), format!("its owner cannot be changed: {error}")))
     }
 
     /// A command that becomes this user, in a session of its own, through `door` (into a cgroup) where given.

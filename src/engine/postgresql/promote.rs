@@ -33,8 +33,8 @@ const MUST_REACH: [(&str, &str); 5] = [
 
 /// Refuses unless the lease file says that this node holds a lease for this epoch now (S4).
 pub async fn must_hold(core: &Arc<Core>, epoch: Epoch) -> Result<()> {
-    let path = core.layout.lease();
-    let why = match guard::read_lease(&path) {
+    let path = &core.layout.lease;
+    let why = match guard::read_lease(path) {
         Err(error) => format!("there is no lease: {error}"),
         Ok(lease) if lease.epoch != epoch => format!("the lease in {} is for epoch {}", path.display(), lease.epoch),
         Ok(lease) if lease.released => format!("epoch {epoch} was released"),
@@ -47,7 +47,7 @@ pub async fn must_hold(core: &Arc<Core>, epoch: Epoch) -> Result<()> {
 /// Starts the guard, which kills the database when the lease ends, whatever has become of this daemon.
 pub fn post_guard(core: &Arc<Core>) {
     let options = GuardOptions {
-        lease: core.layout.lease(),
+        lease: core.layout.lease.clone(),
         cgroup: core.enclosure.cgroup().map(ToOwned::to_owned),
         data_dir: core.layout.data_dir.clone(),
     };

@@ -15,11 +15,12 @@ use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
-use super::layout::{remove_durably, sync_volumes, write_durably};
+use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
 use super::{settings, start};
+use crate::durable;
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     };
     core.on_disk(move |core| {
         start::make_standby(core, &conninfo)?;
-        remove_durably(&core.layout.marker())
+        durable::remove(&core.layout.marker()).map_err(EngineError::from)
     })
     .await?;
     Ok((how, kept))
@@ -225,7 +226,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
     core.on_disk(|core| {
         write_durably(&core.layout.marker(), REWINDING, &core.user)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
-        remove_durably(&core.layout.standby_signal())?;
+        durable::remove(&core.layout.standby_signal())?;
         settings::write_conninfo(&core.layout, &core.user, "", true)
     })
     .await?;

@@ -73,7 +73,7 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
     let owned = [
         ("listen_addresses", listen_addresses(config)),
         ("port", postgresql.port.to_string()),
-        ("hba_file", layout.hba().display().to_string()),
+        ("hba_file", layout.hba.display().to_string()),
         ("ident_file", layout.ident().display().to_string()),
         ("unix_socket_directories", layout.run.display().to_string()),
         ("restart_after_crash", "off".to_owned()),

@@ -8,10 +8,11 @@
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{Layout, remove_durably, write_durably};
+use super::layout::{Layout, write_durably};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
 use super::{access, numbers, promote, settings};
+use crate::durable;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -45,7 +46,7 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
         return Ok(None);
     }
     core.on_disk(|core| {
-        remove_durably(&core.layout.data_dir.join("recovery.signal"))?;
+        durable::remove(&core.layout.data_dir.join("recovery.signal"))?;
         settings::write_conninfo(&core.layout, &core.user, "", true)
     })
     .await?;
@@ -88,7 +89,7 @@ pub fn make_standby(core: &Core, conninfo: &str) -> Result<()> {
 /// The same, in a directory that is not in its place yet.
 pub fn make_standby_in(core: &Core, layout: &Layout, conninfo: &str) -> Result<()> {
     settings::write_conninfo(layout, &core.user, conninfo, true)?;
-    remove_durably(&layout.data_dir.join("recovery.signal"))?;
+    durable::remove(&layout.data_dir.join("recovery.signal"))?;
     write_durably(&layout.standby_signal(), "", &core.user)?;
     fs::metadata(layout.standby_signal())
         .map(drop)

@@ -22,7 +22,7 @@ const LINEAR: f64 = 1.5976;
 const CUBIC: f64 = 0.070566;
 
 /// φ after a silence that lies `y` deviations beyond what is expected (negative: it is not due yet).
-pub fn phi(y: f64) -> f64 {
+pub(super) fn phi(y: f64) -> f64 {
     let log_odds = LINEAR * y + CUBIC * y * y * y;
     // ln(1 + e^L), written so that e^L never overflows.
     let ln = if log_odds > 0.0 { log_odds + (-log_odds).exp().ln_1p() } else { log_odds.exp().ln_1p() };
@@ -30,7 +30,7 @@ pub fn phi(y: f64) -> f64 {
 }
 
 /// How many deviations beyond the expected a silence must last until φ reaches `threshold` (positive).
-pub fn deviations(threshold: f64) -> f64 {
+pub(super) fn deviations(threshold: f64) -> f64 {
     assert!(threshold > 0.0, "a threshold of zero suspects everybody always");
     // φ = log₁₀(1 + e^L), so L = ln(10^φ − 1).
     let log_odds = threshold * LN_10 + (-(-threshold * LN_10).exp()).ln_1p();

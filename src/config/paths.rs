@@ -1,0 +1,41 @@
+//! Where regent's own files of a service are, as far as more than one module must find them.
+//!
+//! Not here: what the engine alone uses (its own layout), and what the files hold.
+
+use super::Config;
+use crate::types::ServiceName;
+use std::path::PathBuf;
+
+impl Config {
+    /// The directory of what is gone after a boot: socket, access file, lease.
+    pub fn service_dir(&self, service: &ServiceName) -> PathBuf {
+        self.run_dir.join(service.as_str())
+    }
+
+    /// How far the lease reaches, for the guard and the next daemon: without it nothing is opened for writes.
+    pub fn lease_file(&self, service: &ServiceName) -> PathBuf {
+        self.service_dir(service).join("lease")
+    }
+
+    /// Who may connect to the database: PostgreSQL's access file, which fence agents put reject lines into.
+    pub fn access_file(&self, service: &ServiceName) -> PathBuf {
+        self.service_dir(service).join("pg_hba.conf")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A daemon takes up what the one before it left, which may have been of another version.
+    #[test]
+    fn a_service_s_files_stay_where_they_are() {
+        let text = include_str!("../../config/three-databases.toml");
+        let config = Config::parse(text, "regent.toml", Some("db1"), "").expect("an example");
+        let (service, run) = (&"orders".parse().expect("valid"), Path::new("/run/regent/orders"));
+        assert_eq!(config.service_dir(service), run);
+        assert_eq!(config.lease_file(service), run.join("lease"));
+        assert_eq!(config.access_file(service), run.join("pg_hba.conf"));
+    }
+}
