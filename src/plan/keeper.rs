@@ -431,7 +431,10 @@ fn giving_up(input: &Input, s: &Service, epoch: Epoch) -> Option<String> {
     if local.guard_waits && closed && local.resumed_at.is_some() && !s.paused && !input.just_resumed() {
         return Some(GUARD_WAITS.to_owned());
     }
-    let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
+    // While it is being made there is nothing yet, unless it was opened before: this copy of the ledger may be late, and
+    // others have what was written.
+    let made = s.phase != Phase::Creating || local.started_as_primary;
+    let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && made;
     if gone {
         return Some("its data directory is gone or unfinished".to_owned());
     }
