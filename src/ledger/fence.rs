@@ -287,6 +287,16 @@ impl State {
         if machine.watchdog.is_none() && !settings.lease_without_watchdog {
             return Some("it reported no armed watchdog (lease_without_watchdog = true accepts that)".to_owned());
         }
+        // The wait counts with what the ledger was seeded with; a host arms what its own file says.
+        if let Some(armed) = machine.watchdog.filter(|armed| *armed > settings.watchdog)
+            && !settings.lease_without_watchdog
+        {
+            let (armed, counted) = (armed.as_secs_f64(), settings.watchdog.as_secs_f64());
+            return Some(format!(
+                "its watchdog resets it only after {armed} s, and the wait for its lease counts with {counted} s: \
+                 write the same timeout on every host"
+            ));
+        }
         if known_bugs::has(Bug::PauseIgnoredByLease) {
             return None;
         }

@@ -244,6 +244,13 @@ fn waiting_for_the_lease_proves_nothing_without_a_watchdog_unless_that_is_accept
     let machine = || Machine { watchdog: None, ..machine("db1") };
     let mut world = at_lease(World::with(machine(), |_| {}));
     proves_nothing("no armed watchdog", &world.refused(order("lease", OFF, Some(1))));
+    // One that waits for longer than the ledger counts with is none, for as long as it has not reset the host.
+    let slow =
+        || Machine { watchdog: Some(std::time::Duration::from_secs(60)), ..crate::ledger::world_test::machine("db1") };
+    let mut world = at_lease(World::with(slow(), |_| {}));
+    proves_nothing("only after 60 s", &world.refused(order("lease", OFF, Some(1))));
+    let mut world = at_lease(World::with(slow(), |settings| settings.lease_without_watchdog = true));
+    world.done(order("lease", OFF, Some(1)));
     let mut world = at_lease(World::with(machine(), |settings| settings.lease_without_watchdog = true));
     world.done(order("lease", OFF, Some(1)));
     // One acceptance does not stand for the other.

@@ -426,7 +426,10 @@ fn reason_to_release(input: &Input, s: &Service, epoch: Epoch) -> Option<GiveUp>
     if local.guard_waits && closed && local.resumed_at.is_some() && !s.paused && !input.just_resumed() {
         return Some(GiveUp::GuardWaits);
     }
-    let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && s.phase != Phase::Creating;
+    // While it is being made there is nothing yet, unless it was opened before: this copy of the ledger may be late, and
+    // others have what was written.
+    let made = s.phase != Phase::Creating || local.started_as_primary;
+    let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && made;
     if gone {
         return Some(GiveUp::DirectoryGone);
     }

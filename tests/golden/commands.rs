@@ -223,7 +223,8 @@ impl Draft<'_, '_> {
         let machine = Machine {
             id: self.line.say("machine", &format!("machine of {node}")),
             is_virtual: self.line.has("virtual"),
-            watchdog: (!self.line.has("no-watchdog")).then_some(Duration::from_secs(5)),
+            watchdog: (!self.line.has("no-watchdog"))
+                .then(|| self.line.get("watchdog").map_or(Duration::from_secs(5), |time| self.line.duration(time))),
         };
         let over = self.line.get("over").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));

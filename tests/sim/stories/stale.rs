@@ -2,14 +2,15 @@
 //! could not be said. Each is the situation in which one mistake kills.
 
 use super::{Listed, Told, ask_switchover, command, end, moved_from, primary, ready, seconds, three};
-use crate::cluster::{MS, S, Tell, World};
+use crate::ailment::Ailment;
+use crate::cluster::{MS, S, Setup, Tell, World};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::invariants::{l1, rules};
 use crate::setup;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Entry, Fence, OrderState};
+use regent::ledger::{Command, Entry, Fence, OrderState, Phase};
 use regent::types::{FenceId, NodeName};
 use std::sync::Arc;
 
@@ -20,7 +21,27 @@ pub const STORIES: &[Listed] = &[
     ("what_an_assistant_did_on_a_voter_that_was_cut_off_is_undone", assistant_stays, 2),
     ("a_final_word_that_could_not_be_written_is_written_later", forgotten_word, 2),
     ("whoever_catches_up_does_not_propose_its_join_with_every_entry", joins, 3),
+    ("a_database_is_made_once", made_once, 3),
 ];
+
+/// The primary's copy of the ledger falls behind before it shows that the database was installed, and somebody removes its
+/// directory.
+fn made_once(seed: u64, tell: Tell) -> Told {
+    let mut w = World::new(seed, &Setup::new(setup::config(2, 1), tell));
+    let phase = |w: &World| w.log.state().services.values().next().map(|s| s.phase);
+    w.run_while(w.now + 60 * S, |w| phase(w) == Some(Phase::Creating));
+    w.transfer(2);
+    w.run_while(w.now + 60 * S, |w| w.primary().is_some());
+    let old = primary(&w)?;
+    w.fall_behind(old, 60 * S);
+    let follows = w.run_while(w.now + 20 * S, |w| w.hosts[1 - old].databases[0].streams_from == Some(old));
+    let shown = w.hosts[old].daemon.as_ref().and_then(|d| d.state().services.values().next().map(|s| s.phase));
+    let mut rng = StdRng::seed_from_u64(seed);
+    w.ail(&mut rng, (old, 0), Ailment::DirectoryGone, S);
+    let moved = moved_from(&mut w, old, 30 * S)?;
+    let late = follows && shown == Some(Phase::Creating);
+    end(w, late, &format!("its copy was not late: {shown:?}"), format!("moved after {}", seconds(moved)))
+}
 
 /// Five voters. The second round of a fence goes to a voter that is cut from the log, the third succeeds; the service moves,
 /// and moves back later. Then that voter's connections heal, and it meets the order to switch off whoever is primary now.
