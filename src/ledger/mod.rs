@@ -11,6 +11,7 @@ mod appoint;
 mod assist;
 mod command;
 mod fence;
+pub mod format;
 mod incident;
 mod invariant;
 mod join;
