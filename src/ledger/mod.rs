@@ -10,6 +10,7 @@ mod apply;
 mod appoint;
 mod assist;
 mod command;
+mod eligible;
 mod fence;
 pub mod format;
 mod incident;
@@ -34,6 +35,7 @@ pub use apply::{apply, set_voters};
 pub use command::{
     Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, Machine, NewOrder, Sighting,
 };
+pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
 pub use quorum::is_majority;
