@@ -6,7 +6,6 @@ mod host;
 mod inbox;
 pub mod log;
 mod operator;
-mod readiness;
 mod report;
 mod shell;
 mod supervisor;

@@ -13,7 +13,11 @@ mod evidence;
 pub mod fencing;
 pub mod keeper;
 pub mod lead;
+pub mod objection;
+mod outlook;
+pub mod readiness;
 pub mod service;
+pub mod switchover;
 
 #[cfg(test)]
 mod coordinator_test;
@@ -23,3 +27,5 @@ mod keeper_test;
 pub use coordinator::coordinate;
 pub use keeper::keep;
 pub use lead::{Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};
+pub use objection::{Objection, Purpose, objection, objections};
+pub use outlook::Outlook;
