@@ -6,6 +6,7 @@ mod host;
 mod inbox;
 pub mod log;
 mod operator;
+pub(crate) mod pages;
 mod report;
 mod shell;
 mod supervisor;

@@ -2,15 +2,16 @@
 //! with every reason before anything is touched.
 
 use super::Daemon;
+use super::pages;
 use super::report;
 use super::shell;
 use super::wakeup::{Call, CallReply, Submitted, Wakeup};
-use crate::api::admin::{Check, Request, Response};
+use crate::api::admin::{Request, Response};
 use crate::clock;
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::Node;
 use crate::plan::fencing;
-use crate::plan::switchover::{self, Hindrance, Switchover};
+use crate::plan::switchover;
 use crate::types::{IncidentId, NodeName, ServiceName};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -193,7 +194,7 @@ fn the_service(node: &Node, named: Option<&ServiceName>) -> Result<ServiceName, 
 fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: bool, who: String) -> Begin {
     let decided = switchover::decide(&node.outlook(clock::now()), name, to);
     if dry_run {
-        return Begin::Answer(dry_run_page(&decided));
+        return Begin::Answer(pages::dry_run(&decided));
     }
     match decided {
         Ok(planned) => {
@@ -202,15 +203,6 @@ fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: b
         }
         Err(why) => Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() }),
     }
-}
-
-/// What a dry run shows.
-pub(crate) fn dry_run_page(decided: &Result<Switchover, Vec<Hindrance>>) -> Response {
-    let (steps, checks) = match decided {
-        Ok(planned) => (planned.steps(), vec![Check { passed: true, what: planned.to_string() }]),
-        Err(why) => (Vec::new(), why.iter().map(|why| Check { passed: false, what: why.to_string() }).collect()),
-    };
-    Response::Plan { steps: steps.iter().map(ToString::to_string).collect(), checks }
 }
 
 fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {

@@ -1,7 +1,7 @@
 //! What the command line shows, filled from the ledger and from what this node sees. It judges as little as it can:
 //! most of it is copying.
 
-use super::{Daemon, operator};
+use super::{Daemon, operator, pages};
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep,
     IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum, Readiness, SCHEMA,
@@ -199,13 +199,7 @@ fn readiness(daemon: &Daemon, name: &ServiceName) -> Readiness {
         own_failing: daemon.node.failing(),
         broken_devices: failed.map(|(device, _)| device.clone()).collect(),
     };
-    shown(readiness::judge(&daemon.node.outlook(clock::now()), &beside, name))
-}
-
-/// The judgement in words.
-pub(crate) fn shown(judged: readiness::Readiness) -> Readiness {
-    let readiness::Readiness { failover_ready, survives_one_more, reasons } = judged;
-    Readiness { failover_ready, survives_one_more, reasons: reasons.iter().map(ToString::to_string).collect() }
+    pages::readiness(readiness::judge(&daemon.node.outlook(clock::now()), &beside, name))
 }
 
 /// What a node's daemon must do for safety and cannot do at present, as it says itself; on this node, with the reason.

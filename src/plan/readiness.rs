@@ -42,8 +42,8 @@ pub enum Reason {
     NoLeader,
     /// The primary's host would take the majority with it.
     NoMajorityLeft,
-    /// The primary's daemon cannot do what it must.
-    PrimaryFails {
+    /// A daemon cannot do what it must: the primary's, or that of a node that could not take over therefore.
+    Fails {
         node: NodeName,
         what: Failing,
         why: Option<String>,
@@ -79,8 +79,8 @@ impl fmt::Display for Reason {
             Reason::NeverCreated { service } => write!(f, "{service} has no primary yet"),
             Reason::NoLeader => f.write_str("no leader is known"),
             Reason::NoMajorityLeft => f.write_str("no majority of voters would be left without the primary's host"),
-            Reason::PrimaryFails { node, what, why: Some(why) } => write!(f, "{node}: {what}: {why}"),
-            Reason::PrimaryFails { node, what, why: None } => write!(f, "{node}: {what}"),
+            Reason::Fails { node, what, why: Some(why) } => write!(f, "{node}: {what}: {why}"),
+            Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
             Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
             Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
             Reason::Paused => f.write_str("the service is paused"),
@@ -100,7 +100,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         return Readiness { failover_ready: false, survives_one_more: false, reasons };
     };
     let holder = service.holder.as_ref().map(|h| &h.node);
-    let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, name, from));
+    let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, beside, name, from));
     let margin = seen.margin();
     let mut reasons = Vec::new();
     if !beside.has_leader {
@@ -128,7 +128,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
 }
 
 /// How many could take over, and what speaks against the others.
-fn candidates(seen: &Outlook, name: &ServiceName, from: &NodeName) -> (usize, Vec<Reason>) {
+fn candidates(seen: &Outlook, beside: &Beside, name: &ServiceName, from: &NodeName) -> (usize, Vec<Reason>) {
     let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
     let others: Vec<&NodeName> = others.collect();
     let ends = others.iter().filter_map(|node| seen.database(node, name)).filter(|d| d.state == DbState::Standby);
@@ -137,22 +137,27 @@ fn candidates(seen: &Outlook, name: &ServiceName, from: &NodeName) -> (usize, Ve
     for node in others {
         let all = objections(seen, node, Purpose::Failover { name, from, furthest });
         able += usize::from(all.is_empty());
-        against.extend(all.into_iter().map(|why| Reason::Candidate { node: node.clone(), why }));
+        against.extend(all.into_iter().map(|why| match why {
+            Objection::Failing(what) => fails(seen, beside, node, what),
+            why => Reason::Candidate { node: node.clone(), why },
+        }));
     }
     (able, against)
 }
 
 /// What the primary's daemon must do for safety and cannot do at present, as it says itself.
 fn failing(seen: &Outlook, beside: &Beside, node: &NodeName) -> Vec<Reason> {
-    let reason = |what: &Failing, why: Option<&String>| Reason::PrimaryFails {
-        node: node.clone(),
-        what: *what,
-        why: why.cloned(),
-    };
     if node == seen.me {
-        return beside.own_failing.iter().map(|(what, why)| reason(what, Some(why))).collect();
+        return beside.own_failing.keys().map(|what| fails(seen, beside, node, *what)).collect();
     }
-    seen.present(node).into_iter().flat_map(|row| &row.health.failing).map(|what| reason(what, None)).collect()
+    let row = seen.present(node).into_iter();
+    row.flat_map(|row| &row.health.failing).map(|what| fails(seen, beside, node, *what)).collect()
+}
+
+/// The cause is known of this very node alone.
+fn fails(seen: &Outlook, beside: &Beside, node: &NodeName, what: Failing) -> Reason {
+    let why = beside.own_failing.get(&what).filter(|_| node == seen.me).cloned();
+    Reason::Fails { node: node.clone(), what, why }
 }
 
 /// What stands in the way besides voters and candidates.
