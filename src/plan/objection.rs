@@ -233,3 +233,64 @@ fn lag(case: &Case) -> Option<Objection> {
         Purpose::Appoint { report: Err(_), .. } | Purpose::Resume { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ledger::world_test::*;
+    use crate::plan::{Row, Timing};
+    use crate::types::{Health, Instant, ServiceHealth, Timeline};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const NOW: Instant = Instant(1_000_000_000_000);
+
+    /// What w1 says of db1, which held the epoch, with this state of its database in heartbeats of this age.
+    fn resumes(world: &World, state: Option<DbState>, age: Duration, fails: &[Failing]) -> Vec<Objection> {
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
+        let timing = Timing::new(&config, Duration::from_secs(2));
+        let (timeline, position) = (Timeline(1), at(1, 1000));
+        let database =
+            |state| ServiceHealth { state, holds: None, timeline, position, streams_from: None, released: None };
+        let services = state.map(|state| (orders(), database(state))).into_iter().collect();
+        let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };
+        let at = Instant(NOW.0 - age.as_nanos() as u64);
+        let row = Row { at, incarnation: DB1, views: Arc::default(), health: Arc::new(health) };
+        let rows = BTreeMap::from([(node("db1"), row)]);
+        let (me, state) = (&config.node, &world.state);
+        let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+        let all = objections(&seen, &node("db1"), Purpose::Resume { name: &orders() });
+        assert_eq!(objection(&seen, &node("db1"), Purpose::Resume { name: &orders() }), all.first().cloned());
+        all
+    }
+
+    #[test]
+    fn a_former_holder_resumes_what_it_can_start() {
+        let world = World::new();
+        for state in [DbState::Stopped, DbState::Standby, DbState::Starting] {
+            assert_eq!(resumes(&world, Some(state), Duration::ZERO, &[]), []);
+        }
+        for state in [DbState::Unclear, DbState::Absent, DbState::Unstartable, DbState::Primary, DbState::Stopping] {
+            let against = resumes(&world, Some(state), Duration::ZERO, &[]);
+            assert_eq!(against, [Objection::NotStartable { state }], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_former_holder_of_which_nothing_is_heard_or_that_cannot_be_ended_does_not_resume() {
+        let world = World::new();
+        assert_eq!(resumes(&world, None, Duration::ZERO, &[]), [Objection::Unknown]);
+        let minute = Duration::from_secs(60);
+        assert_eq!(resumes(&world, Some(DbState::Stopped), minute, &[]), [Objection::Unknown]);
+        let fails = [Failing::FinalWord, Failing::WatchdogArm];
+        let against = resumes(&world, Some(DbState::Absent), Duration::ZERO, &fails);
+        let absent = Objection::NotStartable { state: DbState::Absent };
+        assert_eq!(against, [Objection::Failing(Failing::WatchdogArm), absent], "every reason is told");
+        let dead = World::dead();
+        let against = resumes(&dead, Some(DbState::Stopped), Duration::ZERO, &[]);
+        assert_eq!(against, [Objection::Ledger(Ineligible::Dead)]);
+    }
+}
