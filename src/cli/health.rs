@@ -38,8 +38,8 @@ pub fn health(status: &Status) -> (Health, Vec<String>) {
         }
         let failing = node.failing.iter().map(|what| format!("{name}: {what}"));
         // A service that is not ready for this reason has said so.
-        let fresh: Vec<_> = failing.filter(|what| !found.iter().any(|(_, said)| said.contains(what))).collect();
-        found.extend(fresh.into_iter().map(|what| (Health::Degraded, what)));
+        let said = |what: &String| status.services.values().any(|service| service.readiness.reasons.contains(what));
+        found.extend(failing.filter(|what| !said(what)).map(|what| (Health::Degraded, what)));
         if node.config_differs {
             found.push((Health::Degraded, format!("{name} has another configuration file")));
         }

@@ -5,6 +5,7 @@
 
 use super::event::{Advanced, Applied, Event};
 use super::raft::{LedgerTypes, LogId, Outcome, Payload, Snapshot, SnapshotMeta, StoredMembership};
+use super::snapshot;
 use super::store::Store;
 use crate::ledger::{self, State};
 use crate::types::{LogIndex, NodeId, Term};
@@ -109,8 +110,7 @@ impl<C: LedgerTypes> RaftStateMachine<C> for Machine<C> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
-        let state: State = serde_json::from_slice(&snapshot)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is no ledger: {e}")))?;
+        let state = snapshot::decode(&snapshot).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         // On disk before it is in use: entries that it covers may be removed right after.
         self.store.save_snapshot(meta, &snapshot).await?;
         self.state = Arc::new(state);
@@ -140,7 +140,7 @@ impl<C: LedgerTypes> RaftSnapshotBuilder<C> for Builder<C> {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let data = serde_json::to_vec(self.state.as_ref()).map_err(io::Error::other)?;
+        let data = snapshot::encode(&self.state);
         self.store.save_snapshot(&self.meta, &data).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::options::Options;
 use super::raft::{CommittedLeaderId, LedgerTypes, Proposal};
 use super::store::{Backend, Store, StoreError};
-use super::transport::network::{self, Line, Network};
+use super::transport::network::{self, Line, MessageError, Network};
 use super::transport::proto::{RaftKind, RaftRequest};
 use super::transport::refusals::Refusals;
 use super::{ProposeError, Proposed, ReadError, TransferError};
@@ -89,7 +89,8 @@ impl<C: LedgerTypes> Member<C> {
         self.raft.set(raft).map_err(|_| "Raft was started twice".to_owned())
     }
 
-    /// A Raft message from another member whose identity was checked.
+    /// A Raft message from another member whose identity was checked. One that a newer version wrote is refused, and
+    /// noted for `status`.
     pub async fn handle(&self, from: &NodeName, request: RaftRequest) -> Result<Vec<u8>, String> {
         let Some(raft) = self.raft.get() else {
             return Err(format!("{} is not voting yet", self.options.me));
@@ -98,7 +99,16 @@ impl<C: LedgerTypes> Member<C> {
         let id = voters.iter().find(|(_, name)| *name == from).map(|(id, _)| id.0);
         let id = id.ok_or("not a voter")?;
         let appends = request.kind() == RaftKind::Append;
-        let answer = network::handle(raft, id, request).await?;
+        let answer = match network::handle(raft, id, request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let MessageError::Newer(_) = error {
+                    let address = self.options.nodes[from].primary.ip();
+                    self.refusals.note(from.as_str(), address, &error.to_string());
+                }
+                return Err(error.to_string());
+            }
+        };
         if appends && self.leaders.current().leader.is_none() {
             let metrics = raft.metrics();
             let (term, leader) = {

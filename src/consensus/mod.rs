@@ -18,6 +18,7 @@ pub mod options;
 mod raft;
 #[cfg(test)]
 mod sim_test;
+pub mod snapshot;
 mod store;
 mod transport;
 
@@ -27,7 +28,7 @@ pub use member::Member;
 pub use options::{Options, Security};
 pub use raft::{LeaderId, LedgerTypes, Outcome, Proposal};
 pub use store::{Backend, Change, Done, StoreError};
-pub use transport::network::{Line, is_readable};
+pub use transport::network::{Line, MessageError, is_readable};
 pub use transport::path::PathStatus;
 pub use transport::peer::{CallError, PeerPaths};
 pub use transport::proto::{RaftKind, RaftRequest};

@@ -4,7 +4,9 @@
 //! Not here: any behaviour. Peers' addresses are not part of the membership either: they come from the configuration, so
 //! that an address can never be changed behind Raft's back (`SetNodes` can split a cluster).
 
-use crate::ledger::{Answer, Entry};
+use crate::ledger::format::Format;
+use crate::ledger::{Answer, Command, Entry};
+use crate::types::WallTime;
 use openraft::vote::RaftLeaderId;
 use openraft::{EmptyNode, EntryPayload, RaftTypeConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -40,15 +42,36 @@ impl fmt::Display for Proposal {
     }
 }
 
+/// How an entry is written, in the log and to peers: its format comes first, so that what a newer version wrote is
+/// refused before the rest is read.
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u32,
+    at: WallTime,
+    command: &'a Command,
+}
+
+/// The same, read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    #[serde(default, rename = "format")]
+    _format: Format,
+    at: WallTime,
+    command: Command,
+}
+
 impl Serialize for Proposal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        let Entry { at, command } = self.0.as_ref();
+        Written { format: command.format(), at: *at, command }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Proposal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Entry::deserialize(deserializer).map(|entry| Proposal(Arc::new(entry)))
+        let Read { at, command, .. } = Read::deserialize(deserializer)?;
+        Ok(Proposal(Arc::new(Entry { at, command })))
     }
 }
 

@@ -7,7 +7,7 @@ mod inbox;
 pub mod journal;
 pub mod log;
 mod operator;
-mod readiness;
+pub(crate) mod pages;
 mod report;
 mod shell;
 mod supervisor;

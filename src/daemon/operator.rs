@@ -2,13 +2,16 @@
 //! with every reason before anything is touched.
 
 use super::Daemon;
+use super::pages;
 use super::report;
 use super::shell;
 use super::wakeup::{Call, CallReply, Submitted, Wakeup};
-use crate::api::admin::{Check, Request, Response};
+use crate::api::admin::{Request, Response};
+use crate::clock;
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::Node;
-use crate::plan::{candidate, fencing};
+use crate::plan::fencing;
+use crate::plan::switchover;
 use crate::types::{IncidentId, NodeName, ServiceName};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -189,48 +192,17 @@ fn the_service(node: &Node, named: Option<&ServiceName>) -> Result<ServiceName, 
 }
 
 fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: bool, who: String) -> Begin {
-    let decided = node.with_input(|input| match to {
-        Some(to) => match candidate::switchover_objections(input, name, to) {
-            why if why.is_empty() => Ok(to.clone()),
-            why => Err(why),
-        },
-        None => candidate::switchover_target(input, name),
-    });
-    let Some(decided) = decided else {
-        return Begin::Answer(Response::Refused { reasons: vec!["this node leads no longer; ask again".to_owned()] });
-    };
-    let service = &node.state().services[name];
-    let from = service.holder.as_ref().map_or("nobody".to_owned(), |h| h.node.to_string());
+    let decided = switchover::decide(&node.outlook(clock::now()), name, to);
     if dry_run {
-        let (steps, checks) = match &decided {
-            Ok(to) => (
-                plan_steps(name, &from, to),
-                vec![Check {
-                    passed: true,
-                    what: format!("{to} streams from {from}, lags less than max_lag, is healthy and is not fenced"),
-                }],
-            ),
-            Err(why) => (Vec::new(), why.iter().map(|w| Check { passed: false, what: w.clone() }).collect()),
-        };
-        return Begin::Answer(Response::Plan { steps, checks });
+        return Begin::Answer(pages::dry_run(&decided));
     }
     match decided {
-        Ok(to) => {
-            Begin::Propose(Command::Switchover { service: name.clone(), epoch: service.epoch, to: Some(to), who })
+        Ok(planned) => {
+            let (service, epoch, to) = (planned.service, planned.epoch, Some(planned.to));
+            Begin::Propose(Command::Switchover { service, epoch, to, who })
         }
-        Err(reasons) => Begin::Answer(Response::Refused { reasons }),
+        Err(why) => Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() }),
     }
-}
-
-fn plan_steps(name: &ServiceName, from: &str, to: &NodeName) -> Vec<String> {
-    vec![
-        format!("{from} writes a checkpoint, while it still takes writes"),
-        format!("{from} stops its database in order, so that all WAL reaches {to}"),
-        format!("{from} releases the epoch of {name} with its final position"),
-        format!("{to} is appointed once it has reached that position, takes the lease and promotes"),
-        format!("{from} comes back as a standby of {to}"),
-        format!("should {to} not reach the position in time, {from} is appointed again"),
-    ]
 }
 
 fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {

@@ -1,8 +1,7 @@
 //! What the command line shows, filled from the ledger and from what this node sees. It judges as little as it can:
 //! most of it is copying.
 
-use super::readiness::{self, Candidate, Standing};
-use super::{Daemon, operator};
+use super::{Daemon, operator, pages};
 use crate::api::status::{
     AlarmStatus, DatabaseStatus, DeviceStatus, Durations, FenceStatus, IncidentKind, IncidentOutcome, IncidentReport,
     IncidentStep, IncidentSummary, LeaseStatus, MonitorStatus, NodeRole, NodeState, NodeStatus, Phase, Quorum,
@@ -14,6 +13,7 @@ use crate::ledger::{
     self, CheckAnswer, Confirmation, Fence, FenceState, Happening, Incident, Life, Outcome, Service, State,
 };
 use crate::plan::note::{Note, Subject};
+use crate::plan::readiness::{self, Beside};
 use crate::plan::{Row, alarm};
 use crate::types::{AgentOutcome, DbState, NodeName, PeerView, ServiceName, Sight, WallTime};
 use std::collections::BTreeMap;
@@ -49,33 +49,12 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     }
 }
 
-/// Voters that this node can count on now: itself, and those up and not suspected.
-fn connected(daemon: &Daemon) -> usize {
-    daemon.config.nodes.keys().filter(|n| is_connected(daemon, n)).count()
-}
-
-fn is_connected(daemon: &Daemon, name: &NodeName) -> bool {
-    if *name == daemon.config.node {
-        return true;
-    }
-    let channels = daemon.config.channels().len();
-    let view = daemon.node.rows().get(&daemon.config.node).and_then(|row| row.views.get(name));
-    let up = daemon.node.state().nodes.get(name).is_some_and(|n| n.life == Life::Up);
-    up && view.is_some_and(|v| v.is_heard() && !v.suspects(channels))
-}
-
 fn quorum(daemon: &Daemon) -> Quorum {
     let (term, leader) = daemon.node.leader();
     let voters = daemon.config.nodes.len();
-    let connected = connected(daemon);
-    let needed = voters / 2 + 1;
-    Quorum {
-        leader: leader.cloned(),
-        term,
-        voters: voters as u32,
-        connected: connected as u32,
-        margin: connected as i32 - needed as i32,
-    }
+    let seen = daemon.node.outlook(clock::now());
+    let connected = daemon.config.nodes.keys().filter(|node| seen.is_connected(node)).count();
+    Quorum { leader: leader.cloned(), term, voters: voters as u32, connected: connected as u32, margin: seen.margin() }
 }
 
 fn node_status(daemon: &Daemon, name: &NodeName) -> NodeStatus {
@@ -146,7 +125,7 @@ fn service_status(daemon: &Daemon, name: &ServiceName) -> ServiceStatus {
         epoch: record.map_or(crate::types::Epoch(0), |s| s.epoch),
         lease: lease_status(daemon, name, record),
         databases: databases(daemon, name, primary.as_ref()),
-        readiness: readiness(daemon, name, record),
+        readiness: readiness(daemon, name),
         what_now,
     }
 }
@@ -225,50 +204,14 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
 }
 
 /// Would a failover succeed now, and if not, why.
-fn readiness(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -> Readiness {
-    let Some(service) = record else {
-        let reasons = vec![format!("{name} has no primary yet")];
-        return Readiness { failover_ready: false, survives_one_more: false, reasons };
+fn readiness(daemon: &Daemon, name: &ServiceName) -> Readiness {
+    let failed = daemon.monitors.iter().filter(|(_, (_, run))| !is_ok(run.outcome));
+    let beside = Beside {
+        has_leader: daemon.node.leader().1.is_some(),
+        own_failing: daemon.node.failing(),
+        broken_devices: failed.map(|(device, _)| device.clone()).collect(),
     };
-    let holder = service.holder.as_ref().map(|h| h.node.clone());
-    let able = |(node, d): &(&NodeName, &DatabaseStatus)| {
-        Some(*node) != holder.as_ref()
-            && d.state == DbState::Standby
-            && d.streams_from == holder
-            && is_connected(daemon, node)
-    };
-    let databases = databases(daemon, name, holder.as_ref());
-    let candidates =
-        databases.iter().filter(able).map(|(n, _)| Candidate { node: n.clone(), failing: failing(daemon, n) });
-    readiness::judge(Standing {
-        no_leader: daemon.node.leader().1.is_none(),
-        margin: quorum(daemon).margin,
-        holder_is_connected: holder.as_ref().is_some_and(|p| is_connected(daemon, p)),
-        holder_failing: holder.as_ref().map(|p| failing(daemon, p)).unwrap_or_default(),
-        candidates: candidates.collect(),
-        besides: in_the_way(daemon, service, holder.as_ref()),
-        holder,
-    })
-}
-
-/// What stands in the way of a failover besides voters and candidates.
-fn in_the_way(daemon: &Daemon, service: &Service, holder: Option<&NodeName>) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if service.paused {
-        reasons.push("the service is paused".to_owned());
-    }
-    if let Some(fence) = daemon.node.state().fence_of(service) {
-        reasons.push(format!("{} is being fenced ({})", fence.target, fence.state));
-    } else if service.over.is_some() || service.phase != ledger::Phase::Installed {
-        reasons.push("no primary takes writes at present".to_owned());
-    }
-    reasons.extend(broken_devices(daemon, holder));
-    for (node, status) in daemon.config.nodes.keys().map(|n| (n, node_status(daemon, n))) {
-        if status.config_differs {
-            reasons.push(format!("{node} runs with another configuration file than {}", daemon.config.node));
-        }
-    }
-    reasons
+    pages::readiness(readiness::judge(&daemon.node.outlook(clock::now()), &beside, name))
 }
 
 /// What a node's daemon must do for safety and cannot do at present, as it says itself; on this node, with the reason.
@@ -284,12 +227,6 @@ fn failing(daemon: &Daemon, node: &NodeName) -> Vec<String> {
 fn present_row<'a>(daemon: &'a Daemon, node: &NodeName) -> Option<&'a Row> {
     let incarnation = daemon.node.state().nodes.get(node)?.incarnation;
     daemon.node.rows().get(node).filter(|row| row.incarnation == incarnation)
-}
-
-fn broken_devices(daemon: &Daemon, primary: Option<&NodeName>) -> Vec<String> {
-    let failed =
-        daemon.monitors.iter().filter(|((_, target), (_, run))| Some(target) == primary && !is_ok(run.outcome));
-    failed.map(|((agent, target), _)| format!("{agent} for {target} failed its monitor")).collect()
 }
 
 fn is_ok(outcome: AgentOutcome) -> bool {

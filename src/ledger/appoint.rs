@@ -1,8 +1,9 @@
 //! The appointment: S2 and S9 as one function. Nothing else in the program may grant one.
 
 use super::apply::Moment;
-use super::{Basis, CheckAnswer, Event, FenceState, Happening, Holder, Life, Over, Phase, Refusal, Service, State};
-use crate::config::Role;
+use super::{
+    Basis, CheckAnswer, Event, FenceState, Happening, Holder, Ineligible, Life, Over, Phase, Refusal, Service, State,
+};
 use crate::known_bugs::{self, Bug};
 use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Position, Seal, ServiceName, Term, Timeline};
 use std::collections::BTreeMap;
@@ -177,50 +178,26 @@ impl State {
         }
     }
 
-    /// S4 and H1.11: the present incarnation of a living database node, against which no fence may act.
+    /// S4 and H1.11: the present incarnation of a node that may hold an epoch.
     fn check_appointee(&self, to: &Holder) -> Result<(), Refusal> {
-        let no = |why: &str| Err(Refusal::NotEligible { node: to.node.clone(), why: why.to_owned() });
-        match self.set().nodes.get(&to.node) {
-            None => return Err(Refusal::UnknownNode { node: to.node.clone() }),
-            Some(n) if n.role == Role::Witness => return no("it is a witness"),
-            Some(_) => {}
+        let present = self.present(&to.node, to.incarnation).is_some_and(|n| n.boot == to.boot);
+        match self.may_hold(&to.node) {
+            Err(why @ (Ineligible::Unknown | Ineligible::Witness)) => Err(why.refusal(&to.node)),
+            _ if !present => Err(Refusal::OldIncarnation { node: to.node.clone(), incarnation: to.incarnation }),
+            may => may.map_err(|why| why.refusal(&to.node)),
         }
-        let Some(record) = self.present(&to.node, to.incarnation).filter(|n| n.boot == to.boot) else {
-            return Err(Refusal::OldIncarnation { node: to.node.clone(), incarnation: to.incarnation });
-        };
-        if record.life == Life::Dead {
-            return no("it is declared dead");
-        }
-        if self.is_fenced(&to.node, &to.boot) {
-            return no("its present boot is fenced");
-        }
-        if self.off_may_land(&to.node) {
-            return no("an `off` against it may still be under way");
-        }
-        Ok(())
     }
 }
 
-/// Lineage comes first: the appointee's WAL descends from the timeline that was installed last, in the same database.
 /// The node that held the epoch itself has everything and needs no report.
-///
-/// A timeline that was begun and never installed binds nobody: its node may have died in the first moment, and nobody
-/// could follow it yet. This is the rule of an asynchronous service, and every service is one; in a synchronous one a
-/// begun timeline would have to bind like an installed one, because its node may have acknowledged under the claim that
-/// came with its appointment.
 fn check_lineage(record: &Service, node: &NodeName, seal: Option<&Seal>) -> Result<(), Refusal> {
-    let no = |why: String| Err(Refusal::NotEligible { node: node.clone(), why });
-    let Some(seal) = seal else {
-        let held = record.holder.as_ref().is_some_and(|h| &h.node == node);
-        return if held { Ok(()) } else { no("it gave no sealed report".to_owned()) };
+    let held = record.holder.as_ref().is_some_and(|h| &h.node == node);
+    let may = match seal {
+        Some(seal) => record.may_follow(seal),
+        None if held => Ok(()),
+        None => Err(Ineligible::NoReport),
     };
-    if record.system.is_some_and(|system| system != seal.system) {
-        return no(format!("its database is another one (system identifier {})", seal.system));
-    }
-    if record.timeline > Timeline(0) && !seal.history.descends_from(seal.end, record.timeline) {
-        return no(format!("its WAL ends at {} and does not descend from timeline {}", seal.end, record.timeline));
-    }
-    Ok(())
+    may.map_err(|why| why.refusal(node))
 }
 
 /// What the end of an epoch may lose: the writes of `node` on `timeline` after `after`.

@@ -1,6 +1,7 @@
 //! The entries of the log: what may be proposed, and what is answered. Every command carries what it is based on
 //! (epoch, incarnation, boot, fence, term, round), so that a late or repeated one is refused (S4).
 
+use super::format::FIRST;
 use super::{Refusal, Settings};
 use crate::types::{
     AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, NodeName, PeerView,
@@ -91,9 +92,10 @@ pub enum Basis {
     Fenced { fence: FenceId, term: Term, checks: BTreeMap<NodeName, CheckAnswer> },
 }
 
-/// What may be proposed.
+/// What may be proposed. A field that is not known is refused: a command that was half read would be applied otherwise
+/// than elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// The first entry: the safety values.
     Seed {
@@ -349,6 +351,12 @@ impl Command {
             Command::Renewed { .. } => "Renewed",
             Command::Rejoined { .. } => "Rejoined",
         }
+    }
+
+    /// The lowest format whose readers understand it: it is written with this number. Members of an older version
+    /// refuse an entry above their own, and take all the others.
+    pub fn format(&self) -> u32 {
+        FIRST
     }
 
     /// The fence that it is about.

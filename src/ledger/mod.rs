@@ -10,7 +10,9 @@ mod apply;
 mod appoint;
 mod assist;
 mod command;
+mod eligible;
 mod fence;
+pub mod format;
 mod incident;
 mod invariant;
 mod join;
@@ -34,6 +36,7 @@ pub use apply::{apply, set_voters};
 pub use command::{
     Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, Machine, NewOrder, Sighting,
 };
+pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
 pub use quorum::is_majority;

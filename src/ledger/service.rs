@@ -2,10 +2,9 @@
 
 use super::apply::Moment;
 use super::{
-    Begun, EpochRecord, Event, Happening, Holder, IncidentKind, Life, Move, Outcome, Over, Phase, Refusal, Service,
-    State,
+    Begun, EpochRecord, Event, Happening, Holder, IncidentKind, Ineligible, Move, Outcome, Over, Phase, Refusal,
+    Service, State,
 };
-use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::types::{Epoch, Incarnation, IncidentId, NodeName, Position, ServiceName, SystemId, Timeline};
 use std::collections::BTreeSet;
@@ -179,6 +178,23 @@ impl State {
         Ok(Event::Noted)
     }
 
+    /// The primary that could be moved in order now, by what the ledger knows; to whom is another question.
+    pub fn may_move(&self, service: &ServiceName) -> Result<&Holder, Refusal> {
+        let record = self.services.get(service);
+        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        let installed = record.phase == Phase::Installed && record.over.is_none();
+        let Some(holder) = record.holder.as_ref().filter(|_| installed) else {
+            return Err(Refusal::NoPrimary { service: service.clone() });
+        };
+        if record.paused {
+            return Err(Refusal::Paused { service: service.clone() });
+        }
+        if record.moving.is_some() {
+            return Err(Refusal::AlreadyMoving { service: service.clone() });
+        }
+        Ok(holder)
+    }
+
     pub(super) fn switchover(
         &mut self,
         m: Moment,
@@ -188,27 +204,22 @@ impl State {
         who: String,
     ) -> Result<Event, Refusal> {
         if let Some(to) = &to {
-            let database = self.set().nodes.get(to).is_some_and(|n| n.role == Role::Database);
-            let up = self.nodes.get(to).is_some_and(|n| n.life == Life::Up);
-            if !database || !up {
-                let why = if database { "it is not up" } else { "it is no database node" };
+            // Whether a fence acts against it is asked at its appointment.
+            let why = match self.may_hold(to) {
+                Err(Ineligible::Unknown | Ineligible::Witness) => Some("it is no database node"),
+                Err(Ineligible::NotJoined | Ineligible::Dead) => Some("it is not up"),
+                _ => None,
+            };
+            if let Some(why) = why {
                 return Err(Refusal::NotEligible { node: to.clone(), why: why.to_owned() });
             }
         }
-        let record = self.at_epoch(&service, epoch)?;
-        let Some(holder) = record.holder.clone().filter(|_| record.phase == Phase::Installed) else {
-            return Err(Refusal::NoPrimary { service });
-        };
-        if record.paused {
-            return Err(Refusal::Paused { service });
+        self.at_epoch(&service, epoch)?;
+        let holder = self.may_move(&service)?.node.clone();
+        if to.as_ref() == Some(&holder) {
+            return Err(Ineligible::Primary.refusal(&holder));
         }
-        if record.moving.is_some() {
-            return Err(Refusal::AlreadyMoving { service });
-        }
-        if to.as_ref() == Some(&holder.node) {
-            return Err(Refusal::NotEligible { node: holder.node, why: "it is the primary already".to_owned() });
-        }
-        let incident = self.open_incident(m, IncidentKind::Switchover, &holder.node, BTreeSet::from([service.clone()]));
+        let incident = self.open_incident(m, IncidentKind::Switchover, &holder, BTreeSet::from([service.clone()]));
         let record = self.services.get_mut(&service).expect("just seen");
         record.incident = Some(incident);
         record.moving = Some(Move { to: to.clone(), incident });

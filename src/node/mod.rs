@@ -409,8 +409,9 @@ impl Node {
     pub fn timing(&self) -> &Timing {
         &self.timing
     }
-    /// The coordinator's own inputs, for checks that an operator asks for; `None` where this node does not lead.
-    pub fn with_input<T>(&self, f: impl FnOnce(&crate::plan::Input) -> T) -> Option<T> {
-        self.lead.as_ref().map(|lead| f(&self.input(lead)))
+    /// What this node sees at `now`, for answers to people.
+    pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {
+        let Node { config, state, timing, rows, .. } = self;
+        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows }
     }
 }

@@ -1,8 +1,8 @@
 //! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
 
+use super::Outlook;
 use super::note::{Note, TransferReason};
 use crate::config::Config;
-use crate::known_bugs::{self, Bug};
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use derive_more::Display;
@@ -235,22 +235,19 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
+    /// What any node in this leader's place would see.
+    pub fn outlook(&self) -> Outlook<'_> {
+        let Input { now, me, state, config, timing, rows, .. } = *self;
+        Outlook { now, me, state, config, timing, rows }
+    }
+
     /// A node's row, if it is recent and of its present incarnation.
     pub fn fresh(&self, node: &NodeName) -> Option<&Row> {
-        let row = self.rows.get(node)?;
-        let age = self.now.since(row.at);
-        ((age <= self.timing.recent || known_bugs::has(Bug::OldViewsCount))
-            && self.state.present(node, row.incarnation).is_some())
-        .then_some(row)
+        self.outlook().fresh(node)
     }
 
     /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.
     pub fn is_living(&self, node: &NodeName) -> bool {
-        let up = self.state.nodes.get(node).is_some_and(|n| n.life == crate::ledger::Life::Up);
-        let suspected =
-            self.rows.get(self.me).and_then(|row| row.views.get(node)).is_some_and(|view| {
-                view.suspects(self.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len()))
-            });
-        up && (node == self.me || !suspected)
+        self.outlook().is_living(node)
     }
 }

@@ -15,8 +15,12 @@ pub mod fencing;
 pub mod keeper;
 pub mod lead;
 pub mod note;
+pub mod objection;
+mod outlook;
+pub mod readiness;
 pub mod reason;
 pub mod service;
+pub mod switchover;
 
 #[cfg(test)]
 mod coordinator_test;
@@ -27,3 +31,5 @@ pub use coordinator::coordinate;
 pub use keeper::keep;
 pub use lead::{Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};
 pub use note::Note;
+pub use objection::{Objection, Purpose, objection, objections};
+pub use outlook::Outlook;

@@ -3,6 +3,7 @@
 //!
 //! Not here: what a keeper waits for (`reason.rs`), and choosing what to say (the plan's other files).
 
+use super::Objection;
 use crate::ledger::Phase;
 use crate::types::{AgentName, DbState, Epoch, FenceId, IncidentId, NodeName, Round, ServiceName, Severity};
 use derive_more::Display;
@@ -113,7 +114,7 @@ pub enum Note {
     #[display("waiting for {node}, which held {service} and has just joined, to say how it is")]
     AwaitsHolder { service: ServiceName, node: NodeName },
     #[display("{node} is not eligible for {service}: {why}")]
-    NotEligible { service: ServiceName, node: NodeName, why: String },
+    NotEligible { service: ServiceName, node: NodeName, why: Objection },
     #[display("{service} is released; waiting for a candidate that has reached the final position")]
     AwaitsCandidate { service: ServiceName },
     #[display("{service} has no eligible candidate")]

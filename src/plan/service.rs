@@ -2,7 +2,7 @@
 
 use super::candidate::{self, Choice};
 use super::note::{Missing, Passing};
-use super::{Checked, Input, Note, Plan, Question, fencing};
+use super::{Checked, Input, Note, Plan, Purpose, Question, fencing, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
 use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
@@ -289,12 +289,8 @@ fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Insta
 /// The previous holder's node itself, where it lives and its database is startable.
 fn resume_choice(input: &Input, name: &ServiceName, service: &Service, why: &str) -> Option<Choice> {
     let node = &service.holder.as_ref()?.node;
-    let record = input.state.nodes.get(node)?;
-    let health = input.fresh(node)?.health.services.get(name)?;
-    let startable = matches!(health.state, DbState::Stopped | DbState::Standby | DbState::Starting);
-    let guarded = candidate::holds_no_lease(input, node).is_none();
-    let free = !input.state.is_fenced(node, &record.boot) && !input.state.off_may_land(node);
-    (input.is_living(node) && startable && guarded && free)
+    objection(&input.outlook(), node, Purpose::Resume { name })
+        .is_none()
         .then(|| Choice { best: Some((node.clone(), why.to_owned())), refused: BTreeMap::new() })
 }
 

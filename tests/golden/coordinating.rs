@@ -6,8 +6,12 @@ use crate::story::Line;
 use regent::config::Config;
 use regent::ledger::{Cause, CheckAnswer, Fence, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
+use regent::plan::readiness::{self, Beside};
+use regent::plan::switchover;
 use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
-use regent::types::{DbState, Epoch, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline};
+use regent::types::{
+    DbState, Epoch, Failing, Health, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -94,7 +98,8 @@ impl Leader {
     fn refresh(&mut self, config: &Config, state: &State, now: Instant) {
         for name in config.nodes.keys() {
             let (_, incarnation) = present(state, name);
-            let empty = || Row { at: now, incarnation, views: Arc::default(), health: Arc::default() };
+            let health = Arc::new(Health { config_hash: config.hash, ..Health::default() });
+            let empty = || Row { at: now, incarnation, views: Arc::default(), health };
             let row = self.rows.entry(name.clone()).or_insert_with(empty);
             if !self.silent.contains(name) {
                 row.at = now;
@@ -125,6 +130,7 @@ impl Desk {
             "plan" => return Some(self.plan(line.has("and-do"))),
             "choose" => return Some(self.choose(line)),
             "may-switch" => return Some(self.may_switch(line)),
+            "ready" => return Some(self.ready(line)),
             _ => return None,
         }
         Some(String::new())
@@ -142,6 +148,8 @@ impl Desk {
         }
         let health = Arc::make_mut(&mut row.health);
         health.self_doubt = line.has("doubts");
+        health.config_hash = if line.has("other-file") { self.config.hash ^ 1 } else { self.config.hash };
+        health.failing = line.get("fails").map(|what| failing(line, what)).into_iter().collect();
         if let Some(took) = line.get("log-write") {
             health.log_write = line.duration(took);
         }
@@ -270,17 +278,47 @@ impl Desk {
     fn may_switch(&mut self, line: &Line) -> String {
         self.leader.refresh(&self.config, &self.state, self.now);
         let input = self.leader.input(&self.config, &self.state, self.now);
-        let (who, why) = match line.get("to") {
-            Some(to) => (to.to_owned(), candidate::switchover_objections(&input, &orders(), &line.parse(to))),
-            None => match candidate::switchover_target(&input, &orders()) {
-                Ok(to) => (to.to_string(), Vec::new()),
-                Err(why) => ("anybody".to_owned(), why),
-            },
-        };
-        if why.is_empty() {
-            return format!("may-switch: {who} may take over\n");
+        let to = line.get("to").map(|to| line.parse::<NodeName>(to));
+        match switchover::decide(&input.outlook(), &orders(), to.as_ref()) {
+            Ok(planned) => {
+                let steps = planned.steps().into_iter().map(|step| format!("    {step}\n"));
+                format!("may-switch to {}: {planned}\n{}", planned.to, steps.collect::<String>())
+            }
+            Err(why) => why.iter().map(|why| format!("may-switch: no: {why}\n")).collect(),
         }
-        why.iter().map(|why| format!("may-switch: not to {who}: {why}\n")).collect()
+    }
+
+    /// Would a failover succeed now? `no-leader`, `broken=ipmi:db1`, `fails=watchdog_arm` (on this very node).
+    fn ready(&mut self, line: &Line) -> String {
+        self.leader.refresh(&self.config, &self.state, self.now);
+        let input = self.leader.input(&self.config, &self.state, self.now);
+        let broken = commands::pairs(line, line.get("broken").unwrap_or(""));
+        let own = line.get("fails").map(|what| (failing(line, what), "the reason".to_owned()));
+        let beside = Beside {
+            has_leader: !line.has("no-leader"),
+            own_failing: own.into_iter().collect(),
+            broken_devices: broken.into_iter().map(|(target, agent)| (line.parse(agent), target)).collect(),
+        };
+        let judged = readiness::judge(&input.outlook(), &beside, &orders());
+        let mut out = match (judged.failover_ready, judged.survives_one_more) {
+            (true, true) => "ready: yes, and once more\n".to_owned(),
+            (true, false) => "ready: once\n".to_owned(),
+            (false, _) => "ready: NO\n".to_owned(),
+        };
+        for reason in judged.reasons {
+            writeln!(out, "    {reason}").expect("a string takes everything");
+        }
+        out
+    }
+}
+
+fn failing(line: &Line, text: &str) -> Failing {
+    match text {
+        "final-word" => Failing::FinalWord,
+        "lease-file" => Failing::LeaseFile,
+        "watchdog-arm" => Failing::WatchdogArm,
+        "watchdog-feed" => Failing::WatchdogFeed,
+        other => line.fail(&format!("{other:?} is nothing that fails")),
     }
 }
 

@@ -2,6 +2,8 @@
 //! or the test fails with the difference; `REWRITE=1` writes what comes out instead. `COVERAGE.md` beside the stories
 //! says which rule, refusal, transition, hazard and point of the design is shown by which of them, and is checked.
 //!
+//! `format/` is the written form of the log, not a story (`encoding.rs`).
+//!
 //! Not here: `cli` and `config`, whose texts are tested where they are made.
 
 mod commands;
@@ -9,10 +11,12 @@ mod coordinating;
 mod coverage;
 mod desk;
 mod detector;
+mod encoding;
 mod fates;
 mod goals;
 mod keeping;
 mod node;
+mod samples;
 mod setup;
 mod story;
 mod words;

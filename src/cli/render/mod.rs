@@ -57,3 +57,5 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 #[cfg(test)]
 mod golden_test;
+#[cfg(test)]
+mod scenes_test;

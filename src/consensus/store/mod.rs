@@ -9,6 +9,8 @@ mod crash_test;
 #[cfg(test)]
 mod damage_test;
 pub mod durable;
+#[cfg(test)]
+mod format_test;
 mod image;
 mod log;
 mod mark;
@@ -34,8 +36,11 @@ pub enum StoreError {
     /// It was made for another node or cluster. Use the right directory; never rename a stamp.
     #[error("{path} belongs to {theirs}, but this is {ours}: correct data_dir or node, or use an empty directory")]
     Foreign { path: PathBuf, theirs: Box<stamp::Owner>, ours: Box<stamp::Owner> },
-    /// Written by a newer regent, or not by regent.
-    #[error("{path} has format {found}, this program reads format {known}: run the version that wrote it")]
+    /// Written by a newer regent. Nothing in it was touched.
+    #[error(
+        "{path} has format {found}, this regent reads formats up to {known}: a newer regent wrote it; run that version \
+         or a later one on this host (nothing was changed)"
+    )]
     Format { path: PathBuf, found: u32, known: u32 },
     /// What is stored does not read back. Never repaired by guessing: a voter whose log went backwards can elect two
     /// leaders. Remove the node from the cluster and add it again.

@@ -1,11 +1,12 @@
 //! Whose data directory it is: a lock that one process at a time can hold, and a stamp that names cluster, node, node
-//! number, and the directory itself.
+//! number, the directory itself, and the format of everything in it.
 //!
 //! The directory's own mark (`founder`) is what tells a voter that lost its disk from one that never had any state: a
 //! wiped voter comes back with another mark, and must not vote again (two quorums could stand).
 
 use super::StoreError;
 use crate::durable;
+use crate::ledger::format::{FIRST, FORMAT};
 use crate::types::{ClusterId, NodeId, NodeName};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-/// The format that this program reads and writes.
-const FORMAT: u32 = 1;
 
 /// Who a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +34,8 @@ impl fmt::Display for Owner {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stamp {
+    /// The newest format in which anything here may be written; an older version reads no part of it then.
+    #[serde(default = "first")]
     format: u32,
     cluster: ClusterId,
     node: NodeName,
@@ -50,6 +50,11 @@ struct Stamp {
     log: bool,
 }
 
+/// Of a directory that was made before there was a number.
+fn first() -> u32 {
+    FIRST
+}
+
 /// A locked, stamped data directory.
 pub struct DataDir {
     path: PathBuf,
@@ -59,19 +64,28 @@ pub struct DataDir {
 
 impl DataDir {
     /// Locks the directory and checks its stamp; makes both when there are none. `founder` is the mark for a new one.
+    /// From then on it has the present format; one of a newer format is refused, and nothing in it is touched.
     pub fn open(path: &Path, owner: &Owner, founder: String) -> Result<Self, StoreError> {
+        Self::open_as(path, owner, founder, FORMAT)
+    }
+
+    /// As a program that reads formats up to `known`.
+    fn open_as(path: &Path, owner: &Owner, founder: String, known: u32) -> Result<Self, StoreError> {
+        // Before the lock, which writes.
+        if let Some(bytes) = read(path)? {
+            check_format(path, &parse(path, &bytes)?, known)?;
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))?;
         let lock = lock(path)?;
-        let file = path.join("stamp.json");
-        let stamp = match std::fs::read(&file) {
-            Ok(bytes) => check(&file, &bytes, owner)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        let stamp = match read(path)? {
+            Some(bytes) => check(path, &bytes, owner, known)?,
+            None => {
                 if let Some(file) = ["raft.redb", "raft.mark"].into_iter().find(|file| path.join(file).exists()) {
                     let what = format!("{file} is there, but stamp.json is not");
                     return Err(StoreError::Corrupt { path: path.to_owned(), what });
                 }
                 let stamp = Stamp {
-                    format: FORMAT,
+                    format: known,
                     cluster: owner.cluster.clone(),
                     node: owner.node.clone(),
                     id: owner.id,
@@ -82,9 +96,19 @@ impl DataDir {
                 write(path, &stamp)?;
                 stamp
             }
-            Err(source) => return Err(StoreError::Io { action: "read", path: file, source }),
         };
-        Ok(DataDir { path: path.to_owned(), stamp, lock: Some(lock) })
+        let mut dir = DataDir { path: path.to_owned(), stamp, lock: Some(lock) };
+        if dir.stamp.format < known {
+            // Before anything is written in it: an older version must not come upon what it cannot read.
+            dir.keep(Stamp { format: known, ..dir.stamp.clone() })?;
+        }
+        Ok(dir)
+    }
+
+    fn keep(&mut self, stamp: Stamp) -> Result<(), StoreError> {
+        write(&self.path, &stamp)?;
+        self.stamp = stamp;
+        Ok(())
     }
 
     /// Where the log is kept.
@@ -114,20 +138,12 @@ impl DataDir {
 
     /// Keeps that the log was made, durably: before anything is acknowledged in it.
     pub fn record_log(&mut self) -> Result<(), StoreError> {
-        if !self.stamp.log {
-            let stamp = Stamp { log: true, ..self.stamp.clone() };
-            write(&self.path, &stamp)?;
-            self.stamp = stamp;
-        }
-        Ok(())
+        if self.stamp.log { Ok(()) } else { self.keep(Stamp { log: true, ..self.stamp.clone() }) }
     }
 
     /// Keeps the founding, durably.
     pub fn record_founders(&mut self, founders: BTreeMap<NodeName, String>) -> Result<(), StoreError> {
-        let stamp = Stamp { founders, ..self.stamp.clone() };
-        write(&self.path, &stamp)?;
-        self.stamp = stamp;
-        Ok(())
+        self.keep(Stamp { founders, ..self.stamp.clone() })
     }
 }
 
@@ -156,17 +172,43 @@ fn lock(path: &Path) -> Result<Flock<File>, StoreError> {
     }
 }
 
-fn check(file: &Path, bytes: &[u8], owner: &Owner) -> Result<Stamp, StoreError> {
-    let corrupt = |e: serde_json::Error| StoreError::Corrupt { path: file.to_owned(), what: e.to_string() };
-    let any: serde_json::Value = serde_json::from_slice(bytes).map_err(corrupt)?;
-    let found = any.get("format").and_then(serde_json::Value::as_u64).and_then(|f| u32::try_from(f).ok()).unwrap_or(0);
-    if found != FORMAT {
-        return Err(StoreError::Format { path: file.to_owned(), found, known: FORMAT });
+const FILE: &str = "stamp.json";
+
+/// The stamp's bytes; `None` where there is none.
+fn read(dir: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = dir.join(FILE);
+    match std::fs::read(&file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io { action: "read", path: file, source }),
     }
-    let stamp: Stamp = serde_json::from_value(any).map_err(corrupt)?;
+}
+
+fn corrupt(dir: &Path, what: impl ToString) -> StoreError {
+    StoreError::Corrupt { path: dir.join(FILE), what: what.to_string() }
+}
+
+fn parse(dir: &Path, bytes: &[u8]) -> Result<serde_json::Value, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| corrupt(dir, error))
+}
+
+/// The number alone: the rest of a newer stamp may be of any shape.
+fn check_format(dir: &Path, stamp: &serde_json::Value, known: u32) -> Result<(), StoreError> {
+    let Some(number) = stamp.get("format") else { return Ok(()) };
+    match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
+        Some(found) if found > known => Err(StoreError::Format { path: dir.to_owned(), found, known }),
+        Some(found) if found >= FIRST => Ok(()),
+        _ => Err(corrupt(dir, format!("its format is {number}"))),
+    }
+}
+
+fn check(dir: &Path, bytes: &[u8], owner: &Owner, known: u32) -> Result<Stamp, StoreError> {
+    let any = parse(dir, bytes)?;
+    check_format(dir, &any, known)?;
+    let stamp: Stamp = serde_json::from_value(any).map_err(|error| corrupt(dir, error))?;
     let theirs = Owner { cluster: stamp.cluster.clone(), node: stamp.node.clone(), id: stamp.id };
     if theirs != *owner {
-        let path = file.parent().unwrap_or(file).to_owned();
+        let path = dir.to_owned();
         return Err(StoreError::Foreign { path, theirs: Box::new(theirs), ours: Box::new(owner.clone()) });
     }
     Ok(stamp)
@@ -215,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_broken_stamp_and_a_newer_format_are_refused() {
+    fn a_missing_or_broken_stamp_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let me = owner("orders-1", "db1", 1);
         let open = || DataDir::open(dir.path(), &me, "a".into()).err().expect("refused").to_string();
@@ -223,7 +265,45 @@ mod tests {
         assert!(open().contains("stamp.json is not"));
         std::fs::write(dir.path().join("stamp.json"), b"{").expect("written");
         assert!(open().contains("corrupt"));
-        std::fs::write(dir.path().join("stamp.json"), br#"{"format":2}"#).expect("written");
-        assert!(open().contains("format 2"));
+        for number in ["0", "-1", "\"1\""] {
+            std::fs::write(dir.path().join("stamp.json"), format!("{{\"format\":{number}}}")).expect("written");
+            assert!(open().contains(&format!("corrupt (its format is {number})")), "{}", open());
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_nothing_is_touched() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let me = owner("orders-1", "db1", 1);
+        let newer = FORMAT + 1;
+        let stamp = format!("{{\"format\":{newer},\"shape\":\"nobody knows\"}}");
+        std::fs::write(dir.path().join("stamp.json"), &stamp).expect("written");
+        let text = DataDir::open(dir.path(), &me, "a".into()).err().expect("refused").to_string();
+        let path = dir.path().display();
+        assert_eq!(
+            text,
+            format!(
+                "{path} has format {newer}, this regent reads formats up to {FORMAT}: a newer regent wrote it; run that \
+                 version or a later one on this host (nothing was changed)"
+            )
+        );
+        assert_eq!(std::fs::read_to_string(dir.path().join("stamp.json")).expect("there"), stamp);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 1, "a file was made, the lock perhaps");
+    }
+
+    #[test]
+    fn a_directory_takes_on_the_format_of_the_version_that_opens_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let me = owner("orders-1", "db1", 1);
+        let stamp = r#"{"cluster":"orders-1","node":"db1","id":1,"founder":"a","log":true}"#;
+        std::fs::write(dir.path().join("stamp.json"), stamp).expect("written");
+        let old = DataDir::open_as(dir.path(), &me, "b".into(), FIRST).expect("before the number: the first format");
+        assert!(old.founder() == "a" && old.has_log());
+        drop(old);
+        drop(DataDir::open_as(dir.path(), &me, "b".into(), FIRST + 1).expect("a later version"));
+        let back = DataDir::open_as(dir.path(), &me, "b".into(), FIRST).err().expect("refused");
+        assert!(matches!(back, StoreError::Format { found, known, .. } if (found, known) == (FIRST + 1, FIRST)));
+        let again = DataDir::open_as(dir.path(), &me, "b".into(), FIRST + 1).expect("again");
+        assert!(again.founder() == "a" && again.has_log(), "nothing else changed");
     }
 }

@@ -1,12 +1,15 @@
 //! What openraft sees of the transport: one client a target; and, on the other side, what a Raft message from a peer does.
 //!
-//! Only a peer's own votes are accepted from it: the id in the message must be the id of the certificate's node.
+//! Only a peer's own votes are accepted from it: the id in the message must be the id of the certificate's node. What a
+//! peer wrote in a newer format is refused whole: it waits until this host is upgraded.
 
 use super::peer::CallError;
 use super::proto::{RaftKind, RaftRequest};
 use super::refusals::Refusals;
 use crate::consensus::machine::Machine;
 use crate::consensus::raft::{LedgerTypes, LogId, Snapshot, SnapshotMeta, Types, Vote};
+use crate::consensus::snapshot::{self, SnapshotError};
+use crate::ledger::format::{Format, NewerFormat};
 use crate::types::NodeName;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -17,8 +20,8 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{EmptyNode, OptionalSend, Raft, RaftNetworkFactory, RaftNetworkV2};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -196,6 +199,25 @@ impl<C: LedgerTypes> RaftNetworkV2<C> for Client {
     }
 }
 
+/// Why a Raft message was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Entries or a snapshot of a newer version: nothing of the message was taken in, and the log here stays as it is.
+    #[error("what it sends has {0}")]
+    Newer(NewerFormat),
+    #[error("an unknown kind of Raft message")]
+    UnknownKind,
+    #[error("an unreadable Raft message: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("an unreadable Raft message: {0}")]
+    Snapshot(SnapshotError),
+    #[error("node {from} sent a message in the name of node {named}")]
+    Forged { from: u64, named: u64 },
+    /// openraft's own reason.
+    #[error("{0}")]
+    Raft(String),
+}
+
 /// A Raft message, read.
 enum Message<C: LedgerTypes> {
     Append(AppendEntriesRequest<C>),
@@ -206,20 +228,50 @@ enum Message<C: LedgerTypes> {
 }
 
 impl<C: LedgerTypes> Message<C> {
-    fn read(request: &RaftRequest) -> Result<Self, String> {
-        match request.kind() {
-            RaftKind::Append => parse(&request.head).map(Message::Append),
-            RaftKind::Vote => parse(&request.head).map(Message::Vote),
-            RaftKind::PreVote => parse(&request.head).map(Message::PreVote),
-            RaftKind::Snapshot => parse(&request.head).map(|(vote, meta)| Message::Snapshot(vote, meta)),
-            RaftKind::Transfer => parse(&request.head).map(Message::Transfer),
-            RaftKind::Unspecified => Err("an unknown kind of Raft message".into()),
-        }
+    fn read(request: &RaftRequest) -> Result<Self, MessageError> {
+        let head = request.head.as_slice();
+        Ok(match request.kind() {
+            RaftKind::Append => {
+                Message::Append(serde_json::from_slice(head).map_err(|e| newer_or_unreadable(head, e))?)
+            }
+            RaftKind::Vote => Message::Vote(serde_json::from_slice(head)?),
+            RaftKind::PreVote => Message::PreVote(serde_json::from_slice(head)?),
+            RaftKind::Snapshot => {
+                let (vote, meta) = serde_json::from_slice(head)?;
+                // Before Raft sees it: openraft ends itself over a snapshot that cannot be installed.
+                snapshot::decode(&request.body).map_err(|error| match error {
+                    SnapshotError::Newer(newer) => MessageError::Newer(newer),
+                    error @ SnapshotError::Unreadable(_) => MessageError::Snapshot(error),
+                })?;
+                Message::Snapshot(vote, meta)
+            }
+            RaftKind::Transfer => Message::Transfer(serde_json::from_slice(head)?),
+            RaftKind::Unspecified => return Err(MessageError::UnknownKind),
+        })
     }
 }
 
+/// Of a message of entries only what says in which format they are written.
+#[derive(Deserialize)]
+struct Formats {
+    entries: Vec<EntryFormat>,
+}
+
+#[derive(Deserialize)]
+struct EntryFormat {
+    payload: serde_json::Value,
+}
+
+/// Entries that cannot be read are of a newer version, or garbage.
+fn newer_or_unreadable(head: &[u8], error: serde_json::Error) -> MessageError {
+    let entries = serde_json::from_slice::<Formats>(head).map(|found| found.entries).unwrap_or_default();
+    let format = |entry: &EntryFormat| u32::try_from(entry.payload.get("Normal")?.get("format")?.as_u64()?).ok();
+    let newer = entries.iter().filter_map(format).max().and_then(|found| Format::try_from(found).err());
+    newer.map_or(MessageError::Unreadable(error), MessageError::Newer)
+}
+
 /// Whether this node can read a Raft message: all of `handle` that comes before Raft itself.
-pub fn is_readable(request: &RaftRequest) -> Result<(), String> {
+pub fn is_readable(request: &RaftRequest) -> Result<(), MessageError> {
     Message::<Types>::read(request).map(|_| ())
 }
 
@@ -228,7 +280,7 @@ pub async fn handle<C: LedgerTypes>(
     raft: &Raft<C, Machine<C>>,
     from: u64,
     request: RaftRequest,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, MessageError> {
     match Message::read(&request)? {
         Message::Append(rpc) => {
             check_sender(&rpc.vote, from)?;
@@ -253,18 +305,14 @@ pub async fn handle<C: LedgerTypes>(
     }
 }
 
-fn parse<T: DeserializeOwned>(head: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(head).map_err(|e| format!("an unreadable Raft message: {e}"))
+fn reply<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Result<Vec<u8>, MessageError> {
+    result.map(|answer| to_json(&answer)).map_err(|e| MessageError::Raft(e.to_string()))
 }
 
-fn reply<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Result<Vec<u8>, String> {
-    result.map(|answer| to_json(&answer)).map_err(|e| e.to_string())
-}
-
-fn check_sender(vote: &Vote, from: u64) -> Result<(), String> {
+fn check_sender(vote: &Vote, from: u64) -> Result<(), MessageError> {
     match vote.leader_id().voted_for {
         id if id == from => Ok(()),
-        id => Err(format!("node {from} sent a message in the name of node {id}")),
+        named => Err(MessageError::Forged { from, named }),
     }
 }
 
@@ -272,6 +320,8 @@ fn check_sender(vote: &Vote, from: u64) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::consensus::raft::CommittedLeaderId;
+    use crate::ledger::State;
+    use crate::ledger::format::FORMAT;
 
     fn at(term: u64, index: u64) -> Option<LogId> {
         let leader_id = CommittedLeaderId::from(openraft::vote::leader_id_std::CommittedLeaderId::new(term));
@@ -296,7 +346,48 @@ mod tests {
     #[test]
     fn nobody_votes_in_the_name_of_another() {
         assert!(check_sender(&Vote::new(3, 2), 2).is_ok());
-        let text = check_sender(&Vote::new(3, 1), 2).expect_err("forged");
+        let text = check_sender(&Vote::new(3, 1), 2).expect_err("forged").to_string();
         assert_eq!(text, "node 2 sent a message in the name of node 1");
+    }
+
+    fn append(payload: serde_json::Value) -> RaftRequest {
+        let (vote, prev) = (Vote::new_committed(3, 1), at(2, 5));
+        let entry = serde_json::json!({ "log_id": at(3, 6), "payload": payload });
+        let head = serde_json::json!({ "vote": vote, "prev_log_id": prev, "entries": [entry], "leader_commit": prev });
+        RaftRequest { kind: RaftKind::Append.into(), head: to_json(&head), body: Vec::new() }
+    }
+
+    #[test]
+    fn entries_of_a_newer_format_are_refused_by_its_number() {
+        let pause = serde_json::json!({ "pause": { "service": "orders", "who": "the operator" } });
+        let written = |format: u32, command: &serde_json::Value| {
+            append(serde_json::json!({ "Normal": { "format": format, "at": 7, "command": command } }))
+        };
+        assert!(is_readable(&written(FORMAT, &pause)).is_ok());
+        assert!(is_readable(&append(serde_json::json!({ "Normal": { "at": 7, "command": pause } }))).is_ok(), "before");
+        // A command that nobody knows here, and one whose meaning a new field may have changed.
+        let unknown = serde_json::json!({ "retire": { "node": "db3" } });
+        let changed = serde_json::json!({ "pause": { "service": "orders", "who": "the operator", "until": 9 } });
+        for command in [&unknown, &changed, &pause] {
+            let error = is_readable(&written(FORMAT + 1, command)).expect_err("newer");
+            assert!(matches!(error, MessageError::Newer(NewerFormat { found }) if found == FORMAT + 1), "{error}");
+            assert!(error.to_string().ends_with("upgrade regent on this host"), "{error}");
+        }
+        // Without the number they are no better: never half read.
+        for command in [&unknown, &changed] {
+            let error = is_readable(&written(FORMAT, command)).expect_err("unreadable");
+            assert!(matches!(error, MessageError::Unreadable(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_a_newer_format_is_refused_before_raft_sees_it() {
+        let head = to_json(&(Vote::new_committed(3, 1), SnapshotMeta::default()));
+        let with = |body: Vec<u8>| RaftRequest { kind: RaftKind::Snapshot.into(), head: head.clone(), body };
+        assert!(is_readable(&with(snapshot::encode(&State::default()))).is_ok());
+        let newer = with(format!("{{\"format\":{}}}", FORMAT + 1).into_bytes());
+        let error = is_readable(&newer).expect_err("newer");
+        assert!(matches!(error, MessageError::Newer(NewerFormat { found }) if found == FORMAT + 1), "{error}");
+        assert!(matches!(is_readable(&with(b"{}".to_vec())), Err(MessageError::Snapshot(_))));
     }
 }

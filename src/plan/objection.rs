@@ -1,0 +1,296 @@
+//! What speaks against a node as the one that takes over: each reason once, for the appointment, the planned move, the
+//! dry run and the standing answer alike.
+//!
+//! A new reason is a variant of [`Objection`] with its sentence, the function that finds it, and its line in [`REASONS`].
+//!
+//! Not here: the choice among those against whom nothing speaks (`candidate.rs`, `switchover.rs`); and the ledger refuses
+//! by itself what is unsafe.
+
+use super::Outlook;
+use crate::ledger::{Ineligible, Service};
+use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName};
+use std::fmt;
+
+/// For what a node is wanted.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To be appointed, on its sealed report (or what it answered instead).
+    Appoint {
+        service: &'a Service,
+        report: &'a Result<Seal, String>,
+        /// Where WAL ended in order: less would be a loss.
+        at_least: Option<Position>,
+        /// The furthest end of WAL that was reported.
+        furthest: Lsn,
+    },
+    /// To go on where it held the epoch itself: it has everything.
+    Resume { name: &'a ServiceName },
+    /// To take over from a primary that stops in order.
+    Switchover { name: &'a ServiceName, from: &'a NodeName },
+    /// To take over should the primary's host die now. As in the choice, lag is counted from the furthest candidate.
+    Failover { name: &'a ServiceName, from: &'a NodeName, furthest: Lsn },
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// It gave no sealed report; its own words.
+    NoReport {
+        why: String,
+    },
+    /// The ledger would refuse it.
+    Ledger(Ineligible),
+    /// This leader's own view speaks against it.
+    Suspected,
+    /// It cannot hold a lease: whoever cannot be ended in time asks for none.
+    Failing(Failing),
+    /// Nothing was heard of its database lately.
+    Unknown,
+    NoRunningStandby {
+        state: DbState,
+    },
+    NotStartable {
+        state: DbState,
+    },
+    StreamsElsewhere {
+        from: NodeName,
+    },
+    BeforeFinalPosition {
+        end: Position,
+        wanted: Position,
+    },
+    BehindCandidate {
+        bytes: u64,
+        max_lag: u64,
+    },
+    BehindPrimary {
+        bytes: u64,
+        max_lag: u64,
+    },
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Objection::NoReport { why } => f.write_str(why),
+            Objection::Ledger(why) => why.fmt(f),
+            Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
+            Objection::Failing(what) => what.fmt(f),
+            Objection::Unknown => f.write_str("nothing recent is known of its database"),
+            Objection::NoRunningStandby { state } => {
+                write!(f, "its database is no running standby ({})", word(*state))
+            }
+            Objection::NotStartable { state } => write!(f, "its database cannot be started ({})", word(*state)),
+            Objection::StreamsElsewhere { from } => write!(f, "it does not stream from {from}"),
+            Objection::BeforeFinalPosition { end, wanted } => {
+                write!(f, "its WAL ends at {end}, before the final position {wanted}")
+            }
+            Objection::BehindCandidate { bytes, max_lag } => {
+                write!(f, "it is {bytes} bytes behind the furthest candidate, more than max_lag ({max_lag})")
+            }
+            Objection::BehindPrimary { bytes, max_lag } => {
+                write!(f, "it is {bytes} bytes behind, more than max_lag ({max_lag})")
+            }
+        }
+    }
+}
+
+fn word(state: DbState) -> &'static str {
+    match state {
+        DbState::Unclear => "unclear",
+        DbState::Absent => "absent",
+        DbState::Unstartable => "unstartable",
+        DbState::Stopped => "stopped",
+        DbState::Starting => "starting",
+        DbState::Standby => "standby",
+        DbState::Primary => "primary",
+        DbState::Stopping => "stopping",
+    }
+}
+
+/// Who is looked at, by whom, and for what.
+struct Case<'a> {
+    seen: &'a Outlook<'a>,
+    node: &'a NodeName,
+    purpose: Purpose<'a>,
+}
+
+/// How each reason is found, in the order in which they are told.
+const REASONS: &[fn(&Case) -> Option<Objection>] =
+    &[no_report, ledger, suspected, failing, unknown, no_running_standby, not_startable, lineage, streams, end, lag];
+
+/// The first reason against `node`, if any.
+pub fn objection(seen: &Outlook, node: &NodeName, purpose: Purpose) -> Option<Objection> {
+    let case = Case { seen, node, purpose };
+    REASONS.iter().find_map(|reason| reason(&case))
+}
+
+/// Every reason against `node`.
+pub fn objections(seen: &Outlook, node: &NodeName, purpose: Purpose) -> Vec<Objection> {
+    let case = Case { seen, node, purpose };
+    REASONS.iter().filter_map(|reason| reason(&case)).collect()
+}
+
+impl Case<'_> {
+    /// The service whose database is looked at in heartbeats: where no sealed report says more.
+    fn heard_of(&self) -> Option<&ServiceName> {
+        match self.purpose {
+            Purpose::Appoint { .. } => None,
+            Purpose::Resume { name } | Purpose::Switchover { name, .. } | Purpose::Failover { name, .. } => Some(name),
+        }
+    }
+
+    fn state(&self) -> Option<DbState> {
+        self.seen.database(self.node, self.heard_of()?).map(|database| database.state)
+    }
+
+    /// Of a node that is to take over from one that runs.
+    fn standby(&self) -> Option<(&ServiceName, &NodeName)> {
+        match self.purpose {
+            Purpose::Switchover { name, from } | Purpose::Failover { name, from, .. } => Some((name, from)),
+            Purpose::Appoint { .. } | Purpose::Resume { .. } => None,
+        }
+    }
+}
+
+fn no_report(case: &Case) -> Option<Objection> {
+    match case.purpose {
+        Purpose::Appoint { report: Err(why), .. } => Some(Objection::NoReport { why: why.clone() }),
+        _ => None,
+    }
+}
+
+fn ledger(case: &Case) -> Option<Objection> {
+    case.seen.state.may_hold(case.node).err().map(Objection::Ledger)
+}
+
+fn suspected(case: &Case) -> Option<Objection> {
+    case.seen.is_suspected(case.node).then_some(Objection::Suspected)
+}
+
+fn failing(case: &Case) -> Option<Objection> {
+    let bars = |f: &&Failing| match f {
+        Failing::WatchdogArm | Failing::WatchdogFeed | Failing::LeaseFile => true,
+        Failing::FinalWord => false,
+    };
+    let row = case.seen.fresh(case.node)?;
+    row.health.failing.iter().find(bars).copied().map(Objection::Failing)
+}
+
+fn unknown(case: &Case) -> Option<Objection> {
+    (case.heard_of().is_some() && case.state().is_none()).then_some(Objection::Unknown)
+}
+
+fn no_running_standby(case: &Case) -> Option<Objection> {
+    case.standby()?;
+    case.state().filter(|state| *state != DbState::Standby).map(|state| Objection::NoRunningStandby { state })
+}
+
+fn not_startable(case: &Case) -> Option<Objection> {
+    let Purpose::Resume { .. } = case.purpose else { return None };
+    let startable = |state: &DbState| matches!(state, DbState::Stopped | DbState::Standby | DbState::Starting);
+    case.state().filter(|state| !startable(state)).map(|state| Objection::NotStartable { state })
+}
+
+fn lineage(case: &Case) -> Option<Objection> {
+    match case.purpose {
+        Purpose::Appoint { service, report: Ok(seal), .. } => service.may_follow(seal).err().map(Objection::Ledger),
+        _ => None,
+    }
+}
+
+fn streams(case: &Case) -> Option<Objection> {
+    let (name, from) = case.standby()?;
+    let database = case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby)?;
+    (database.streams_from.as_ref() != Some(from)).then(|| Objection::StreamsElsewhere { from: from.clone() })
+}
+
+fn end(case: &Case) -> Option<Objection> {
+    match case.purpose {
+        Purpose::Appoint { report: Ok(Seal { end, .. }), at_least: Some(wanted), .. } if end.lsn < wanted.lsn => {
+            Some(Objection::BeforeFinalPosition { end: *end, wanted })
+        }
+        _ => None,
+    }
+}
+
+fn lag(case: &Case) -> Option<Objection> {
+    let max_lag = case.seen.config.failover.max_lag;
+    let behind = |ahead: Lsn, own: Lsn| Some(ahead.0.saturating_sub(own.0)).filter(|bytes| *bytes > max_lag);
+    let standby = |name| case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby);
+    match case.purpose {
+        Purpose::Appoint { report: Ok(seal), furthest, .. } => {
+            behind(furthest, seal.end.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })
+        }
+        Purpose::Failover { name, furthest, .. } => {
+            behind(furthest, standby(name)?.position.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })
+        }
+        Purpose::Switchover { name, from } => {
+            let primary = case.seen.database(from, name)?;
+            behind(primary.position.lsn, standby(name)?.position.lsn)
+                .map(|bytes| Objection::BehindPrimary { bytes, max_lag })
+        }
+        Purpose::Appoint { report: Err(_), .. } | Purpose::Resume { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ledger::world_test::*;
+    use crate::plan::{Row, Timing};
+    use crate::types::{Health, Instant, ServiceHealth, Timeline};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const NOW: Instant = Instant(1_000_000_000_000);
+
+    /// What w1 says of db1, which held the epoch, with this state of its database in heartbeats of this age.
+    fn resumes(world: &World, state: Option<DbState>, age: Duration, fails: &[Failing]) -> Vec<Objection> {
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
+        let timing = Timing::new(&config);
+        let (timeline, position) = (Timeline(1), at(1, 1000));
+        let database =
+            |state| ServiceHealth { state, holds: None, timeline, position, streams_from: None, released: None };
+        let services = state.map(|state| (orders(), database(state))).into_iter().collect();
+        let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };
+        let at = Instant(NOW.0 - age.as_nanos() as u64);
+        let row = Row { at, incarnation: DB1, views: Arc::default(), health: Arc::new(health) };
+        let rows = BTreeMap::from([(node("db1"), row)]);
+        let (me, state) = (&config.node, &world.state);
+        let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+        let all = objections(&seen, &node("db1"), Purpose::Resume { name: &orders() });
+        assert_eq!(objection(&seen, &node("db1"), Purpose::Resume { name: &orders() }), all.first().cloned());
+        all
+    }
+
+    #[test]
+    fn a_former_holder_resumes_what_it_can_start() {
+        let world = World::new();
+        for state in [DbState::Stopped, DbState::Standby, DbState::Starting] {
+            assert_eq!(resumes(&world, Some(state), Duration::ZERO, &[]), []);
+        }
+        for state in [DbState::Unclear, DbState::Absent, DbState::Unstartable, DbState::Primary, DbState::Stopping] {
+            let against = resumes(&world, Some(state), Duration::ZERO, &[]);
+            assert_eq!(against, [Objection::NotStartable { state }], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_former_holder_of_which_nothing_is_heard_or_that_cannot_be_ended_does_not_resume() {
+        let world = World::new();
+        assert_eq!(resumes(&world, None, Duration::ZERO, &[]), [Objection::Unknown]);
+        let minute = Duration::from_secs(60);
+        assert_eq!(resumes(&world, Some(DbState::Stopped), minute, &[]), [Objection::Unknown]);
+        let fails = [Failing::FinalWord, Failing::WatchdogArm];
+        let against = resumes(&world, Some(DbState::Absent), Duration::ZERO, &fails);
+        let absent = Objection::NotStartable { state: DbState::Absent };
+        assert_eq!(against, [Objection::Failing(Failing::WatchdogArm), absent], "every reason is told");
+        let dead = World::dead();
+        let against = resumes(&dead, Some(DbState::Stopped), Duration::ZERO, &[]);
+        assert_eq!(against, [Objection::Ledger(Ineligible::Dead)]);
+    }
+}

@@ -1,0 +1,65 @@
+//! What any node sees of the cluster, leader or not: the ledger, everybody's last heartbeats, and how old they may be.
+//!
+//! Not here: what a leader alone remembers of its term (`lead.rs`).
+
+use super::{Row, Timing};
+use crate::config::Config;
+use crate::known_bugs::{self, Bug};
+use crate::ledger::{Life, State};
+use crate::types::{Instant, NodeName, ServiceHealth, ServiceName};
+use std::collections::BTreeMap;
+
+/// One node's sight, at one moment.
+#[derive(Clone, Copy)]
+pub struct Outlook<'a> {
+    pub now: Instant,
+    pub me: &'a NodeName,
+    pub state: &'a State,
+    pub config: &'a Config,
+    pub timing: &'a Timing,
+    pub rows: &'a BTreeMap<NodeName, Row>,
+}
+
+impl<'a> Outlook<'a> {
+    /// A node's row, of its present incarnation, however old.
+    pub fn present(&self, node: &NodeName) -> Option<&'a Row> {
+        self.rows.get(node).filter(|row| self.state.present(node, row.incarnation).is_some())
+    }
+
+    /// A node's row, if it is recent and of its present incarnation.
+    pub fn fresh(&self, node: &NodeName) -> Option<&'a Row> {
+        let is_recent =
+            |row: &&Row| self.now.since(row.at) <= self.timing.recent || known_bugs::has(Bug::OldViewsCount);
+        self.present(node).filter(is_recent)
+    }
+
+    /// What a node said lately of its database.
+    pub fn database(&self, node: &NodeName, service: &ServiceName) -> Option<&'a ServiceHealth> {
+        self.fresh(node)?.health.services.get(service)
+    }
+
+    /// Whether this node's own view speaks against the other.
+    pub fn is_suspected(&self, node: &NodeName) -> bool {
+        let channels = self.state.settings.as_ref().map_or(usize::MAX, |s| s.channels.len());
+        let view = self.rows.get(self.me).and_then(|row| row.views.get(node));
+        node != self.me && view.is_some_and(|view| view.suspects(channels))
+    }
+
+    /// Whether this node sees the other as living: up in the ledger, and not suspected by its own view.
+    pub fn is_living(&self, node: &NodeName) -> bool {
+        self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up) && !self.is_suspected(node)
+    }
+
+    /// Whether this node can count on the other's vote now: itself, or one that lives and is heard.
+    pub fn is_connected(&self, node: &NodeName) -> bool {
+        let view = self.rows.get(self.me).and_then(|row| row.views.get(node));
+        node == self.me || (self.is_living(node) && view.is_some_and(|view| view.is_heard()))
+    }
+
+    /// How many voters can be counted on, less those that a majority needs: so many may be lost.
+    pub fn margin(&self) -> i32 {
+        let voters = self.config.nodes.len();
+        let connected = self.config.nodes.keys().filter(|node| self.is_connected(node)).count();
+        connected as i32 - (voters / 2 + 1) as i32
+    }
+}

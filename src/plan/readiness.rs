@@ -1,0 +1,181 @@
+//! Would a failover succeed now, and if not, why: the standing answer of `status`, by the same objections as the real
+//! choice (`objection.rs`).
+//!
+//! Not here: any decision. Nobody acts on it, and every node answers from what it sees itself.
+
+use super::Outlook;
+use super::objection::{Objection, Purpose, objections};
+use crate::ledger::{FenceState, Phase, Service};
+use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What this node knows besides the ledger and the heartbeats.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Somebody is known to lead.
+    pub has_leader: bool,
+    /// What fails on this very node, with its reason.
+    pub own_failing: BTreeMap<Failing, String>,
+    /// Fence devices, with their target, whose last monitor failed.
+    pub broken_devices: Vec<(AgentName, NodeName)>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// A failover would succeed now.
+    pub failover_ready: bool,
+    /// And after it another one.
+    pub survives_one_more: bool,
+    /// Why not; where it is ready all the same, what is broken.
+    pub reasons: Vec<Reason>,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No epoch was ever begun.
+    NeverCreated {
+        service: ServiceName,
+    },
+    NoLeader,
+    /// The primary's host would take the majority with it.
+    NoMajorityLeft,
+    /// A daemon cannot do what it must: the primary's, or that of a node that could not take over therefore.
+    Fails {
+        node: NodeName,
+        what: Failing,
+        why: Option<String>,
+    },
+    /// No other node keeps a database.
+    NoOtherDatabase,
+    /// This node could not take over.
+    Candidate {
+        node: NodeName,
+        why: Objection,
+    },
+    Paused,
+    BeingFenced {
+        node: NodeName,
+        state: FenceState,
+    },
+    NoPrimary,
+    BrokenDevice {
+        agent: AgentName,
+        target: NodeName,
+    },
+    OtherFile {
+        node: NodeName,
+        than: NodeName,
+    },
+    /// It would succeed once.
+    OnlyOnce,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NeverCreated { service } => write!(f, "{service} has no primary yet"),
+            Reason::NoLeader => f.write_str("no leader is known"),
+            Reason::NoMajorityLeft => f.write_str("no majority of voters would be left without the primary's host"),
+            Reason::Fails { node, what, why: Some(why) } => write!(f, "{node}: {what}: {why}"),
+            Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
+            Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
+            Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
+            Reason::Paused => f.write_str("the service is paused"),
+            Reason::BeingFenced { node, state } => write!(f, "{node} is being fenced ({state})"),
+            Reason::NoPrimary => f.write_str("no primary takes writes at present"),
+            Reason::BrokenDevice { agent, target } => write!(f, "{agent} for {target} failed its monitor"),
+            Reason::OtherFile { node, than } => write!(f, "{node} runs with another configuration file than {than}"),
+            Reason::OnlyOnce => f.write_str("one more failure would leave no majority or no candidate"),
+        }
+    }
+}
+
+/// The judgement.
+pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
+    let Some(service) = seen.state.services.get(name) else {
+        let reasons = vec![Reason::NeverCreated { service: name.clone() }];
+        return Readiness { failover_ready: false, survives_one_more: false, reasons };
+    };
+    let holder = service.holder.as_ref().map(|h| &h.node);
+    let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, beside, name, from));
+    let margin = seen.margin();
+    let mut reasons = Vec::new();
+    if !beside.has_leader {
+        reasons.push(Reason::NoLeader);
+    }
+    if margin - i32::from(holder.is_some_and(|node| seen.is_connected(node))) < 0 {
+        reasons.push(Reason::NoMajorityLeft);
+    }
+    reasons.extend(holder.into_iter().flat_map(|node| failing(seen, beside, node)));
+    if able == 0 && against.is_empty() {
+        reasons.push(Reason::NoOtherDatabase);
+    } else if able == 0 {
+        reasons.extend(against.iter().cloned());
+    }
+    reasons.extend(besides(seen, beside, service));
+    let failover_ready = reasons.is_empty();
+    let survives_one_more = failover_ready && margin >= 2 && able >= 2;
+    if failover_ready && !survives_one_more {
+        reasons.push(Reason::OnlyOnce);
+    }
+    if failover_ready {
+        reasons.extend(against);
+    }
+    Readiness { failover_ready, survives_one_more, reasons }
+}
+
+/// How many could take over, and what speaks against the others.
+fn candidates(seen: &Outlook, beside: &Beside, name: &ServiceName, from: &NodeName) -> (usize, Vec<Reason>) {
+    let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
+    let others: Vec<&NodeName> = others.collect();
+    let ends = others.iter().filter_map(|node| seen.database(node, name)).filter(|d| d.state == DbState::Standby);
+    let furthest = ends.map(|d| d.position.lsn).max().unwrap_or_default();
+    let (mut able, mut against) = (0, Vec::new());
+    for node in others {
+        let all = objections(seen, node, Purpose::Failover { name, from, furthest });
+        able += usize::from(all.is_empty());
+        against.extend(all.into_iter().map(|why| match why {
+            Objection::Failing(what) => fails(seen, beside, node, what),
+            why => Reason::Candidate { node: node.clone(), why },
+        }));
+    }
+    (able, against)
+}
+
+/// What the primary's daemon must do for safety and cannot do at present, as it says itself.
+fn failing(seen: &Outlook, beside: &Beside, node: &NodeName) -> Vec<Reason> {
+    if node == seen.me {
+        return beside.own_failing.keys().map(|what| fails(seen, beside, node, *what)).collect();
+    }
+    let row = seen.present(node).into_iter();
+    row.flat_map(|row| &row.health.failing).map(|what| fails(seen, beside, node, *what)).collect()
+}
+
+/// The cause is known of this very node alone.
+fn fails(seen: &Outlook, beside: &Beside, node: &NodeName, what: Failing) -> Reason {
+    let why = beside.own_failing.get(&what).filter(|_| node == seen.me).cloned();
+    Reason::Fails { node: node.clone(), what, why }
+}
+
+/// What stands in the way besides voters and candidates.
+fn besides(seen: &Outlook, beside: &Beside, service: &Service) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if service.paused {
+        reasons.push(Reason::Paused);
+    }
+    if let Some(fence) = seen.state.fence_of(service) {
+        reasons.push(Reason::BeingFenced { node: fence.target.clone(), state: fence.state });
+    } else if service.over.is_some() || service.phase != Phase::Installed {
+        reasons.push(Reason::NoPrimary);
+    }
+    let holder = service.holder.as_ref().map(|h| &h.node);
+    let broken = beside.broken_devices.iter().filter(|(_, target)| Some(target) == holder);
+    reasons.extend(broken.map(|(agent, target)| Reason::BrokenDevice { agent: agent.clone(), target: target.clone() }));
+    let differs = |node: &&NodeName| seen.present(node).is_some_and(|row| row.health.config_hash != seen.config.hash);
+    let others = seen.config.nodes.keys().filter(differs);
+    reasons.extend(others.map(|node| Reason::OtherFile { node: node.clone(), than: seen.me.clone() }));
+    reasons
+}
