@@ -29,7 +29,7 @@ use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
 use crate::errors::with_causes;
-use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER};
+use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub enum FenceError {
     BadOption { agent: AgentName, option: String },
     #[error("agent {agent}")]
     Start { agent: AgentName, source: StartError },
-    #[error("agent {agent} gave no metadata within {METADATA_LIMIT:?} ({said})")]
+    #[error("agent {agent} gave no metadata within {} ({said})", Span(METADATA_LIMIT))]
     NoMetadata { agent: AgentName, said: String },
     #[error("agent {agent} answered action=metadata with something else")]
     BadMetadata { agent: AgentName, source: NotMetadata },

@@ -34,7 +34,10 @@ impl fmt::Display for Leftover {
         }
         match self.is_gone {
             true => Ok(()),
-            false => write!(f, " (killed, but not gone yet: processes {:?} wait for a device)", self.processes),
+            false => {
+                let processes: Vec<_> = self.processes.iter().map(ToString::to_string).collect();
+                write!(f, " (killed, but not gone yet: processes {} wait for a device)", processes.join(", "))
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Not here: when it may be fed (only by the loop that checked the lease or saw the database gone).
 
+use crate::types::Span;
 use nix::errno::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -51,10 +52,11 @@ pub enum WatchdogError {
     #[error("the watchdog {device} refused to {doing}: {source}")]
     Device { device: PathBuf, doing: &'static str, source: io::Error },
     #[error(
-        "the watchdog {device} was asked for {asked:?} and set itself to {given:?}; write that as its timeout, if lease and timing allow it"
+        "the watchdog {device} was asked for {} and set itself to {}; write that as its timeout, if lease and timing allow it",
+        Span(*asked), Span(*given)
     )]
     OtherTimeout { device: PathBuf, asked: Duration, given: Duration },
-    #[error("the watchdog {device} takes {what} of {limit:?}, and was to be asked for {asked:?}")]
+    #[error("the watchdog {device} takes {what} of {}, and was to be asked for {}", Span(*limit), Span(*asked))]
     OutOfRange { device: PathBuf, what: &'static str, limit: Duration, asked: Duration },
     #[error("the watchdog {device} cannot be disarmed (nowayout, or a driver without magic close)")]
     NoWayOut { device: PathBuf },

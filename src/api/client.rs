@@ -2,6 +2,7 @@
 //! error that says what to do.
 
 use super::admin::{Request, Response};
+use crate::types::Span;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub enum AskError {
     )]
     NoPermission { socket: PathBuf },
     /// The request had been sent: what it asked for may still happen.
-    #[error("no final answer within {within:?}{}", last_progress(last))]
+    #[error("no final answer within {}{}", Span(*within), last_progress(last))]
     TimedOut { within: Duration, last: Option<String> },
     /// The request had been sent: what it asked for may still happen.
     #[error("the daemon closed the connection without a final answer{}", last_progress(last))]

@@ -94,7 +94,8 @@ pub fn unexpected(answer: &Response) -> String {
     match answer {
         Response::Failed { error } => error.clone(),
         Response::Refused { reasons } => format!("refused: {}", reasons.join("; ")),
-        other => format!("the daemon answered something else than what was asked (versions differ?): {other:?}"),
+        _ => "the daemon answered something else than what was asked: is it of another version than this program?"
+            .to_owned(),
     }
 }
 

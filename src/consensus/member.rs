@@ -14,7 +14,7 @@ use super::transport::proto::{RaftKind, RaftRequest};
 use super::transport::refusals::Refusals;
 use super::{ProposeError, Proposed, ReadError, TransferError};
 use crate::ledger::Entry;
-use crate::types::{LogIndex, NodeId, NodeName, Term};
+use crate::types::{LogIndex, NodeId, NodeName, Span, Term};
 use futures::FutureExt;
 use openraft::alias::InstantOf;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -77,7 +77,9 @@ impl<C: LedgerTypes> Member<C> {
         let stored: BTreeSet<u64> = raft.voter_ids().collect();
         if !stored.is_empty() && stored != configured {
             return Err(format!(
-                "the log says that the voters are numbers {stored:?}, the file lists {configured:?}: put the nodes back"
+                "the log says that the voters are numbers {}, the file lists {}: put the nodes back",
+                list(&stored),
+                list(&configured)
             ));
         }
         raft.run();
@@ -134,7 +136,7 @@ impl<C: LedgerTypes> Member<C> {
             };
             let written = C::AsyncRuntime::timeout_at(end, raft.client_write(proposal.clone())).await;
             match written {
-                Err(_) => return Err(ProposeError::Unknown(format!("no answer within {deadline:?}"))),
+                Err(_) => return Err(ProposeError::Unknown(format!("no answer within {}", Span(deadline)))),
                 Ok(Ok(response)) => {
                     let (index, term) = (LogIndex(response.log_id.index), term_of(&response.log_id.leader_id));
                     let answer = response.data.0.expect("the machine answers every proposal");
@@ -252,4 +254,8 @@ async fn watch_quorum<C: LedgerTypes>(raft: Raft<C, Machine<C>>, leaders: Arc<Le
             () = pause.fuse() => {}
         }
     }
+}
+fn list(numbers: &BTreeSet<u64>) -> String {
+    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    numbers.join(", ")
 }

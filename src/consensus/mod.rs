@@ -37,7 +37,7 @@ pub use transport::tls::TlsError;
 pub use transport::{Addresses, Network, proto};
 
 use crate::ledger::{Answer, Entry};
-use crate::types::{ClusterId, LogIndex, NodeId, NodeName, Term};
+use crate::types::{ClusterId, LogIndex, NodeId, NodeName, Span, Term};
 use node::{Node, lock};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ pub enum ProposeError {
 pub enum ReadError {
     #[error("this node does not lead")]
     NotLeader { leader: Option<NodeName> },
-    #[error("no quorum confirmed this leader within {0:?}")]
+    #[error("no quorum confirmed this leader within {}", Span(*.0))]
     TimedOut(Duration),
     #[error("{0}")]
     Failed(String),
@@ -96,7 +96,7 @@ pub enum TransferError {
     NotLeader,
     #[error("{0} is not another voter")]
     NotAVoter(NodeName),
-    #[error("{to} did not take over within {after:?}")]
+    #[error("{to} did not take over within {}", Span(*after))]
     TimedOut { to: NodeName, after: Duration },
     #[error("{0}")]
     Failed(String),

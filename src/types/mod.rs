@@ -21,5 +21,5 @@ pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex,
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use severity::Severity;
-pub use time::{Instant, WallTime};
+pub use time::{Instant, Span, WallTime};
 pub use view::{PeerView, Sight};

@@ -43,6 +43,19 @@ impl fmt::Debug for Instant {
     }
 }
 
+/// A duration for people: `30 s`, `1.5 s`, `250 ms`, `0.1 ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            long if long >= Duration::from_secs(1) => write!(f, "{} s", long.as_millis() as f64 / 1000.0),
+            short => write!(f, "{} ms", short.as_micros() as f64 / 1000.0),
+        }
+    }
+}
+
 /// A time of day for people, in milliseconds since 1970-01-01 UTC. Written into records, never decided upon.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -57,6 +70,12 @@ impl fmt::Debug for WallTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_read_at_a_glance() {
+        let shown = |micros| Span(Duration::from_micros(micros)).to_string();
+        assert_eq!([30_000_000, 1_500_000, 250_000, 100, 0].map(shown), ["30 s", "1.5 s", "250 ms", "0.1 ms", "0 ms"]);
+    }
 
     #[test]
     fn instants_saturate() {

@@ -7,6 +7,7 @@ use crate::api::admin::{Request, Response};
 use crate::api::client;
 use crate::api::status::{NodeState, Status};
 use crate::cli::{output, render};
+use crate::types::Span;
 use anyhow::Context;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ impl Story {
         let ended = tokio::time::timeout(within, look).await;
         ended.with_context(|| {
             format!(
-                "{what} did not happen within {within:?}; the nodes' logs are {}/nodes/*/log",
+                "{what} did not happen within {}; the nodes' logs are {}/nodes/*/log",
+                Span(within),
                 place.folder.display()
             )
         })

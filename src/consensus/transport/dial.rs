@@ -4,7 +4,7 @@
 use super::Credentials;
 use super::proto::peer_client::PeerClient;
 use super::tls;
-use crate::types::NodeName;
+use crate::types::{NodeName, Span};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -29,7 +29,7 @@ pub enum DialError {
     /// It is not who it must be: worth telling an operator.
     #[error("{0}")]
     Refused(String),
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {}", Span(*.0))]
     TimedOut(Duration),
     #[error("{0}")]
     Grpc(#[from] tonic::transport::Error),

@@ -21,12 +21,14 @@ pub mod proto {
 }
 
 use crate::types::{ClusterId, NodeName};
+use derive_more::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Which of the two networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[display(rename_all = "lowercase")]
 pub enum Network {
     Primary,
     Secondary,

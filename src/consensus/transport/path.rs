@@ -8,7 +8,7 @@ use super::proto::{HelloReply, HelloRequest};
 use super::refusals::Refusals;
 use super::{HEADER_CLUSTER, HEADER_FOUNDER, HEADER_NODE, Identity, Network};
 use crate::clock;
-use crate::types::Instant;
+use crate::types::{Instant, Span};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -156,7 +156,7 @@ impl Path {
                     break;
                 }
                 Err(_) => {
-                    self.lost(&format!("no answer within {:?}", self.dial.silence));
+                    self.lost(&format!("no answer within {}", Span(self.dial.silence)));
                     break;
                 }
             }

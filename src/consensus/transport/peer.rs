@@ -8,7 +8,7 @@ use super::network::Line;
 use super::path::{Path, PathStatus};
 use super::proto::peer_client::PeerClient;
 use super::proto::{Answer, CallRequest, HelloReply, HelloRequest, RaftRequest};
-use crate::types::NodeName;
+use crate::types::{NodeName, Span};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -30,7 +30,7 @@ pub enum CallError {
     #[error("{node} cannot be reached: {why}")]
     Unreachable { node: NodeName, why: String },
     /// It may have heard the message.
-    #[error("{node} did not answer within {after:?}")]
+    #[error("{node} did not answer within {}", Span(*after))]
     TimedOut { node: NodeName, after: Duration },
     /// It was reached and said no: it has not done it.
     #[error("{node} refused: {reason}")]
@@ -132,7 +132,7 @@ impl Peer {
                 .paths
                 .iter()
                 .map(|p| p.status())
-                .map(|s| format!("{:?}: {}", s.network, s.error.unwrap_or_else(|| "not connected".into())));
+                .map(|s| format!("{}: {}", s.network, s.error.unwrap_or_else(|| "not connected".into())));
             return Err(CallError::Unreachable { node: self.name.clone(), why: why.collect::<Vec<_>>().join("; ") });
         };
         // In a task of its own: openraft drops what takes too long, and what was learned about the paths must stay.
@@ -192,7 +192,7 @@ impl Race {
                         return Ok(said);
                     }
                     Some((path, Err(status))) => {
-                        failed = format!("{:?}: {}", path.network, status.message());
+                        failed = format!("{}: {}", path.network, status.message());
                         path.suspect(status.message());
                         asked.retain(|other| other.network != path.network);
                     }

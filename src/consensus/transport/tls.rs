@@ -281,7 +281,9 @@ pub fn explain_handshake(error: &io::Error) -> (bool, String) {
     match tls {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => (true, inner.to_string()),
         rustls::Error::NoCertificatesPresented => (true, CertificateRefusal::NoCertificate.to_string()),
-        rustls::Error::AlertReceived(alert) => (true, format!("it refused this node's certificate ({alert:?})")),
+        rustls::Error::AlertReceived(alert) => {
+            (true, format!("it refused this node's certificate ({})", alert.as_str().unwrap_or("an unknown alert")))
+        }
         rustls::Error::InvalidMessage(_) => (true, "it does not speak TLS".to_owned()),
         other => (true, format!("TLS: {other}")),
     }

@@ -2,7 +2,7 @@
 
 use crate::durable::FileError;
 use crate::errors::with_causes;
-use crate::types::{NodeName, ServiceName, SystemId};
+use crate::types::{NodeName, ServiceName, Span, SystemId};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,11 +16,11 @@ pub enum EngineError {
     Spawn { program: PathBuf, source: io::Error },
     #[error("{program} failed ({status}): {output}")]
     Program { program: PathBuf, status: String, output: String },
-    #[error("{program} was killed after {after:?} without an end")]
+    #[error("{program} was killed after {} without an end", Span(*after))]
     ProgramDeadline { program: PathBuf, after: Duration },
     #[error("cannot {doing}: {detail}")]
     Sql { doing: &'static str, detail: String, code: Option<String> },
-    #[error("{what} did not answer within {after:?}")]
+    #[error("{what} did not answer within {}", Span(*after))]
     NoAnswer { what: &'static str, after: Duration },
     #[error("service {service} is not in the configuration; add [service.{service}]")]
     NoSuchService { service: ServiceName },

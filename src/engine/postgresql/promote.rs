@@ -14,7 +14,7 @@ use super::session::Session;
 use super::{access, initdb, numbers};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
-use crate::types::{Epoch, Lsn, Position, Timeline};
+use crate::types::{Epoch, Lsn, Position, Span, Timeline};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -200,8 +200,9 @@ async fn recovery_ended(core: &Core, session: &Session) -> Result<()> {
         }
         if advanced.elapsed() > patience {
             let why = format!(
-                "replay has stood at {replayed} for {patience:?}; the promotion is still under way, so stop the \
-                 database before another node is appointed"
+                "replay has stood at {replayed} for {}; the promotion is still under way, so stop the \
+                 database before another node is appointed",
+                Span(patience)
             );
             return Err(EngineError::Refused { action: "end recovery", why });
         }

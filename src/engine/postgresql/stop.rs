@@ -14,7 +14,8 @@ pub async fn stop(core: &Arc<Core>, ladder: StopLadder) -> Result<(bool, Option<
     if !climb(core, ladder).await {
         let left = core.on_disk(|core| core.enclosure.members()).await;
         let why = format!(
-            "processes {left:?} survived SIGKILL (uninterruptible sleep?); only the watchdog or a fence ends them"
+            "processes {} survived SIGKILL (uninterruptible sleep?); only the watchdog or a fence ends them",
+            left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         );
         return Err(EngineError::Refused { action: "call the database stopped", why });
     }
