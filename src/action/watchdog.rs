@@ -316,7 +316,7 @@ mod tests {
         let tried = try_out(device, Duration::from_secs(5), sysfs.path(), false);
         assert!(matches!(tried, Ok(Tried::NotOpened)), "{tried:?}");
         let refused = try_out(device, Duration::from_secs(90), sysfs.path(), false).expect_err("out of its range");
-        assert!(refused.error.to_string().contains("60s"), "{}", refused.error);
+        assert!(refused.error.to_string().contains("60 s"), "{}", refused.error);
         let needed = try_out(device, Duration::from_secs(5), sysfs.path(), true).expect_err("it is missing");
         assert!(matches!(needed.error, WatchdogError::Open { .. }), "a database may run: it is opened");
         std::fs::write(sysfs.path().join("watchdog0/state"), "active\n").expect("a writable folder");

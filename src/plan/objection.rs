@@ -78,9 +78,9 @@ impl fmt::Display for Objection {
             Objection::Failing(what) => what.fmt(f),
             Objection::Unknown => f.write_str("nothing recent is known of its database"),
             Objection::NoRunningStandby { state } => {
-                write!(f, "its database is no running standby ({})", word(*state))
+                write!(f, "its database is no running standby ({state})")
             }
-            Objection::NotStartable { state } => write!(f, "its database cannot be started ({})", word(*state)),
+            Objection::NotStartable { state } => write!(f, "its database cannot be started ({state})"),
             Objection::StreamsElsewhere { from } => write!(f, "it does not stream from {from}"),
             Objection::BeforeFinalPosition { end, wanted } => {
                 write!(f, "its WAL ends at {end}, before the final position {wanted}")
@@ -92,19 +92,6 @@ impl fmt::Display for Objection {
                 write!(f, "it is {bytes} bytes behind, more than max_lag ({max_lag})")
             }
         }
-    }
-}
-
-fn word(state: DbState) -> &'static str {
-    match state {
-        DbState::Unclear => "unclear",
-        DbState::Absent => "absent",
-        DbState::Unstartable => "unstartable",
-        DbState::Stopped => "stopped",
-        DbState::Starting => "starting",
-        DbState::Standby => "standby",
-        DbState::Primary => "primary",
-        DbState::Stopping => "stopping",
     }
 }
 

@@ -277,7 +277,7 @@ fn a_watchdog_without_magic_close_is_not_closed_either_when_its_timeout_is_anoth
     let (directory, _session, told) = made(Told { at_most: 3, without_magic: true, ..Told::default() });
     let (device, ways) = (device(directory.path()), sysfs("0\n"));
     let refused = try_out(&device, TIMEOUT, ways.path(), false).expect_err("another timeout");
-    assert!(refused.error.to_string().contains("set itself to 3s"), "{}", refused.error);
+    assert!(refused.error.to_string().contains("set itself to 3 s"), "{}", refused.error);
     let mut open = refused.open.expect("it is armed, and somebody has to feed it");
     open.feed().expect("fed");
     // The device takes it now: what is open is set up again.
