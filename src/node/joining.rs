@@ -27,6 +27,7 @@ pub(super) fn local(config: &Config, start: &Start, name: &ServiceName, now: Ins
         held_after: leased.map_or(0, |(_, until)| until.0.saturating_sub(HELD_OPEN.0)),
         // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
         started_as_primary: kept.is_some(),
+        restarts_in: leased.map_or(Epoch(0), |(epoch, _)| *epoch),
         tombstone: tombstone.map_or(Epoch(0), |r| r.epoch),
         released: tombstone.copied(),
         ..Local::default()

@@ -44,7 +44,7 @@ pub struct Local {
     pub started_as_primary: bool,
     /// A stop has left nothing of it, and nothing was started or seen to run since.
     pub closed: bool,
-    /// Restarts in place within the present epoch.
+    /// Restarts in place within an epoch: the last one under which it was opened out of recovery.
     pub restarts: u32,
     pub restarts_in: Epoch,
     /// The last clean stop: for the final word.
@@ -426,9 +426,9 @@ fn reason_to_release(input: &Input, s: &Service, epoch: Epoch) -> Option<GiveUp>
     if local.guard_waits && closed && local.resumed_at.is_some() && !s.paused && !input.just_resumed() {
         return Some(GiveUp::GuardWaits);
     }
-    // While it is being made there is nothing yet, unless it was opened before: this copy of the ledger may be late, and
-    // others have what was written.
-    let made = s.phase != Phase::Creating || local.started_as_primary;
+    // While it is being made there is nothing yet, unless it was opened under this very epoch: this copy of the ledger may
+    // be late, and others have what was written.
+    let made = s.phase != Phase::Creating || local.restarts_in == epoch;
     let gone = matches!(local.seen.state, DbState::Absent | DbState::Unstartable) && made;
     if gone {
         return Some(GiveUp::DirectoryGone);

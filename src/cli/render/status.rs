@@ -2,8 +2,7 @@
 
 use super::table;
 use super::words::{
-    agent_kind, bytes, database_state, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day,
-    watchdog,
+    agent_kind, bytes, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog,
 };
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, Seen, SeenOn, ServiceStatus, Status,
@@ -113,7 +112,7 @@ fn databases(service: &ServiceStatus) -> String {
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
         vec![
             node.to_string(),
-            database_state(database.state).to_owned(),
+            database.state.to_string(),
             database.timeline.to_string(),
             or_dash(database.position),
             or_dash(database.lag_bytes.map(bytes)),

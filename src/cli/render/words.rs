@@ -1,7 +1,7 @@
 //! The words and units in which values are written for people.
 
 use crate::api::status::{IncidentKind, IncidentOutcome, NodeRole, NodeState, Phase, WatchdogState};
-use crate::types::{AgentKind, DbState, Sight, WallTime};
+use crate::types::{AgentKind, Sight, WallTime};
 
 /// `2026-11-20 12:18:14.123Z`: always UTC, so that hosts can be compared.
 pub fn time_of_day(at: WallTime) -> String {
@@ -72,19 +72,6 @@ pub fn watchdog(state: WatchdogState) -> &'static str {
         WatchdogState::Absent => "none",
         WatchdogState::Armed => "armed",
         WatchdogState::Disarmed => "not armed",
-    }
-}
-
-pub fn database_state(state: DbState) -> &'static str {
-    match state {
-        DbState::Unclear => "unclear",
-        DbState::Absent => "absent",
-        DbState::Unstartable => "unstartable",
-        DbState::Stopped => "stopped",
-        DbState::Starting => "starting",
-        DbState::Standby => "standby",
-        DbState::Primary => "primary",
-        DbState::Stopping => "stopping",
     }
 }
 
