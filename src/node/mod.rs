@@ -380,8 +380,10 @@ impl Node {
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.incarnation
     }
+    /// The present term and who leads in it, as far as this node may say: an elected node that no quorum answers any
+    /// more, as it is when it was cut off, leads nobody.
     pub fn leader(&self) -> (Term, Option<&NodeName>) {
-        (self.term, self.leader.as_ref())
+        (self.term, self.leader.as_ref().filter(|leader| **leader != self.config.node || self.lead.is_some()))
     }
     pub fn leads(&self) -> Option<&Lead> {
         self.lead.as_ref()

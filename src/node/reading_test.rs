@@ -22,3 +22,14 @@ fn what_a_leader_asked_of_itself_is_asked_again_after_it_has_stepped_down() {
     assert!(!asks(&[]), "it is under way");
     assert!(asks(&[false, true]));
 }
+
+/// What an operator reads on a leader that was cut off: not that it leads.
+#[test]
+fn whoever_has_no_quorum_does_not_say_that_it_leads() {
+    let mut node = daemon("w1");
+    let me = node.me();
+    node.take_leadership(Term(6), Some(me.clone()), true);
+    assert_eq!(node.leader(), (Term(6), Some(&me)));
+    node.take_leadership(Term(6), Some(me), false);
+    assert_eq!(node.leader(), (Term(6), None));
+}

@@ -73,6 +73,32 @@ async fn a_stop_climbs_until_the_last_process_is_gone() {
     assert!(db1.engine().processes().is_empty() && matches!(state, None | Some('Z' | 'X')), "{state:?}");
 }
 
+/// The lock file answers nobody, as on a volume that hangs: a pipe that no process writes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_on_a_volume_that_does_not_answer_kills_in_time() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    let lock = db1.postgresql().data_dir.join("postmaster.pid");
+    let postmaster = db1.postmaster();
+    std::fs::remove_file(&lock).expect("it is there");
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a pipe");
+    let ms = Duration::from_millis;
+    let stop = DbAction::Stop { ladder: StopLadder { fast: ms(400), immediate: ms(400), kill: ms(2000) } };
+    let stopping = db1.engine().perform(stop);
+    tokio::pin!(stopping);
+    // The stop itself may wait for its last look; that the database is dead may not.
+    let _ = tokio::time::timeout(ms(2000), &mut stopping).await;
+    let state = regent::engine::enclosure::process_state(postmaster);
+    // Each look that hangs on the pipe ends when it has a writer: what fails here must not hang too.
+    let pipe = std::fs::OpenOptions::new().read(true).write(true).open(&lock).expect("both ends");
+    std::fs::remove_file(&lock).expect("no further look hangs");
+    drop(pipe);
+    assert!(matches!(state, None | Some('Z' | 'X')), "the postmaster still runs: {state:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loaded_database_stops_fast_after_a_checkpoint() {
     if !possible() {

@@ -513,16 +513,30 @@ impl World {
         Ok(DbDone::Writable { position: self.db(act.host, act.service).at })
     }
 
-    /// A stop begins and ends with a look at the directory: on a volume that does not answer it waits.
+    /// A stop begins and ends with a look at the directory. On a volume that does not answer the first takes no longer
+    /// than the polite rungs, then everything is killed; the last is waited for.
     fn stop_when_clear(&mut self, act: Act, ladder: StopLadder) {
+        let polite = (ladder.fast + ladder.immediate).as_nanos() as u64;
+        self.stop_unseen(act, ladder, Some(self.now + polite));
+    }
+
+    fn stop_unseen(&mut self, act: Act, ladder: StopLadder, kill_at: Option<u64>) {
         let wait = self.db(act.host, act.service).ails.unclear.1.saturating_sub(self.now);
         if wait == 0 {
             return self.stop(act, ladder);
         }
+        let kill_at = match kill_at {
+            Some(at) if at <= self.now => {
+                self.database_killed(act.host, act.service);
+                None
+            }
+            at => at,
+        };
         let boots = self.hosts[act.host].boots;
-        self.after(wait.min(S), move |w| {
+        let step = wait.min(S).min(kill_at.map_or(S, |at| at - self.now));
+        self.after(step, move |w| {
             if w.hosts[act.host].boots == boots && w.db(act.host, act.service).action == Some(act.number) {
-                w.stop_when_clear(act, ladder);
+                w.stop_unseen(act, ladder, kill_at);
             }
         });
     }

@@ -3,7 +3,6 @@
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::postmaster::Postmaster;
 use crate::types::{Position, StopLadder};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,32 +33,42 @@ pub async fn stop(core: &Arc<Core>, ladder: StopLadder) -> Result<(bool, Option<
     Ok((control.is_clean(), position.filter(|_| control.is_clean())))
 }
 
-/// Whether nothing is left in the end.
+/// Whether nothing is left in the end. Each rung has its time, the look at the directory included: what does not let
+/// itself be looked at, because its volume does not answer, is killed when the polite rungs' time is over.
 async fn climb(core: &Arc<Core>, ladder: StopLadder) -> bool {
     let rungs = [(ladder.fast, libc::SIGINT, "fast"), (ladder.immediate, libc::SIGQUIT, "immediate")];
-    for (deadline, signal, name) in rungs {
-        let Some(postmaster) = core.postmaster().await else { break };
-        // A frozen postmaster handles no signal but the last one.
-        if deadline.is_zero() || postmaster.is_frozen() {
-            continue;
+    for (time, signal, name) in rungs.into_iter().filter(|(time, ..)| !time.is_zero()) {
+        match tokio::time::timeout(time, rung(core, signal)).await {
+            Ok(Rung::Emptied) => return true,
+            Ok(Rung::Useless) => {}
+            Err(_) => tracing::warn!(service = %core.service, rung = name, ?time, "the database is not stopped: next rung"),
         }
-        if rung(core, &postmaster, signal, deadline).await {
-            return true;
-        }
-        tracing::warn!(service = %core.service, rung = name, ?deadline, "the database is not stopped: next rung");
-    }
-    if core.on_disk(|core| core.enclosure.is_empty()).await {
-        return true;
     }
     core.enclosure.kill();
     let patience = ladder.kill.max(Duration::from_millis(1));
     tokio::time::timeout(patience, core.enclosure.emptied()).await.is_ok()
 }
 
-async fn rung(core: &Arc<Core>, postmaster: &Postmaster, signal: i32, deadline: Duration) -> bool {
-    if postmaster.signal(signal).is_err() {
-        // It ended meanwhile; what it left behind is the next rung's.
-        return core.on_disk(|core| core.enclosure.is_empty()).await;
+/// How a rung ended before its time.
+enum Rung {
+    /// Nothing is left.
+    Emptied,
+    /// Nobody is there who would hear the signal.
+    Useless,
+}
+
+async fn rung(core: &Arc<Core>, signal: i32) -> Rung {
+    // A frozen postmaster handles no signal but the last one; one that has ended leaves what it left to the next rung.
+    let hears = match core.postmaster().await {
+        Some(postmaster) => !postmaster.is_frozen() && postmaster.signal(signal).is_ok(),
+        None => false,
+    };
+    if hears {
+        core.enclosure.emptied().await;
+        return Rung::Emptied;
     }
-    tokio::time::timeout(deadline, core.enclosure.emptied()).await.is_ok()
+    match core.on_disk(|core| core.enclosure.is_empty()).await {
+        true => Rung::Emptied,
+        false => Rung::Useless,
+    }
 }
