@@ -202,7 +202,11 @@ impl World {
                 continue;
             }
             self.hosts[v].replicated = len;
-            let delay = self.rng.random_range(MS / 2..5 * MS);
+            // Whoever takes an entry of a leader has taken its vote before: a leader of an earlier term that catches up
+            // leads no more.
+            let knows = self.hosts[v].misses_elections || self.hosts[v].told.0 == self.log.term;
+            let (least, most) = if knows { (MS / 2, 5 * MS) } else { (6 * MS, 10 * MS) };
+            let delay = self.rng.random_range(least..most);
             self.after(delay, move |w| w.apply_on(v));
         }
     }

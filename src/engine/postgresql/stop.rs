@@ -41,7 +41,9 @@ async fn climb(core: &Arc<Core>, ladder: StopLadder) -> bool {
         match tokio::time::timeout(time, rung(core, signal)).await {
             Ok(Rung::Emptied) => return true,
             Ok(Rung::Useless) => {}
-            Err(_) => tracing::warn!(service = %core.service, rung = name, ?time, "the database is not stopped: next rung"),
+            Err(_) => {
+                tracing::warn!(service = %core.service, rung = name, ?time, "the database is not stopped: next rung")
+            }
         }
     }
     core.enclosure.kill();

@@ -79,7 +79,9 @@ fn place_second(cluster: &Cluster) -> Result<Reign> {
     cluster.wait("the second service", Duration::from_secs(90), is_whole)?;
     let primary = second(&cluster.status()?).and_then(|s| s.primary.clone()).context("it is whole")?;
     if primary != OTHER {
-        cluster.command(&primary, &["switchover", "--service", SECOND, "--to", OTHER])?;
+        let words = ["switchover", "--service", SECOND, "--to", OTHER];
+        cluster.wait_movable(&Reign { primary: primary.clone(), epoch: 1 }, &words)?;
+        cluster.command(&primary, &words)?;
     }
     let status = cluster.wait("the second service to have moved", Duration::from_secs(60), |status| {
         second(status).is_some_and(|s| s.is_complete() && s.primary.as_deref() == Some(OTHER))

@@ -65,6 +65,9 @@ fn off_ends(seed: u64, tell: Tell) -> Told {
     let begun = w.run_while(w.now + 20 * S, |w| orders(w).any(|o| o.agent.as_str() == "ipmi"));
     w.run_until(w.now + 100 * MS);
     w.power_on(old);
+    // Its boot and its daemon's start are quick, or the device would be first.
+    w.run_while(w.now + S, |w| w.hosts[old].boots == 2);
+    w.start_daemon(old);
     w.run_until(w.now + 30 * S);
     let cut_short = orders(&w).any(|o| match &o.state {
         OrderState::Done { run } => o.action == AgentAction::Off && run.outcome == AgentOutcome::TimedOut,
