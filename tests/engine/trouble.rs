@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbState, Epoch, StopLadder, Trouble};
+use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, StopLadder, Trouble};
 use std::time::{Duration, Instant};
 
 fn signal(pid: i32, signal: i32) {
@@ -90,12 +90,18 @@ async fn a_stop_on_a_volume_that_does_not_answer_kills_in_time() {
     let stopping = db1.engine().perform(stop);
     tokio::pin!(stopping);
     // The stop itself may wait for its last look; that the database is dead may not.
-    let _ = tokio::time::timeout(ms(2000), &mut stopping).await;
+    let early = tokio::time::timeout(ms(2000), &mut stopping).await;
     let state = regent::engine::enclosure::process_state(postmaster);
     // Each look that hangs on the pipe ends when it has a writer: what fails here must not hang too.
     let pipe = std::fs::OpenOptions::new().read(true).write(true).open(&lock).expect("both ends");
     std::fs::remove_file(&lock).expect("no further look hangs");
     drop(pipe);
+    // To its end: the last step of a stop sends the guard away.
+    let ended = match early {
+        Ok(ended) => Ok(ended),
+        Err(_) => tokio::time::timeout(ms(20_000), stopping).await,
+    };
+    assert!(matches!(ended, Ok(DbOutcome::Done(DbDone::Stopped { clean: false, .. }))), "{ended:?}");
     assert!(matches!(state, None | Some('Z' | 'X')), "the postmaster still runs: {state:?}");
 }
 
