@@ -5,12 +5,13 @@
 //! checked here is the choice: among enough reports the furthest is taken. A choice on fewer is counted, not condemned.
 
 use crate::cluster::World;
-use regent::ledger::{Fence, FenceState, OrderState, State};
+use regent::ledger::{Fence, FenceState, Life, OrderState, State};
 use regent::types::{AgentAction, Failing, NodeName, Seal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many sealed reports the choice had of nodes that could be chosen: whoever is being fenced, or may still be
-/// switched off by an order, cannot be, however far it got; nor can one that cannot be ended in time, because its watchdog
+/// How many sealed reports the choice had of nodes that could be chosen: whoever is declared dead, is being fenced, or may
+/// still be switched off by an order, cannot be, however far it got; nor can one that cannot be ended in time, because its
+/// watchdog
 /// or its guard cannot be told, and that asks for no lease. Nor does it help that somebody reported who was appointed since
 /// the last primary and did not take over: it comes after the others (L1).
 pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
@@ -24,7 +25,8 @@ pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, trie
         off || matches!(f.state, FenceState::Open | FenceState::Confirmed)
     };
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
-    seals.keys().filter(|node| !fenced(node) && !unguarded(node) && !tried.contains(node)).count()
+    let dead = |node: &NodeName| before.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
+    seals.keys().filter(|node| !dead(node) && !fenced(node) && !unguarded(node) && !tried.contains(node)).count()
 }
 
 /// Acknowledged commits are not on the new primary.
