@@ -11,9 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sealed reports the choice had of nodes that could be chosen: whoever is declared dead, is being fenced, or may
 /// still be switched off by an order, cannot be, however far it got; nor can one that cannot be ended in time, because its
-/// watchdog
-/// or its guard cannot be told, and that asks for no lease. Nor does it help that somebody reported who was appointed since
-/// the last primary and did not take over: it comes after the others (L1).
+/// watchdog or its guard cannot be told, and that asks for no lease. Nor does it help that somebody reported who was
+/// appointed since the last primary and did not take over: it comes after the others (L1).
 pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
     let bars = |failing: &Failing| !matches!(failing, Failing::FinalWord);
     let unguarded = |node: &NodeName| {
