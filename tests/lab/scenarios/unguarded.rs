@@ -77,11 +77,13 @@ fn second(status: &Status) -> Option<&Service> {
 fn place_second(cluster: &Cluster) -> Result<Reign> {
     let is_whole = |status: &Status| second(status).is_some_and(|s| s.is_complete() && s.readiness.failover_ready);
     cluster.wait("the second service", Duration::from_secs(90), is_whole)?;
-    let primary = second(&cluster.status()?).and_then(|s| s.primary.clone()).context("it is whole")?;
-    if primary != OTHER {
+    let status = cluster.status()?;
+    let service = second(&status).context("it is whole")?;
+    let reign = Reign { primary: service.primary.clone().context("it is whole")?, epoch: service.epoch };
+    if reign.primary != OTHER {
         let words = ["switchover", "--service", SECOND, "--to", OTHER];
-        cluster.wait_movable(&Reign { primary: primary.clone(), epoch: 1 }, &words)?;
-        cluster.command(&primary, &words)?;
+        cluster.wait_movable(&reign, &words)?;
+        cluster.command(&reign.primary, &words)?;
     }
     let status = cluster.wait("the second service to have moved", Duration::from_secs(60), |status| {
         second(status).is_some_and(|s| s.is_complete() && s.primary.as_deref() == Some(OTHER))
