@@ -306,6 +306,8 @@ impl World {
         let life = self.hosts[host].life;
         let act = Act { host, service, action: action.clone(), number, postmaster, life };
         let refused = match &action {
+            // It kills before it reads what it cannot read.
+            DbAction::Stop { .. } => None,
             _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
             DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
                 Some("the lease file says nothing of a lease for this epoch that runs")
@@ -556,7 +558,7 @@ impl World {
         let straggles = self.rng.random_range(0..3) == 0;
         let db = self.db(host, service);
         if db.process == Process::None {
-            return self.finish(1, 5, act, |w, a| Ok(w.stopped(a)));
+            return self.finish(1, 5, act, |w, a| w.stopped(a));
         }
         let kill = ladder.kill.as_millis() as u64;
         let lingers = db.ails.lingers_until.saturating_sub(now) / MS;
@@ -583,17 +585,21 @@ impl World {
             let db = w.db(a.host, a.service);
             (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
             (db.clean, db.closed_since, db.replaying) = (fast && !hung, None, None);
-            Ok(w.stopped(a))
+            w.stopped(a)
         });
     }
 
-    fn stopped(&mut self, act: &Act) -> DbDone {
+    /// Nothing is left of it. Where the directory cannot be read then, how it ended is not known.
+    fn stopped(&mut self, act: &Act) -> Result<DbDone, String> {
         // Nothing is left for which a guard stands.
         let name = self.services[act.service].clone();
         if self.hosts[act.host].works(Part::LeaseFile) {
             self.hosts[act.host].kept.remove(&name);
         }
+        if !self.hosts[act.host].works(Part::Stop) {
+            return Err("cannot read the control file: input/output error".to_owned());
+        }
         let db = self.db(act.host, act.service);
-        DbDone::Stopped { clean: db.clean, position: db.clean.then_some(db.at) }
+        Ok(DbDone::Stopped { clean: db.clean, position: db.clean.then_some(db.at) })
     }
 }

@@ -29,6 +29,7 @@ pub enum Part {
     Seal,
     Promote,
     Checkpoint,
+    /// What a stop reads once nothing is left: it kills all the same, and cannot say how it ended.
     Stop,
     Rejoin,
 }
