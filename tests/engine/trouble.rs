@@ -105,6 +105,23 @@ async fn a_stop_on_a_volume_that_does_not_answer_kills_in_time() {
     assert!(matches!(state, None | Some('Z' | 'X')), "the postmaster still runs: {state:?}");
 }
 
+/// What a stop reads to say how it ended comes after SIGKILL, so an error there leaves nothing alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_cannot_say_how_it_ended_has_killed_all_the_same() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    let control = db1.postgresql().data_dir.join("global/pg_control");
+    std::fs::rename(&control, control.with_extension("away")).expect("it is there");
+    let ms = Duration::from_millis;
+    let ladder = StopLadder { fast: Duration::ZERO, immediate: ms(400), kill: ms(2000) };
+    let ended = db1.engine().perform(DbAction::Stop { ladder }).await;
+    assert!(matches!(ended, DbOutcome::Failed { .. }), "{ended:?}");
+    assert!(db1.engine().processes().is_empty(), "{:?}", db1.engine().processes());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loaded_database_stops_fast_after_a_checkpoint() {
     if !possible() {
