@@ -63,11 +63,11 @@ fn is_alike<K: Ord, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, is_same: impl Fn(
 impl Node {
     /// The heartbeat timer is the node's pulse: when it is handled late, the node itself was stopped.
     pub(super) fn notice_lateness(&mut self) {
-        let late = self.now.since(self.beats.due());
-        if late > self.timing.acceptable_pause / 2 && !known_bugs::has(Bug::DoubtIgnored) {
-            self.say(Said::RanLate { late });
-            self.detector.doubt(self.now, late);
-            self.beats.next = self.now;
+        let late = self.context.now.since(self.beats.due());
+        if late > self.context.timing.acceptable_pause / 2 && !known_bugs::has(Bug::DoubtIgnored) {
+            self.mail.say(Said::RanLate { late });
+            self.detector.doubt(self.context.now, late);
+            self.beats.next = self.context.now;
         }
     }
 
@@ -81,8 +81,8 @@ impl Node {
         // A fence that is looked at, or a question that waits for life or silence.
         let awaited = !self.watches.is_empty() || !self.pending.is_empty();
         let incarnation = *incarnation;
-        let known = self.state.nodes.get(node);
-        let is_old = *node == self.config.node || known.is_some_and(|n| incarnation < n.incarnation);
+        let known = self.context.state.nodes.get(node);
+        let is_old = *node == self.context.config.node || known.is_some_and(|n| incarnation < n.incarnation);
         self.watch_life(node, boot, channel, at, body.as_ref());
         if is_old {
             return awaited;
@@ -90,7 +90,7 @@ impl Node {
         self.detector.heard(at, channel, node, boot, incarnation);
         let Some(body) = body else { return awaited };
         if let Some(goodbye) = body.goodbye {
-            self.detector.goodbye(self.now, node, incarnation, goodbye.back_within);
+            self.detector.goodbye(self.context.now, node, incarnation, goodbye.back_within);
         }
         if self.replay.is_unread(heartbeat) {
             body.heard.iter().for_each(|(peer, (incarnation, sequence))| {
@@ -113,9 +113,9 @@ impl Node {
 
     /// This node's row. What did not change in it stays the very same value.
     pub(super) fn refresh_own_row(&mut self) {
-        let Some(incarnation) = self.incarnation else { return };
-        self.detector.look(self.now, &mut self.sights);
-        let before = self.rows.get(&self.config.node);
+        let Some(incarnation) = self.context.incarnation else { return };
+        self.detector.look(self.context.now, &mut self.sights);
+        let before = self.rows.get(&self.context.config.node);
         let feeds = |peer: &NodeName| self.databases.values().any(|db| db.seen.streams_from.as_ref() == Some(peer));
         let views = match before {
             Some(row) if self.detector.still_shows(&self.sights, &row.views, feeds) => row.views.clone(),
@@ -126,16 +126,16 @@ impl Node {
             Some(row) if *row.health == health => row.health.clone(),
             _ => Arc::new(health),
         };
-        let row = Row { at: self.now, incarnation, views, health };
-        match self.rows.get_mut(&self.config.node) {
+        let row = Row { at: self.context.now, incarnation, views, health };
+        match self.rows.get_mut(&self.context.config.node) {
             Some(before) => *before = row,
-            None => drop(self.rows.insert(self.me(), row)),
+            None => drop(self.rows.insert(self.context.me(), row)),
         }
     }
 
     /// This node's view of its peers, with what its own database knows of theirs.
     pub(super) fn views(&self) -> BTreeMap<NodeName, PeerView> {
-        let mut views = self.detector.views(self.now);
+        let mut views = self.detector.views(self.context.now);
         for local in self.databases.values() {
             if let Some(view) = local.seen.streams_from.as_ref().and_then(|up| views.get_mut(up)) {
                 view.database_alive = true;
@@ -146,7 +146,7 @@ impl Node {
 
     fn health(&self) -> Health {
         let services = self.databases.iter().map(|(name, local)| {
-            let holds = local.lease.as_ref().filter(|l| l.is_valid(self.now)).map(|l| l.epoch());
+            let holds = local.lease.as_ref().filter(|l| l.is_valid(self.context.now)).map(|l| l.epoch());
             let health = ServiceHealth {
                 state: local.seen.state,
                 holds,
@@ -161,8 +161,8 @@ impl Node {
             services: services.collect(),
             watchdog_armed: self.watchdog.is_armed(),
             log_write: self.log_write,
-            self_doubt: self.detector.is_self_doubting(self.now),
-            config_hash: self.config.hash,
+            self_doubt: self.detector.is_self_doubting(self.context.now),
+            config_hash: self.context.config.hash,
             failing: self.failing().into_keys().collect(),
             alarms: alarm::carried(&self.plan),
         }
@@ -170,14 +170,17 @@ impl Node {
 
     /// Sends when it is due, and once more at once when something changed that others wait for.
     pub(super) fn beat(&mut self) {
-        let due = self.now >= self.beats.next;
+        let due = self.context.now >= self.beats.next;
         if due {
-            let interval = self.config.detector.interval;
+            let interval = self.context.config.detector.interval;
             let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
             // Early rather than late: the interval is what the others may count on.
-            self.beats.next = self.now + (interval - jitter);
+            self.beats.next = self.context.now + (interval - jitter);
         }
-        let (Some(incarnation), Some(row)) = (self.incarnation, self.rows.get(&self.config.node)) else { return };
+        let (Some(incarnation), Some(row)) = (self.context.incarnation, self.rows.get(&self.context.config.node))
+        else {
+            return;
+        };
         let news = self.beats.said.as_ref().is_some_and(|said| is_news(said, row, self.beats.goodbye));
         if !due && !news {
             return;
@@ -190,10 +193,10 @@ impl Node {
         };
         self.beats.sequence += 1;
         self.beats.said = Some(body.clone());
-        self.effects.push(Effect::Beat(Arc::new(Heartbeat {
-            cluster: self.start.cluster.clone(),
-            node: self.me(),
-            boot: self.start.boot.clone(),
+        self.mail.push(Effect::Beat(Arc::new(Heartbeat {
+            cluster: self.context.start.cluster.clone(),
+            node: self.context.me(),
+            boot: self.context.start.boot.clone(),
             incarnation,
             sequence: self.beats.sequence,
             body: Some(body),

@@ -24,11 +24,11 @@ impl Node {
     pub(super) fn keeper_input(&self, name: &ServiceName) -> Option<keeper::Input<'_>> {
         let (name, local) = self.databases.get_key_value(name)?;
         Some(keeper::Input {
-            now: self.now,
-            me: self.identity(),
-            state: &self.state,
+            now: self.context.now,
+            me: self.context.identity(),
+            state: &self.context.state,
             name,
-            config: &self.config,
+            config: &self.context.config,
             local,
             unguarded: self.watchdog.failure(),
         })
@@ -48,9 +48,9 @@ impl Node {
     /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is
     /// applied, or (before it joins) it was current once since the daemon started.
     fn is_informed(&mut self) -> bool {
-        match self.incarnation {
-            Some(_) => self.has_applied_its_join(),
-            None => self.has_been_current() && self.state.settings.is_some(),
+        match self.context.incarnation {
+            Some(_) => self.context.has_applied_its_join(),
+            None => self.has_been_current() && self.context.state.settings.is_some(),
         }
     }
 
@@ -68,20 +68,20 @@ impl Node {
             }
             Step::Tombstone(epoch) => self.write_tombstone(name, epoch),
             Step::Release { epoch, position, why } => {
-                let Some(incarnation) = self.incarnation else { return };
+                let Some(incarnation) = self.context.incarnation else { return };
                 self.propose(Command::Release {
                     service: name.clone(),
                     epoch,
-                    node: self.me(),
-                    boot: self.start.boot.clone(),
+                    node: self.context.me(),
+                    boot: self.context.start.boot.clone(),
                     incarnation,
                     position,
                     why: why.to_string(),
                 });
             }
             Step::Promoting { epoch, timeline } => {
-                let Some(incarnation) = self.incarnation else { return };
-                let (service, node) = (name.clone(), self.me());
+                let Some(incarnation) = self.context.incarnation else { return };
+                let (service, node) = (name.clone(), self.context.me());
                 self.propose(Command::Promoting { service, epoch, node, incarnation, timeline });
             }
             Step::Installed { epoch } => self.installed(name, epoch),
@@ -96,27 +96,27 @@ impl Node {
         if let Step::Wait(waiting) = step
             && waiting.severity() > Severity::Info
         {
-            self.say(Said::Keeper { service: name.clone(), waiting: waiting.clone() });
+            self.mail.say(Said::Keeper { service: name.clone(), waiting: waiting.clone() });
         }
         self.keeping.insert(name.clone(), step.clone());
     }
 
     fn installed(&mut self, name: &ServiceName, epoch: Epoch) {
-        let Some(incarnation) = self.incarnation else { return };
+        let Some(incarnation) = self.context.incarnation else { return };
         let seen = &self.databases[name].seen;
         let (Some(system), position) = (seen.system, self.databases[name].first_write.unwrap_or(seen.position)) else {
             return;
         };
-        let (service, node) = (name.clone(), self.me());
+        let (service, node) = (name.clone(), self.context.me());
         self.propose(Command::Installed { service, epoch, node, incarnation, system, position });
     }
 
     fn start_action(&mut self, name: &ServiceName, action: DbAction) {
-        let now = self.now;
+        let now = self.context.now;
         if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
             self.forget_lease_of_the_past(name);
         }
-        let epoch = self.state.services.get(name).map(|s| (s.epoch, s.phase));
+        let epoch = self.context.state.services.get(name).map(|s| (s.epoch, s.phase));
         let Some(local) = self.databases.get_mut(name) else { return };
         match &action {
             DbAction::StartPrimary { epoch: held } => {
@@ -140,8 +140,8 @@ impl Node {
         }
         local.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
         local.running = Some((action.clone(), now));
-        self.say(Said::Begins { service: name.clone(), action: action.name() });
-        self.effects.push(Effect::Db { service: name.clone(), action });
+        self.mail.say(Said::Begins { service: name.clone(), action: action.name() });
+        self.mail.push(Effect::Db { service: name.clone(), action });
     }
 
     /// Nothing runs that was opened under a lease: what was kept of one must not pass for a promotion under way when the
@@ -150,7 +150,7 @@ impl Node {
         if self.keeper_input(name).is_some_and(|input| input.held().is_some()) {
             return;
         }
-        let earlier = self.start.kept.remove(name);
+        let earlier = self.context.start.kept.remove(name);
         if let Some((epoch, _)) = self.kept.get(name).copied().or(earlier) {
             self.drop_kept(name, epoch);
         }
@@ -158,13 +158,13 @@ impl Node {
 
     fn stop_now(&mut self, name: &ServiceName, ladder: StopLadder, why: StopReason) {
         let failed = self.databases.get(name).and_then(|l| l.stop_failed);
-        if failed.is_some_and(|(_, again_at)| self.now < again_at) {
+        if failed.is_some_and(|(_, again_at)| self.context.now < again_at) {
             return self.note_keeping(name, &Step::Wait(Waiting::StopAgain(why)));
         }
-        self.say(Said::StopsNow { service: name.clone(), why });
+        self.mail.say(Said::StopsNow { service: name.clone(), why });
         self.end_what_a_pause_held_open(name);
         if self.databases.get(name).is_some_and(|l| l.running.is_some()) {
-            self.effects.push(Effect::AbortDb { service: name.clone() });
+            self.mail.push(Effect::AbortDb { service: name.clone() });
         }
         self.start_action(name, DbAction::Stop { ladder });
     }
@@ -176,12 +176,12 @@ impl Node {
         }
         local.writing_tombstone = Some(epoch);
         let released = Released { epoch, position: local.stopped_at };
-        self.effects.push(Effect::Tombstone { service: name.clone(), released });
+        self.mail.push(Effect::Tombstone { service: name.clone(), released });
     }
 
     /// What came of writing the final word. One that is not durable is not said; it is written again after a pause.
     pub(super) fn tombstone_ended(&mut self, name: &ServiceName, epoch: Epoch, result: Result<(), String>) {
-        let now = self.now;
+        let now = self.context.now;
         let Some(local) = self.databases.get_mut(name) else { return };
         let before = local.tombstone_failed.take();
         match result {
@@ -191,7 +191,7 @@ impl Node {
                 local.writing_tombstone = None;
                 local.tombstone_failed = Some((why.clone(), now + TOMBSTONE_PAUSE));
                 if before.is_none() {
-                    self.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
+                    self.mail.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
                 }
             }
         }
@@ -199,7 +199,7 @@ impl Node {
 
     /// The final word is durable: only now is it said.
     fn tombstoned(&mut self, name: &ServiceName, epoch: Epoch) {
-        let now = self.now;
+        let now = self.context.now;
         let Some(local) = self.databases.get_mut(name) else { return };
         local.tombstone = local.tombstone.max(epoch);
         local.released = Some(Released { epoch, position: local.stopped_at });
@@ -209,8 +209,8 @@ impl Node {
     }
 
     pub(super) fn database_seen(&mut self, name: &ServiceName, seen: Observation) {
-        let now = self.now;
-        let wanted = self.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
+        let now = self.context.now;
+        let wanted = self.context.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
         let Some(local) = self.databases.get_mut(name) else { return };
         if seen.state == DbState::Primary {
             local.stopped_at = None;
@@ -228,9 +228,9 @@ impl Node {
     }
 
     pub(super) fn database_ended(&mut self, name: &ServiceName, action: &DbAction, outcome: DbOutcome) {
-        let now = self.now;
-        let epoch = self.state.services.get(name).map(|s| s.epoch);
-        let wanted = self.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
+        let now = self.context.now;
+        let epoch = self.context.state.services.get(name).map(|s| s.epoch);
+        let wanted = self.context.state.services.get(name).and_then(|s| s.holder.as_ref()).map(|h| h.node.clone());
         let may_write = self.keeper_input(name).is_some_and(|input| input.may_write(Duration::ZERO));
         let Some(local) = self.databases.get_mut(name) else { return };
         if local.running.as_ref().is_none_or(|(running, _)| running != action) {
@@ -256,7 +256,7 @@ impl Node {
                 if matches!(action, DbAction::Seal) {
                     local.seal_report = epoch.map(|e| (e, Err(error.clone())));
                 }
-                self.say(Said::Failed { service: name.clone(), action: action.name(), error });
+                self.mail.say(Said::Failed { service: name.clone(), action: action.name(), error });
             }
             DbOutcome::Done(done) => {
                 local.retry_at = None;
@@ -298,13 +298,13 @@ impl Node {
     /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
     fn report_rejoined(&mut self, name: &ServiceName) {
         let Some((how, kept)) = self.databases.get(name).and_then(|l| l.rejoined.first().cloned()) else { return };
-        let Some(epoch) = self.state.services.get(name).map(|s| s.epoch) else { return };
-        self.propose(Command::Rejoined { service: name.clone(), epoch, node: self.me(), how, kept });
+        let Some(epoch) = self.context.state.services.get(name).map(|s| s.epoch) else { return };
+        self.propose(Command::Rejoined { service: name.clone(), epoch, node: self.context.me(), how, kept });
     }
 
     pub(super) fn rejoin_reported(&mut self, command: &Command) {
         if let Command::Rejoined { service, node, how, kept, .. } = command
-            && *node == self.config.node
+            && *node == self.context.config.node
             && let Some(local) = self.databases.get_mut(service)
         {
             local.rejoined.retain(|(h, k)| h != how || k != kept);
@@ -313,7 +313,7 @@ impl Node {
 
     /// A new epoch opens what the last one had sealed, and forgets what was counted in it.
     pub(super) fn new_epoch(&mut self, name: &ServiceName, epoch: Epoch, holder: Option<&NodeName>) {
-        let now = self.now;
+        let now = self.context.now;
         if let Some(local) = self.databases.get_mut(name) {
             local.first_write = None;
             local.resumed_at = None;
@@ -331,11 +331,11 @@ impl Node {
     /// The sealed end of WAL for an epoch that is ending; `None` while it is being read.
     pub(super) fn seal_answer(&mut self, name: &ServiceName, epoch: Epoch, since: Instant) -> Option<PeerResponse> {
         let no = |why: &str| Some(PeerResponse::Seal(Err(why.to_owned())));
-        let Some(service) = self.state.services.get(name) else { return no("the service does not exist") };
+        let Some(service) = self.context.state.services.get(name) else { return no("the service does not exist") };
         if service.epoch > epoch {
             return no("that epoch is over and followed by another");
         }
-        if service.epoch < epoch || self.now.since(since) > self.timing.detection * 4 {
+        if service.epoch < epoch || self.context.now.since(since) > self.context.timing.detection * 4 {
             // This node has not heard of the epoch yet: it will, or the question runs out.
             return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
         }
@@ -352,8 +352,8 @@ impl Node {
             }
             return Some(PeerResponse::Seal(report));
         }
-        let ending = service.over.is_some() || self.state.fence_of(service).is_some();
-        let rests = local.retry_at.is_some_and(|at| self.now < at);
+        let ending = service.over.is_some() || self.context.state.fence_of(service).is_some();
+        let rests = local.retry_at.is_some_and(|at| self.context.now < at);
         match local.seen.state {
             // The leader is ahead: the word that ends the epoch is on its way here.
             _ if !ending => None,

@@ -4,7 +4,7 @@ use super::reading::Warrant;
 use super::{Effect, Node, PeerResponse, RunKey};
 use crate::config::Drift;
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Phase, Service, Settings};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Settings};
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, HeartbeatBody,
     Instant, NodeName, ServiceName, Sight, Term,
@@ -45,11 +45,13 @@ impl Node {
     /// Runs what the ledger orders this node to run.
     pub(super) fn run_fences(&mut self) {
         // Before its own join is applied, a copy shows what was so before this daemon existed.
-        let Some(incarnation) = self.incarnation.filter(|_| self.has_applied_its_join()) else { return };
-        let state = self.state.clone();
+        let Some(incarnation) = self.context.incarnation.filter(|_| self.context.has_applied_its_join()) else {
+            return;
+        };
+        let state = self.context.state.clone();
         for fence in state.fences.values().filter(|f| f.is_open()) {
             for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
-                let mine = order.executor == self.config.node && order.executor_incarnation == incarnation;
+                let mine = order.executor == self.context.config.node && order.executor_incarnation == incarnation;
                 let key = RunKey::Order { fence: fence.id, order: order.number };
                 if mine && !self.runs.contains_key(&key) {
                     match known_bugs::has(Bug::FenceDisabled) {
@@ -59,7 +61,7 @@ impl Node {
                 }
             }
             self.end_what_is_not_needed(fence);
-            if fence.target != self.config.node && !known_bugs::has(Bug::FenceDisabled) {
+            if fence.target != self.context.config.node && !known_bugs::has(Bug::FenceDisabled) {
                 self.assist(fence);
             }
         }
@@ -79,23 +81,23 @@ impl Node {
             let key = RunKey::Order { fence: fence.id, order: order.number };
             if let Some(run @ RunState::Running) = self.runs.get_mut(&key) {
                 *run = RunState::Ending;
-                self.effects.push(Effect::EndAgent { key });
+                self.mail.push(Effect::EndAgent { key });
             }
         }
     }
 
     /// Starts the agent of an order if it surely still runs, for the rest of its time; else says that it never will.
     fn run_order(&mut self, key: RunKey, order: &Order, fence: &Fence) {
-        let timeout = self.state.agent_timeout(&order.agent);
+        let timeout = self.context.state.agent_timeout(&order.agent);
         if known_bugs::has(Bug::StaleOrderRuns) {
             return self.run(key, &order.agent, order.action, fence, timeout);
         }
-        let inherited = order.term < self.term;
+        let inherited = order.term < self.context.term;
         let limit = match if inherited { None } else { Some(self.warrant(fence.id, order)) } {
             Some(None) => return,
             Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
-                let drift = self.state.settings.as_ref().map_or(Drift(0), Settings::drift);
-                let spent = drift.lengthened(age) + self.now.since(asked);
+                let drift = self.context.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+                let spent = drift.lengthened(age) + self.context.now.since(asked);
                 drift.shortened(timeout).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
             }
             _ => None,
@@ -113,7 +115,7 @@ impl Node {
     /// How long an agent may take: the ledger's word, whatever this host's file says.
     fn run(&mut self, key: RunKey, agent: &AgentName, action: AgentAction, fence: &Fence, limit: Duration) {
         self.runs.insert(key.clone(), RunState::Running);
-        self.effects.push(Effect::RunAgent {
+        self.mail.push(Effect::RunAgent {
             key,
             agent: agent.clone(),
             action,
@@ -127,8 +129,8 @@ impl Node {
     /// that it begins before it does, so that the fence is not closed over what it leaves behind; and it begins only on a
     /// copy of the ledger that is current. A lifted fence stays lifted: taking back needs no such question.
     fn assist(&mut self, fence: &Fence) {
-        let Some(settings) = self.state.settings.clone() else { return };
-        let paused = fence.epochs.keys().any(|s| self.state.services.get(s).is_some_and(|s| s.paused));
+        let Some(settings) = self.context.state.settings.clone() else { return };
+        let paused = fence.epochs.keys().any(|s| self.context.state.services.get(s).is_some_and(|s| s.paused));
         let wanted = match fence.state {
             FenceState::Open | FenceState::Confirmed if !paused => AgentAction::Off,
             FenceState::Void | FenceState::Lifting => AgentAction::On,
@@ -136,7 +138,7 @@ impl Node {
         };
         for agent in settings.assist.iter() {
             let Some(kind) = settings.agents.get(agent).filter(|a| a.everywhere).map(|a| a.kind) else { continue };
-            let tried = fence.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
+            let tried = fence.assisted.get(&self.context.config.node).is_some_and(|a| a.contains(agent));
             let stage = match wanted {
                 AgentAction::Off => self.stage(fence, kind),
                 _ if tried => BTreeMap::new(),
@@ -150,7 +152,7 @@ impl Node {
             let key = RunKey::Assist { fence: fence.id, agent: agent.clone(), stage, action: wanted };
             let due = match self.runs.get(&key) {
                 None => true,
-                Some(RunState::RetryAt(at)) => self.now >= *at,
+                Some(RunState::RetryAt(at)) => self.context.now >= *at,
                 Some(_) => false,
             };
             if !due || opposite_running {
@@ -165,23 +167,21 @@ impl Node {
                     continue;
                 }
             }
-            let limit = self.state.agent_timeout(agent);
+            let limit = self.context.state.agent_timeout(agent);
             self.run(key, agent, wanted, fence, limit);
         }
     }
 
     fn announce(&mut self, fence: &Fence, agent: &AgentName) {
-        let Some(incarnation) = self.incarnation else { return };
-        let (fence, agent, node) = (fence.id, agent.clone(), self.me());
+        let Some(incarnation) = self.context.incarnation else { return };
+        let (fence, agent, node) = (fence.id, agent.clone(), self.context.me());
         self.propose(Command::Assisting { fence, agent, node, incarnation });
     }
 
     /// What can only be done on the new primary is repeated there after it is installed, for each service anew.
     fn stage(&self, fence: &Fence, kind: AgentKind) -> BTreeMap<ServiceName, Epoch> {
-        let mine =
-            |s: &Service| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node);
-        let services = fence.epochs.keys().filter_map(|name| Some((name, self.state.services.get(name)?)));
-        let installed = services.filter(|(_, s)| kind == AgentKind::Access && mine(s));
+        let services = fence.epochs.keys().filter_map(|name| Some((name, self.context.state.services.get(name)?)));
+        let installed = services.filter(|(_, s)| kind == AgentKind::Access && self.context.is_primary_of(s));
         installed.map(|(name, s)| (name.clone(), s.epoch)).collect()
     }
 
@@ -197,7 +197,7 @@ impl Node {
             }
             RunKey::Assist { fence, agent, action, .. } => {
                 let ok = run.outcome == AgentOutcome::Succeeded;
-                let retry = RunState::RetryAt(self.now + RETRY);
+                let retry = RunState::RetryAt(self.context.now + RETRY);
                 let first = !matches!(self.assist_said.get(&key), Some(said) if *said == run.outcome);
                 self.runs.insert(key.clone(), if ok { RunState::Done } else { retry });
                 self.assist_said.insert(key.clone(), run.outcome);
@@ -216,7 +216,7 @@ impl Node {
 
     /// Results stay until the ledger has them.
     pub(super) fn bring_results(&mut self) {
-        let state = self.state.clone();
+        let state = self.context.state.clone();
         let running = |fence: &FenceId, order: &u32| {
             state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(|o| o.is_running())
         };
@@ -227,7 +227,7 @@ impl Node {
         }
         self.assists_to_say.retain(|(key, run)| match key {
             RunKey::Assist { fence, agent, action, .. } => state.fences.get(fence).is_some_and(|f| {
-                let stands = f.assisted.get(&self.config.node).is_some_and(|a| a.contains(agent));
+                let stands = f.assisted.get(&self.context.config.node).is_some_and(|a| a.contains(agent));
                 let known = *action == AgentAction::On && run.outcome == AgentOutcome::Succeeded && !stands;
                 f.is_open() && !known
             }),
@@ -235,7 +235,7 @@ impl Node {
         });
         for (key, run) in self.assists_to_say.clone() {
             if let RunKey::Assist { fence, agent, action, .. } = key {
-                self.propose(Command::Assisted { fence, agent, node: self.me(), action, run });
+                self.propose(Command::Assisted { fence, agent, node: self.context.me(), action, run });
             }
         }
     }
@@ -243,7 +243,7 @@ impl Node {
     /// The ledger has, or will not have, how an assistant ended.
     pub(super) fn assist_reported(&mut self, command: &Command) {
         let Command::Assisted { fence, agent, node, action, run } = command else { return };
-        if *node == self.config.node {
+        if *node == self.context.config.node {
             self.assists_to_say.retain(|(key, said)| match key {
                 RunKey::Assist { fence: f, agent: a, action: b, .. } => {
                     (f, a, b) != (fence, agent, action) || said != run
@@ -256,10 +256,11 @@ impl Node {
     /// Begins to watch each confirmation that this node has just applied.
     pub(super) fn start_watches(&mut self) {
         let live: BTreeSet<_> = self
+            .context
             .state
             .fences
             .values()
-            .filter(|f| f.state == FenceState::Confirmed && f.target != self.config.node)
+            .filter(|f| f.state == FenceState::Confirmed && f.target != self.context.config.node)
             .map(|f| (f.id, f.refuted))
             .collect();
         self.watches.retain(|key, _| live.contains(key));
@@ -267,11 +268,11 @@ impl Node {
             if self.watches.contains_key(&key) {
                 continue;
             }
-            let fence = &self.state.fences[&key.0];
-            let view = self.detector.views(self.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
+            let fence = &self.context.state.fences[&key.0];
+            let view = self.detector.views(self.context.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
             let heard = view.into_iter().flat_map(|v| v.channels).filter(|(_, s)| *s == Sight::Up);
-            let beats = heard.map(|(channel, _)| (channel, (0, self.now))).collect();
-            self.watches.insert(key, Watch { since: self.now, beats, refuted: None });
+            let beats = heard.map(|(channel, _)| (channel, (0, self.context.now))).collect();
+            self.watches.insert(key, Watch { since: self.context.now, beats, refuted: None });
         }
     }
 
@@ -289,7 +290,7 @@ impl Node {
             None => drop(self.beats_heard.entry(node.clone()).or_default().insert(channel.clone(), at)),
         }
         for ((id, _), watch) in &mut self.watches {
-            let Some(fence) = self.state.fences.get(id) else { continue };
+            let Some(fence) = self.context.state.fences.get(id) else { continue };
             if &fence.target != node || &fence.boot != boot || at <= watch.since {
                 continue;
             }
@@ -321,8 +322,8 @@ impl Node {
         if known_bugs::has(Bug::FenceDisabled) {
             return Some(PeerResponse::Check(CheckAnswer::Holds));
         }
-        let known = self.state.fences.get(&fence);
-        if term < self.term
+        let known = self.context.state.fences.get(&fence);
+        if term < self.context.term
             || known
                 .is_some_and(|f| f.refuted > refuted || f.state != FenceState::Confirmed && f.state != FenceState::Open)
         {
@@ -330,7 +331,7 @@ impl Node {
         }
         let Some(watch) = self.watches.get(&(fence, refuted)) else {
             // Not applied here yet; the question runs out by itself.
-            let late = self.now.since(since) > self.timing.detection * 4;
+            let late = self.context.now.since(since) > self.context.timing.detection * 4;
             return late
                 .then(|| PeerResponse::Failed { why: "this voter has not applied the confirmation".to_owned() });
         };
@@ -353,12 +354,12 @@ impl Node {
             let (beats, last) = watch.beats.get(channel).copied().unwrap_or_default();
             // One sign of life was heard: whether another follows is seen within the time in which the detector judges,
             // also where it began anew, because a later incarnation of that boot sent it.
-            let fresh = (1..ADVANCES).contains(&beats) && self.now.since(last) <= self.timing.detection;
+            let fresh = (1..ADVANCES).contains(&beats) && self.context.now.since(last) <= self.context.timing.detection;
             fresh || up && (silent || beats < ADVANCES)
         };
         let waiting = !forced && !believed && watch.beats.keys().any(still);
         // Who doubts itself has not watched.
-        let doubting = self.detector.is_self_doubting(self.now);
+        let doubting = self.detector.is_self_doubting(self.context.now);
         (!waiting && !doubting).then_some(PeerResponse::Check(CheckAnswer::Holds))
     }
 }

@@ -69,35 +69,36 @@ impl Node {
 
     /// Notices that this incarnation is over, and joins when it may.
     pub(super) fn join(&mut self) {
-        let record = self.state.nodes.get(&self.config.node);
-        if let (Some(mine), Some(record)) = (self.incarnation, record)
+        let record = self.context.state.nodes.get(&self.context.config.node);
+        if let (Some(mine), Some(record)) = (self.context.incarnation, record)
             && (record.incarnation > mine || (record.incarnation == mine && record.life == Life::Dead))
         {
-            self.say(Said::IncarnationOver(mine));
-            self.incarnation = None;
-            self.join_request = self.now.0.max(self.join_request + 1);
-            let now = self.now;
+            self.mail.say(Said::IncarnationOver(mine));
+            self.context.incarnation = None;
+            self.join_request = self.context.now.0.max(self.join_request + 1);
+            let now = self.context.now;
             for local in self.databases.values_mut() {
                 local.lease.iter_mut().for_each(|l| l.drop_lease(now));
             }
         }
-        if self.incarnation.is_some() {
+        if self.context.incarnation.is_some() {
             return;
         }
         // The clock of this boot is behind what the ledger has of it (a guest that was set back): later all the same.
-        if let Some(record) = self.state.nodes.get(&self.config.node).filter(|r| r.boot == self.start.boot)
+        if let Some(record) =
+            self.context.state.nodes.get(&self.context.config.node).filter(|r| r.boot == self.context.start.boot)
             && record.request > self.join_request
         {
             self.join_request = record.request + 1;
         }
         // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
-        let claims = if self.state.settings.is_none() { self.early_claims() } else { self.claims() };
+        let claims = if self.context.state.settings.is_none() { self.early_claims() } else { self.claims() };
         let Some(claims) = claims else { return };
         self.propose(Command::Join {
-            node: self.me(),
-            boot: self.start.boot.clone(),
+            node: self.context.me(),
+            boot: self.context.start.boot.clone(),
             request: self.join_request,
-            machine: self.start.machine.clone(),
+            machine: self.context.start.machine.clone(),
             claims,
         });
     }
@@ -112,10 +113,11 @@ impl Node {
                 return None;
             }
             let held = self
+                .context
                 .state
                 .services
                 .get(name)
-                .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.config.node))
+                .filter(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == self.context.config.node))
                 .map(|s| s.epoch);
             // A copy that still catches up may not show yet what an earlier daemon of this boot holds: the ledger decides.
             let kept = self.adoptable_as_kept(name).filter(|epoch| held.is_none_or(|held| held < *epoch));
@@ -135,7 +137,7 @@ impl Node {
                 return None;
             }
             if local.tombstone < epoch {
-                let rests = local.tombstone_failed.as_ref().is_some_and(|(_, again_at)| self.now < *again_at);
+                let rests = local.tombstone_failed.as_ref().is_some_and(|(_, again_at)| self.context.now < *again_at);
                 if !rests {
                     self.write_tombstone(name, epoch);
                 }
@@ -149,15 +151,9 @@ impl Node {
         settled.then_some(claims)
     }
 
-    /// Whether this copy of the ledger has this daemon's own join: what it shows before is older than the daemon.
-    pub(super) fn has_applied_its_join(&self) -> bool {
-        let own = self.state.nodes.get(&self.config.node).map(|n| n.incarnation);
-        self.incarnation.is_some_and(|mine| own.is_some_and(|own| own >= mine))
-    }
-
     /// Once its own join is applied, the ledger says whether a pause stands.
     pub(super) fn take_up_what_was_held_open(&mut self) {
-        if self.has_applied_its_join() {
+        if self.context.has_applied_its_join() {
             self.note_own_join();
             self.databases.values_mut().for_each(|local| local.held_open = false);
         }
@@ -167,7 +163,7 @@ impl Node {
     /// to join and to renew: nothing can be concluded from that lease before. It is written down, so that a daemon that
     /// starts again and again does not begin to count anew.
     pub(super) fn end_of_what_was_held_open(&mut self, name: &ServiceName, service: &Service, lease_use: Duration) {
-        let (now, renew) = (self.now, self.config.lease.renew);
+        let (now, renew) = (self.context.now, self.context.config.lease.renew);
         let Some(local) = self.databases.get_mut(name).filter(|l| l.held_open) else { return };
         let epoch = local.lease.as_ref().map(lease::Holder::epoch);
         let ended = service.unproven_resume.is_some_and(|n| n > local.held_after);
@@ -176,7 +172,7 @@ impl Node {
         local.lease = Some(lease::Holder::adopt(epoch, renew, now + lease_use));
         local.resumed_at = Some(now);
         self.kept.insert(name.clone(), (epoch, now + lease_use));
-        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(now + lease_use) });
+        self.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(now + lease_use) });
     }
 
     /// What is stopped is held open by no pause any more, so that the guard kills what the stop does not end.
@@ -186,21 +182,21 @@ impl Node {
             // On its way already; nor may each try of a stop that fails move the end.
             return;
         }
-        let kept = self.kept.get(name).or(self.start.kept.get(name)).map(|(epoch, _)| *epoch);
+        let kept = self.kept.get(name).or(self.context.start.kept.get(name)).map(|(epoch, _)| *epoch);
         let Some(epoch) = kept.or(local.lease.as_ref().map(lease::Holder::epoch)) else { return };
         let grace = self.keeper_input(name).and_then(|input| input.resumed_until());
-        let ladder = self.now + self.stop_time();
-        let until = grace.map_or(ladder, |grace| ladder.min(grace.max(self.now)));
+        let ladder = self.context.now + self.context.stop_time();
+        let until = grace.map_or(ladder, |grace| ladder.min(grace.max(self.context.now)));
         self.kept.insert(name.clone(), (epoch, until));
-        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+        self.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
     }
 
     /// The ledger issued an incarnation.
     pub(super) fn joined(&mut self, incarnation: crate::types::Incarnation) {
-        self.incarnation = Some(incarnation);
-        let (boot, node) = (self.start.boot.clone(), self.me());
-        self.say(Said::Joined { node, incarnation, boot });
-        self.beats.restart(self.now);
+        self.context.incarnation = Some(incarnation);
+        let (boot, node) = (self.context.start.boot.clone(), self.context.me());
+        self.mail.say(Said::Joined { node, incarnation, boot });
+        self.beats.restart(self.context.now);
     }
 
     /// The right to write under an epoch is gone for good on this node; before the first join as well.
@@ -210,6 +206,6 @@ impl Node {
         if let Some(local) = self.databases.get_mut(name) {
             local.guard_waits = false;
         }
-        self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
+        self.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
     }
 }

@@ -1,10 +1,10 @@
 //! Following the ledger and, on the leader, running the coordinator.
 
+use super::mail::{ReplyTo, What};
 use super::outbox::End;
-use super::peers::{Asking, ReplyTo, What};
 use super::{Effect, Node, PeerRequest, Said};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Holder, State};
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, State};
 use crate::plan::{self, Lead, LookRound, Note, Question, Step};
 use crate::types::{Incarnation, NodeName, Term};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 impl Node {
     /// A newer ledger: note when this node learned of what waiting counts from.
     pub(super) fn take_state(&mut self, state: Arc<State>) {
-        let (now, before) = (self.now, self.state.clone());
+        let (now, before) = (self.context.now, self.context.state.clone());
         self.applied.note(&before, &state, now);
         for (id, fence) in &state.fences {
             self.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
@@ -26,10 +26,9 @@ impl Node {
                 self.end_of_what_was_held_open(name, service, settings.lease_use());
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
-            let mine = |h: &Holder| h.node == self.config.node && Some(h.incarnation) == self.incarnation;
             if !service.paused
                 && old.is_some_and(|o| o.paused)
-                && service.holder.as_ref().is_some_and(mine)
+                && service.holder.as_ref().is_some_and(|h| self.context.is_mine(h))
                 && let Some(local) = self.databases.get_mut(name)
             {
                 local.resumed_at = Some(now);
@@ -41,7 +40,7 @@ impl Node {
                 self.replay.told(name, record.incarnation, 0);
             }
         }
-        self.state = state;
+        self.context.state = state;
         self.start_watches();
     }
 
@@ -49,7 +48,7 @@ impl Node {
     pub(super) fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
         if let (Command::Join { node, request, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
             (&entry.command, answer)
-            && *node == self.config.node
+            && *node == self.context.config.node
             && *request == self.join_request
         {
             self.take_incarnation(*incarnation);
@@ -57,22 +56,22 @@ impl Node {
     }
 
     fn take_incarnation(&mut self, incarnation: Incarnation) {
-        let present = self.state.nodes.get(&self.config.node).is_none_or(|n| n.incarnation <= incarnation);
-        if present && self.incarnation.is_none_or(|mine| mine < incarnation) {
+        let present =
+            self.context.state.nodes.get(&self.context.config.node).is_none_or(|n| n.incarnation <= incarnation);
+        if present && self.context.incarnation.is_none_or(|mine| mine < incarnation) {
             self.joined(incarnation);
         }
     }
 
     pub(super) fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, i_lead: bool) {
-        if term < self.term {
+        if term < self.context.term {
             return;
         }
-        if term > self.term || leader != self.leader {
-            self.outbox.forget();
+        if term > self.context.term || leader != self.context.leader {
             self.forget_reads();
             self.questions.forget();
-            self.asks.retain(|_, a| !matches!(a.what, What::Proposal | What::Read));
-            let now = self.now;
+            self.mail.forget();
+            let now = self.context.now;
             // What was asked of the last leader is asked of the next at once.
             for local in self.databases.values_mut() {
                 if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
@@ -80,31 +79,32 @@ impl Node {
                 }
             }
         }
-        self.term = term;
-        self.leader = leader;
+        self.context.term = term;
+        self.context.leader = leader;
         let leading = i_lead.then_some(term);
+        self.context.leads = leading;
         if self.lead.as_ref().map(|l| l.term) != leading {
             // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
             let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
-            let (now, round) = (self.now, self.last_round);
+            let (now, round) = (self.context.now, self.last_round);
             self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
             // What this node asked of itself as the leader is answered by nobody.
-            self.reads.clear();
+            self.mail.forget_own_reads();
             self.forget_reads();
         }
     }
 
     pub(super) fn input<'a>(&'a self, lead: &'a Lead) -> plan::Input<'a> {
         plan::Input {
-            now: self.now,
-            me: &self.config.node,
-            state: &self.state,
-            config: &self.config,
-            timing: &self.timing,
+            now: self.context.now,
+            me: &self.context.config.node,
+            state: &self.context.state,
+            config: &self.context.config,
+            timing: &self.context.timing,
             lead,
             applied: &self.applied,
             rows: &self.rows,
-            doubts_itself: self.detector.is_self_doubting(self.now),
+            doubts_itself: self.detector.is_self_doubting(self.context.now),
         }
     }
 
@@ -132,7 +132,7 @@ impl Node {
     /// What is new in the coordinator's notes goes to the journal, once: every step, every wait and every alarm.
     fn say_what_is_new(&mut self, notes: &[Note]) {
         let new = notes.iter().filter(|note| !self.plan.notes.contains(note));
-        self.effects.extend(new.cloned().map(|note| Effect::Say(Said::Coordinator(note))));
+        new.cloned().for_each(|note| self.mail.say(Said::Coordinator(note)));
     }
 
     /// Hands one step out. True when this node answered a question of its own.
@@ -145,12 +145,12 @@ impl Node {
                 false
             }
             Step::Transfer { to, why } => {
-                let now = self.now;
+                let now = self.context.now;
                 if let Some(lead) = &mut self.lead {
                     lead.last_transfer = Some(now);
                 }
-                self.say(Said::LeadershipGoes { to: to.clone(), why });
-                self.effects.push(Effect::Transfer { to });
+                self.mail.say(Said::LeadershipGoes { to: to.clone(), why });
+                self.mail.push(Effect::Transfer { to });
                 false
             }
             Step::Ask { to, question } => self.put_question(to, question),
@@ -159,7 +159,7 @@ impl Node {
 
     fn put_question(&mut self, to: NodeName, question: Question) -> bool {
         if let Question::Look { target, incarnation, round, .. } = &question {
-            let now = self.now;
+            let now = self.context.now;
             if let Some(lead) = &mut self.lead
                 && lead.looks.get(target).is_none_or(|l| l.round < *round)
             {
@@ -171,20 +171,18 @@ impl Node {
             }
         }
         let what = What::Question { to: to.clone(), question: question.clone() };
-        if self.asks.values().any(|a| a.what == what) || self.pending.iter().any(|p| p.is(&to, &question)) {
+        if self.mail.is_asking(&what) || self.pending.iter().any(|p| p.is(&to, &question)) {
             return false;
         }
-        if self.questions.rests(self.now, &to, &question) {
+        if self.questions.rests(self.context.now, &to, &question) {
             return false;
         }
-        if to == self.config.node {
+        if to == self.context.config.node {
             self.asked(ReplyTo::Own, to, PeerRequest::Question(question));
             return true;
         }
-        let id = self.id();
-        self.asks.insert(id, Asking { to: to.clone(), what });
-        let deadline = self.timing.acceptable_pause * 2 + self.timing.detection;
-        self.effects.push(Effect::Ask { id, to, request: PeerRequest::Question(question), deadline });
+        let deadline = self.context.timing.acceptable_pause * 2 + self.context.timing.detection;
+        self.mail.ask(to, what, PeerRequest::Question(question), deadline);
         false
     }
 
@@ -195,7 +193,7 @@ impl Node {
             Ok(Answer::Done(_)) => End::Accepted,
             Err(_) => End::Unreached,
         };
-        let Some(command) = self.outbox.ended(self.now, id, end) else { return };
+        let Some(command) = self.mail.proposal_ended(self.context.now, id, end) else { return };
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => {
                 if matches!(&command, Command::Join { request, .. } if *request == self.join_request) {
@@ -203,7 +201,7 @@ impl Node {
                 }
             }
             Ok(Answer::Refused(refusal)) => {
-                self.say(Said::Refused { command: command.name(), refusal });
+                self.mail.say(Said::Refused { command: command.name(), refusal });
                 self.forget_proposed_order(&command);
                 self.assist_reported(&command);
             }

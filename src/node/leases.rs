@@ -1,9 +1,8 @@
 //! Lease requests out and in. A grant leaves only after a quorum read that began after its request arrived, and is
 //! decided on the ledger as applied up to that read.
 
-use super::outbox::Route;
-use super::peers::{Asking, ReplyTo, What};
-use super::reading::Subject;
+use super::context::Route;
+use super::mail::{QuorumRead, ReplyTo, What};
 use super::{Effect, HELD_OPEN, Node, PeerRequest, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
@@ -15,23 +14,14 @@ use std::time::Duration;
 /// The pause before a lease that could not be kept for the guard is written again.
 const KEEP_PAUSE: Duration = Duration::from_millis(200);
 
-/// What waits for a quorum read.
-#[derive(Clone, Debug)]
-pub(super) enum Read {
-    /// A grant.
-    Lease { reply: ReplyTo, request: LeaseRequest },
-    /// The word that a copy of the ledger is current.
-    Copy { reply: ReplyTo, subject: Subject },
-}
-
 impl Node {
     /// The holder's side: asks where a request is due.
     pub(super) fn renew_leases(&mut self) {
         let names = self.served.clone();
         for name in names.iter() {
             let Some(epoch) = self.wants_lease(name) else { continue };
-            let now = self.now;
-            let renew = self.config.lease.renew;
+            let now = self.context.now;
+            let renew = self.context.config.lease.renew;
             let local = self.databases.get_mut(name).expect("a key of this map");
             if local.lease.as_ref().is_none_or(|l| l.epoch() != epoch) {
                 local.lease = Some(lease::Holder::new(epoch, renew));
@@ -60,46 +50,43 @@ impl Node {
 
     fn ask_lease(&mut self, name: &ServiceName) {
         let Some(route) = self.lease_route(name) else { return };
-        let (now, node, boot) = (self.now, self.config.node.clone(), self.start.boot.clone());
-        let Some(incarnation) = self.incarnation else { return };
+        let (now, node, boot) = (self.context.now, self.context.config.node.clone(), self.context.start.boot.clone());
+        let Some(incarnation) = self.context.incarnation else { return };
         let Some(lease) = self.databases.get_mut(name).and_then(|l| l.lease.as_mut()) else { return };
         let request = lease.request(now, name, (&node, &boot, incarnation));
-        let resumed = self.state.services.get(name).and_then(|s| s.unproven_resume);
+        let resumed = self.context.state.services.get(name).and_then(|s| s.unproven_resume);
         let request = LeaseRequest { resumed, ..request };
         let (to, request) = match route {
             Route::Local => return self.lease_asked(ReplyTo::Own, request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
-        let id = self.id();
-        self.asks.insert(id, Asking { to: to.clone(), what: What::Lease { service: name.clone() } });
-        self.effects.push(Effect::Ask { id, to, request, deadline: self.config.lease.renew });
+        let what = What::Lease { service: name.clone() };
+        self.mail.ask(to, what, request, self.context.config.lease.renew);
     }
 
     fn lease_route(&self, name: &ServiceName) -> Option<Route> {
         let lease = self.databases.get(name).and_then(|l| l.lease.as_ref());
-        self.route(lease.map_or(0, lease::Holder::unanswered))
+        self.context.route(lease.map_or(0, lease::Holder::unanswered))
     }
 
     /// The grantor's side: first the quorum read.
     pub(super) fn lease_asked(&mut self, reply: ReplyTo, request: LeaseRequest) {
         if self.lead.is_none() {
-            return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
+            return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
         }
-        let id = self.id();
-        self.reads.insert(id, Read::Lease { reply, request });
-        self.effects.push(Effect::QuorumRead { id });
+        self.mail.read(QuorumRead::Lease { reply, request });
     }
 
     pub(super) fn quorum_read(&mut self, id: u64, confirmed: bool) {
-        match self.reads.remove(&id) {
-            Some(Read::Lease { reply, request }) => {
+        match self.mail.read_ended(id) {
+            Some(QuorumRead::Lease { reply, request }) => {
                 self.lease_read(reply, &request, confirmed || known_bugs::has(Bug::LeaseWithoutQuorum));
             }
-            Some(Read::Copy { reply, .. }) if !confirmed => {
+            Some(QuorumRead::Copy { reply, .. }) if !confirmed => {
                 self.reply(reply, PeerResponse::NotLeader { leader: None });
             }
-            Some(Read::Copy { reply, subject }) => self.read_confirmed(reply, subject),
+            Some(QuorumRead::Copy { reply, subject }) => self.read_confirmed(reply, subject),
             None => {}
         }
     }
@@ -109,9 +96,9 @@ impl Node {
             return self.reply(reply, PeerResponse::NotLeader { leader: None });
         }
         // The ledger here is applied up to the read, or further: it can only be newer.
-        let decision = lease::decide(&self.state, request);
+        let decision = lease::decide(&self.context.state, request);
         if let Ok(grant) = &decision {
-            let now = self.now;
+            let now = self.context.now;
             if let Some(lead) = &mut self.lead {
                 lead.renewed.insert(request.service.clone(), (request.epoch, now));
             }
@@ -142,8 +129,8 @@ impl Node {
 
     /// Not reached: again soon, by another way.
     fn retry_lease(&mut self, service: &ServiceName) {
-        let soon = self.config.lease.renew / 5;
-        let now = self.now;
+        let soon = self.context.config.lease.renew / 5;
+        let now = self.context.now;
         if let Some(lease) = self.databases.get_mut(service).and_then(|l| l.lease.as_mut()) {
             lease.ask_again_at(now + soon);
         }
@@ -152,14 +139,14 @@ impl Node {
     fn lease_result(&mut self, service: &ServiceName, result: Result<Grant, Denial>) {
         match result {
             Ok(grant) => {
-                let (now, epoch) = (self.now, grant.epoch);
+                let (now, epoch) = (self.context.now, grant.epoch);
                 let held = self.keeper_input(service).and_then(|i| i.held()) == Some(epoch);
                 let Some(local) = self.databases.get_mut(service).filter(|_| held) else { return };
                 let Some(lease) = local.lease.as_mut() else { return };
                 lease.granted(now, &grant);
             }
             Err(denial) => {
-                self.say(Said::NoLease { service: service.clone(), denial });
+                self.mail.say(Said::NoLease { service: service.clone(), denial });
                 self.retry_lease(service);
             }
         }
@@ -167,7 +154,7 @@ impl Node {
 
     /// Whether a lease that has ended could be renewed by others who have a quorum without this node.
     pub(super) fn look_for_quorum_elsewhere(&mut self) {
-        let now = self.now;
+        let now = self.context.now;
         let has_ended = |local: &Local| local.lease.as_ref().and_then(|l| l.until()).is_some_and(|until| until <= now);
         let elsewhere = self.databases.values().any(has_ended) && self.is_quorum_elsewhere();
         for local in self.databases.values_mut() {
@@ -178,12 +165,15 @@ impl Node {
 
     /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
     fn is_quorum_elsewhere(&self) -> bool {
-        let me = &self.config.node;
+        let me = &self.context.config.node;
         let on_a_network = |(channel, sight): (&ChannelName, &Sight)| !channel.is_disk() && *sight == Sight::Up;
-        let others = self.rows.iter().filter(|(node, row)| *node != me && self.now.since(row.at) <= self.timing.recent);
+        let others = self
+            .rows
+            .iter()
+            .filter(|(node, row)| *node != me && self.context.now.since(row.at) <= self.context.timing.recent);
         others.into_iter().any(|(observer, row)| {
             let seen = row.views.iter().filter(|(node, view)| *node != me && view.channels.iter().any(on_a_network));
-            self.state.is_majority(seen.map(|(node, _)| node).chain([observer]))
+            self.context.state.is_majority(seen.map(|(node, _)| node).chain([observer]))
         })
     }
 
@@ -198,9 +188,9 @@ impl Node {
             }
             Err(why) => {
                 if !self.unkept.contains_key(service) {
-                    self.say(Said::LeaseNotKept { service: service.clone(), why: why.clone() });
+                    self.mail.say(Said::LeaseNotKept { service: service.clone(), why: why.clone() });
                 }
-                self.unkept.insert(service.clone(), (why, self.now + KEEP_PAUSE));
+                self.unkept.insert(service.clone(), (why, self.context.now + KEEP_PAUSE));
                 self.kept.remove(service);
                 true
             }
@@ -219,16 +209,16 @@ impl Node {
                 self.unkept.remove(name);
                 continue;
             };
-            let paused = self.state.services.get(name).is_some_and(|s| s.paused);
+            let paused = self.context.state.services.get(name).is_some_and(|s| s.paused);
             let until = self.databases[name].lease.as_ref().filter(|l| l.epoch() == epoch).and_then(|l| l.until());
             // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
             let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
-            let Some(until) = until.filter(|until| *until > self.now || paused) else { continue };
-            let until = if paused { Instant(HELD_OPEN.0 + self.state.resumes) } else { until };
-            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.now < *again_at);
+            let Some(until) = until.filter(|until| *until > self.context.now || paused) else { continue };
+            let until = if paused { Instant(HELD_OPEN.0 + self.context.state.resumes) } else { until };
+            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| self.context.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
                 self.kept.insert(name.clone(), (epoch, until));
-                self.effects.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+                self.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
             }
         }
     }

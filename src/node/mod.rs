@@ -4,6 +4,7 @@
 //! Not here: any socket, file, process, clock or thread; any safety rule (the ledger's) and any choice (the plan's).
 
 mod beats;
+mod context;
 mod databases;
 mod event;
 mod fences;
@@ -11,6 +12,7 @@ mod intent;
 mod joining;
 mod leading;
 mod leases;
+mod mail;
 mod orders;
 mod outbox;
 mod peers;
@@ -37,13 +39,14 @@ use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
-use crate::plan::keeper::{self, Local, Me, stuck_after};
+use crate::plan::keeper::{self, Local, stuck_after};
 use crate::plan::{Applied, Lead, Note, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
     Released, Round, ServiceName, Sight, Term,
 };
-use outbox::{Outbox, Route};
+use context::Context;
+use mail::Mail;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -73,18 +76,11 @@ pub struct Start {
 
 /// One node.
 pub struct Node {
-    config: Arc<Config>,
-    timing: Timing,
-    start: Start,
+    context: Context,
+    mail: Mail,
     /// The number of the present need to join.
     join_request: u64,
     rng: StdRng,
-    now: Instant,
-
-    incarnation: Option<Incarnation>,
-    state: Arc<State>,
-    leader: Option<NodeName>,
-    term: Term,
     lead: Option<Lead>,
     applied: Applied,
 
@@ -98,11 +94,7 @@ pub struct Node {
     replay: Replay,
     beats: beats::Beats,
 
-    outbox: Outbox,
-    next_id: u64,
-    asks: BTreeMap<u64, peers::Asking>,
     pending: Vec<peers::Pending>,
-    reads: BTreeMap<u64, leases::Read>,
 
     databases: BTreeMap<ServiceName, Local>,
     /// The names of these, which never change.
@@ -129,7 +121,6 @@ pub struct Node {
     log_write: Duration,
     plan: Plan,
     keeping: BTreeMap<ServiceName, keeper::Step>,
-    effects: Vec<Effect>,
 }
 
 impl Node {
@@ -150,14 +141,9 @@ impl Node {
         let local = |name: &ServiceName| joining::local(&config, &start, name, now);
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
-            timing: Timing::new(&config),
+            mail: Mail::default(),
             join_request: now.0,
             rng: StdRng::seed_from_u64(start.seed),
-            now,
-            incarnation: None,
-            state: Arc::new(State::default()),
-            leader: None,
-            term: Term(0),
             lead: None,
             applied: Applied::default(),
             detector,
@@ -167,11 +153,7 @@ impl Node {
             rows: BTreeMap::new(),
             replay: Replay::new(),
             beats: beats::Beats::new(now),
-            outbox: Outbox::default(),
-            next_id: 1,
-            asks: BTreeMap::new(),
             pending: Vec::new(),
-            reads: BTreeMap::new(),
             databases,
             served,
             kept: BTreeMap::new(),
@@ -190,9 +172,7 @@ impl Node {
             log_write: Duration::ZERO,
             plan: Plan::default(),
             keeping: BTreeMap::new(),
-            effects: Vec::new(),
-            config,
-            start,
+            context: Context::new(config, start, now),
         };
         node.due_besides = node.next_due_besides();
         node
@@ -200,25 +180,25 @@ impl Node {
 
     /// The only way in. `now` never goes back.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
-        self.now = self.now.max(now);
+        self.context.now = self.context.now.max(now);
         // S10 comes before everything else: who ran late judges nobody by what it finds now.
         self.notice_lateness();
         let says_something = self.take_in(event);
         // Most heartbeats say what the one before said, and come before anything is due.
-        let is_due = self.due.is_none_or(|due| self.now >= due);
-        if says_something || is_due || !self.detector.still_sees(self.now, &self.sights) {
+        let is_due = self.due.is_none_or(|due| self.context.now >= due);
+        if says_something || is_due || !self.detector.still_sees(self.context.now, &self.sights) {
             self.settle();
             self.due_besides = self.next_due_besides();
             self.due = self.next_wakeup();
         }
-        std::mem::take(&mut self.effects)
+        self.mail.take()
     }
 
     /// When this node wants to be woken, whatever happens. An event after which nothing is compared changes at most when
     /// a view will change by itself: what else is due was found at the last comparison, and lies ahead still.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let besides = self.due_besides;
-        let change = self.detector.next_change_before(self.now, besides.unwrap_or(Instant(u64::MAX)));
+        let change = self.detector.next_change_before(self.context.now, besides.unwrap_or(Instant(u64::MAX)));
         change.or(besides)
     }
 
@@ -226,25 +206,25 @@ impl Node {
     fn next_due_besides(&self) -> Option<Instant> {
         let leases = self.databases.values().filter_map(|local| {
             let lease = local.lease.as_ref()?;
-            let stop = lease.until().map(|u| u - self.stop_time());
-            [stop.filter(|at| *at > self.now), lease.next_request_at().filter(|at| *at > self.now)]
+            let stop = lease.until().map(|u| u - self.context.stop_time());
+            [stop.filter(|at| *at > self.context.now), lease.next_request_at().filter(|at| *at > self.context.now)]
                 .into_iter()
                 .flatten()
                 .min()
         });
         let retries = self.databases.values().flat_map(|l| {
-            let stuck = l.idle_since.map(|at| at + stuck_after(&self.config) + Duration::from_millis(1));
-            let resumed = l.resumed_at.zip(self.state.settings.as_ref());
-            let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.stop_time());
+            let stuck = l.idle_since.map(|at| at + stuck_after(&self.context.config) + Duration::from_millis(1));
+            let resumed = l.resumed_at.zip(self.context.state.settings.as_ref());
+            let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.context.stop_time());
             let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
             let unstopped = l.stop_failed.map(|(_, at)| at);
             [l.retry_at, stuck, resumed, unsaid, unstopped].into_iter().flatten()
         });
-        let all = [Some(self.beats.due()), self.plan.wakeup, self.outbox.next_wakeup(), self.questions.next_wakeup()];
+        let all = [Some(self.beats.due()), self.plan.wakeup, self.mail.due(), self.questions.next_wakeup()];
         let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());
         let failed = failed.chain(self.look_due());
         let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs()).chain(failed);
-        all.filter(|at| *at > self.now).min()
+        all.filter(|at| *at > self.context.now).min()
     }
 
     /// Whether everything must be compared anew.
@@ -252,7 +232,7 @@ impl Node {
         match event {
             Event::Wake => {}
             Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, &heartbeat),
-            Event::Channel { channel, usable } => self.detector.channel_state(self.now, &channel, usable),
+            Event::Channel { channel, usable } => self.detector.channel_state(self.context.now, &channel, usable),
             Event::Applied { entry, answer, state } => {
                 self.take_state(state);
                 self.note_answer(&entry, &answer);
@@ -261,7 +241,7 @@ impl Node {
             Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
             Event::Proposed { id, result } => self.proposal_ended(id, result),
             Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
-            Event::Asked { reply, from, request } => self.asked(peers::ReplyTo::Peer(reply), from, request),
+            Event::Asked { reply, from, request } => self.asked(mail::ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
             Event::Seen { service, seen } => self.database_seen(&service, *seen),
@@ -271,8 +251,8 @@ impl Node {
             Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
             Event::LogWrite { took } => {
                 self.log_write = took;
-                if took > self.timing.acceptable_pause {
-                    self.detector.doubt(self.now, took);
+                if took > self.context.timing.acceptable_pause {
+                    self.detector.doubt(self.context.now, took);
                 }
             }
             Event::Watchdog(said) => self.watchdog_said(said),
@@ -301,67 +281,14 @@ impl Node {
         self.beat();
     }
 
-    fn me(&self) -> NodeName {
-        self.config.node.clone()
-    }
-
-    fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    fn stop_time(&self) -> Duration {
-        self.state.lease_ladder(&self.config.lease).whole()
-    }
-
-    fn say(&mut self, said: Said) {
-        self.effects.push(Effect::Say(said));
-    }
-
-    /// Proposes a command to wherever the leader is.
+    /// Proposes a command; the age of what this node proposes as the leader counts from now.
     fn propose(&mut self, command: Command) {
-        let route = self.route(self.outbox.failures_of(&command));
-        let id = self.id();
-        let to = match &route {
-            Some(Route::Leader(to) | Route::Through(to)) => Some(to.clone()),
-            _ => None,
-        };
-        let noted = (route == Some(Route::Local) && reading::has_an_age(&command)).then(|| command.clone());
-        if let Some(effect) = self.outbox.propose(self.now, id, command, route) {
-            if let Some(command) = noted {
-                self.note_proposed(&command);
-            }
-            if let Some(to) = to {
-                self.asks.insert(id, peers::Asking { to, what: peers::What::Proposal });
-            }
-            self.effects.push(effect);
+        let noted = reading::has_an_age(&command).then(|| command.clone());
+        if self.mail.propose(&self.context, command)
+            && let Some(command) = noted
+        {
+            self.note_proposed(&command);
         }
-    }
-
-    /// To the leader; every second try after a failure through another voter, which may still reach it. `failures`: of
-    /// this very thing in a row.
-    fn route(&self, failures: u32) -> Option<Route> {
-        if self.lead.is_some() {
-            return Some(Route::Local);
-        }
-        let others = || self.config.nodes.keys().filter(|n| **n != self.config.node);
-        let turn = failures as usize;
-        match &self.leader {
-            Some(leader) if *leader == self.config.node => None,
-            Some(leader) if turn.is_multiple_of(2) => Some(Route::Leader(leader.clone())),
-            Some(leader) => {
-                let through: Vec<_> = others().filter(|n| *n != leader).collect();
-                through.get(turn / 2 % through.len().max(1)).map(|n| Route::Through((*n).clone()))
-            }
-            None => {
-                let all: Vec<_> = others().collect();
-                all.get(turn % all.len().max(1)).map(|n| Route::Leader((*n).clone()))
-            }
-        }
-    }
-
-    fn identity(&self) -> Me<'_> {
-        Me { node: &self.config.node, boot: &self.start.boot, incarnation: self.incarnation }
     }
 }
 
@@ -375,15 +302,18 @@ impl Node {
         all.into_iter().flatten().chain(self.watchdog_failing()).collect()
     }
     pub fn state(&self) -> &Arc<State> {
-        &self.state
+        &self.context.state
     }
     pub fn incarnation(&self) -> Option<Incarnation> {
-        self.incarnation
+        self.context.incarnation
     }
     /// The present term and who leads in it, as far as this node may say: an elected node that no quorum answers any
     /// more, as it is when it was cut off, leads nobody.
     pub fn leader(&self) -> (Term, Option<&NodeName>) {
-        (self.term, self.leader.as_ref().filter(|leader| **leader != self.config.node || self.lead.is_some()))
+        (
+            self.context.term,
+            self.context.leader.as_ref().filter(|leader| **leader != self.context.config.node || self.lead.is_some()),
+        )
     }
     pub fn leads(&self) -> Option<&Lead> {
         self.lead.as_ref()
@@ -409,11 +339,11 @@ impl Node {
         &self.applied
     }
     pub fn timing(&self) -> &Timing {
-        &self.timing
+        &self.context.timing
     }
     /// What this node sees at `now`, for answers to people.
     pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {
-        let Node { config, state, timing, rows, .. } = self;
-        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows }
+        let Context { config, state, timing, .. } = &self.context;
+        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows: &self.rows }
     }
 }

@@ -1,10 +1,11 @@
 //! Proposals on their way to the ledger: at most one of an intent at a time, none again at once after its answer.
 //! Retrying is the level-triggered plan's own business; nothing is queued here.
 
+use super::context::Route;
 use super::event::{Effect, PeerRequest};
 use super::intent::Intent;
 use crate::ledger::Command;
-use crate::types::{Instant, NodeName};
+use crate::types::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -110,14 +111,6 @@ impl Outbox {
     pub fn next_wakeup(&self) -> Option<Instant> {
         self.held.iter().map(|(_, until)| *until).min()
     }
-}
-
-/// The way to the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route {
-    Local,
-    Leader(NodeName),
-    Through(NodeName),
 }
 
 #[cfg(test)]

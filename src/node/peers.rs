@@ -1,31 +1,13 @@
 //! Questions between nodes: what this node asked, what it was asked, and what it still owes an answer to.
 
-use super::outbox::Route;
-use super::{Effect, Node, PeerRequest, PeerResponse, outbox};
+use super::context::Route;
+use super::mail::{ReplyTo, What};
+use super::{Node, PeerRequest, PeerResponse, outbox};
 use crate::ledger::{Answer, Sighting};
 use crate::plan::{Checked, Question};
 use crate::types::{Instant, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What a question under way is about.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum What {
-    Proposal,
-    /// How current this node's copy is.
-    Read,
-    Lease {
-        service: crate::types::ServiceName,
-    },
-    Question {
-        to: NodeName,
-        question: Question,
-    },
-    /// Passed on for somebody else.
-    Relayed {
-        reply: u64,
-    },
-}
 
 /// The pause before a question that got no answer of use is put again; it doubles.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -62,23 +44,6 @@ impl Questions {
     }
 }
 
-/// A question under way.
-#[derive(Clone, Debug)]
-pub(super) struct Asking {
-    pub to: NodeName,
-    pub what: What,
-}
-
-/// Where an answer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReplyTo {
-    Peer(u64),
-    /// This node asked itself: it leads.
-    Own,
-    /// The same, for the read with this number.
-    OwnRead(u64),
-}
-
 /// A question whose answer takes time.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
@@ -102,13 +67,10 @@ impl Node {
             PeerRequest::Lease(request) => self.lease_asked(reply, request),
             PeerRequest::Propose(command) => {
                 if self.lead.is_none() {
-                    return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
+                    return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
                 }
-                let id = self.id();
-                if let ReplyTo::Peer(reply) = reply {
-                    self.asks.insert(id, Asking { to: from, what: What::Relayed { reply } });
-                }
-                self.effects.push(Effect::Propose { id, command });
+                let reply = if let ReplyTo::Peer(reply) = reply { Some(reply) } else { None };
+                self.mail.propose_for(from, reply, command);
             }
             PeerRequest::Read { order } => self.read_asked(reply, order),
             PeerRequest::Relay(request) => self.relay(reply, from, *request),
@@ -117,14 +79,12 @@ impl Node {
 
     /// Passes a request on to the leader, once.
     fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
-        match (self.route(0), reply) {
+        match (self.context.route(0), reply) {
             (Some(Route::Local), _) => self.asked(reply, from, request),
             (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
-                let id = self.id();
-                self.asks.insert(id, Asking { to: to.clone(), what: What::Relayed { reply } });
-                self.effects.push(Effect::Ask { id, to, request, deadline: outbox::DEADLINE });
+                self.mail.ask(to, What::Relayed { reply }, request, outbox::DEADLINE);
             }
-            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() }),
+            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() }),
         }
     }
 
@@ -136,7 +96,7 @@ impl Node {
             };
             return self.answer_question(reply, &from, &question, answer);
         }
-        self.pending.push(Pending { reply, from, question, since: self.now });
+        self.pending.push(Pending { reply, from, question, since: self.context.now });
     }
 
     fn silence(&self, target: &NodeName) -> BTreeMap<crate::types::ChannelName, u64> {
@@ -144,7 +104,7 @@ impl Node {
         heard
             .into_iter()
             .flatten()
-            .map(|(channel, at)| (channel.clone(), self.now.since(*at).as_millis() as u64))
+            .map(|(channel, at)| (channel.clone(), self.context.now.since(*at).as_millis() as u64))
             .collect()
     }
 
@@ -180,7 +140,7 @@ impl Node {
 
     pub(super) fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
         match (reply, response) {
-            (ReplyTo::Peer(reply), response) => self.effects.push(Effect::Reply { reply, response }),
+            (ReplyTo::Peer(reply), response) => self.mail.reply(reply, response),
             (ReplyTo::OwnRead(id), response) => self.read_answered(id, Ok(response)),
             (ReplyTo::Own, _) => {}
         }
@@ -188,11 +148,11 @@ impl Node {
 
     /// The end of something that this node asked.
     pub(super) fn answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
-        let Some(asking) = self.asks.remove(&id) else { return };
+        let Some(asking) = self.mail.answered(id) else { return };
         match asking.what {
             What::Relayed { reply } => {
                 let response = response.unwrap_or_else(|why| PeerResponse::Failed { why });
-                self.effects.push(Effect::Reply { reply, response });
+                self.mail.reply(reply, response);
             }
             What::Proposal => self.proposal_answered(id, response),
             What::Read => self.read_answered(id, response),
@@ -212,12 +172,12 @@ impl Node {
 
     /// A proposal of somebody else, made here, ended.
     pub(super) fn reply_relayed_proposal(&mut self, id: u64, result: &Result<Answer, Option<NodeName>>) {
-        let Some(Asking { what: What::Relayed { reply }, .. }) = self.asks.remove(&id) else { return };
+        let Some(reply) = self.mail.relayed(id) else { return };
         let response = match result {
             Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
             Err(leader) => PeerResponse::NotLeader { leader: leader.clone() },
         };
-        self.effects.push(Effect::Reply { reply, response });
+        self.mail.reply(reply, response);
     }
 
     /// An answer to one of the coordinator's questions; those of an earlier term have nobody to go to.
@@ -226,7 +186,7 @@ impl Node {
             Ok(PeerResponse::Failed { .. } | PeerResponse::Seal(Err(_))) | Err(_) => false,
             Ok(_) => true,
         };
-        self.questions.answered(self.now, &from, question, of_use);
+        self.questions.answered(self.context.now, &from, question, of_use);
         let Some(lead) = &mut self.lead else { return };
         match (question, answer) {
             (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting)))
@@ -237,7 +197,7 @@ impl Node {
                 }
             }
             (Question::Check { fence, refuted, term }, Ok(PeerResponse::Check(answer))) if *term == lead.term => {
-                let checked = Checked { answer, at: self.now };
+                let checked = Checked { answer, at: self.context.now };
                 lead.checks.entry((*fence, *refuted)).or_default().insert(from, checked);
             }
             (Question::Seal { service, epoch }, answer) => {

@@ -9,9 +9,9 @@
 //!
 //! Not here: what is run, and what the ledger says of it (`fences.rs`).
 
-use super::outbox::Route;
-use super::peers::{Asking, ReplyTo, What};
-use super::{Effect, Node, PeerRequest, PeerResponse};
+use super::context::Route;
+use super::mail::{QuorumRead, ReplyTo, What};
+use super::{Node, PeerRequest, PeerResponse};
 use crate::ledger::{Command, Order};
 use crate::types::{AgentAction, FenceId, Instant, LogIndex, Term};
 use std::collections::BTreeMap;
@@ -70,7 +70,8 @@ pub(super) struct Reading {
 impl Node {
     /// Whether this copy is no older than what is accepted of anybody; otherwise it asks.
     pub(super) fn is_current(&mut self) -> bool {
-        let fresh = self.reading.current.is_some_and(|at| self.now.since(at) <= self.timing.acceptable_pause);
+        let fresh =
+            self.reading.current.is_some_and(|at| self.context.now.since(at) <= self.context.timing.acceptable_pause);
         if !fresh {
             self.read(None);
         }
@@ -107,7 +108,7 @@ impl Node {
 
     /// The present leader's word on an order that is this node's to run; `None` while it is asked for.
     pub(super) fn warrant(&mut self, fence: FenceId, order: &Order) -> Option<Warrant> {
-        let (now, pause) = (self.now, self.timing.acceptable_pause);
+        let (now, pause) = (self.context.now, self.context.timing.acceptable_pause);
         // What this very leader proposed a moment ago, and is committed, needs no question.
         if self.lead.as_ref().is_some_and(|lead| lead.term == order.term)
             && let Some(asked) = self.proposed_at(fence, order).filter(|at| now.since(*at) <= pause)
@@ -118,7 +119,7 @@ impl Node {
         let fits = |w: &Warrant| match w {
             Warrant::Runs { asked, term, .. } | Warrant::None { asked, term } => {
                 // This node may hear of an election after the leader's own answer.
-                *term >= self.term && now.since(*asked) <= pause
+                *term >= self.context.term && now.since(*asked) <= pause
             }
         };
         if let Some(warrant) = self.reading.warrants.get(&key).copied().filter(fits) {
@@ -149,7 +150,7 @@ impl Node {
 
     /// This leader proposes it: the first time is what its age counts from.
     pub(super) fn note_proposed(&mut self, command: &Command) {
-        let now = self.now;
+        let now = self.context.now;
         for key in proposed(command) {
             self.reading.proposed.entry(key).or_insert(now);
         }
@@ -170,33 +171,31 @@ impl Node {
             return;
         }
         let (again_at, failures) = self.reading.again.get(&subject).copied().unwrap_or_default();
-        if self.now < again_at {
+        if self.context.now < again_at {
             return;
         }
-        let Some(route) = self.route(failures) else { return };
-        let (id, now, deadline) = (self.id(), self.now, self.timing.acceptable_pause);
+        let Some(route) = self.context.route(failures) else { return };
+        let (now, deadline) = (self.context.now, self.context.timing.acceptable_pause);
         let request = PeerRequest::Read { order: subject };
         let (to, request) = match route {
             Route::Local => {
+                let id = self.mail.id();
                 self.reading.reads.insert(id, Read { subject, asked: now, answer: None });
                 return self.read_asked(ReplyTo::OwnRead(id), subject);
             }
             Route::Leader(to) => (to, request),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(request))),
         };
+        let id = self.mail.ask(to, What::Read, request, deadline);
         self.reading.reads.insert(id, Read { subject, asked: now, answer: None });
-        self.asks.insert(id, Asking { to: to.clone(), what: What::Read });
-        self.effects.push(Effect::Ask { id, to, request, deadline });
     }
 
     /// The leader's side: first the quorum read, as for a lease.
     pub(super) fn read_asked(&mut self, reply: ReplyTo, subject: Subject) {
         if self.lead.is_none() {
-            return self.reply(reply, PeerResponse::NotLeader { leader: self.leader.clone() });
+            return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
         }
-        let id = self.id();
-        self.reads.insert(id, super::leases::Read::Copy { reply, subject });
-        self.effects.push(Effect::QuorumRead { id });
+        self.mail.read(QuorumRead::Copy { reply, subject });
     }
 
     /// The quorum has answered; the ledger here is applied up to the read.
@@ -205,16 +204,16 @@ impl Node {
             return self.reply(reply, PeerResponse::NotLeader { leader: None });
         };
         let order = subject.and_then(|(fence, order)| {
-            let order = self.state.fences.get(&fence)?.orders.get(order as usize)?;
+            let order = self.context.state.fences.get(&fence)?.orders.get(order as usize)?;
             (order.is_running() && order.term == term).then_some((fence, order))
         });
-        let age = order.and_then(|(fence, order)| Some(self.now.since(self.proposed_at(fence, order)?)));
-        self.reply(reply, PeerResponse::Read { term, applied: self.state.applied, age });
+        let age = order.and_then(|(fence, order)| Some(self.context.now.since(self.proposed_at(fence, order)?)));
+        self.reply(reply, PeerResponse::Read { term, applied: self.context.state.applied, age });
     }
 
     /// The answer to a read of this node, its own as the leader included.
     pub(super) fn read_answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
-        let now = self.now;
+        let now = self.context.now;
         let Some(read) = self.reading.reads.get_mut(&id) else { return };
         let subject = read.subject;
         match response {
@@ -236,7 +235,7 @@ impl Node {
         if self.reading.reads.is_empty() {
             return;
         }
-        let (now, applied) = (self.now, self.state.applied);
+        let (now, applied) = (self.context.now, self.context.state.applied);
         let mut done = Vec::new();
         self.reading.reads.retain(|_, read| {
             let ready = read.answer.as_ref().is_some_and(|answer| applied >= answer.applied);
@@ -267,7 +266,7 @@ impl Node {
 
     /// What ended is not looked at any more.
     pub(super) fn tidy_reads(&mut self) {
-        let state = &self.state;
+        let state = &self.context.state;
         let runs = |(fence, order): &(FenceId, u32)| {
             state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(Order::is_running)
         };

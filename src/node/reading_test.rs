@@ -9,14 +9,14 @@ use std::time::Duration;
 #[test]
 fn what_a_leader_asked_of_itself_is_asked_again_after_it_has_stepped_down() {
     let mut node = daemon("w1");
-    let me = node.me();
+    let me = node.context.me();
     let mut now = NOW;
     let mut asks = |leads: &[bool]| {
         leads.iter().for_each(|leads| node.take_leadership(Term(6), Some(me.clone()), *leads));
         now += Duration::from_millis(200);
-        node.now = now;
+        node.context.now = now;
         assert!(!node.is_current());
-        std::mem::take(&mut node.effects).iter().any(|effect| matches!(effect, Effect::QuorumRead { .. }))
+        node.mail.take().iter().any(|effect| matches!(effect, Effect::QuorumRead { .. }))
     };
     assert!(asks(&[true]));
     assert!(!asks(&[]), "it is under way");
@@ -27,7 +27,7 @@ fn what_a_leader_asked_of_itself_is_asked_again_after_it_has_stepped_down() {
 #[test]
 fn whoever_has_no_quorum_does_not_say_that_it_leads() {
     let mut node = daemon("w1");
-    let me = node.me();
+    let me = node.context.me();
     node.take_leadership(Term(6), Some(me.clone()), true);
     assert_eq!(node.leader(), (Term(6), Some(&me)));
     node.take_leadership(Term(6), Some(me), false);

@@ -11,7 +11,7 @@
 
 use super::{Effect, Node, Said, agent_order};
 use crate::config::Config;
-use crate::ledger::{Fence, FenceState, Phase, Service, State};
+use crate::ledger::{Fence, FenceState, State};
 use crate::types::{AgentAction, AgentName, AgentOrder, Epoch, FenceId, Instant, NodeName, ServiceName, Standing};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -135,14 +135,14 @@ impl Default for Looking {
 impl Node {
     /// Looks at what is in force on this host, and has undone what the ledger does not want.
     pub(super) fn tidy_host(&mut self) {
-        if !self.has_applied_its_join() || !self.config.fencing.agents.values().any(|a| a.everywhere) {
+        if !self.context.has_applied_its_join() || !self.context.config.fencing.agents.values().any(|a| a.everywhere) {
             return;
         }
         self.notice_installed();
         match self.lookout.looking {
-            Looking::Due(at) if self.now >= at => {
+            Looking::Due(at) if self.context.now >= at => {
                 self.lookout.looking = Looking::Under;
-                self.effects.push(Effect::LookInForce);
+                self.mail.push(Effect::LookInForce);
             }
             _ => {}
         }
@@ -155,7 +155,7 @@ impl Node {
 
     pub(super) fn found_in_force(&mut self, standing: Vec<(AgentName, Standing)>, whole: bool) {
         if matches!(self.lookout.looking, Looking::Under) {
-            self.lookout.looking = Looking::Found(self.now, standing, whole);
+            self.lookout.looking = Looking::Found(self.context.now, standing, whole);
         }
     }
 
@@ -163,30 +163,30 @@ impl Node {
         let Looking::Found(_, standing, whole) = std::mem::replace(&mut self.lookout.looking, Looking::Rests) else {
             return;
         };
-        let unwanted = undone(&self.state, &self.config.node, &standing);
+        let unwanted = undone(&self.context.state, &self.context.config.node, &standing);
         // What outlives a boot (in the database) is wanted by a fence that stands, and the ledger does not know yet that it
         // is here: should the fence be lifted before this node has said so, nobody else would undo it.
         let untold = |(agent, standing): &(AgentName, Standing)| {
-            let fence = self.state.fences.get(&standing.fence).filter(|f| f.is_open());
-            fence.is_some_and(|f| f.assisted.get(&self.config.node).is_none_or(|agents| !agents.contains(agent)))
+            let fence = self.context.state.fences.get(&standing.fence).filter(|f| f.is_open());
+            fence
+                .is_some_and(|f| f.assisted.get(&self.context.config.node).is_none_or(|agents| !agents.contains(agent)))
         };
         if !whole || !unwanted.is_empty() || standing.iter().any(untold) {
-            self.lookout.looking = Looking::Due(self.now + AGAIN);
+            self.lookout.looking = Looking::Due(self.context.now + AGAIN);
         }
         for undo in unwanted {
-            self.say(Said::Undoing(undo.clone()));
-            self.effects.push(Effect::UndoInForce { undo: Box::new(undo) });
+            self.mail.say(Said::Undoing(undo.clone()));
+            self.mail.push(Effect::UndoInForce { undo: Box::new(undo) });
         }
     }
 
     /// A new primary sees what lies in its database.
     fn notice_installed(&mut self) {
-        let mine =
-            |s: &Service| s.phase == Phase::Installed && s.holder.as_ref().is_some_and(|h| h.node == self.config.node);
-        let installed = self.state.services.iter().filter(|(_, s)| mine(s)).map(|(name, s)| (name.clone(), s.epoch));
+        let services = self.context.state.services.iter().filter(|(_, s)| self.context.is_primary_of(s));
+        let installed = services.map(|(name, s)| (name.clone(), s.epoch));
         let installed: BTreeMap<_, _> = installed.collect();
         if installed.iter().any(|(name, epoch)| self.lookout.installed.get(name) != Some(epoch)) {
-            self.lookout.looking = Looking::Due(self.now);
+            self.lookout.looking = Looking::Due(self.context.now);
         }
         self.lookout.installed = installed;
     }

@@ -76,35 +76,35 @@ impl Node {
         let failures = match &self.watchdog {
             Watchdog::None | Watchdog::Armed { .. } => return true,
             Watchdog::Arming { .. } | Watchdog::Disarming => return false,
-            Watchdog::Failed { again_at, .. } if self.now < *again_at => return false,
+            Watchdog::Failed { again_at, .. } if self.context.now < *again_at => return false,
             Watchdog::Failed { failures, .. } => *failures,
             Watchdog::Disarmed => 0,
         };
         self.watchdog = Watchdog::Arming { failures };
-        self.effects.push(Effect::ArmWatchdog);
+        self.mail.push(Effect::ArmWatchdog);
         false
     }
 
     pub(super) fn watchdog_said(&mut self, said: WatchdogSaid) {
-        let now = self.now;
+        let now = self.context.now;
         let before = std::mem::replace(&mut self.watchdog, Watchdog::Disarmed);
         self.watchdog = match (said, before) {
             (_, Watchdog::None) => Watchdog::None,
             (WatchdogSaid::Armed { can_be_disarmed }, _) => Watchdog::Armed { can_be_disarmed, unfed: None },
             (WatchdogSaid::NotArmed { why }, before) => {
                 let failures = if let Watchdog::Arming { failures } = before { failures } else { 0 };
-                self.say(Said::WatchdogNotArmed { why: why.clone() });
+                self.mail.say(Said::WatchdogNotArmed { why: why.clone() });
                 Watchdog::failed(why, failures, now)
             }
             (WatchdogSaid::NotFed { why }, Watchdog::Armed { can_be_disarmed, unfed }) => {
                 if unfed.is_none() {
-                    self.say(Said::WatchdogNotFed { why: why.clone() });
+                    self.mail.say(Said::WatchdogNotFed { why: why.clone() });
                 }
                 Watchdog::Armed { can_be_disarmed, unfed: Some((why, now + FEED_PAUSE)) }
             }
             (WatchdogSaid::Fed, Watchdog::Armed { can_be_disarmed, unfed }) => {
                 if unfed.is_some() {
-                    self.say(Said::WatchdogFedAgain);
+                    self.mail.say(Said::WatchdogFedAgain);
                 }
                 Watchdog::Armed { can_be_disarmed, unfed: None }
             }
@@ -112,7 +112,7 @@ impl Node {
             (WatchdogSaid::Fed | WatchdogSaid::NotFed { .. }, before) => before,
             (WatchdogSaid::Disarmed, _) => Watchdog::Disarmed,
             (WatchdogSaid::NotDisarmed { why }, _) => {
-                self.say(Said::WatchdogNotDisarmed { why });
+                self.mail.say(Said::WatchdogNotDisarmed { why });
                 Watchdog::Armed { can_be_disarmed: false, unfed: None }
             }
         };
@@ -127,20 +127,20 @@ impl Node {
         let Watchdog::Armed { can_be_disarmed, unfed } = &self.watchdog else { return };
         let disarmable = *can_be_disarmed;
         let failed = unfed.is_some();
-        let rests = unfed.as_ref().is_some_and(|(_, again_at)| self.now < *again_at);
+        let rests = unfed.as_ref().is_some_and(|(_, again_at)| self.context.now < *again_at);
         let names = self.served.clone();
         let inputs = || names.iter().filter_map(|n| self.keeper_input(n));
         let fine = inputs().all(|i| !i.could_commit() || i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO));
         let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
         if !needed && disarmable {
             self.watchdog = Watchdog::Disarming;
-            self.effects.push(Effect::DisarmWatchdog);
+            self.mail.push(Effect::DisarmWatchdog);
         } else if fine && !rests {
             // Whoever could not be fed is no candidate, so that it can be again has to be found out.
             if let Watchdog::Armed { unfed: Some((_, again_at)), .. } = &mut self.watchdog {
-                *again_at = self.now + FEED_PAUSE;
+                *again_at = self.context.now + FEED_PAUSE;
             }
-            self.effects.push(Effect::FeedWatchdog { told: failed });
+            self.mail.push(Effect::FeedWatchdog { told: failed });
         }
     }
 
