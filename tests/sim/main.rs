@@ -28,6 +28,7 @@ mod replication;
 mod rules;
 mod runs;
 mod setup;
+mod stopping;
 mod stories;
 mod swarm;
 mod totals;
