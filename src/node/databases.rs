@@ -2,13 +2,14 @@
 
 use super::{Effect, Node, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Command, Phase};
+use crate::ledger::{Command, Phase, State};
 use crate::plan::keeper::{self, Step};
 use crate::plan::reason::{StopReason, Waiting};
 use crate::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Released, Seal, ServiceName, Severity,
-    StopLadder,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Released, Seal, ServiceHealth,
+    ServiceName, Severity, StopLadder,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The pause before a failed action is tried again.
@@ -50,7 +51,9 @@ impl Node {
     fn is_informed(&mut self) -> bool {
         match self.context.incarnation {
             Some(_) => self.context.has_applied_its_join(),
-            None => self.has_been_current() && self.context.state.settings.is_some(),
+            None => {
+                self.reading.has_been_current(&self.context, &mut self.mail) && self.context.state.settings.is_some()
+            }
         }
     }
 
@@ -369,5 +372,46 @@ impl Node {
             DbState::Stopped if self.keeper_input(name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
             state => no(&format!("its database is no running standby ({state})")),
         }
+    }
+}
+
+impl Node {
+    /// A newer ledger: what it says of the services.
+    pub(super) fn services_moved(&mut self, before: &State, state: &State) {
+        let now = self.context.now;
+        for (name, service) in &state.services {
+            let old = before.services.get(name);
+            if old.is_none_or(|o| o.epoch != service.epoch) {
+                self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
+            }
+            if let Some(settings) = &state.settings {
+                self.end_of_what_was_held_open(name, service, settings.lease_use());
+            }
+            // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
+            if !service.paused
+                && old.is_some_and(|o| o.paused)
+                && service.holder.as_ref().is_some_and(|h| self.context.is_mine(h))
+                && let Some(local) = self.databases.get_mut(name)
+            {
+                local.resumed_at = Some(now);
+            }
+        }
+    }
+
+    /// What the heartbeat says of each database.
+    pub(super) fn service_health(&self) -> BTreeMap<ServiceName, ServiceHealth> {
+        let services = self.databases.iter().map(|(name, local)| {
+            let holds = local.lease.as_ref().filter(|l| l.is_valid(self.context.now)).map(|l| l.epoch());
+            let health = ServiceHealth {
+                state: local.seen.state,
+                holds,
+                timeline: local.seen.position.timeline,
+                position: local.seen.position,
+                streams_from: local.seen.streams_from.clone(),
+                released: local.released,
+            };
+            (name.clone(), health)
+        });
+        services.collect()
     }
 }

@@ -69,7 +69,8 @@ pub enum RunKey {
 pub enum Event {
     /// The moment that `next_wakeup` named, or any other.
     Wake,
-    /// A heartbeat that passed authentication and the replay filter.
+    /// A heartbeat that passed authentication. Whether it is new, the node's replay filter says (`peers.rs`): it goes by
+    /// what the ledger and other observers know.
     Heard {
         channel: ChannelName,
         at: Instant,

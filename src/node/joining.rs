@@ -47,7 +47,7 @@ impl Node {
     /// The epoch of a lease that an earlier daemon kept and under which the database runs on, while this copy of the ledger
     /// may be of before that epoch.
     fn adoptable_as_kept(&self, name: &ServiceName) -> Option<Epoch> {
-        let input = self.keeper_input(name).filter(|_| !self.was_current())?;
+        let input = self.keeper_input(name).filter(|_| !self.reading.was_current())?;
         let running = matches!(input.local.seen.state, DbState::Primary | DbState::Standby) && input.could_commit();
         let lease = input.local.lease.as_ref().filter(|_| running && input.runs_on_kept(input.stop_time()))?;
         Some(lease.epoch())
@@ -154,7 +154,7 @@ impl Node {
     /// Once its own join is applied, the ledger says whether a pause stands.
     pub(super) fn take_up_what_was_held_open(&mut self) {
         if self.context.has_applied_its_join() {
-            self.note_own_join();
+            self.reading.note_own_join();
             self.databases.values_mut().for_each(|local| local.held_open = false);
         }
     }

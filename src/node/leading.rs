@@ -1,215 +1,195 @@
-//! Following the ledger and, on the leader, running the coordinator.
+//! The leader's part: the coordinator of the present term, what it remembers of it, and what it asks of others.
+//!
+//! Not here: its decisions (`plan`), and how its steps leave (`mod.rs`).
 
-use super::mail::{ReplyTo, What};
-use super::outbox::End;
-use super::{Effect, Node, PeerRequest, Said};
+use super::Said;
+use super::context::Context;
+use super::mail::{Mail, What};
+use super::owed::Owed;
+use super::peers::Peers;
+use super::questions::Questions;
+use super::{PeerRequest, PeerResponse};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, State};
-use crate::plan::{self, Lead, LookRound, Note, Question, Step};
-use crate::types::{Incarnation, NodeName, Term};
-use std::sync::Arc;
+use crate::lease::{self, Denial, Grant, LeaseRequest};
+use crate::ledger::{Command, State};
+use crate::plan::{self, Applied, Checked, Lead, LookRound, Note, Plan, Question, Step};
+use crate::types::{Instant, NodeName, Round};
 
-impl Node {
-    /// A newer ledger: note when this node learned of what waiting counts from.
-    pub(super) fn take_state(&mut self, state: Arc<State>) {
-        let (now, before) = (self.context.now, self.context.state.clone());
-        self.applied.note(&before, &state, now);
-        for (id, fence) in &state.fences {
-            self.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
-        }
-        for (name, service) in &state.services {
-            let old = before.services.get(name);
-            if old.is_none_or(|o| o.epoch != service.epoch) {
-                self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
-            }
-            if let Some(settings) = &state.settings {
-                self.end_of_what_was_held_open(name, service, settings.lease_use());
-            }
-            // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
-            if !service.paused
-                && old.is_some_and(|o| o.paused)
-                && service.holder.as_ref().is_some_and(|h| self.context.is_mine(h))
-                && let Some(local) = self.databases.get_mut(name)
-            {
-                local.resumed_at = Some(now);
-            }
-        }
-        for (name, record) in &state.nodes {
-            if before.nodes.get(name).is_none_or(|o| o.incarnation != record.incarnation) {
-                self.detector.known(now, name, &record.boot, record.incarnation);
-                self.replay.told(name, record.incarnation, 0);
-            }
-        }
-        self.context.state = state;
-        self.start_watches();
+/// See the module.
+#[derive(Default)]
+pub(super) struct Leading {
+    /// The book of the term in which this node leads.
+    lead: Option<Lead>,
+    plan: Plan,
+    /// Kept by every node, for when it leads.
+    applied: Applied,
+    /// No round has the number of an earlier one, whoever led meanwhile.
+    last_round: Round,
+    questions: Questions,
+}
+
+impl Leading {
+    pub fn lead(&self) -> Option<&Lead> {
+        self.lead.as_ref()
     }
 
-    /// What an entry did concerns the proposer too, even if its answer was lost; not what an earlier daemon proposed.
-    pub(super) fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
-        if let (Command::Join { node, request, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
-            (&entry.command, answer)
-            && *node == self.context.config.node
-            && *request == self.join_request
-        {
-            self.take_incarnation(*incarnation);
-        }
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    fn take_incarnation(&mut self, incarnation: Incarnation) {
-        let present =
-            self.context.state.nodes.get(&self.context.config.node).is_none_or(|n| n.incarnation <= incarnation);
-        if present && self.context.incarnation.is_none_or(|mine| mine < incarnation) {
-            self.joined(incarnation);
-        }
+    pub fn applied(&self) -> &Applied {
+        &self.applied
     }
 
-    pub(super) fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, i_lead: bool) {
-        if term < self.context.term {
-            return;
-        }
-        if term > self.context.term || leader != self.context.leader {
-            self.forget_reads();
-            self.questions.forget();
-            self.mail.forget();
-            let now = self.context.now;
-            // What was asked of the last leader is asked of the next at once.
-            for local in self.databases.values_mut() {
-                if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
-                    lease.ask_again();
-                }
-            }
-        }
-        self.context.term = term;
-        self.context.leader = leader;
-        let leading = i_lead.then_some(term);
-        self.context.leads = leading;
-        if self.lead.as_ref().map(|l| l.term) != leading {
-            // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
-            let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
-            let (now, round) = (self.context.now, self.last_round);
-            self.lead = leading.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
-            // What this node asked of itself as the leader is answered by nobody.
-            self.mail.forget_own_reads();
-            self.forget_reads();
-        }
+    /// A newer copy of the ledger: when waiting counts from.
+    pub fn ledger_moved(&mut self, now: Instant, before: &State, after: &State) {
+        self.applied.note(before, after, now);
     }
 
-    pub(super) fn input<'a>(&'a self, lead: &'a Lead) -> plan::Input<'a> {
-        plan::Input {
-            now: self.context.now,
-            me: &self.context.config.node,
-            state: &self.context.state,
-            config: &self.context.config,
-            timing: &self.context.timing,
+    /// What was asked for the last leader is of no use to the next.
+    pub fn forget_questions(&mut self) {
+        self.questions.forget();
+    }
+
+    /// Takes the term in which this node leads, if another than before. True where it is another.
+    pub fn take(&mut self, context: &Context) -> bool {
+        if self.lead.as_ref().map(|l| l.term) == context.leads {
+            return false;
+        }
+        // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
+        let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
+        let (now, round) = (context.now, self.last_round);
+        self.lead = context.leads.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
+        true
+    }
+
+    /// What the coordinator wants now; nothing where this node does not lead.
+    pub fn coordinate(&mut self, context: &Context, mail: &mut Mail, peers: &Peers) -> Vec<Step> {
+        let Some(lead) = &self.lead else {
+            self.plan = Plan::default();
+            return Vec::new();
+        };
+        let new = plan::coordinate(&plan::Input {
+            now: context.now,
+            me: &context.config.node,
+            state: &context.state,
+            config: &context.config,
+            timing: &context.timing,
             lead,
             applied: &self.applied,
-            rows: &self.rows,
-            doubts_itself: self.detector.is_self_doubting(self.context.now),
-        }
-    }
-
-    pub(super) fn coordinate(&mut self) {
-        // One step often makes the next one possible at once (the leader's own answers): go on until nothing changes.
-        for _ in 0..4 {
-            let Some(lead) = &self.lead else {
-                self.plan = plan::Plan::default();
-                return;
-            };
-            let new = plan::coordinate(&self.input(lead));
-            let steps = new.steps.clone();
-            self.say_what_is_new(&new.notes);
-            self.plan = new;
-            let mut own = false;
-            for step in steps {
-                own |= self.take_step(step);
-            }
-            if !own {
-                return;
-            }
-        }
+            rows: peers.rows(),
+            doubts_itself: peers.doubts_itself(context.now),
+        });
+        self.say_what_is_new(mail, &new.notes);
+        let steps = new.steps.clone();
+        self.plan = new;
+        steps
     }
 
     /// What is new in the coordinator's notes goes to the journal, once: every step, every wait and every alarm.
-    fn say_what_is_new(&mut self, notes: &[Note]) {
+    fn say_what_is_new(&self, mail: &mut Mail, notes: &[Note]) {
         let new = notes.iter().filter(|note| !self.plan.notes.contains(note));
-        new.cloned().for_each(|note| self.mail.say(Said::Coordinator(note)));
+        new.cloned().for_each(|note| mail.say(Said::Coordinator(note)));
     }
 
-    /// Hands one step out. True when this node answered a question of its own.
-    fn take_step(&mut self, step: Step) -> bool {
-        match step {
-            // What opens a fence again is said on a current copy only; it is asked for until it is.
-            Step::Propose(Command::Refute { .. }) if !self.is_current() => false,
-            Step::Propose(command) => {
-                self.propose(command);
-                false
-            }
-            Step::Transfer { to, why } => {
-                let now = self.context.now;
-                if let Some(lead) = &mut self.lead {
-                    lead.last_transfer = Some(now);
-                }
-                self.mail.say(Said::LeadershipGoes { to: to.clone(), why });
-                self.mail.push(Effect::Transfer { to });
-                false
-            }
-            Step::Ask { to, question } => self.put_question(to, question),
+    /// This leader proposes it. That a node lapsed is remembered: the plan waits for what comes of it.
+    pub fn note_proposed(&mut self, now: Instant, command: &Command) {
+        if let (Command::OpenFence { target, .. }, Some(lead)) = (command, &mut self.lead) {
+            lead.lapse_said.insert(target.clone(), now);
         }
     }
 
-    fn put_question(&mut self, to: NodeName, question: Question) -> bool {
-        if let Question::Look { target, incarnation, round, .. } = &question {
-            let now = self.context.now;
-            if let Some(lead) = &mut self.lead
-                && lead.looks.get(target).is_none_or(|l| l.round < *round)
-            {
-                lead.last_round = *round;
-                self.last_round = *round;
-                let look =
-                    LookRound { incarnation: *incarnation, round: *round, opened: now, answers: Default::default() };
-                lead.looks.insert(target.clone(), look);
-            }
+    /// Leadership is handed over now.
+    pub fn transfers(&mut self, now: Instant) {
+        if let Some(lead) = &mut self.lead {
+            lead.last_transfer = Some(now);
+        }
+    }
+
+    /// Puts a question, unless it is under way or rests. `Some`: it is this node's own to answer.
+    pub fn ask(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        owed: &Owed,
+        (to, question): (NodeName, Question),
+    ) -> Option<Question> {
+        if let Question::Look { target, incarnation, round, .. } = &question
+            && let Some(lead) = &mut self.lead
+            && lead.looks.get(target).is_none_or(|l| l.round < *round)
+        {
+            lead.last_round = *round;
+            self.last_round = *round;
+            let (incarnation, round) = (*incarnation, *round);
+            let look = LookRound { incarnation, round, opened: context.now, answers: Default::default() };
+            lead.looks.insert(target.clone(), look);
         }
         let what = What::Question { to: to.clone(), question: question.clone() };
-        if self.mail.is_asking(&what) || self.pending.iter().any(|p| p.is(&to, &question)) {
-            return false;
+        let is_asked = mail.is_asking(&what) || owed.has_own(&to, &question);
+        if is_asked || self.questions.rests(context.now, &to, &question) {
+            return None;
         }
-        if self.questions.rests(self.context.now, &to, &question) {
-            return false;
+        if to == context.config.node {
+            return Some(question);
         }
-        if to == self.context.config.node {
-            self.asked(ReplyTo::Own, to, PeerRequest::Question(question));
-            return true;
-        }
-        let deadline = self.context.timing.acceptable_pause * 2 + self.context.timing.detection;
-        self.mail.ask(to, what, PeerRequest::Question(question), deadline);
-        false
+        let deadline = context.timing.acceptable_pause * 2 + context.timing.detection;
+        mail.ask(to, what, PeerRequest::Question(question), deadline);
+        None
     }
 
-    pub(super) fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
-        self.reply_relayed_proposal(id, &result);
-        let end = match &result {
-            Ok(Answer::Refused(_)) => End::Refused,
-            Ok(Answer::Done(_)) => End::Accepted,
-            Err(_) => End::Unreached,
+    /// An answer to one of the coordinator's questions; those of an earlier term have nobody to go to.
+    pub fn take_answer(
+        &mut self,
+        now: Instant,
+        from: NodeName,
+        question: &Question,
+        answer: Result<PeerResponse, String>,
+    ) {
+        let of_use = match &answer {
+            Ok(PeerResponse::Failed { .. } | PeerResponse::Seal(Err(_))) | Err(_) => false,
+            Ok(_) => true,
         };
-        let Some(command) = self.mail.proposal_ended(self.context.now, id, end) else { return };
-        match result {
-            Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => {
-                if matches!(&command, Command::Join { request, .. } if *request == self.join_request) {
-                    self.take_incarnation(incarnation);
+        self.questions.answered(now, &from, question, of_use);
+        let Some(lead) = &mut self.lead else { return };
+        match (question, answer) {
+            (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting)))
+                if *term == lead.term =>
+            {
+                if let Some(look) = lead.looks.get_mut(target).filter(|l| l.round == *round) {
+                    look.answers.insert(from, sighting);
                 }
             }
-            Ok(Answer::Refused(refusal)) => {
-                self.mail.say(Said::Refused { command: command.name(), refusal });
-                self.forget_proposed_order(&command);
-                self.assist_reported(&command);
+            (Question::Check { fence, refuted, term }, Ok(PeerResponse::Check(answer))) if *term == lead.term => {
+                lead.checks.entry((*fence, *refuted)).or_default().insert(from, Checked { answer, at: now });
             }
-            Ok(Answer::Done(_)) => {
-                self.rejoin_reported(&command);
-                self.assist_reported(&command);
+            (Question::Seal { service, epoch }, answer) => {
+                let report = match answer {
+                    Ok(PeerResponse::Seal(report)) => report,
+                    Ok(PeerResponse::Failed { why }) | Err(why) => Err(why),
+                    Ok(_) => Err("it gave an answer that does not fit".to_owned()),
+                };
+                lead.seals.entry((service.clone(), *epoch)).or_default().insert(from, report);
             }
-            Err(_) => {}
+            _ => {}
         }
+    }
+
+    /// Decides on a lease, once a quorum read has confirmed that this node leads: its ledger is applied up to the read, or
+    /// further, and can only be newer.
+    pub fn grant(&mut self, context: &Context, mail: &mut Mail, request: &LeaseRequest) -> Result<Grant, Denial> {
+        let grant = lease::decide(&context.state, request)?;
+        if let Some(lead) = &mut self.lead {
+            lead.renewed.insert(request.service.clone(), (request.epoch, context.now));
+        }
+        if let Some(resumed) = grant.resumed {
+            let (service, epoch, incarnation) = (request.service.clone(), request.epoch, request.incarnation);
+            mail.propose(context, Command::Renewed { service, epoch, incarnation, resumed });
+        }
+        Ok(grant)
+    }
+
+    /// When the plan is to be made again, or a question put again.
+    pub fn due(&self) -> impl Iterator<Item = Instant> {
+        self.plan.wakeup.into_iter().chain(self.questions.next_wakeup())
     }
 }

@@ -4,11 +4,9 @@
 use super::context::Route;
 use super::mail::{QuorumRead, ReplyTo, What};
 use super::{Effect, HELD_OPEN, Node, PeerRequest, PeerResponse, Said};
-use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
-use crate::ledger::Command;
 use crate::plan::keeper::Local;
-use crate::types::{ChannelName, Epoch, Instant, ServiceName, Sight};
+use crate::types::{Epoch, Instant, ServiceName};
 use std::time::Duration;
 
 /// The pause before a lease that could not be kept for the guard is written again.
@@ -45,7 +43,7 @@ impl Node {
             return None;
         }
         // Armed before the first request, and before a promotion.
-        self.is_guarded().then_some(epoch)
+        self.watchdog.guards(self.context.now, &mut self.mail).then_some(epoch)
     }
 
     fn ask_lease(&mut self, name: &ServiceName) {
@@ -57,7 +55,7 @@ impl Node {
         let resumed = self.context.state.services.get(name).and_then(|s| s.unproven_resume);
         let request = LeaseRequest { resumed, ..request };
         let (to, request) = match route {
-            Route::Local => return self.lease_asked(ReplyTo::Own, request),
+            Route::Local => return self.mail.read(QuorumRead::Lease { reply: ReplyTo::Own, request }),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
@@ -68,50 +66,6 @@ impl Node {
     fn lease_route(&self, name: &ServiceName) -> Option<Route> {
         let lease = self.databases.get(name).and_then(|l| l.lease.as_ref());
         self.context.route(lease.map_or(0, lease::Holder::unanswered))
-    }
-
-    /// The grantor's side: first the quorum read.
-    pub(super) fn lease_asked(&mut self, reply: ReplyTo, request: LeaseRequest) {
-        if self.lead.is_none() {
-            return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
-        }
-        self.mail.read(QuorumRead::Lease { reply, request });
-    }
-
-    pub(super) fn quorum_read(&mut self, id: u64, confirmed: bool) {
-        match self.mail.read_ended(id) {
-            Some(QuorumRead::Lease { reply, request }) => {
-                self.lease_read(reply, &request, confirmed || known_bugs::has(Bug::LeaseWithoutQuorum));
-            }
-            Some(QuorumRead::Copy { reply, .. }) if !confirmed => {
-                self.reply(reply, PeerResponse::NotLeader { leader: None });
-            }
-            Some(QuorumRead::Copy { reply, subject }) => self.read_confirmed(reply, subject),
-            None => {}
-        }
-    }
-
-    fn lease_read(&mut self, reply: ReplyTo, request: &LeaseRequest, confirmed: bool) {
-        if !confirmed || self.lead.is_none() {
-            return self.reply(reply, PeerResponse::NotLeader { leader: None });
-        }
-        // The ledger here is applied up to the read, or further: it can only be newer.
-        let decision = lease::decide(&self.context.state, request);
-        if let Ok(grant) = &decision {
-            let now = self.context.now;
-            if let Some(lead) = &mut self.lead {
-                lead.renewed.insert(request.service.clone(), (request.epoch, now));
-            }
-            if let Some(resumed) = grant.resumed {
-                let (service, epoch, incarnation) = (request.service.clone(), request.epoch, request.incarnation);
-                self.propose(Command::Renewed { service, epoch, incarnation, resumed });
-            }
-        }
-        if reply == ReplyTo::Own {
-            self.lease_result(&request.service, decision);
-        } else {
-            self.reply(reply, PeerResponse::Lease(decision));
-        }
     }
 
     pub(super) fn lease_response(&mut self, service: &ServiceName, response: Result<PeerResponse, String>) {
@@ -136,7 +90,7 @@ impl Node {
         }
     }
 
-    fn lease_result(&mut self, service: &ServiceName, result: Result<Grant, Denial>) {
+    pub(super) fn lease_result(&mut self, service: &ServiceName, result: Result<Grant, Denial>) {
         match result {
             Ok(grant) => {
                 let (now, epoch) = (self.context.now, grant.epoch);
@@ -156,25 +110,11 @@ impl Node {
     pub(super) fn look_for_quorum_elsewhere(&mut self) {
         let now = self.context.now;
         let has_ended = |local: &Local| local.lease.as_ref().and_then(|l| l.until()).is_some_and(|until| until <= now);
-        let elsewhere = self.databases.values().any(has_ended) && self.is_quorum_elsewhere();
+        let elsewhere = self.databases.values().any(has_ended) && self.peers.have_a_quorum_without_us(&self.context);
         for local in self.databases.values_mut() {
             let since = local.quorum_elsewhere_since.unwrap_or(now);
             local.quorum_elsewhere_since = (elsewhere && has_ended(local)).then_some(since);
         }
-    }
-
-    /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
-    fn is_quorum_elsewhere(&self) -> bool {
-        let me = &self.context.config.node;
-        let on_a_network = |(channel, sight): (&ChannelName, &Sight)| !channel.is_disk() && *sight == Sight::Up;
-        let others = self
-            .rows
-            .iter()
-            .filter(|(node, row)| *node != me && self.context.now.since(row.at) <= self.context.timing.recent);
-        others.into_iter().any(|(observer, row)| {
-            let seen = row.views.iter().filter(|(node, view)| *node != me && view.channels.iter().any(on_a_network));
-            self.context.state.is_majority(seen.map(|(node, _)| node).chain([observer]))
-        })
     }
 
     /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
@@ -219,6 +159,18 @@ impl Node {
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
                 self.kept.insert(name.clone(), (epoch, until));
                 self.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+            }
+        }
+    }
+}
+
+impl Node {
+    /// What was asked of the last leader is asked of the next at once.
+    pub(super) fn ask_for_leases_again(&mut self) {
+        let now = self.context.now;
+        for local in self.databases.values_mut() {
+            if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
+                lease.ask_again();
             }
         }
     }

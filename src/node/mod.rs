@@ -7,7 +7,6 @@ mod beats;
 mod context;
 mod databases;
 mod event;
-mod fences;
 mod intent;
 mod joining;
 mod leading;
@@ -15,44 +14,63 @@ mod leases;
 mod mail;
 mod orders;
 mod outbox;
+mod owed;
 mod peers;
+mod questions;
 mod reading;
+mod routing;
+mod runs;
 mod said;
 mod standing;
 mod watchdog;
+mod witness;
 
+#[cfg(test)]
+mod context_test;
 #[cfg(test)]
 mod database_test;
 #[cfg(test)]
-mod fences_test;
+mod leading_test;
+#[cfg(test)]
+mod mail_test;
+#[cfg(test)]
+mod peers_test;
 #[cfg(test)]
 mod reading_test;
 #[cfg(test)]
+mod routing_test;
+#[cfg(test)]
+mod runs_test;
+#[cfg(test)]
 mod standing_test;
+#[cfg(test)]
+mod witness_test;
 
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 pub use orders::{agent_order, in_force_orders};
 pub use said::Said;
 pub use standing::{Undo, Unwanted, undone};
 
-use crate::channel::replay::Replay;
 use crate::config::{Config, Role};
 use crate::detector::Detector;
-use crate::ledger::{Command, Machine, State};
+use crate::ledger::{Machine, State};
 use crate::plan::keeper::{self, Local, stuck_after};
-use crate::plan::{Applied, Lead, Note, Plan, Row, Timing};
-use crate::types::{
-    AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
-    Released, Round, ServiceName, Sight, Term,
-};
+use crate::plan::{Applied, Lead, Note, Row, Timing};
+use crate::types::{Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, ServiceName, Term};
+use beats::Beats;
 use context::Context;
+use leading::Leading;
 use mail::Mail;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use owed::Owed;
+use peers::Peers;
+use reading::Reading;
+use runs::Runs;
+use standing::Lookout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use watchdog::Watchdog;
+use witness::Witness;
 
 /// The end of a lease that a pause holds open: further away than any lease. What it lies beyond this numbers the last
 /// resume before that pause: only a later one ends it.
@@ -74,27 +92,21 @@ pub struct Start {
     pub seed: u64,
 }
 
-/// One node.
+/// One node: its parts, each of which owns what it knows.
 pub struct Node {
     context: Context,
     mail: Mail,
+    peers: Peers,
+    beats: Beats,
     /// The number of the present need to join.
     join_request: u64,
-    rng: StdRng,
-    lead: Option<Lead>,
-    applied: Applied,
-
-    detector: Detector,
-    /// When everything was last compared: what the detector said, when it was to be compared again at the latest, and
-    /// when for another reason than the detector.
-    sights: Vec<Sight>,
-    due: Option<Instant>,
-    due_besides: Option<Instant>,
-    rows: BTreeMap<NodeName, Row>,
-    replay: Replay,
-    beats: beats::Beats,
-
-    pending: Vec<peers::Pending>,
+    leading: Leading,
+    reading: Reading,
+    runs: Runs,
+    witness: Witness,
+    lookout: Lookout,
+    owed: Owed,
+    watchdog: Watchdog,
 
     databases: BTreeMap<ServiceName, Local>,
     /// The names of these, which never change.
@@ -103,75 +115,38 @@ pub struct Node {
     kept: BTreeMap<ServiceName, (Epoch, Instant)>,
     /// What it could not be told, why, and when that is tried again.
     unkept: BTreeMap<ServiceName, (String, Instant)>,
-    watches: BTreeMap<(FenceId, u32), fences::Watch>,
-    runs: BTreeMap<RunKey, fences::RunState>,
-    /// Ended orders that the ledger has not heard of.
-    ended_orders: BTreeMap<(FenceId, u32), AgentRun>,
-    assists_to_say: Vec<(RunKey, AgentRun)>,
-    assist_said: BTreeMap<RunKey, AgentOutcome>,
-    /// When each peer was heard last, per channel: evidence for people.
-    beats_heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
-
-    watchdog: watchdog::Watchdog,
-    /// No round has the number of an earlier one, whoever led meanwhile.
-    last_round: Round,
-    questions: peers::Questions,
-    lookout: standing::Lookout,
-    reading: reading::Reading,
-    log_write: Duration,
-    plan: Plan,
     keeping: BTreeMap<ServiceName, keeper::Step>,
+
+    /// When everything is compared again at the latest, and when for another reason than what is heard of peers.
+    due: Option<Instant>,
+    due_besides: Option<Instant>,
 }
 
 impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
-        let peers = config.nodes.keys().cloned().collect();
-        let channels = config.channels();
-        let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
-        for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
-            if let Some(disk) = channels.iter().find(|c| c.is_disk()) {
-                detector.without(name, disk);
-            }
-        }
-        if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
-            detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
-        }
         let keeps_databases = config.me().role == Role::Database;
         let served: Arc<[_]> = config.services.keys().filter(|_| keeps_databases).cloned().collect();
         let local = |name: &ServiceName| joining::local(&config, &start, name, now);
         let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
             mail: Mail::default(),
+            peers: Peers::new(&config, now),
+            beats: Beats::new(now, start.seed),
             join_request: now.0,
-            rng: StdRng::seed_from_u64(start.seed),
-            lead: None,
-            applied: Applied::default(),
-            detector,
-            sights: Vec::new(),
-            due: None,
-            due_besides: None,
-            rows: BTreeMap::new(),
-            replay: Replay::new(),
-            beats: beats::Beats::new(now),
-            pending: Vec::new(),
+            leading: Leading::default(),
+            reading: Reading::default(),
+            runs: Runs::default(),
+            witness: Witness::default(),
+            lookout: Lookout::default(),
+            owed: Owed::default(),
+            watchdog: Watchdog::found(&start, now),
             databases,
             served,
             kept: BTreeMap::new(),
             unkept: BTreeMap::new(),
-            last_round: Round(0),
-            questions: peers::Questions::default(),
-            lookout: standing::Lookout::default(),
-            watches: BTreeMap::new(),
-            runs: BTreeMap::new(),
-            ended_orders: BTreeMap::new(),
-            assists_to_say: Vec::new(),
-            assist_said: BTreeMap::new(),
-            beats_heard: BTreeMap::new(),
-            watchdog: Watchdog::found(&start, now),
-            reading: reading::Reading::default(),
-            log_write: Duration::ZERO,
-            plan: Plan::default(),
             keeping: BTreeMap::new(),
+            due: None,
+            due_besides: None,
             context: Context::new(config, start, now),
         };
         node.due_besides = node.next_due_besides();
@@ -182,11 +157,14 @@ impl Node {
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         self.context.now = self.context.now.max(now);
         // S10 comes before everything else: who ran late judges nobody by what it finds now.
-        self.notice_lateness();
+        if let Some(late) = self.beats.lateness(&self.context) {
+            self.mail.say(Said::RanLate { late });
+            self.peers.doubt(self.context.now, late);
+        }
         let says_something = self.take_in(event);
         // Most heartbeats say what the one before said, and come before anything is due.
         let is_due = self.due.is_none_or(|due| self.context.now >= due);
-        if says_something || is_due || !self.detector.still_sees(self.context.now, &self.sights) {
+        if says_something || is_due || !self.peers.are_as_compared(self.context.now) {
             self.settle();
             self.due_besides = self.next_due_besides();
             self.due = self.next_wakeup();
@@ -197,9 +175,7 @@ impl Node {
     /// When this node wants to be woken, whatever happens. An event after which nothing is compared changes at most when
     /// a view will change by itself: what else is due was found at the last comparison, and lies ahead still.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let besides = self.due_besides;
-        let change = self.detector.next_change_before(self.context.now, besides.unwrap_or(Instant(u64::MAX)));
-        change.or(besides)
+        self.peers.next_change_before(self.context.now, self.due_besides).or(self.due_besides)
     }
 
     /// When something is due that is none of the detector's.
@@ -220,75 +196,36 @@ impl Node {
             let unstopped = l.stop_failed.map(|(_, at)| at);
             [l.retry_at, stuck, resumed, unsaid, unstopped].into_iter().flatten()
         });
-        let all = [Some(self.beats.due()), self.plan.wakeup, self.mail.due(), self.questions.next_wakeup()];
-        let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());
-        let failed = failed.chain(self.look_due());
-        let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs()).chain(failed);
+        let all = [Some(self.beats.due()), self.mail.due()].into_iter().flatten().chain(leases).chain(retries);
+        let all = all.chain(self.unkept.values().map(|(_, at)| *at)).chain(self.leading.due());
+        let all = all.chain(self.watchdog.due()).chain(self.reading.due());
+        let all = all.chain(self.lookout.due()).chain(self.runs.due());
         all.filter(|at| *at > self.context.now).min()
     }
 
-    /// Whether everything must be compared anew.
-    fn take_in(&mut self, event: Event) -> bool {
-        match event {
-            Event::Wake => {}
-            Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, &heartbeat),
-            Event::Channel { channel, usable } => self.detector.channel_state(self.context.now, &channel, usable),
-            Event::Applied { entry, answer, state } => {
-                self.take_state(state);
-                self.note_answer(&entry, &answer);
-            }
-            Event::Ledger { state } => self.take_state(state),
-            Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
-            Event::Proposed { id, result } => self.proposal_ended(id, result),
-            Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
-            Event::Asked { reply, from, request } => self.asked(mail::ReplyTo::Peer(reply), from, request),
-            Event::Answered { id, response } => self.answered(id, response),
-            Event::AgentEnded { key, run } => self.agent_ended(key, run),
-            Event::Seen { service, seen } => self.database_seen(&service, *seen),
-            Event::InForce { standing, whole } => self.found_in_force(standing, whole),
-            Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
-            Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
-            Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
-            Event::LogWrite { took } => {
-                self.log_write = took;
-                if took > self.context.timing.acceptable_pause {
-                    self.detector.doubt(self.context.now, took);
-                }
-            }
-            Event::Watchdog(said) => self.watchdog_said(said),
-            Event::Goodbye { back_within } => self.say_goodbye(back_within),
-        }
-        true
-    }
-
-    /// After every event: compare what is wanted with what is, everywhere.
+    /// After every event: compare what is wanted with what is, everywhere. Each step sees what those before it found.
     fn settle(&mut self) {
-        self.finish_reads();
-        self.tidy_reads();
+        // What this copy of the ledger is worth, and which incarnation this node is, everything else rests on.
+        self.reading.finish(&self.context);
+        self.reading.tidy(&self.context);
         self.join();
         self.take_up_what_was_held_open();
+        // The coordinator counts this node as it counts the others: by its row.
         self.refresh_own_row();
         self.coordinate();
-        self.run_fences();
-        self.bring_results();
-        self.tidy_host();
+        self.runs.settle(&self.context, &mut self.mail, &mut self.reading);
+        self.runs.bring_results(&self.context, &mut self.mail);
+        self.lookout.settle(&self.context, &mut self.mail, &mut self.reading);
+        // The guard is told how far a lease reaches before a database is opened under it.
         self.keep_leases();
         self.look_for_quorum_elsewhere();
         self.keep_databases();
+        // What the keepers have just begun to give up is not renewed.
         self.renew_leases();
-        self.answer_pending();
+        self.answer_owed();
+        // Fed, and said, is what all of the above has left.
         self.tend_watchdog();
-        self.beat();
-    }
-
-    /// Proposes a command; the age of what this node proposes as the leader counts from now.
-    fn propose(&mut self, command: Command) {
-        let noted = reading::has_an_age(&command).then(|| command.clone());
-        if self.mail.propose(&self.context, command)
-            && let Some(command) = noted
-        {
-            self.note_proposed(&command);
-        }
+        self.beats.beat(&self.context, &mut self.mail, &self.peers);
     }
 }
 
@@ -299,7 +236,7 @@ impl Node {
         let unsaid = self.databases.values().find_map(|l| Some(l.tombstone_failed.as_ref()?.0.clone()));
         let unkept = self.unkept.values().next().map(|(why, _)| why.clone());
         let all = [unsaid.map(|why| (Failing::FinalWord, why)), unkept.map(|why| (Failing::LeaseFile, why))];
-        all.into_iter().flatten().chain(self.watchdog_failing()).collect()
+        all.into_iter().flatten().chain(self.watchdog.failing()).collect()
     }
     pub fn state(&self) -> &Arc<State> {
         &self.context.state
@@ -312,31 +249,34 @@ impl Node {
     pub fn leader(&self) -> (Term, Option<&NodeName>) {
         (
             self.context.term,
-            self.context.leader.as_ref().filter(|leader| **leader != self.context.config.node || self.lead.is_some()),
+            self.context
+                .leader
+                .as_ref()
+                .filter(|leader| **leader != self.context.config.node || self.context.leads.is_some()),
         )
     }
     pub fn leads(&self) -> Option<&Lead> {
-        self.lead.as_ref()
+        self.leading.lead()
     }
     pub fn rows(&self) -> &BTreeMap<NodeName, Row> {
-        &self.rows
+        self.peers.rows()
     }
     pub fn detector(&self) -> &Detector {
-        &self.detector
+        self.peers.detector()
     }
     pub fn databases(&self) -> &BTreeMap<ServiceName, Local> {
         &self.databases
     }
     /// What the coordinator does and waits for (on the leader).
     pub fn notes(&self) -> &[Note] {
-        &self.plan.notes
+        &self.leading.plan().notes
     }
     /// What the keeper of each service does and waits for.
     pub fn keeping(&self) -> &BTreeMap<ServiceName, keeper::Step> {
         &self.keeping
     }
     pub fn applied(&self) -> &Applied {
-        &self.applied
+        self.leading.applied()
     }
     pub fn timing(&self) -> &Timing {
         &self.context.timing
@@ -344,6 +284,6 @@ impl Node {
     /// What this node sees at `now`, for answers to people.
     pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {
         let Context { config, state, timing, .. } = &self.context;
-        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows: &self.rows }
+        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows: self.peers.rows() }
     }
 }

@@ -1,243 +1,190 @@
-//! Questions between nodes: what this node asked, what it was asked, and what it still owes an answer to.
+//! What this node knows of its peers: when each was heard last on each channel, what it said then, and whether its
+//! silence counts. Heartbeats come in here, and the replay filter stands at this door.
+//!
+//! Not here: what is sent (`beats.rs`), and what a sign of life means for a fence (`witness.rs`).
 
-use super::context::Route;
-use super::mail::{ReplyTo, What};
-use super::{Node, PeerRequest, PeerResponse, outbox};
-use crate::ledger::{Answer, Sighting};
-use crate::plan::{Checked, Question};
-use crate::types::{Instant, NodeName};
+use super::context::Context;
+use crate::channel::replay::{Freshness, Replay};
+use crate::config::Config;
+use crate::detector::Detector;
+use crate::ledger::State;
+use crate::plan::Row;
+use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Sight};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The pause before a question that got no answer of use is put again; it doubles.
-const PAUSE: Duration = Duration::from_millis(30);
-/// The longest such pause.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
-
-/// Questions of the coordinator that got no answer of use: each has a pause of its own. A peer that cannot be connected
-/// answers at once, and so does one that has nothing to say.
-#[derive(Debug, Default)]
-pub(super) struct Questions(Vec<(NodeName, Question, u32, Instant)>);
-
-impl Questions {
-    /// Whether it is not to be put again yet.
-    pub fn rests(&self, now: Instant, to: &NodeName, question: &Question) -> bool {
-        self.0.iter().any(|(n, q, _, at)| (n, q) == (to, question) && now < *at)
-    }
-
-    fn answered(&mut self, now: Instant, by: &NodeName, question: &Question, of_use: bool) {
-        let before = self.0.iter().find(|(n, q, ..)| (n, q) == (by, question)).map_or(0, |(_, _, times, _)| *times);
-        self.0.retain(|(n, q, _, at)| (n, q) != (by, question) && now < *at + PAUSE_MAX * 4);
-        if !of_use {
-            let pause = PAUSE.saturating_mul(1 << before.min(6)).min(PAUSE_MAX);
-            self.0.push((by.clone(), question.clone(), before + 1, now + pause));
-        }
-    }
-
-    pub fn forget(&mut self) {
-        self.0.clear();
-    }
-
-    /// When one may be put again.
-    pub fn next_wakeup(&self) -> Option<Instant> {
-        self.0.iter().map(|(.., at)| *at).min()
-    }
+/// See the module.
+pub(super) struct Peers {
+    detector: Detector,
+    /// What the detector said when everything was compared last.
+    sights: Vec<Sight>,
+    replay: Replay,
+    /// The last word of each node, this one included.
+    rows: BTreeMap<NodeName, Row>,
+    /// When each was heard last, per channel: evidence for people.
+    heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
 }
 
-/// A question whose answer takes time.
-#[derive(Clone, Debug)]
-pub(super) struct Pending {
-    pub reply: ReplyTo,
-    pub from: NodeName,
-    pub question: Question,
-    pub since: Instant,
-}
-
-impl Pending {
-    /// Whether it is this question of this node to itself.
-    pub fn is(&self, from: &NodeName, question: &Question) -> bool {
-        self.reply == ReplyTo::Own && &self.from == from && &self.question == question
-    }
-}
-
-impl Node {
-    pub(super) fn asked(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
-        match request {
-            PeerRequest::Question(question) => self.question(reply, from, question),
-            PeerRequest::Lease(request) => self.lease_asked(reply, request),
-            PeerRequest::Propose(command) => {
-                if self.lead.is_none() {
-                    return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
-                }
-                let reply = if let ReplyTo::Peer(reply) = reply { Some(reply) } else { None };
-                self.mail.propose_for(from, reply, command);
-            }
-            PeerRequest::Read { order } => self.read_asked(reply, order),
-            PeerRequest::Relay(request) => self.relay(reply, from, *request),
-        }
-    }
-
-    /// Passes a request on to the leader, once.
-    fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
-        match (self.context.route(0), reply) {
-            (Some(Route::Local), _) => self.asked(reply, from, request),
-            (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
-                self.mail.ask(to, What::Relayed { reply }, request, outbox::DEADLINE);
-            }
-            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() }),
-        }
-    }
-
-    fn question(&mut self, reply: ReplyTo, from: NodeName, question: Question) {
-        if let Question::Look { target, .. } = &question {
-            let answer = match self.views().remove(target) {
-                Some(view) => PeerResponse::Sighting(Sighting { silent_ms: self.silence(target), view }),
-                None => PeerResponse::Failed { why: format!("no view of {target}") },
-            };
-            return self.answer_question(reply, &from, &question, answer);
-        }
-        self.pending.push(Pending { reply, from, question, since: self.context.now });
-    }
-
-    fn silence(&self, target: &NodeName) -> BTreeMap<crate::types::ChannelName, u64> {
-        let heard = self.beats_heard.get(target);
-        heard
-            .into_iter()
-            .flatten()
-            .map(|(channel, at)| (channel.clone(), self.context.now.since(*at).as_millis() as u64))
-            .collect()
-    }
-
-    /// Answers what can be answered by now.
-    pub(super) fn answer_pending(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let mut own = false;
-        for p in pending {
-            let answer = match &p.question {
-                Question::Check { fence, refuted, term } => self.check_answer(*fence, *refuted, *term, p.since),
-                Question::Seal { service, epoch } => self.seal_answer(service, *epoch, p.since),
-                Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
-            };
-            match answer {
-                Some(answer) => {
-                    own |= p.reply == ReplyTo::Own;
-                    self.answer_question(p.reply, &p.from, &p.question, answer);
-                }
-                None => self.pending.push(p),
+impl Peers {
+    pub fn new(config: &Config, now: Instant) -> Self {
+        let peers = config.nodes.keys().cloned().collect();
+        let channels = config.channels();
+        let mut detector = Detector::new(config.node.clone(), &peers, &channels, &config.detector, now);
+        for (name, _) in config.nodes.iter().filter(|(_, n)| !n.disk) {
+            if let Some(disk) = channels.iter().find(|c| c.is_disk()) {
+                detector.without(name, disk);
             }
         }
-        if own {
-            self.coordinate();
+        if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
+            detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
+        Peers { detector, sights: Vec::new(), replay: Replay::new(), rows: BTreeMap::new(), heard: BTreeMap::new() }
     }
 
-    fn answer_question(&mut self, reply: ReplyTo, from: &NodeName, question: &Question, answer: PeerResponse) {
-        match reply {
-            ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, answer),
-            ReplyTo::Own => self.take_answer(from.clone(), question, Ok(answer)),
-        }
+    pub fn rows(&self) -> &BTreeMap<NodeName, Row> {
+        &self.rows
     }
 
-    pub(super) fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
-        match (reply, response) {
-            (ReplyTo::Peer(reply), response) => self.mail.reply(reply, response),
-            (ReplyTo::OwnRead(id), response) => self.read_answered(id, Ok(response)),
-            (ReplyTo::Own, _) => {}
-        }
+    pub fn detector(&self) -> &Detector {
+        &self.detector
     }
 
-    /// The end of something that this node asked.
-    pub(super) fn answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
-        let Some(asking) = self.mail.answered(id) else { return };
-        match asking.what {
-            What::Relayed { reply } => {
-                let response = response.unwrap_or_else(|why| PeerResponse::Failed { why });
-                self.mail.reply(reply, response);
+    /// This node itself was stopped for so long: for a while it judges nobody by what it sees (S10).
+    pub fn doubt(&mut self, now: Instant, late: Duration) {
+        self.detector.doubt(now, late);
+    }
+
+    pub fn doubts_itself(&self, now: Instant) -> bool {
+        self.detector.is_self_doubting(now)
+    }
+
+    /// Whether a channel can be used at all.
+    pub fn channel_state(&mut self, now: Instant, channel: &ChannelName, usable: Result<(), String>) {
+        self.detector.channel_state(now, channel, usable);
+    }
+
+    /// The ledger has other incarnations than before.
+    pub fn ledger_moved(&mut self, now: Instant, before: &State, after: &State) {
+        for (name, record) in &after.nodes {
+            if before.nodes.get(name).is_none_or(|o| o.incarnation != record.incarnation) {
+                self.detector.known(now, name, &record.boot, record.incarnation);
+                self.replay.told(name, record.incarnation, 0);
             }
-            What::Proposal => self.proposal_answered(id, response),
-            What::Read => self.read_answered(id, response),
-            What::Lease { service } => self.lease_response(&service, response),
-            What::Question { question, .. } => self.take_answer(asking.to, &question, response),
         }
     }
 
-    fn proposal_answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
-        let result = match response {
-            Ok(PeerResponse::Proposed(answer)) => Ok(*answer),
-            Ok(PeerResponse::NotLeader { leader }) => Err(leader),
-            Ok(_) | Err(_) => Err(None),
+    /// Whether a heartbeat is a sign of life. Only a counter that moved is one: not a recording, not what a dead node left
+    /// in its slot.
+    pub fn is_sign_of_life(&mut self, channel: &ChannelName, at: Instant, heartbeat: &Heartbeat) -> bool {
+        if self.replay.judge(channel, heartbeat) != Freshness::Advanced {
+            return false;
+        }
+        match self.heard.get_mut(&heartbeat.node).and_then(|channels| channels.get_mut(channel)) {
+            Some(last) => *last = at,
+            None => drop(self.heard.entry(heartbeat.node.clone()).or_default().insert(channel.clone(), at)),
+        }
+        true
+    }
+
+    /// Takes in a sign of life. Whether it says anything that is new here.
+    pub fn hear(&mut self, context: &Context, channel: &ChannelName, at: Instant, heartbeat: &Heartbeat) -> bool {
+        let Heartbeat { node, boot, incarnation, body, .. } = heartbeat;
+        let incarnation = *incarnation;
+        let known = context.state.nodes.get(node);
+        if *node == context.config.node || known.is_some_and(|n| incarnation < n.incarnation) {
+            return false;
+        }
+        self.detector.heard(at, channel, node, boot, incarnation);
+        let Some(body) = body else { return false };
+        if let Some(goodbye) = body.goodbye {
+            self.detector.goodbye(context.now, node, incarnation, goodbye.back_within);
+        }
+        if self.replay.is_unread(heartbeat) {
+            body.heard.iter().for_each(|(peer, (incarnation, sequence))| {
+                self.replay.told(peer, *incarnation, *sequence);
+            });
+        }
+        let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
+        let Some(row) = self.rows.get_mut(node) else {
+            self.rows.insert(node.clone(), present);
+            return true;
         };
-        self.proposal_ended(id, result);
+        if row.at > at && row.incarnation >= incarnation {
+            return false;
+        }
+        let before = std::mem::replace(row, present);
+        let same_views = before.incarnation == incarnation && before.views == row.views;
+        !same_views || !before.health.is_alike(&row.health) || body.goodbye.is_some()
     }
 
-    /// A proposal of somebody else, made here, ended.
-    pub(super) fn reply_relayed_proposal(&mut self, id: u64, result: &Result<Answer, Option<NodeName>>) {
-        let Some(reply) = self.mail.relayed(id) else { return };
-        let response = match result {
-            Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
-            Err(leader) => PeerResponse::NotLeader { leader: leader.clone() },
-        };
-        self.mail.reply(reply, response);
+    /// Whether the detector says what it said when everything was compared last.
+    pub fn are_as_compared(&self, now: Instant) -> bool {
+        self.detector.still_sees(now, &self.sights)
     }
 
-    /// An answer to one of the coordinator's questions; those of an earlier term have nobody to go to.
-    fn take_answer(&mut self, from: NodeName, question: &Question, answer: Result<PeerResponse, String>) {
-        let of_use = match &answer {
-            Ok(PeerResponse::Failed { .. } | PeerResponse::Seal(Err(_))) | Err(_) => false,
-            Ok(_) => true,
+    /// When a view will change by itself, if before that moment.
+    pub fn next_change_before(&self, now: Instant, limit: Option<Instant>) -> Option<Instant> {
+        self.detector.next_change_before(now, limit.unwrap_or(Instant(u64::MAX)))
+    }
+
+    /// This node's view of its peers, with what its own databases know of theirs: `feeding` feed them.
+    pub fn views<'a>(&self, now: Instant, feeding: impl Iterator<Item = &'a NodeName>) -> BTreeMap<NodeName, PeerView> {
+        let mut views = self.detector.views(now);
+        for upstream in feeding {
+            if let Some(view) = views.get_mut(upstream) {
+                view.database_alive = true;
+            }
+        }
+        views
+    }
+
+    /// For how long the node was heard of on no channel, per channel, in milliseconds.
+    pub fn silence(&self, now: Instant, target: &NodeName) -> BTreeMap<ChannelName, u64> {
+        let heard = self.heard.get(target).into_iter().flatten();
+        heard.map(|(channel, at)| (channel.clone(), now.since(*at).as_millis() as u64)).collect()
+    }
+
+    /// This node's own row. What did not change in it stays the very same value.
+    pub fn refresh_own_row<'a>(
+        &mut self,
+        context: &Context,
+        incarnation: Incarnation,
+        feeding: impl Iterator<Item = &'a NodeName> + Clone,
+        health: Health,
+    ) {
+        self.detector.look(context.now, &mut self.sights);
+        let before = self.rows.get(&context.config.node);
+        let feeds = |peer: &NodeName| feeding.clone().any(|upstream| upstream == peer);
+        let views = match before {
+            Some(row) if self.detector.still_shows(&self.sights, &row.views, feeds) => row.views.clone(),
+            _ => Arc::new(self.views(context.now, feeding)),
         };
-        self.questions.answered(self.context.now, &from, question, of_use);
-        let Some(lead) = &mut self.lead else { return };
-        match (question, answer) {
-            (Question::Look { target, round, term, .. }, Ok(PeerResponse::Sighting(sighting)))
-                if *term == lead.term =>
-            {
-                if let Some(look) = lead.looks.get_mut(target).filter(|l| l.round == *round) {
-                    look.answers.insert(from, sighting);
-                }
-            }
-            (Question::Check { fence, refuted, term }, Ok(PeerResponse::Check(answer))) if *term == lead.term => {
-                let checked = Checked { answer, at: self.context.now };
-                lead.checks.entry((*fence, *refuted)).or_default().insert(from, checked);
-            }
-            (Question::Seal { service, epoch }, answer) => {
-                let report = match answer {
-                    Ok(PeerResponse::Seal(report)) => report,
-                    Ok(PeerResponse::Failed { why }) | Err(why) => Err(why),
-                    Ok(_) => Err("it gave an answer that does not fit".to_owned()),
-                };
-                lead.seals.entry((service.clone(), *epoch)).or_default().insert(from, report);
-            }
-            _ => {}
+        let health = match before {
+            Some(row) if *row.health == health => row.health.clone(),
+            _ => Arc::new(health),
+        };
+        let row = Row { at: context.now, incarnation, views, health };
+        match self.rows.get_mut(&context.config.node) {
+            Some(before) => *before = row,
+            None => drop(self.rows.insert(context.me(), row)),
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::{Epoch, Term};
+    /// The newest heartbeat of each peer, for the others: what is older than that is a recording.
+    pub fn newest(&self) -> BTreeMap<NodeName, (Incarnation, u64)> {
+        self.replay.newest()
+    }
 
-    #[test]
-    fn a_question_without_an_answer_of_use_is_put_again_after_a_pause_that_grows() {
-        let node = |name: &str| name.parse::<NodeName>().expect("a valid name");
-        let seal = |epoch| Question::Seal { service: "orders".parse().expect("a valid name"), epoch: Epoch(epoch) };
-        let check = Question::Check { fence: crate::types::FenceId(1), refuted: 0, term: Term(1) };
-        let (mut questions, mut now) = (Questions::default(), Instant(0));
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            assert!(!questions.rests(now, &node("db2"), &seal(1)));
-            questions.answered(now, &node("db2"), &seal(1), false);
-            assert!(questions.rests(now, &node("db2"), &seal(1)), "not at once");
-            let at = questions.next_wakeup().expect("it is put again");
-            pauses.push(at.since(now).as_millis());
-            now = at;
-        }
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 500, 500, 500]);
-        questions.answered(now, &node("db2"), &seal(1), false);
-        let other = [(node("db3"), seal(1)), (node("db2"), seal(2)), (node("db2"), check)];
-        assert!(other.iter().all(|(to, question)| !questions.rests(now, to, question)), "each has a pause of its own");
-        questions.answered(now, &node("db2"), &seal(1), true);
-        assert!(!questions.rests(now, &node("db2"), &seal(1)));
+    /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
+    pub fn have_a_quorum_without_us(&self, context: &Context) -> bool {
+        let me = &context.config.node;
+        let on_a_network = |(channel, sight): (&ChannelName, &Sight)| !channel.is_disk() && *sight == Sight::Up;
+        let is_recent = |row: &Row| context.now.since(row.at) <= context.timing.recent;
+        let others = self.rows.iter().filter(|(node, row)| *node != me && is_recent(row));
+        others.into_iter().any(|(observer, row)| {
+            let seen = row.views.iter().filter(|(node, view)| *node != me && view.channels.iter().any(on_a_network));
+            context.state.is_majority(seen.map(|(node, _)| node).chain([observer]))
+        })
     }
 }

@@ -1,35 +1,90 @@
-//! How a node finds out how current its copy of the ledger is, where what it asked is answered by nobody.
+//! How current a copy of the ledger is, where what was asked is answered by nobody, late, or by an earlier leader.
 
-use super::Effect;
-use super::fences_test::{NOW, daemon};
-use crate::types::Term;
+use super::context_test::{NOW, context};
+use super::mail::Mail;
+use super::reading::{Reading, Warrant};
+use super::{Effect, PeerResponse};
+use crate::ledger::State;
+use crate::ledger::world_test::*;
+use crate::types::{AgentAction, LogIndex, Term};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// The number of the question that it puts to a peer, if any.
+fn question(mail: &mut Mail) -> Option<u64> {
+    mail.take().into_iter().find_map(|effect| match effect {
+        Effect::Ask { id, .. } => Some(id),
+        _ => None,
+    })
+}
 
 /// Nobody tells the next leadership what was asked of the last one, also where both are this node's own, in one term.
 #[test]
 fn what_a_leader_asked_of_itself_is_asked_again_after_it_has_stepped_down() {
-    let mut node = daemon("w1");
-    let me = node.context.me();
-    let mut now = NOW;
-    let mut asks = |leads: &[bool]| {
-        leads.iter().for_each(|leads| node.take_leadership(Term(6), Some(me.clone()), *leads));
-        now += Duration::from_millis(200);
-        node.context.now = now;
-        assert!(!node.is_current());
-        node.mail.take().iter().any(|effect| matches!(effect, Effect::QuorumRead { .. }))
+    let mut w1 = context("w1", W1, &State::default());
+    let (mut reading, mut mail) = (Reading::default(), Mail::default());
+    let mut asks = |steps_down: bool| {
+        if steps_down {
+            reading.forget();
+        }
+        w1.now += Duration::from_millis(200);
+        assert!(!reading.is_current(&w1, &mut mail));
+        mail.take().iter().any(|effect| matches!(effect, Effect::QuorumRead { .. }))
     };
-    assert!(asks(&[true]));
-    assert!(!asks(&[]), "it is under way");
-    assert!(asks(&[false, true]));
+    assert!(asks(false));
+    assert!(!asks(false), "it is under way");
+    assert!(asks(true));
 }
 
-/// What an operator reads on a leader that was cut off: not that it leads.
 #[test]
-fn whoever_has_no_quorum_does_not_say_that_it_leads() {
-    let mut node = daemon("w1");
-    let me = node.context.me();
-    node.take_leadership(Term(6), Some(me.clone()), true);
-    assert_eq!(node.leader(), (Term(6), Some(&me)));
-    node.take_leadership(Term(6), Some(me), false);
-    assert_eq!(node.leader(), (Term(6), None));
+fn a_copy_is_current_once_it_is_applied_up_to_the_answer_and_for_as_long_as_a_pause_is_accepted() {
+    let mut world = World::new();
+    world.state.applied = LogIndex(7);
+    let mut db2 = context("db2", DB2, &world.state);
+    let (mut reading, mut mail) = (Reading::default(), Mail::default());
+    assert!(!reading.is_current(&db2, &mut mail));
+    let id = question(&mut mail).expect("it asks");
+    let answer = PeerResponse::Read { term: TERM, applied: LogIndex(8), age: None };
+    reading.answered(&db2, id, Ok(answer));
+    assert!(!reading.is_current(&db2, &mut mail), "one entry is missing here");
+    world.state.applied = LogIndex(8);
+    db2.state = Arc::new(world.state.clone());
+    reading.finish(&db2);
+    assert!(reading.is_current(&db2, &mut mail));
+    assert!(reading.was_current() && !reading.is_current_since(&db2, &mut mail, NOW + Duration::from_nanos(1)));
+    db2.now = NOW + db2.timing.acceptable_pause + Duration::from_nanos(1);
+    assert!(!reading.is_current(&db2, &mut mail), "it counts from the question");
+}
+
+#[test]
+fn a_question_that_failed_rests_before_it_is_put_again() {
+    let mut db2 = context("db2", DB2, &State::default());
+    let (mut reading, mut mail) = (Reading::default(), Mail::default());
+    assert!(!reading.is_current(&db2, &mut mail));
+    let id = question(&mut mail).expect("it asks");
+    reading.answered(&db2, id, Err("refused".to_owned()));
+    assert!(!reading.is_current(&db2, &mut mail));
+    assert_eq!(question(&mut mail), None, "not at once");
+    db2.now = reading.due().next().expect("it is put again");
+    assert!(!reading.is_current(&db2, &mut mail));
+    assert!(question(&mut mail).is_some());
+}
+
+/// The leader of a later term knows nothing of the order's age: what it says holds, and what the one before said does not.
+#[test]
+fn a_warrant_is_the_present_leaders() {
+    let mut world = World::new();
+    world.declare_dead();
+    world.done(order("ipmi", AgentAction::Off, Some(0)));
+    let order = world.state.fences[&FENCE].orders[0].clone();
+    let mut db2 = context("db2", DB2, &world.state);
+    let (mut reading, mut mail) = (Reading::default(), Mail::default());
+    assert_eq!(reading.warrant(&db2, &mut mail, FENCE, &order), None);
+    let id = question(&mut mail).expect("it asks");
+    let age = Some(Duration::from_millis(40));
+    reading.answered(&db2, id, Ok(PeerResponse::Read { term: TERM, applied: world.state.applied, age }));
+    let runs = Warrant::Runs { asked: NOW, age: Duration::from_millis(40), term: TERM };
+    assert_eq!(reading.warrant(&db2, &mut mail, FENCE, &order), Some(runs));
+    db2.term = Term(TERM.0 + 1);
+    assert_eq!(reading.warrant(&db2, &mut mail, FENCE, &order), None, "of a leader that leads no more");
 }

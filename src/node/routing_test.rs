@@ -1,10 +1,10 @@
-//! This node's own part in a fence of a node that held two services.
+//! Parts of one node together: its part in a fence of a node that held two services, and whom it takes for the leader.
 
-use super::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey, Start};
-use crate::config::Config;
+use super::context_test::{NOW, config, start};
+use super::{Effect, Event, Node, PeerRequest, PeerResponse, RunKey};
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent};
-use crate::types::{AgentAction, AgentOutcome, AgentRun, ClusterId, Epoch, Instant, ServiceName, SystemId, WallTime};
+use crate::types::{AgentAction, AgentOutcome, AgentRun, Epoch, ServiceName, SystemId, Term, WallTime};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,22 +40,9 @@ fn two_services() -> World {
     world
 }
 
-pub(super) fn daemon(name: &str) -> Node {
-    let text = include_str!("../../config/two-databases-and-witness.toml");
-    let config = Config::parse(text, "regent.toml", None, name).expect("an example");
-    let start = Start {
-        cluster: ClusterId("orders".to_owned()),
-        boot: boot(name, 1),
-        machine: machine(name),
-        tombstones: BTreeMap::new(),
-        kept: BTreeMap::new(),
-        watchdog: None,
-        seed: 1,
-    };
-    Node::new(Arc::new(config), start, NOW)
+fn daemon(name: &str) -> Node {
+    Node::new(config(name), start(name), NOW)
 }
-
-pub(super) const NOW: Instant = Instant(1_000_000_000_000);
 
 /// Gives it an event, and answers what it asks of the others: what it proposes is applied, and its copy is current.
 fn tell(node: &mut Node, world: &mut World, event: Event) -> Vec<RunKey> {
@@ -131,4 +118,17 @@ fn what_only_a_new_primary_can_revoke_is_repeated_for_each_service_that_a_host_t
     taken.insert(orders(), Epoch(2));
     assert_eq!(stages(&mut db2, &mut world), [taken], "the second service is revoked as well");
     assert_eq!(stages(&mut db2, &mut world), [], "and nothing twice");
+}
+
+/// What an operator reads on a leader that was cut off: not that it leads.
+#[test]
+fn whoever_has_no_quorum_does_not_say_that_it_leads() {
+    let mut w1 = daemon("w1");
+    let mut leads = |i_lead| {
+        w1.handle(NOW, Event::Leadership { term: Term(6), leader: Some(node("w1")), i_lead });
+        let (term, leader) = w1.leader();
+        (term, leader.cloned())
+    };
+    assert_eq!(leads(true), (Term(6), Some(node("w1"))));
+    assert_eq!(leads(false), (Term(6), None));
 }

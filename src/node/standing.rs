@@ -9,7 +9,10 @@
 //! has it; a fence that is opened in between has a higher number and is not among what was found. A closed fence stays
 //! closed. In the other order, or with a state that still catches up, a fence that is needed could be taken for unknown.
 
-use super::{Effect, Node, Said, agent_order};
+use super::context::Context;
+use super::mail::Mail;
+use super::reading::Reading;
+use super::{Effect, Said, agent_order};
 use crate::config::Config;
 use crate::ledger::{Fence, FenceState, State};
 use crate::types::{AgentAction, AgentName, AgentOrder, Epoch, FenceId, Instant, NodeName, ServiceName, Standing};
@@ -132,68 +135,67 @@ impl Default for Looking {
     }
 }
 
-impl Node {
+impl Lookout {
     /// Looks at what is in force on this host, and has undone what the ledger does not want.
-    pub(super) fn tidy_host(&mut self) {
-        if !self.context.has_applied_its_join() || !self.context.config.fencing.agents.values().any(|a| a.everywhere) {
+    pub fn settle(&mut self, context: &Context, mail: &mut Mail, reading: &mut Reading) {
+        if !context.has_applied_its_join() || !context.config.fencing.agents.values().any(|a| a.everywhere) {
             return;
         }
-        self.notice_installed();
-        match self.lookout.looking {
-            Looking::Due(at) if self.context.now >= at => {
-                self.lookout.looking = Looking::Under;
-                self.mail.push(Effect::LookInForce);
+        self.notice_installed(context);
+        match self.looking {
+            Looking::Due(at) if context.now >= at => {
+                self.looking = Looking::Under;
+                mail.push(Effect::LookInForce);
             }
             _ => {}
         }
-        if let Looking::Found(at, ..) = self.lookout.looking
-            && self.is_current_since(at)
+        if let Looking::Found(at, ..) = self.looking
+            && reading.is_current_since(context, mail, at)
         {
-            self.judge_found();
+            self.judge_found(context, mail);
         }
     }
 
-    pub(super) fn found_in_force(&mut self, standing: Vec<(AgentName, Standing)>, whole: bool) {
-        if matches!(self.lookout.looking, Looking::Under) {
-            self.lookout.looking = Looking::Found(self.context.now, standing, whole);
+    pub fn found(&mut self, now: Instant, standing: Vec<(AgentName, Standing)>, whole: bool) {
+        if matches!(self.looking, Looking::Under) {
+            self.looking = Looking::Found(now, standing, whole);
         }
     }
 
-    fn judge_found(&mut self) {
-        let Looking::Found(_, standing, whole) = std::mem::replace(&mut self.lookout.looking, Looking::Rests) else {
+    fn judge_found(&mut self, context: &Context, mail: &mut Mail) {
+        let Looking::Found(_, standing, whole) = std::mem::replace(&mut self.looking, Looking::Rests) else {
             return;
         };
-        let unwanted = undone(&self.context.state, &self.context.config.node, &standing);
+        let unwanted = undone(&context.state, &context.config.node, &standing);
         // What outlives a boot (in the database) is wanted by a fence that stands, and the ledger does not know yet that it
         // is here: should the fence be lifted before this node has said so, nobody else would undo it.
         let untold = |(agent, standing): &(AgentName, Standing)| {
-            let fence = self.context.state.fences.get(&standing.fence).filter(|f| f.is_open());
-            fence
-                .is_some_and(|f| f.assisted.get(&self.context.config.node).is_none_or(|agents| !agents.contains(agent)))
+            let fence = context.state.fences.get(&standing.fence).filter(|f| f.is_open());
+            fence.is_some_and(|f| f.assisted.get(&context.config.node).is_none_or(|agents| !agents.contains(agent)))
         };
         if !whole || !unwanted.is_empty() || standing.iter().any(untold) {
-            self.lookout.looking = Looking::Due(self.context.now + AGAIN);
+            self.looking = Looking::Due(context.now + AGAIN);
         }
         for undo in unwanted {
-            self.mail.say(Said::Undoing(undo.clone()));
-            self.mail.push(Effect::UndoInForce { undo: Box::new(undo) });
+            mail.say(Said::Undoing(undo.clone()));
+            mail.push(Effect::UndoInForce { undo: Box::new(undo) });
         }
     }
 
     /// A new primary sees what lies in its database.
-    fn notice_installed(&mut self) {
-        let services = self.context.state.services.iter().filter(|(_, s)| self.context.is_primary_of(s));
+    fn notice_installed(&mut self, context: &Context) {
+        let services = context.state.services.iter().filter(|(_, s)| context.is_primary_of(s));
         let installed = services.map(|(name, s)| (name.clone(), s.epoch));
         let installed: BTreeMap<_, _> = installed.collect();
-        if installed.iter().any(|(name, epoch)| self.lookout.installed.get(name) != Some(epoch)) {
-            self.lookout.looking = Looking::Due(self.context.now);
+        if installed.iter().any(|(name, epoch)| self.installed.get(name) != Some(epoch)) {
+            self.looking = Looking::Due(context.now);
         }
-        self.lookout.installed = installed;
+        self.installed = installed;
     }
 
     /// When it is to be looked again.
-    pub(super) fn look_due(&self) -> Option<Instant> {
-        match self.lookout.looking {
+    pub fn due(&self) -> Option<Instant> {
+        match self.looking {
             Looking::Due(at) => Some(at),
             _ => None,
         }

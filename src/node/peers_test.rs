@@ -1,0 +1,78 @@
+//! What a node believes of its peers: what is a sign of life, what is new, and who has a quorum without it.
+
+use super::context_test::{NOW, config, context};
+use super::peers::Peers;
+use crate::ledger::world_test::*;
+use crate::types::{ChannelName, ClusterId, Health, Heartbeat, HeartbeatBody, Incarnation, PeerView, Sight};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn beat(name: &str, incarnation: Incarnation, sequence: u64, body: HeartbeatBody) -> Heartbeat {
+    let (cluster, boot) = (ClusterId("orders".to_owned()), boot(name, 1));
+    Heartbeat { cluster, node: node(name), boot, incarnation, sequence, body: Some(body) }
+}
+
+#[test]
+fn a_recording_is_no_sign_of_life_and_what_was_said_before_is_no_news() {
+    let db1 = context("db1", DB1, &World::new().state);
+    let mut peers = Peers::new(&config("db1"), NOW);
+    let channel = ChannelName::primary();
+    let hear = |peers: &mut Peers, sequence, body: HeartbeatBody| {
+        let heartbeat = beat("db2", DB2, sequence, body);
+        peers.is_sign_of_life(&channel, NOW, &heartbeat) && peers.hear(&db1, &channel, NOW, &heartbeat)
+    };
+    let quiet = HeartbeatBody::default();
+    assert!(!hear(&mut peers, 1, quiet.clone()), "the first may be a recording");
+    assert!(hear(&mut peers, 2, quiet.clone()), "its first word");
+    assert!(!hear(&mut peers, 2, quiet.clone()), "the same once more");
+    assert!(!hear(&mut peers, 3, quiet.clone()), "alive, and nothing new");
+    let health = Health { self_doubt: true, ..Health::default() };
+    let doubts = HeartbeatBody { health: Arc::new(health), ..HeartbeatBody::default() };
+    assert!(hear(&mut peers, 4, doubts));
+    assert!(peers.rows()[&node("db2")].health.self_doubt);
+    let silent = peers.silence(NOW + Duration::from_millis(70), &node("db2"));
+    assert_eq!(silent, BTreeMap::from([(channel, 70)]));
+}
+
+#[test]
+fn what_an_incarnation_that_is_over_says_is_not_heard() {
+    let mut world = World::new();
+    world.declare_dead();
+    world.power_off();
+    let mut db2 = context("db2", DB2, &world.state);
+    Arc::make_mut(&mut db2.state).nodes.get_mut(&node("db1")).expect("known").incarnation = Incarnation(9);
+    let mut peers = Peers::new(&config("db2"), NOW);
+    let channel = ChannelName::primary();
+    for sequence in 1..4 {
+        let heartbeat = beat("db1", DB1, sequence, HeartbeatBody::default());
+        let alive = peers.is_sign_of_life(&channel, NOW, &heartbeat);
+        assert_eq!(alive, sequence > 1, "it is one all the same: the witness of its fence must hear of it");
+        assert!(!peers.hear(&db2, &channel, NOW, &heartbeat));
+    }
+    assert!(peers.rows().is_empty());
+}
+
+#[test]
+fn others_have_a_quorum_where_one_sees_enough_others_on_a_network() {
+    let mut db1 = context("db1", DB1, &World::new().state);
+    let sees = |channel: &str| {
+        let mut peers = Peers::new(&config("db1"), NOW);
+        let channels = BTreeMap::from([(channel.parse().expect("valid"), Sight::Up)]);
+        let view = PeerView { boot: boot("w1", 1), incarnation: W1, channels, database_alive: false };
+        let views = Arc::new(BTreeMap::from([(node("w1"), view)]));
+        for sequence in 1..3 {
+            let heartbeat = beat("db2", DB2, sequence, HeartbeatBody { views: views.clone(), ..Default::default() });
+            let channel = "disk".parse().expect("valid");
+            if peers.is_sign_of_life(&channel, NOW, &heartbeat) {
+                peers.hear(&db1, &channel, NOW, &heartbeat);
+            }
+        }
+        peers
+    };
+    assert!(!sees("disk").have_a_quorum_without_us(&db1), "a log travels on no disk");
+    let peers = sees("secondary");
+    assert!(peers.have_a_quorum_without_us(&db1));
+    db1.now = NOW + db1.timing.recent + Duration::from_nanos(1);
+    assert!(!peers.have_a_quorum_without_us(&db1), "that was so, and is old");
+}

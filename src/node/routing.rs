@@ -1,0 +1,381 @@
+//! How an event finds the parts that it concerns, and how what one part answers finds the other: everything that takes
+//! more than one part.
+//!
+//! Not here: what a part makes of it (each in a file of its own).
+
+use super::context::Route;
+use super::mail::{QuorumRead, ReplyTo, What};
+use super::outbox::{self, End};
+use super::owed::Pending;
+use super::watchdog::Guarded;
+use super::witness::Check;
+use super::{Event, Node, PeerRequest, PeerResponse, Said};
+use crate::known_bugs::{self, Bug};
+use crate::lease::LeaseRequest;
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Sighting, State};
+use crate::plan::{self, Question, Step, alarm};
+use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Term};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What comes in.
+impl Node {
+    /// Whether everything must be compared anew.
+    pub(super) fn take_in(&mut self, event: Event) -> bool {
+        let now = self.context.now;
+        match event {
+            Event::Wake => {}
+            Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, &heartbeat),
+            Event::Channel { channel, usable } => self.peers.channel_state(now, &channel, usable),
+            Event::Applied { entry, answer, state } => {
+                self.take_state(state);
+                self.note_answer(&entry, &answer);
+            }
+            Event::Ledger { state } => self.take_state(state),
+            Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
+            Event::Proposed { id, result } => self.proposal_ended(id, result),
+            Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
+            Event::Asked { reply, from, request } => self.asked(ReplyTo::Peer(reply), from, request),
+            Event::Answered { id, response } => self.answered(id, response),
+            Event::AgentEnded { key, run } => self.runs.ended(now, key, run),
+            Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::InForce { standing, whole } => self.lookout.found(now, standing, whole),
+            Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
+            Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
+            Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
+            Event::LogWrite { took } => self.log_wrote(took),
+            Event::Watchdog(said) => self.watchdog.said(now, &mut self.mail, said),
+            Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),
+        }
+        true
+    }
+
+    /// Whether it says anything that somebody here may wait for.
+    fn hear(&mut self, channel: &ChannelName, at: Instant, heartbeat: &Heartbeat) -> bool {
+        if !self.peers.is_sign_of_life(channel, at, heartbeat) {
+            return false;
+        }
+        // Also one of an incarnation that is over: it may be of the very boot that was fenced.
+        self.witness.heard(&self.context, channel, at, heartbeat);
+        let is_news = self.peers.hear(&self.context, channel, at, heartbeat);
+        // A fence that is looked at, or a question that waits for life or silence.
+        is_news || self.witness.is_watching() || !self.owed.is_empty()
+    }
+
+    fn log_wrote(&mut self, took: Duration) {
+        self.beats.log_wrote(took);
+        if took > self.context.timing.acceptable_pause {
+            self.peers.doubt(self.context.now, took);
+        }
+    }
+
+    /// A newer ledger. Each part notes what is new in it for itself.
+    fn take_state(&mut self, state: Arc<State>) {
+        let (now, before) = (self.context.now, self.context.state.clone());
+        self.leading.ledger_moved(now, &before, &state);
+        for (id, fence) in &state.fences {
+            self.reading.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
+        }
+        self.services_moved(&before, &state);
+        self.peers.ledger_moved(now, &before, &state);
+        self.context.state = state;
+        self.witness.ledger_moved(&self.context, &self.peers);
+    }
+
+    /// What an entry did concerns the proposer too, even if its answer was lost; not what an earlier daemon proposed.
+    fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
+        if let (Command::Join { node, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
+            (&entry.command, answer)
+            && *node == self.context.config.node
+        {
+            self.take_join(&entry.command, *incarnation);
+        }
+    }
+
+    /// A join was accepted; it is this daemon's own if it has the number of its present need to join.
+    fn take_join(&mut self, command: &Command, incarnation: Incarnation) {
+        let is_own = matches!(command, Command::Join { request, .. } if *request == self.join_request);
+        let record = self.context.state.nodes.get(&self.context.config.node);
+        let present = record.is_none_or(|n| n.incarnation <= incarnation);
+        if is_own && present && self.context.incarnation.is_none_or(|mine| mine < incarnation) {
+            self.joined(incarnation);
+        }
+    }
+
+    fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, i_lead: bool) {
+        if term < self.context.term {
+            return;
+        }
+        if term > self.context.term || leader != self.context.leader {
+            self.mail.forget();
+            self.reading.forget();
+            self.leading.forget_questions();
+            self.ask_for_leases_again();
+        }
+        self.context.term = term;
+        self.context.leader = leader;
+        self.context.leads = i_lead.then_some(term);
+        if self.leading.take(&self.context) {
+            // What this node asked of itself as the leader is answered by nobody.
+            self.mail.forget_own_reads();
+            self.reading.forget();
+        }
+    }
+
+    fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
+        if let Some(reply) = self.mail.relayed(id) {
+            let response = match &result {
+                Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
+                Err(leader) => PeerResponse::NotLeader { leader: leader.clone() },
+            };
+            self.mail.reply(reply, response);
+        }
+        let end = match &result {
+            Ok(Answer::Refused(_)) => End::Refused,
+            Ok(Answer::Done(_)) => End::Accepted,
+            Err(_) => End::Unreached,
+        };
+        let Some(command) = self.mail.proposal_ended(self.context.now, id, end) else { return };
+        match result {
+            Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_join(&command, incarnation),
+            Ok(Answer::Refused(refusal)) => {
+                self.mail.say(Said::Refused { command: command.name(), refusal });
+                self.reading.forget_proposed_order(&command);
+                self.runs.reported(&self.context, &command);
+            }
+            Ok(Answer::Done(_)) => {
+                self.rejoin_reported(&command);
+                self.runs.reported(&self.context, &command);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The quorum has answered, or did not; the ledger here is applied up to the read.
+    fn quorum_read(&mut self, id: u64, confirmed: bool) {
+        match self.mail.read_ended(id) {
+            Some(QuorumRead::Lease { reply, request }) => {
+                self.lease_read(reply, &request, confirmed || known_bugs::has(Bug::LeaseWithoutQuorum));
+            }
+            Some(QuorumRead::Copy { reply, subject }) => {
+                let response = match confirmed {
+                    true => self.reading.confirmed(&self.context, subject),
+                    false => PeerResponse::NotLeader { leader: None },
+                };
+                self.reply(reply, response);
+            }
+            None => {}
+        }
+    }
+
+    fn lease_read(&mut self, reply: ReplyTo, request: &LeaseRequest, confirmed: bool) {
+        if !confirmed || self.context.leads.is_none() {
+            return self.reply(reply, PeerResponse::NotLeader { leader: None });
+        }
+        let decision = self.leading.grant(&self.context, &mut self.mail, request);
+        match reply {
+            ReplyTo::Own => self.lease_result(&request.service, decision),
+            ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, PeerResponse::Lease(decision)),
+        }
+    }
+}
+
+/// Questions: what this node was asked, and what it is answered.
+impl Node {
+    pub(super) fn asked(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
+        let of_leader = matches!(request, PeerRequest::Lease(_) | PeerRequest::Propose(_) | PeerRequest::Read { .. });
+        if of_leader && self.context.leads.is_none() {
+            return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
+        }
+        match request {
+            PeerRequest::Question(question) => self.question(reply, from, question),
+            // A grant leaves only after a quorum read that began after its request came.
+            PeerRequest::Lease(request) => self.mail.read(QuorumRead::Lease { reply, request }),
+            PeerRequest::Read { order } => self.mail.read(QuorumRead::Copy { reply, subject: order }),
+            PeerRequest::Propose(command) => {
+                let reply = if let ReplyTo::Peer(reply) = reply { Some(reply) } else { None };
+                self.mail.propose_for(from, reply, command);
+            }
+            PeerRequest::Relay(request) => self.relay(reply, from, *request),
+        }
+    }
+
+    /// Passes a request on to the leader, once.
+    fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
+        match (self.context.route(0), reply) {
+            (Some(Route::Local), _) => self.asked(reply, from, request),
+            (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
+                self.mail.ask(to, What::Relayed { reply }, request, outbox::DEADLINE);
+            }
+            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() }),
+        }
+    }
+
+    fn question(&mut self, reply: ReplyTo, from: NodeName, question: Question) {
+        let Question::Look { target, .. } = &question else {
+            return self.owed.push(Pending { reply, from, question, since: self.context.now });
+        };
+        let answer = match self.view_of(target) {
+            Some(view) => {
+                let silent_ms = self.peers.silence(self.context.now, target);
+                PeerResponse::Sighting(Sighting { silent_ms, view })
+            }
+            None => PeerResponse::Failed { why: format!("no view of {target}") },
+        };
+        self.answer_question(reply, &from, &question, answer);
+    }
+
+    fn view_of(&self, target: &NodeName) -> Option<PeerView> {
+        self.peers.views(self.context.now, self.feeding()).remove(target)
+    }
+
+    /// Answers what can be answered by now.
+    pub(super) fn answer_owed(&mut self) {
+        let mut own = false;
+        for p in self.owed.take() {
+            let answer = match &p.question {
+                Question::Check { fence, refuted, term } => {
+                    let check = Check { fence: *fence, refuted: *refuted, term: *term, since: p.since };
+                    self.witness.answer(&self.context, &self.peers, check, |target| self.view_of(target))
+                }
+                Question::Seal { service, epoch } => self.seal_answer(service, *epoch, p.since),
+                Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
+            };
+            match answer {
+                Some(answer) => {
+                    own |= p.reply == ReplyTo::Own;
+                    self.answer_question(p.reply, &p.from, &p.question, answer);
+                }
+                None => self.owed.push(p),
+            }
+        }
+        if own {
+            self.coordinate();
+        }
+    }
+
+    fn answer_question(&mut self, reply: ReplyTo, from: &NodeName, question: &Question, answer: PeerResponse) {
+        match reply {
+            ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, answer),
+            ReplyTo::Own => self.leading.take_answer(self.context.now, from.clone(), question, Ok(answer)),
+        }
+    }
+
+    fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
+        match reply {
+            ReplyTo::Peer(reply) => self.mail.reply(reply, response),
+            ReplyTo::OwnRead(id) => self.reading.answered(&self.context, id, Ok(response)),
+            ReplyTo::Own => {}
+        }
+    }
+
+    /// The end of something that this node asked.
+    fn answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
+        let Some(asking) = self.mail.answered(id) else { return };
+        match asking.what {
+            What::Relayed { reply } => {
+                self.mail.reply(reply, response.unwrap_or_else(|why| PeerResponse::Failed { why }));
+            }
+            What::Proposal => {
+                let result = match response {
+                    Ok(PeerResponse::Proposed(answer)) => Ok(*answer),
+                    Ok(PeerResponse::NotLeader { leader }) => Err(leader),
+                    Ok(_) | Err(_) => Err(None),
+                };
+                self.proposal_ended(id, result);
+            }
+            What::Read => self.reading.answered(&self.context, id, response),
+            What::Lease { service } => self.lease_response(&service, response),
+            What::Question { question, .. } => {
+                self.leading.take_answer(self.context.now, asking.to, &question, response);
+            }
+        }
+    }
+}
+
+/// What this node does with what several parts know.
+impl Node {
+    /// Proposes a command; the age of what this node proposes as the leader counts from now.
+    pub(super) fn propose(&mut self, command: Command) {
+        let now = self.context.now;
+        let has_an_age = matches!(command, Command::Order { .. } | Command::OpenFence { .. });
+        let noted = has_an_age.then(|| command.clone());
+        if self.mail.propose(&self.context, command)
+            && let Some(command) = noted
+        {
+            self.reading.note_proposed(now, &command);
+            self.leading.note_proposed(now, &command);
+        }
+    }
+
+    /// Hands out what the coordinator wants. One step often makes the next one possible at once (the leader's own
+    /// answers): goes on until nothing changes.
+    pub(super) fn coordinate(&mut self) {
+        for _ in 0..4 {
+            let steps = self.leading.coordinate(&self.context, &mut self.mail, &self.peers);
+            let mut own = false;
+            for step in steps {
+                own |= self.take_step(step);
+            }
+            if !own {
+                return;
+            }
+        }
+    }
+
+    /// Hands one step out. True when this node answered a question of its own.
+    fn take_step(&mut self, step: Step) -> bool {
+        match step {
+            // What opens a fence again is said on a current copy only; it is asked for until it is.
+            Step::Propose(Command::Refute { .. }) if !self.reading.is_current(&self.context, &mut self.mail) => {}
+            Step::Propose(command) => self.propose(command),
+            Step::Transfer { to, why } => {
+                self.leading.transfers(self.context.now);
+                self.mail.say(Said::LeadershipGoes { to: to.clone(), why });
+                self.mail.push(super::Effect::Transfer { to });
+            }
+            Step::Ask { to, question } => {
+                let asked = self.leading.ask(&self.context, &mut self.mail, &self.owed, (to, question));
+                let Some(question) = asked else { return false };
+                self.asked(ReplyTo::Own, self.context.me(), PeerRequest::Question(question));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The nodes that feed a standby here.
+    fn feeding(&self) -> impl Iterator<Item = &NodeName> + Clone {
+        self.databases.values().filter_map(|local| local.seen.streams_from.as_ref())
+    }
+
+    /// This node's own row, as its next heartbeat carries it.
+    pub(super) fn refresh_own_row(&mut self) {
+        let Some(incarnation) = self.context.incarnation else { return };
+        let health = self.health();
+        let feeding = self.databases.values().filter_map(|local| local.seen.streams_from.as_ref());
+        self.peers.refresh_own_row(&self.context, incarnation, feeding, health);
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            services: self.service_health(),
+            watchdog_armed: self.watchdog.is_armed(),
+            log_write: self.beats.log_write(),
+            self_doubt: self.peers.doubts_itself(self.context.now),
+            config_hash: self.context.config.hash,
+            failing: self.failing().into_keys().collect(),
+            alarms: alarm::carried(self.leading.plan()),
+        }
+    }
+
+    /// The watchdog is fed only by the loop that has just checked every database.
+    pub(super) fn tend_watchdog(&mut self) {
+        let names = self.served.clone();
+        let inputs = || names.iter().filter_map(|n| self.keeper_input(n));
+        let may = |i: &plan::keeper::Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
+        let fine = inputs().all(|i| !i.could_commit() || may(&i));
+        let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
+        self.watchdog.tend(self.context.now, &mut self.mail, Guarded { fine, needed });
+    }
+}
