@@ -341,7 +341,7 @@ macro_rules! effects {
 }
 
 effects! {
-    Beat, Ask, Reply, Propose, QuorumRead, Transfer, RunAgent, EndAgent, LookInForce, UndoInForce, Db, AbortDb, Tombstone,
+    Beat, Ask, Reply, Propose, Told, QuorumRead, Transfer, RunAgent, EndAgent, LookInForce, UndoInForce, Db, AbortDb, Tombstone,
     KeepLease, ArmWatchdog, FeedWatchdog, DisarmWatchdog, Say,
 }
 

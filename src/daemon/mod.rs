@@ -260,8 +260,8 @@ impl Daemon {
         match wakeup {
             Wakeup::Node(event) => self.handle(event),
             Wakeup::Operator(request, reply) => self.operate(request, "the operator".to_owned(), reply),
-            Wakeup::Submitted { result, reply } => {
-                self.operators.submitted(result, reply);
+            Wakeup::Told { number, result } => {
+                self.operators.told(number, result);
                 self.operators.follow(&self.node);
             }
             Wakeup::Monitored { agent, target, run } => {

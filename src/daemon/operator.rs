@@ -4,15 +4,15 @@
 use super::Daemon;
 use super::pages;
 use super::report;
-use super::shell;
-use super::wakeup::{Call, CallReply, Submitted, Wakeup};
+use super::wakeup::{Call, CallReply, Submitted};
 use crate::api::admin::{Request, Response};
 use crate::clock;
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
-use crate::node::Node;
+use crate::node::{Event, Node};
 use crate::plan::fencing;
 use crate::plan::switchover;
 use crate::types::{IncidentId, NodeName, ServiceName};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -24,6 +24,9 @@ const RELAY_DEADLINE: Duration = Duration::from_secs(10);
 /// Requests that were begun and whose end is waited for.
 #[derive(Default)]
 pub struct Operators {
+    last: u64,
+    /// Those whose command is on its way to the ledger, by its number.
+    waiting: BTreeMap<u64, mpsc::Sender<Response>>,
     followed: Vec<Followed>,
 }
 
@@ -88,11 +91,8 @@ impl Daemon {
         match begin(&self.node, &request, who) {
             Begin::Answer(response) => answer(&reply, response),
             Begin::Propose(command) => {
-                let (consensus, wakeups) = (self.consensus.clone(), self.shell.wakeups.clone());
-                tokio::spawn(async move {
-                    let result = shell::propose(&consensus, command).await.map_err(|e| e.to_string());
-                    let _ = wakeups.send(Wakeup::Submitted { result, reply });
-                });
+                let number = self.operators.waits(reply);
+                self.handle(Event::Submitted { number, command: Box::new(command) });
             }
         }
     }
@@ -234,9 +234,27 @@ fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
     }
 }
 
+/// Why a command got no answer, and what to do.
+fn unsettled(leader: Option<NodeName>) -> String {
+    match leader {
+        Some(leader) => format!("not done: {leader} leads now; repeat the command"),
+        None => "no quorum answered in time, and nobody knows whether it is done: look at `regent status` before you \
+                 repeat it"
+            .to_owned(),
+    }
+}
+
 impl Operators {
-    /// A proposal ended: answer, or follow the incident that it opened.
-    pub(super) fn submitted(&mut self, result: Submitted, reply: mpsc::Sender<Response>) {
+    /// The number under which the end of a command is told.
+    fn waits(&mut self, reply: mpsc::Sender<Response>) -> u64 {
+        self.last += 1;
+        self.waiting.insert(self.last, reply);
+        self.last
+    }
+
+    /// A command came to its end: answer, or follow the incident that it opened.
+    pub(super) fn told(&mut self, number: u64, result: Submitted) {
+        let Some(reply) = self.waiting.remove(&number) else { return };
         match result {
             Ok(Answer::Refused(refusal)) => answer(&reply, Response::Refused { reasons: vec![refusal.to_string()] }),
             Ok(Answer::Done(event)) => match event {
@@ -256,7 +274,7 @@ impl Operators {
                     Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() },
                 ),
             },
-            Err(error) => answer(&reply, Response::Failed { error }),
+            Err(leader) => answer(&reply, Response::Failed { error: unsettled(leader) }),
         }
     }
 

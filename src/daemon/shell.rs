@@ -59,6 +59,8 @@ impl Shell {
                 }
             }
             Effect::Propose { id, command } => self.propose(id, *command),
+            // The loop is gone only when the process ends.
+            Effect::Told { number, result } => drop(self.wakeups.send(Wakeup::Told { number, result })),
             Effect::QuorumRead { id } => self.quorum_read(id),
             Effect::Transfer { to } => self.transfer(to),
             Effect::RunAgent { key, agent, action, target, fence, limit } => {
@@ -110,8 +112,10 @@ impl Shell {
     fn propose(&self, id: u64, command: Command) {
         let (consensus, wakeups) = (self.consensus.clone(), self.wakeups.clone());
         tokio::spawn(async move {
-            let result = match propose(&consensus, command).await {
-                Ok(answer) => Ok(answer),
+            // Stamped with the leader's time of day.
+            let entry = Entry { at: clock::wall(), command };
+            let result = match consensus.propose(entry, RAFT_DEADLINE).await {
+                Ok(proposed) => Ok((*proposed.answer).clone()),
                 Err(ProposeError::NotLeader { leader }) => Err(leader),
                 Err(ProposeError::Unknown(_)) => Err(None),
             };
@@ -269,10 +273,4 @@ impl Shell {
         };
         self.tell(Event::Watchdog(said));
     }
-}
-
-/// Proposes to the local Raft, stamped with the leader's time of day.
-pub async fn propose(consensus: &Consensus, command: Command) -> Result<crate::ledger::Answer, ProposeError> {
-    let entry = Entry { at: clock::wall(), command };
-    consensus.propose(entry, RAFT_DEADLINE).await.map(|proposed| (*proposed.answer).clone())
 }

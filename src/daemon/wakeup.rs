@@ -12,8 +12,8 @@ pub enum Wakeup {
     Node(node::Event),
     /// An operator on this host.
     Operator(Request, mpsc::Sender<Response>),
-    /// An operator's proposal ended.
-    Submitted { result: Submitted, reply: mpsc::Sender<Response> },
+    /// What became of an operator's command.
+    Told { number: u64, result: Submitted },
     /// A device's `monitor` ended.
     Monitored { agent: AgentName, target: NodeName, run: AgentRun },
     /// Once a second: systemd is told that the loop still turns.
@@ -22,8 +22,8 @@ pub enum Wakeup {
     Terminate,
 }
 
-/// What became of an operator's proposal.
-pub type Submitted = Result<crate::ledger::Answer, String>;
+/// What became of an operator's command. `Err`: it did not reach the leader (who that is, if known), or nobody knows.
+pub type Submitted = Result<crate::ledger::Answer, Option<NodeName>>;
 
 /// What travels between daemons besides Raft.
 #[derive(Serialize, Deserialize)]

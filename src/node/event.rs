@@ -102,6 +102,11 @@ pub enum Event {
         id: u64,
         result: Result<Answer, Option<NodeName>>,
     },
+    /// A command that an operator asks for, checked on this node. Its end is told under this number.
+    Submitted {
+        number: u64,
+        command: Box<Command>,
+    },
     /// The end of `Effect::QuorumRead`. When `confirmed`, everything committed before the read began has come in as
     /// `Applied` or `Ledger` before this.
     QuorumRead {
@@ -199,6 +204,11 @@ pub enum Effect {
     Propose {
         id: u64,
         command: Box<Command>,
+    },
+    /// What became of an operator's command. `Err`: as for `Event::Proposed`.
+    Told {
+        number: u64,
+        result: Result<Answer, Option<NodeName>>,
     },
     QuorumRead {
         id: u64,

@@ -8,7 +8,7 @@ use super::outbox::{End, Outbox};
 use super::reading::Subject;
 use super::{Effect, PeerRequest, PeerResponse, Said};
 use crate::lease::LeaseRequest;
-use crate::ledger::Command;
+use crate::ledger::{Answer, Command};
 use crate::plan::Question;
 use crate::types::{Instant, NodeName, ServiceName};
 use std::collections::BTreeMap;
@@ -22,7 +22,12 @@ pub(super) struct Mail {
     asks: BTreeMap<u64, Asking>,
     reads: BTreeMap<u64, QuorumRead>,
     outbox: Outbox,
+    /// Proposals whose end an operator waits for, and under which number.
+    awaited: Vec<(u64, u64)>,
 }
+
+/// How a proposal ended. `Err`: it did not reach the leader (who that is, if known), or nobody knows what became of it.
+pub(super) type Proposed = Result<Answer, Option<NodeName>>;
 
 /// A quorum read under way: what waits for it.
 #[derive(Clone, Debug)]
@@ -71,13 +76,8 @@ pub(super) enum What {
 
 impl Default for Mail {
     fn default() -> Self {
-        Mail {
-            effects: Vec::new(),
-            last_id: 1,
-            asks: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            outbox: Outbox::default(),
-        }
+        let (asks, reads) = (BTreeMap::new(), BTreeMap::new());
+        Mail { effects: Vec::new(), last_id: 1, asks, reads, outbox: Outbox::default(), awaited: Vec::new() }
     }
 }
 
@@ -121,8 +121,30 @@ impl Mail {
         is_own
     }
 
-    /// A proposal ended: what it was, if it was this node's own.
-    pub fn proposal_ended(&mut self, now: Instant, id: u64, end: End) -> Option<Command> {
+    /// Proposes what an operator asks for. Where the very same is under way, its end is told for both; nothing is held
+    /// back, because a person waits.
+    pub fn submit(&mut self, context: &Context, number: u64, command: Command) {
+        if context.leads.is_none() {
+            return self.effects.push(Effect::Told { number, result: Err(context.leader.clone()) });
+        }
+        let id = self.outbox.number_of(&command).unwrap_or_else(|| {
+            let id = self.id();
+            let effect = self.outbox.submit(id, command);
+            self.effects.push(effect);
+            id
+        });
+        self.awaited.push((id, number));
+    }
+
+    /// A proposal ended: what it was, if it was this node's own and is still wanted.
+    pub fn proposal_ended(&mut self, now: Instant, id: u64, result: &Proposed) -> Option<Command> {
+        let told = self.awaited.extract_if(.., |(of, _)| *of == id).map(|(_, number)| number);
+        self.effects.extend(told.map(|number| Effect::Told { number, result: result.clone() }));
+        let end = match result {
+            Ok(Answer::Refused(_)) => End::Refused,
+            Ok(Answer::Done(_)) => End::Accepted,
+            Err(_) => End::Unreached,
+        };
         self.outbox.ended(now, id, end)
     }
 

@@ -59,6 +59,17 @@ impl Outbox {
         })
     }
 
+    /// The number under which the very same is under way, if it is.
+    pub fn number_of(&self, command: &Command) -> Option<u64> {
+        self.under_way.iter().find(|(_, (_, c))| c == command).map(|(id, _)| *id)
+    }
+
+    /// A person's command leaves at once, also where the same was answered a moment ago.
+    pub fn submit(&mut self, id: u64, command: Command) -> Effect {
+        self.under_way.insert(id, (Intent::of(&command), command.clone()));
+        Effect::Propose { id, command: Box::new(command) }
+    }
+
     /// How often in a row this did not reach the leader.
     pub fn failures_of(&self, command: &Command) -> u32 {
         if self.failures.is_empty() {

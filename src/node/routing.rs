@@ -4,8 +4,8 @@
 //! Not here: what a part makes of it (each in a file of its own).
 
 use super::context::Route;
-use super::mail::{QuorumRead, ReplyTo, What};
-use super::outbox::{self, End};
+use super::mail::{Proposed, QuorumRead, ReplyTo, What};
+use super::outbox;
 use super::owed::Pending;
 use super::watchdog::Guarded;
 use super::witness::Check;
@@ -34,6 +34,7 @@ impl Node {
             Event::Ledger { state } => self.take_state(state),
             Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
             Event::Proposed { id, result } => self.proposal_ended(id, result),
+            Event::Submitted { number, command } => self.mail.submit(&self.context, number, *command),
             Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
             Event::Asked { reply, from, request } => self.asked(ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
@@ -122,7 +123,7 @@ impl Node {
         }
     }
 
-    fn proposal_ended(&mut self, id: u64, result: Result<Answer, Option<NodeName>>) {
+    fn proposal_ended(&mut self, id: u64, result: Proposed) {
         if let Some(reply) = self.mail.relayed(id) {
             let response = match &result {
                 Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
@@ -130,12 +131,7 @@ impl Node {
             };
             self.mail.reply(reply, response);
         }
-        let end = match &result {
-            Ok(Answer::Refused(_)) => End::Refused,
-            Ok(Answer::Done(_)) => End::Accepted,
-            Err(_) => End::Unreached,
-        };
-        let Some(command) = self.mail.proposal_ended(self.context.now, id, end) else { return };
+        let Some(command) = self.mail.proposal_ended(self.context.now, id, &result) else { return };
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_join(&command, incarnation),
             Ok(Answer::Refused(refusal)) => {

@@ -137,6 +137,7 @@ impl Stand {
             Effect::Ask { to, request, .. } => format!("asks {to}: {}", asked(request)),
             Effect::Reply { response, .. } => format!("answers: {}", answered(response)),
             Effect::Propose { command, .. } => format!("proposes {}", command),
+            Effect::Told { number, .. } => format!("tells the operator of command {number} what became of it"),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
             Effect::RunAgent { agent, action, target, fence, limit, .. } => {

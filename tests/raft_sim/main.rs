@@ -56,6 +56,8 @@ mod replication;
 mod rules;
 #[path = "../sim/setup.rs"]
 mod setup;
+#[path = "../sim/stopping.rs"]
+mod stopping;
 #[path = "../sim/stories/mod.rs"]
 mod stories;
 #[allow(dead_code, reason = "what the runner of tests/sim prints of a seed, and this one does not")]

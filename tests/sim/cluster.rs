@@ -419,6 +419,8 @@ impl World {
             Effect::Ask { id, to, request, deadline } => self.ask(host, id, &to, request, deadline),
             Effect::Reply { reply, response } => self.reply(host, reply, response),
             Effect::Propose { id, command } => self.propose(host, id, *command),
+            // Operators of this world speak to the ledger themselves.
+            Effect::Told { .. } => {}
             Effect::QuorumRead { id } if self.hosts[host].works(Part::QuorumReads) => self.quorum_read(host, id),
             Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
             Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
