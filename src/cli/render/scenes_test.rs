@@ -6,9 +6,9 @@
 use crate::api::admin::Response;
 use crate::api::status::Readiness;
 use crate::config::{Config, Role};
-use crate::daemon::pages;
 use crate::ledger::NodeSettings;
 use crate::ledger::world_test::{DB1, DB2, W1, World, at, boot, join, machine, node, orders, pause};
+use crate::pages;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::{Outlook, Row, Timing, switchover};
 use crate::types::{
@@ -92,7 +92,9 @@ impl Scene {
 
     /// The standing answer about one service.
     pub fn readiness(&self, name: &ServiceName) -> Readiness {
-        pages::readiness(readiness::judge(&self.outlook(), &self.beside, name))
+        let judged = readiness::judge(&self.outlook(), &self.beside, name);
+        let readiness::Readiness { failover_ready, survives_one_more, reasons } = judged;
+        Readiness { failover_ready, survives_one_more, reasons: reasons.iter().map(ToString::to_string).collect() }
     }
 
     /// The dry run of a switchover to db2.
