@@ -165,4 +165,4 @@ fn warnings(known: &Known) -> Vec<String> {
 #[cfg(test)]
 mod pages_test;
 #[cfg(test)]
-mod scene_test;
+pub(crate) mod scene_test;

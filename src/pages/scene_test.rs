@@ -3,13 +3,14 @@
 //!
 //! Not here: the scenes of the golden pages (`cli/render/scenes_test.rs`).
 
-use super::{Known, OwnDatabase, Refused, Unheard, status};
+use super::{Known, OwnDatabase, Refused, Unheard, dry_run, status};
+use crate::api::admin::Response;
 use crate::api::status::Status;
 use crate::config::{Config, Role};
 use crate::ledger::world_test::*;
 use crate::ledger::{Machine, Settings, set_voters};
 use crate::plan::keeper::Step;
-use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm};
+use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, DbState, Epoch, Failing, Health, Incarnation, Instant, NodeId,
     NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, WallTime,
@@ -29,6 +30,10 @@ pub(crate) const END: Position = Position { timeline: crate::types::Timeline(3),
 /// So long ago.
 pub(crate) fn ago(ms: u64) -> Instant {
     Instant(NOW.0 - ms * 1_000_000)
+}
+
+pub(crate) fn wall_ago(ms: u64) -> WallTime {
+    WallTime(WALL.0 - ms)
 }
 
 /// The example with two more nodes, db3 and w2.
@@ -208,6 +213,11 @@ impl Scene {
             log_lines_dropped: self.dropped.0,
             answers_dropped: self.dropped.1,
         })
+    }
+
+    /// The dry run of a switchover to db2.
+    pub(crate) fn dry_run(&self) -> Response {
+        dry_run(&switchover::decide(&self.seen(&self.rows), &orders(), Some(&node("db2"))))
     }
 }
 
