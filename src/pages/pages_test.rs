@@ -107,6 +107,36 @@ fn the_holder_says_when_its_own_lease_ends() {
     assert_eq!(remaining(&scene), None, "of an epoch that is over");
 }
 
+/// What the leader says counts for whoever reads it: a holder whose host hangs may write until its watchdog resets it.
+#[test]
+fn the_leader_says_when_everybody_else_takes_a_lease_for_ended() {
+    let mut scene = Scene::new("w1", THREE);
+    let settings = scene.world.state.settings.clone().expect("it is seeded");
+    let wait = settings.lease_wait();
+    assert!(wait > settings.ttl + settings.watchdog + settings.stop, "drift makes it longer");
+    scene.lead.renewed.insert(orders(), (Epoch(3), NOW));
+    assert_eq!(remaining(&scene), Some(wait.as_millis() as u64));
+    scene.lead.renewed.insert(orders(), (Epoch(3), ago(1000)));
+    assert_eq!(remaining(&scene), Some(wait.as_millis() as u64 - 1000));
+    scene.lead.renewed.insert(orders(), (Epoch(3), ago(60_000)));
+    assert_eq!(remaining(&scene), Some(0));
+}
+
+#[test]
+fn a_lease_that_a_pause_holds_open_has_no_end() {
+    let mut leader = Scene::new("w1", THREE);
+    leader.lead.renewed.insert(orders(), (Epoch(3), ago(1000)));
+    let mut holder = Scene::new("db1", THREE);
+    holder.own().lease = Some((Epoch(3), Some(Instant(NOW.0 + 2_100_000_000))));
+    for mut scene in [leader, holder] {
+        assert!(remaining(&scene).is_some());
+        scene.world.done(pause());
+        assert_eq!(remaining(&scene), None);
+        scene.world.done(resume());
+        assert_eq!(remaining(&scene), None, "nobody may count before it has renewed");
+    }
+}
+
 #[test]
 fn only_the_leader_and_the_holder_know_when_a_lease_ends() {
     let mut scene = Scene::new("db2", THREE);

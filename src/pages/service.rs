@@ -53,17 +53,21 @@ fn phase(state: &State, alarms: &[Note], name: &ServiceName) -> Phase {
     }
 }
 
-/// The lease of the present epoch. The holder says when its own ends; the leader, from when it granted the last renewal.
+/// The lease of the present epoch, and for how long its holder may still write at most. The holder counts what it may use
+/// itself; the leader what everybody else waits, from when it granted the last renewal: drift, the watchdog of a host that
+/// hangs and the stop ladder included, so that nobody believes it over too early (S5). A pause holds it open: it has no end
+/// then, nor before the first renewal after it.
 fn lease(known: &Known, name: &ServiceName, service: &Service) -> Option<LeaseStatus> {
     let holder = service.holder.as_ref().filter(|_| service.over.is_none())?;
-    let present = |(epoch, _): &&(Epoch, _)| *epoch == service.epoch;
+    let wait = known.seen.state.settings.as_ref()?.lease_wait();
     let until = if &holder.node == known.seen.me {
         let own = known.own.get(name).and_then(|own| own.lease.as_ref());
         own.filter(|(epoch, _)| *epoch == service.epoch).and_then(|(_, until)| *until)
     } else {
-        known.renewed.get(name).filter(present).map(|(_, at)| *at + known.seen.config.lease.ttl)
+        known.renewed.get(name).filter(|(epoch, _)| *epoch == service.epoch).map(|(_, at)| *at + wait)
     };
-    let remaining = until.map(|until| until.since(known.seen.now));
+    let held_open = service.paused || service.unproven_resume.is_some();
+    let remaining = until.filter(|_| !held_open).map(|until| until.since(known.seen.now));
     Some(LeaseStatus { holder: holder.node.clone(), remaining_ms: remaining.map(|left| left.as_millis() as u64) })
 }
 

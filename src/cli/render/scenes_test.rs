@@ -90,7 +90,7 @@ fn fencing() -> Scene {
     scene.leader = Some(node("db2"));
     scene.keeps(Step::Wait(Waiting::NobodyToFollow(DbState::Standby)));
     scene.own().trouble = Some(Trouble::VolumeFull.to_string());
-    scene.row("db1").at = ago(17_000);
+    scene.row("db1").at = ago(9_000);
     scene.sees("db2", "db1", LOST);
     scene.sees("w1", "db1", [Sight::Lost, Sight::Lost, Sight::Blind]);
     measures(&mut scene, "db1", &[12.7, 12.6, 12.9]);
@@ -98,7 +98,7 @@ fn fencing() -> Scene {
     let end = Position { timeline: Timeline(3), lsn: Lsn(END.lsn.0 + 3500) };
     scene.database("db1", DbState::Primary, end, None);
     scene.database("db2", DbState::Standby, END, None);
-    scene.lead.renewed.insert(orders(), (Epoch(3), ago(17_000)));
+    scene.lead.renewed.insert(orders(), (Epoch(3), ago(9_000)));
 
     let said = "Unable to establish IPMI v2 / RMCP+ session";
     let world = &mut scene.world;
