@@ -6,7 +6,7 @@ use super::{Daemon, operator};
 use crate::api::status::Status;
 use crate::clock;
 use crate::pages::{self, Known, OwnDatabase, Refused, Unheard};
-use crate::types::{ChannelName, Epoch, Instant, NodeName, ServiceName};
+use crate::types::{ChannelName, Instant, NodeName, ServiceName};
 use std::collections::BTreeMap;
 
 /// The answer to `status`.
@@ -41,13 +41,14 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 }
 
 fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
-    let local = daemon.node.databases().get(name);
-    let lease: Option<(Epoch, Option<Instant>)> =
-        local.and_then(|local| local.lease.as_ref()).map(|lease| (lease.epoch(), lease.until()));
-    let trouble = |local: &crate::plan::keeper::Local| {
-        local.seen.trouble.as_ref().map(ToString::to_string).or(local.last_error.clone())
-    };
-    OwnDatabase { step: daemon.node.keeping().get(name).cloned(), lease, trouble: local.and_then(trouble) }
+    let step = daemon.node.keeping().get(name).cloned();
+    let Some(local) = daemon.node.databases().get(name) else { return OwnDatabase { step, ..OwnDatabase::default() } };
+    OwnDatabase {
+        step,
+        lease: local.lease.as_ref().map(|lease| (lease.epoch(), lease.until())),
+        trouble: local.seen.trouble.clone(),
+        last_error: local.last_error.clone(),
+    }
 }
 
 fn phi(daemon: &Daemon, now: Instant) -> BTreeMap<(NodeName, ChannelName), f64> {

@@ -18,7 +18,7 @@ use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
     AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, Epoch, Failing, Instant, NodeName, ServiceName, Term,
-    WallTime,
+    Trouble, WallTime,
 };
 use std::collections::BTreeMap;
 
@@ -63,8 +63,9 @@ pub struct OwnDatabase {
     pub step: Option<keeper::Step>,
     /// Of which epoch its lease is, and until when it lasts; `None`: none was granted yet.
     pub lease: Option<(Epoch, Option<Instant>)>,
-    /// One sentence.
-    pub trouble: Option<String>,
+    pub trouble: Option<Trouble>,
+    /// Why the last action on it failed.
+    pub last_error: Option<String>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

@@ -11,7 +11,7 @@ use crate::plan::keeper::Step;
 use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Alarm, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Position, Sight,
-    Timeline, WallTime,
+    Timeline, Trouble, WallTime,
 };
 use std::time::Duration;
 
@@ -156,7 +156,9 @@ fn lag_is_counted_from_what_the_primary_said_last() {
     let further = |bytes: u64| Position { timeline: Timeline(3), lsn: Lsn(END.lsn.0 + bytes) };
     scene.database("db1", DbState::Primary, further(3500), None);
     scene.database("db3", DbState::Standby, further(4000), Some("db1"));
-    scene.own().trouble = Some("its volume is full".to_owned());
+    scene.own().last_error = Some("the last start failed".to_owned());
+    assert_eq!(service(&scene).databases[&node("db2")].trouble.as_deref(), Some("the last start failed"));
+    scene.own().trouble = Some(Trouble::VolumeFull);
     let lag = |scene: &Scene, name: &str| service(scene).databases[&node(name)].lag_bytes;
     assert_eq!(["db1", "db2", "db3"].map(|name| lag(&scene, name)), [None, Some(3500), Some(0)]);
     let databases = service(&scene).databases;

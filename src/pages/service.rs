@@ -3,7 +3,7 @@
 //!
 //! Not here: whether a failover or a move would succeed (`plan/readiness.rs`, `plan/switchover.rs`).
 
-use super::{Known, is_ok};
+use super::{Known, OwnDatabase, is_ok};
 use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
@@ -86,11 +86,16 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             position: found.map(|health| health.position.lsn),
             lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
             streams_from: found.and_then(|health| health.streams_from.clone()),
-            trouble: own.and_then(|own| own.trouble.clone()),
+            trouble: own.and_then(trouble),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
     nodes.map(|(node, _)| (node.clone(), one(node))).collect()
+}
+
+/// What is wrong with an own database: what is seen of it, before what went wrong last.
+fn trouble(own: &OwnDatabase) -> Option<String> {
+    own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone())
 }
 
 /// Would a failover succeed now, and if not, why.

@@ -89,7 +89,7 @@ fn fencing() -> Scene {
     let mut scene = Scene::on("db2", &file, Machine { watchdog: None, ..machine("db1") });
     scene.leader = Some(node("db2"));
     scene.keeps(Step::Wait(Waiting::NobodyToFollow(DbState::Standby)));
-    scene.own().trouble = Some(Trouble::VolumeFull.to_string());
+    scene.own().trouble = Some(Trouble::VolumeFull);
     scene.row("db1").at = ago(9_000);
     scene.sees("db2", "db1", LOST);
     scene.sees("w1", "db1", [Sight::Lost, Sight::Lost, Sight::Blind]);
