@@ -51,6 +51,8 @@ pub mod consensus;
 
 pub mod api;
 
+pub mod pages;
+
 pub mod daemon;
 
 pub mod cli;

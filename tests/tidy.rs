@@ -34,6 +34,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine", &["types", "config", "clock", "errors", "durable", "action"]),
     ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
+    // Of the admin socket only the schema of what it carries.
+    ("pages", &["types", "config", "ledger", "plan", "api::admin", "api::status"]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
     // Faults on purpose, for the tests of the tests: asked about where the right behaviour stands.
@@ -42,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Modules that decide with values only.
 const PURE: &[&str] =
-    &["types", "detection", "errors", "config", "detector", "lease", "ledger", "plan", "node", "known_bugs"];
+    &["types", "detection", "errors", "config", "detector", "lease", "ledger", "plan", "node", "pages", "known_bugs"];
 
 /// The parts of other modules that are pure all the same.
 const PURE_FILES: &[&str] =
@@ -374,6 +376,36 @@ fn nothing_is_left_undone() {
         }
     }
     report("What is not there is left out, and said in the documents; a placeholder pretends.", &found);
+}
+
+/// What ends the program or a test may show values as they are: whoever reads that reads the code.
+const FOR_DEVELOPERS: &[&str] = &["panic!", "assert!", "assert_eq!", "assert_ne!", "expect(", "unreachable!"];
+
+/// The line before `at` that opens what it stands in: the nearest one that is indented less.
+fn opening<'a>(lines: &[(usize, &'a str)], at: usize) -> Option<&'a str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let (inner, before) = (indent(lines[at].1), &lines[..at]);
+    before.iter().rev().map(|(_, line)| *line).find(|line| !line.trim().is_empty() && indent(line) < inner)
+}
+
+#[test]
+fn what_operators_read_is_no_debug_format() {
+    let is_debug = |line: &str| line.contains(":?}") || line.contains(":#?}");
+    let mut found = Vec::new();
+    for (file, text) in rust_files().into_iter().filter(|(file, _)| file.starts_with("src") && !is_test_file(file)) {
+        let lines: Vec<_> = code_lines(&text).collect();
+        for (at, (number, line)) in lines.iter().enumerate().filter(|(_, (_, line))| is_debug(line)) {
+            let is_excused = |line: &str| FOR_DEVELOPERS.iter().any(|word| line.contains(word));
+            let outermost = lines[..at].iter().rev().find(|(_, line)| line.starts_with("impl"));
+            let in_debug = outermost.is_some_and(|(_, line)| line.contains("Debug for"));
+            if !is_excused(line) && !opening(&lines, at).is_some_and(is_excused) && !in_debug {
+                found.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    let rule = "A debug format shows Rust's words, and no two versions of a type alike: give it a Display, or quote text with \
+                types::Quoted.";
+    report(rule, &found);
 }
 
 #[test]

@@ -29,7 +29,7 @@ use super::process::{self, End, Finished, StartError};
 use super::secrets::Secrets;
 use crate::config::{Agent, Config};
 use crate::errors::with_causes;
-use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER, Span};
+use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, AgentRun, OFFER, Quoted, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,8 @@ pub enum FenceError {
     #[error("{command}: no such program in {LIBRARY}, beside regent, in /usr/sbin or in PATH", command = command.display())]
     NoProgram { command: PathBuf },
     #[error(
-        "option {option:?} of agent {agent} cannot be handed over: a name has no '=', ' ' or '#', a value no line break"
+        "option {} of agent {agent} cannot be handed over: a name has no '=', ' ' or '#', a value no line break",
+        Quoted(option)
     )]
     BadOption { agent: AgentName, option: String },
     #[error("agent {agent}")]
@@ -65,11 +66,11 @@ pub enum FenceError {
 /// Something about an agent's configuration that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FenceWarning {
-    #[error("fencing.agents.{agent}: option {option:?} is not declared by {command}, which will ignore it")]
+    #[error("fencing.agents.{agent}: option {} is not declared by {command}, which will ignore it", Quoted(option))]
     UnknownOption { agent: AgentName, command: String, option: String },
-    #[error("fencing.agents.{agent}: {command} needs option {option:?} for every target")]
+    #[error("fencing.agents.{agent}: {command} needs option {} for every target", Quoted(option))]
     MissingOption { agent: AgentName, command: String, option: String },
-    #[error("fencing.agents.{agent}: {command} has no action {action:?}")]
+    #[error("fencing.agents.{agent}: {command} has no action {}", Quoted(action))]
     NoAction { agent: AgentName, command: String, action: &'static str },
     #[error("fencing.agents.{agent}: {problem}")]
     Unusable { agent: AgentName, problem: String },

@@ -8,7 +8,7 @@
 
 use crate::engine::enclosure::Enclosure;
 use crate::last_words;
-use crate::types::{Boot, Epoch, Instant};
+use crate::types::{Boot, Epoch, Instant, Quoted};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -47,7 +47,7 @@ pub enum GuardError {
     Malformed { path: PathBuf, detail: String },
     #[error("the guard {program} did not stand up: {detail}")]
     NotPosted { program: PathBuf, detail: String },
-    #[error("regent guard: {given:?} is not an option; it takes --lease FILE --data-dir DIR [--cgroup DIR]")]
+    #[error("regent guard: {} is not an option; it takes --lease FILE --data-dir DIR [--cgroup DIR]", Quoted(given))]
     Usage { given: String },
 }
 

@@ -10,7 +10,7 @@
 //! `node=-` where the agent does not know. All other lines are for people.
 
 use super::fence::Runner;
-use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, FenceId, Standing};
+use crate::types::{AgentAction, AgentName, AgentOrder, AgentOutcome, FenceId, Quoted, Standing};
 use std::collections::BTreeMap;
 
 /// How a line of the answer begins.
@@ -18,7 +18,7 @@ const MARK: &str = "in-force ";
 
 /// A line that begins as an answer and is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{line:?}: expected \"in-force fence=NUMBER node=NAME what=TEXT\"")]
+#[error("{}: expected \"in-force fence=NUMBER node=NAME what=TEXT\"", Quoted(line))]
 pub struct NotStanding {
     pub line: String,
 }

@@ -8,7 +8,7 @@ use super::leash::LeashOptions;
 use super::spawn::{self, Beginning, Door, Program};
 use crate::config::Config;
 use crate::engine::enclosure::own_cgroup;
-use crate::types::Instant;
+use crate::types::{Instant, Quoted};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -110,7 +110,7 @@ impl Leashes {
         };
         let door = Door::of(&path).and_then(|door| match fs::read_to_string(path.join("cgroup.type"))?.trim() {
             "domain" => Ok(door),
-            other => Err(io::Error::other(format!("a cgroup of type {other:?} takes no process"))),
+            other => Err(io::Error::other(format!("a cgroup of type {} takes no process", Quoted(other)))),
         });
         if door.is_err() {
             let _ = fs::remove_dir(&path);

@@ -200,7 +200,9 @@ pub struct ServiceStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
     pub holder: NodeName,
-    /// `None`: only the leader and the holder know.
+    /// At most so long its holder may still write. The holder says when its own right ends; the leader, when everybody
+    /// else takes it for ended, which is later: drift, the watchdog and the stop ladder are waited for too.
+    /// `None`: only these two know, or a pause holds the lease open.
     pub remaining_ms: Option<u64>,
 }
 

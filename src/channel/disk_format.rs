@@ -5,7 +5,7 @@
 //! (`wire.rs`), and names disk, generation and slot, so that a block copied from elsewhere is not taken for one.
 //! Numbers are big-endian.
 
-use crate::types::{ClusterId, NodeName};
+use crate::types::{ClusterId, NodeName, Quoted};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -50,7 +50,8 @@ impl TryFrom<String> for DiskId {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let number = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
-        let number = number.ok_or_else(|| format!("{text:?} is not a disk id: expected 32 hexadecimal digits"))?;
+        let number =
+            number.ok_or_else(|| format!("{} is not a disk id: expected 32 hexadecimal digits", Quoted(&text)))?;
         Ok(DiskId(number.to_be_bytes()))
     }
 }

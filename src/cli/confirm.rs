@@ -1,6 +1,7 @@
 //! Asking a person before something is done by force.
 
 use super::exit::UsageError;
+use crate::types::Quoted;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Asks the person at the terminal to type `word`, after `warning` was shown. Without a terminal, `--yes` is required:
@@ -15,7 +16,7 @@ pub fn by_typing(word: &str, warning: &str, yes: bool) -> anyhow::Result<bool> {
         );
     }
     let mut screen = std::io::stderr().lock();
-    write!(screen, "{warning}\nType {word:?} to go on: ")?;
+    write!(screen, "{warning}\nType {} to go on: ", Quoted(word))?;
     screen.flush()?;
     let mut typed = String::new();
     std::io::stdin().lock().read_line(&mut typed)?;

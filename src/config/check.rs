@@ -3,6 +3,7 @@
 
 use super::problem::Problems;
 use super::{Config, Role, check_fencing, raw};
+use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -144,7 +145,7 @@ fn security(config: &Config, file: &raw::File, problems: &mut Problems<'_>) {
 fn paths(config: &Config, problems: &mut Problems<'_>) {
     let mut absolute = |key: &str, path: &Path| {
         if !path.is_absolute() {
-            problems.add(key, format!("expected a path that begins with \"/\", found {path:?}"));
+            problems.add(key, format!("expected a path that begins with \"/\", found {}", Quoted(path.display())));
         }
     };
     absolute("data_dir", &config.data_dir);
@@ -215,7 +216,8 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
         let directory = &service.postgresql.data_dir;
         for (what, other) in [("data_dir", &config.data_dir), ("run_dir", &config.run_dir)] {
             if directory.starts_with(other) || other.starts_with(directory) {
-                let message = format!("{directory:?} and regent's own {what} {other:?} must not contain one another");
+                let (ours, theirs) = (Quoted(other.display()), Quoted(directory.display()));
+                let message = format!("{theirs} and regent's own {what} {ours} must not contain one another");
                 problems.add(&format!("{key}.data_dir"), message);
             }
         }

@@ -11,7 +11,7 @@ use super::{
     Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
     Profile, RaftTiming, Role, Security, Service, Tls, Watchdog, check, raw, timing,
 };
-use crate::types::{AgentKind, AgentName, InvalidName, NodeName, ServiceName};
+use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -91,7 +91,7 @@ fn this_node(
     };
     if !nodes.contains_key(given) {
         let hint = suggest(given, nodes.keys().map(String::as_str));
-        problems.add_hint("node", format!("{given:?}, from {source}, has no [nodes.{given}]"), hint);
+        problems.add_hint("node", format!("{}, from {source}, has no [nodes.{given}]", Quoted(given)), hint);
         return None;
     }
     name(given, &format!("nodes.{given}"), problems)

@@ -4,6 +4,7 @@
 //! Not here: which tables and keys there are (`raw.rs`), and any rule that concerns more than one value.
 
 use super::problem::{Problems, suggest};
+use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub(super) fn read<T: Value>(value: &Spanned<DeValue<'_>>, key: &str, problems: 
 
 fn describe(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("{text:?}"),
+        DeValue::String(text) => Quoted(text).to_string(),
         DeValue::Integer(number) => number.as_str().to_owned(),
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Boolean(yes) => yes.to_string(),
@@ -252,7 +253,7 @@ macro_rules! words {
                     return Some($value);
                 })+
                 if let Some(hint) = $crate::config::problem::did_you_mean(given, &[$($word),+]) {
-                    problems.add_hint(key, format!("expected {}, found {given:?}", $expected), hint);
+                    problems.add_hint(key, format!("expected {}, found {}", $expected, $crate::types::Quoted(given)), hint);
                 }
                 None
             }

@@ -38,7 +38,7 @@ pub struct Proposal(pub Arc<Entry>);
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.command)
+        self.0.command.fmt(f)
     }
 }
 

@@ -7,7 +7,6 @@ mod inbox;
 pub mod journal;
 pub mod log;
 mod operator;
-pub(crate) mod pages;
 mod report;
 mod shell;
 mod supervisor;

@@ -2,13 +2,13 @@
 //! with every reason before anything is touched.
 
 use super::Daemon;
-use super::pages;
 use super::report;
 use super::wakeup::{Call, CallReply, Submitted};
 use crate::api::admin::{Request, Response};
 use crate::clock;
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::{Event, Node};
+use crate::pages;
 use crate::plan::fencing;
 use crate::plan::switchover;
 use crate::types::{IncidentId, NodeName, ServiceName};
@@ -79,7 +79,7 @@ impl Daemon {
                 return answer(&reply, Response::Status(Box::new(status)));
             }
             Request::History => {
-                let incidents = self.node.state().incidents.values().rev().map(report::summary).collect();
+                let incidents = self.node.state().incidents.values().rev().map(pages::summary).collect();
                 return answer(&reply, Response::History { incidents });
             }
             Request::Explain { incident } => return answer(&reply, self.explain(*incident)),
@@ -104,7 +104,7 @@ impl Daemon {
             None => incidents.values().next_back(),
         };
         match (found, incident) {
-            (Some(found), _) => Response::Incident(Box::new(report::incident(self.node.state(), found))),
+            (Some(found), _) => Response::Incident(Box::new(pages::report(found))),
             (None, Some(id)) => {
                 Response::Refused { reasons: vec![format!("there is no incident {id}; `regent history` lists them")] }
             }

@@ -107,6 +107,8 @@ fn settings() -> Settings {
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) term: Term,
+    /// The time of day of what is applied.
+    pub(crate) at: WallTime,
 }
 
 impl World {
@@ -119,7 +121,7 @@ impl World {
     pub(crate) fn with(db1: Machine, change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = settings();
         change(&mut settings);
-        let mut world = World { state: State::default(), term: TERM };
+        let mut world = World { state: State::default(), term: TERM, at: WallTime(0) };
         world.done(Command::Seed { settings: Box::new(settings) });
         let voters = [1, 2, 3].map(NodeId).into();
         set_voters(&mut world.state, LogIndex(2), vec![voters]);
@@ -161,7 +163,7 @@ impl World {
     }
 
     fn apply(&mut self, command: Command) -> Answer {
-        let entry = Entry { at: WallTime(0), command };
+        let entry = Entry { at: self.at, command };
         let index = LogIndex(self.state.applied.0 + 1);
         apply(&mut self.state, index, self.term, &entry)
     }

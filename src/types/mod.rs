@@ -9,6 +9,7 @@ mod heartbeat;
 mod id;
 mod name;
 mod position;
+mod quoted;
 mod severity;
 mod shared;
 mod time;
@@ -20,6 +21,7 @@ pub use heartbeat::{Alarm, Failing, Goodbye, Health, Heartbeat, HeartbeatBody, R
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
+pub use quoted::Quoted;
 pub use severity::Severity;
 pub use time::{Instant, Span, WallTime};
 pub use view::{PeerView, Sight};

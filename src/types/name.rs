@@ -1,5 +1,6 @@
 //! Names that operators give: nodes, services, channels, fence agents. Not a place for generated numbers (`id.rs`).
 
+use super::Quoted;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,7 +9,10 @@ use std::sync::Arc;
 
 /// A name that cannot be used: what was given, and the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a usable name: 1 to 63 letters, digits, '-', '_' or '.', beginning with a letter or digit")]
+#[error(
+    "{} is not a usable name: 1 to 63 letters, digits, '-', '_' or '.', beginning with a letter or digit",
+    Quoted(given)
+)]
 pub struct InvalidName {
     pub given: String,
 }

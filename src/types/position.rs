@@ -2,6 +2,7 @@
 //!
 //! Source: PostgreSQL manual, 26.3.6 "Timelines" and the timeline history file format.
 
+use super::Quoted;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub struct Lsn(pub u64);
 
 /// Text that is not `hex/hex`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a WAL position: expected two hexadecimal numbers, as in 16/B374D848")]
+#[error("{} is not a WAL position: expected two hexadecimal numbers, as in 16/B374D848", Quoted(given))]
 pub struct ParseLsnError {
     pub given: String,
 }

@@ -1,140 +1,157 @@
-//! What stands behind the golden pages: for each, the cluster from which the daemon would give this answer, so that no
-//! page shows a sentence that the daemon cannot say.
+//! What stands behind the golden pages: for each, the cluster from which the daemon gives this answer, so that no page
+//! shows a sentence that the daemon cannot say.
 //!
-//! Not here: the rest of a page, which is data written by hand (`golden_test.rs`).
+//! Not here: how a scene is made (`pages/scene_test.rs`), and the pages of `history` and `explain`, which are data written
+//! by hand (`golden_test.rs`).
 
 use crate::api::admin::Response;
-use crate::api::status::Readiness;
-use crate::config::{Config, Role};
-use crate::daemon::pages;
-use crate::ledger::NodeSettings;
-use crate::ledger::world_test::{DB1, DB2, W1, World, at, boot, join, machine, node, orders, pause};
-use crate::plan::readiness::{self, Beside};
-use crate::plan::{Outlook, Row, Timing, switchover};
-use crate::types::{
-    DbState, Epoch, Failing, Health, Incarnation, Instant, NodeId, NodeName, PeerView, Position, ServiceHealth,
-    ServiceName, Sight,
+use crate::ledger::world_test::{
+    DB1, FENCE, TERM, answers, dead, machine, next_level, node, order, orders, pause, sees,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use crate::ledger::{Command, Machine};
+use crate::pages::Refused;
+use crate::pages::scene_test::{END, NOW, Scene, THREE, WALL, ago, five, wall_ago};
+use crate::plan::keeper::Step;
+use crate::plan::reason::Waiting;
+use crate::types::{
+    AgentAction, AgentOutcome, AgentRun, DbState, Epoch, Failing, Instant, Lsn, Position, Sight, Timeline, Trouble,
+};
+use std::time::Duration;
 
-const NOW: Instant = Instant(1_000_000_000_000);
+const LOST: [Sight; 3] = [Sight::Lost; 3];
 
-/// The cluster of the pages, as one of its nodes sees it.
-pub struct Scene {
-    world: World,
-    config: Config,
-    timing: Timing,
-    rows: BTreeMap<NodeName, Row>,
-    beside: Beside,
+/// The pages with their answers.
+pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
+    let plan = |scene: Scene| scene.dry_run();
+    let status = |scene: Scene| Response::Status(Box::new(scene.status()));
+    vec![
+        ("status_healthy", status(healthy(&five()))),
+        ("status_one_standby", status(healthy(THREE))),
+        ("status_failing", status(failing())),
+        ("status_fencing", status(fencing())),
+        ("status_lapsed", status(lapsed())),
+        ("status_paused_without_witness", status(paused())),
+        ("switchover_plan", plan(healthy(THREE))),
+        ("switchover_refused", plan(refused())),
+    ]
 }
 
-impl Scene {
-    /// db1 is the primary in epoch 3, db2 streams from it, w1 is a witness, and all hear each other.
-    fn new(me: &str, world: World) -> Scene {
-        let text = include_str!("../../../config/two-databases-and-witness.toml");
-        Scene::with(me, text, world, &[("db1", DB1), ("db2", DB2), ("w1", W1)])
-    }
+fn ran(outcome: AgentOutcome, output: &str) -> AgentRun {
+    AgentRun { outcome, tries: 1, took: Duration::from_millis(240), output: output.to_owned() }
+}
 
-    /// As `new`, and db3 streams too, and w2 votes too.
-    fn of_five(me: &str) -> Scene {
-        let mut world = World::with(machine("db1"), |settings| {
-            settings.nodes.insert(node("db3"), NodeSettings { id: NodeId(4), role: Role::Database });
-            settings.nodes.insert(node("w2"), NodeSettings { id: NodeId(5), role: Role::Witness });
-        });
-        ["db3", "w2"].into_iter().for_each(|name| drop(world.done(join(name, 1, &[]))));
-        let nodes = [("db1", DB1), ("db2", DB2), ("w1", W1), ("db3", Incarnation(4)), ("w2", Incarnation(5))];
-        let mut scene = Scene::with(me, include_str!("../../../config/five-voters.toml"), world, &nodes);
-        scene.database("db3", DbState::Standby, at(3, 0x500_0148), Some("db1"));
-        scene
-    }
+/// db2 answers, and every device with it.
+fn healthy(file: &str) -> Scene {
+    let mut scene = Scene::new("db2", file);
+    scene.keeps(Step::Wait(Waiting::StandbyOf(node("db1"))));
+    measures(&mut scene, "db1", &[0.3, 0.4, 0.1]);
+    // The witness has no disk; what is shown is rounded.
+    measures(&mut scene, "w1", &[0.25, 0.0]);
+    devices_work(&mut scene);
+    scene
+}
 
-    fn with(me: &str, text: &str, mut world: World, nodes: &[(&str, Incarnation)]) -> Scene {
-        world.state.services.get_mut(&orders()).expect("it was created").epoch = Epoch(3);
-        let config = Config::parse(text, "regent.toml", None, me).expect("an example");
-        let timing = Timing::new(&config);
-        let row = |incarnation| {
-            let health = Arc::new(Health { config_hash: config.hash, ..Health::default() });
-            Row { at: NOW, incarnation, views: Arc::default(), health }
-        };
-        let rows: BTreeMap<_, _> = nodes.iter().map(|(name, incarnation)| (node(name), row(*incarnation))).collect();
-        let beside = Beside { has_leader: true, ..Beside::default() };
-        let mut scene = Scene { world, config, timing, rows, beside };
-        for (name, incarnation) in nodes {
-            scene.sees(name, *incarnation, Sight::Up);
-        }
-        scene.database("db1", DbState::Primary, at(3, 0x500_0148), None);
-        scene.database("db2", DbState::Standby, at(3, 0x500_0148), Some("db1"));
-        scene
-    }
+/// The suspicion levels of the answering node, channel by channel.
+fn measures(scene: &mut Scene, peer: &str, phi: &[f64]) {
+    let channels = ["primary", "secondary", "disk"].map(|channel| channel.parse().expect("valid"));
+    scene.phi.extend(channels.into_iter().map(|channel| (node(peer), channel)).zip(phi.iter().copied()));
+}
 
-    fn health(&mut self, name: &str) -> &mut Health {
-        Arc::make_mut(&mut self.rows.get_mut(&node(name)).expect("a node").health)
-    }
-
-    fn sees(&mut self, name: &str, incarnation: Incarnation, sight: Sight) {
-        let channels = ["primary", "secondary", "disk"].map(|channel| (channel.parse().expect("valid"), sight));
-        let view = PeerView { boot: boot(name, 1), incarnation, channels: channels.into(), database_alive: false };
-        let own = self.rows.get_mut(&self.config.node).expect("its own row");
-        Arc::make_mut(&mut own.views).insert(node(name), view);
-    }
-
-    fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
-        let (timeline, streams_from) = (position.timeline, from.map(node));
-        let database = ServiceHealth { state, holds: None, timeline, position, streams_from, released: None };
-        self.health(name).services.insert(orders(), database);
-    }
-
-    fn outlook(&self) -> Outlook<'_> {
-        let Scene { world, config, timing, rows, .. } = self;
-        Outlook { now: NOW, me: &config.node, state: &world.state, config, timing, rows }
-    }
-
-    /// The standing answer about one service.
-    pub fn readiness(&self, name: &ServiceName) -> Readiness {
-        pages::readiness(readiness::judge(&self.outlook(), &self.beside, name))
-    }
-
-    /// The dry run of a switchover to db2.
-    pub fn dry_run(&self) -> Response {
-        pages::dry_run(&switchover::decide(&self.outlook(), &orders(), Some(&node("db2"))))
+fn devices_work(scene: &mut Scene) {
+    let devices = [("credentials", "db1"), ("firewall", "db1"), ("ipmi", "db1"), ("ipmi", "db2"), ("ipmi", "db3")];
+    for ((agent, target), seconds) in devices.into_iter().zip([12, 12, 12, 9, 9]) {
+        let device = (agent.parse().expect("valid"), node(target));
+        scene.monitors.insert(device, (wall_ago(seconds * 1000), ran(AgentOutcome::Succeeded, "")));
     }
 }
 
-/// The scene of a page; `None` where nothing on the page is judged.
-pub fn of(page: &str) -> Option<Scene> {
-    let scene = match page {
-        "status_healthy" => Scene::of_five("db2"),
-        "status_one_standby" | "switchover_plan" => Scene::new("db2", World::new()),
-        "status_failing" => {
-            let mut scene = Scene::new("db1", World::new());
-            let why = "cannot write the lease file /run/regent/orders/lease: No space left on device (os error 28)";
-            scene.beside.own_failing.insert(Failing::LeaseFile, why.to_owned());
-            scene.health("db2").failing.insert(Failing::WatchdogArm);
-            scene
-        }
-        "status_fencing" => {
-            let mut scene = Scene::new("db2", World::dead());
-            scene.sees("db1", DB1, Sight::Lost);
-            scene.database("db2", DbState::Standby, at(3, 0x500_0148), None);
-            scene.beside.broken_devices.push(("ipmi".parse().expect("valid"), node("db1")));
-            scene
-        }
-        "status_paused_without_witness" => {
-            let mut world = World::new();
-            world.done(pause());
-            world.state.nodes.remove(&node("w1"));
-            let mut scene = Scene::new("db2", world);
-            scene.rows.remove(&node("w1"));
-            scene
-        }
-        "switchover_refused" => {
-            let mut scene = Scene::new("db2", World::new());
-            scene.database("db2", DbState::Standby, at(3, 0x100_0148), Some("w1"));
-            scene.health("db2").failing.insert(Failing::WatchdogArm);
-            scene
-        }
-        _ => return None,
+/// The primary cannot keep its lease for the guard, and db2 could not take over.
+fn failing() -> Scene {
+    let mut scene = Scene::new("db1", THREE);
+    let why = "cannot write the lease file /run/regent/orders/lease: No space left on device (os error 28)";
+    scene.failing.insert(Failing::LeaseFile, why.to_owned());
+    scene.health("db1").failing.insert(Failing::LeaseFile);
+    scene.health("db2").failing.insert(Failing::WatchdogArm);
+    scene.keeps(Step::Wait(Waiting::Primary));
+    scene.own().lease = Some((Epoch(3), Some(Instant(NOW.0 + 2_100_000_000))));
+    scene.dropped = (1312, 2);
+    devices_work(&mut scene);
+    scene
+}
+
+/// db1 is dead, has no watchdog, and its device does not answer. db2 leads, and has trouble of its own.
+fn fencing() -> Scene {
+    let service = "[service.billing]\nengine = \"postgresql\"\n[service.billing.postgresql]\nport = 5433\n\
+                   data_dir = \"/var/lib/postgresql/15/billing\"\nbin_dir = \"/usr/lib/postgresql/15/bin\"\n";
+    let insecure = "[security]\ninsecure = true\n";
+    let virtual_machines = "[fencing]\nlease_on_virtual_machine = true\n";
+    let file = format!("{}\n{insecure}{service}", THREE.replace("[fencing]\n", virtual_machines));
+    let mut scene = Scene::on("db2", &file, Machine { watchdog: None, ..machine("db1") });
+    scene.leader = Some(node("db2"));
+    scene.keeps(Step::Wait(Waiting::NobodyToFollow(DbState::Standby)));
+    scene.own().trouble = Some(Trouble::VolumeFull);
+    scene.row("db1").at = ago(9_000);
+    scene.sees("db2", "db1", LOST);
+    scene.sees("w1", "db1", [Sight::Lost, Sight::Lost, Sight::Blind]);
+    measures(&mut scene, "db1", &[12.7, 12.6, 12.9]);
+    measures(&mut scene, "w1", &[0.2, 0.1]);
+    let end = Position { timeline: Timeline(3), lsn: Lsn(END.lsn.0 + 3500) };
+    scene.database("db1", DbState::Primary, end, None);
+    scene.database("db2", DbState::Standby, END, None);
+    scene.lead.renewed.insert(orders(), (Epoch(3), ago(9_000)));
+
+    let said = "Unable to establish IPMI v2 / RMCP+ session";
+    let world = &mut scene.world;
+    world.at = wall_ago(6_000);
+    world.done(dead(DB1, TERM, answers(&[("db2", sees(DB1, "lll")), ("w1", sees(DB1, "llb"))])));
+    world.done(order("ipmi", AgentAction::Off, Some(0)));
+    world.at = wall_ago(1_000);
+    let run = ran(AgentOutcome::Failed { status: 1 }, said);
+    world.done(Command::OrderDone { fence: FENCE, order: 0, run: run.clone() });
+    world.done(next_level(0));
+    world.done(next_level(1));
+    world.at = WALL;
+    scene.applied.fence_level.insert(FENCE, ago(1_000));
+    scene.monitors.insert(("ipmi".parse().expect("valid"), node("db1")), (wall_ago(130_000), run));
+
+    let other = Refused {
+        who: "w1".to_owned(),
+        address: "10.0.9.9".to_owned(),
+        reason: "its certificate is of cluster billing".to_owned(),
+        count: 3,
     };
-    Some(scene)
+    scene.refused.push(other);
+    let w1 = scene.health("w1");
+    w1.log_write = Duration::from_millis(1450);
+    w1.self_doubt = true;
+    w1.config_hash += 1;
+    scene
+}
+
+/// db1 lives and renews no more. The leader counts, and says so.
+fn lapsed() -> Scene {
+    let mut scene = Scene::new("w1", THREE);
+    scene.lead.renewed.insert(orders(), (Epoch(3), ago(40_000)));
+    scene.database("db1", DbState::Stopped, END, None);
+    scene.health("db1").watchdog_armed = false;
+    devices_work(&mut scene);
+    scene
+}
+
+/// An operator paused it, and the witness was never there.
+fn paused() -> Scene {
+    let mut scene = healthy(THREE);
+    scene.leader = Some(node("db2"));
+    scene.world.done(pause());
+    scene.without("w1");
+    scene
+}
+
+/// db2 is no target: it streams from elsewhere, is behind, and could not hold a lease.
+fn refused() -> Scene {
+    let mut scene = Scene::new("db2", THREE);
+    let far_behind = Position { timeline: Timeline(3), lsn: Lsn(0x100_0148) };
+    scene.database("db2", DbState::Standby, far_behind, Some("w1"));
+    scene.health("db2").failing.insert(Failing::WatchdogArm);
+    scene
 }

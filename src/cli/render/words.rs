@@ -6,7 +6,7 @@ use crate::types::{AgentKind, Sight, WallTime};
 /// `2026-11-20 12:18:14.123Z`: always UTC, so that hosts can be compared.
 pub fn time_of_day(at: WallTime) -> String {
     let timestamp = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    timestamp.map_or_else(|| format!("{at:?}"), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
+    timestamp.map_or_else(|| format!("{} ms", at.0), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
 }
 
 /// `350 ms`, `1.52 s`, `3 min 20 s`.
@@ -126,6 +126,6 @@ mod tests {
     #[test]
     fn times_of_day_are_utc_and_never_panic() {
         assert_eq!(time_of_day(WallTime(1_795_176_894_123)), "2026-11-20 12:14:54.123Z");
-        assert_eq!(time_of_day(WallTime(u64::MAX)), "18446744073709551615ms");
+        assert_eq!(time_of_day(WallTime(u64::MAX)), "18446744073709551615 ms");
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{Backend, Change, StoreError};
 use crate::consensus::raft::{LogEntry, LogId, SnapshotMeta, Vote};
+use crate::types::Quoted;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -117,7 +118,7 @@ impl Image {
                         }
                         image.log.insert(index, entry);
                     }
-                    None => return Err(format!("unknown key {:?}", String::from_utf8_lossy(other))),
+                    None => return Err(format!("unknown key {}", Quoted(String::from_utf8_lossy(other)))),
                 },
             }
         }

@@ -5,7 +5,7 @@
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::program::{OsUser, Run};
-use crate::types::{Lsn, Position, SystemId, Timeline};
+use crate::types::{Lsn, Position, Quoted, SystemId, Timeline};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -61,7 +61,7 @@ impl Control {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let fields: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.trim(), v.trim())).collect();
-        let field = |name: &str| fields.get(name).copied().ok_or_else(|| format!("no line {name:?}"));
+        let field = |name: &str| fields.get(name).copied().ok_or_else(|| format!("no line {}", Quoted(name)));
         let lsn = |name: &str| field(name)?.parse::<Lsn>().map_err(|e| format!("{name}: {e}"));
         let number = |name: &str| field(name)?.parse::<u64>().map_err(|e| format!("{name}: {e}"));
         let timeline = |name: &str| field(name)?.parse::<u32>().map(Timeline).map_err(|e| format!("{name}: {e}"));
@@ -70,7 +70,7 @@ impl Control {
             "shut down in recovery" => ControlState::ShutDownInRecovery,
             "in archive recovery" => ControlState::InArchiveRecovery,
             "in production" | "in crash recovery" | "shutting down" | "starting up" => ControlState::InProduction,
-            other => return Err(format!("unknown cluster state {other:?}")),
+            other => return Err(format!("unknown cluster state {}", Quoted(other))),
         };
         let setting = |(name, value): (&&str, &&str)| {
             let name = name.strip_suffix(" setting")?;
@@ -150,8 +150,10 @@ impl Control {
             Ok(output) => output,
             Err(error) => return Err(error),
         };
-        let end = end_in_message(&said)
-            .ok_or_else(|| EngineError::Malformed { path: directory, detail: format!("pg_waldump says {said:?}") })?;
+        let end = end_in_message(&said).ok_or_else(|| EngineError::Malformed {
+            path: directory,
+            detail: format!("pg_waldump says {}", Quoted(said)),
+        })?;
         Ok(Position { timeline: known.timeline, lsn: end.max(known.lsn) })
     }
 }

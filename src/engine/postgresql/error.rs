@@ -2,7 +2,7 @@
 
 use crate::durable::FileError;
 use crate::errors::with_causes;
-use crate::types::{NodeName, ServiceName, Span, SystemId};
+use crate::types::{NodeName, Quoted, ServiceName, Span, SystemId};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,10 +24,14 @@ pub enum EngineError {
     NoAnswer { what: &'static str, after: Duration },
     #[error("service {service} is not in the configuration; add [service.{service}]")]
     NoSuchService { service: ServiceName },
-    #[error("os_user = {user:?} of service {service} does not exist on this host; create it, or correct os_user")]
+    #[error(
+        "os_user = {} of service {service} does not exist on this host; create it, or correct os_user",
+        Quoted(user)
+    )]
     NoSuchUser { service: ServiceName, user: String },
     #[error(
-        "parameter {name:?} of service {service} belongs to regent; remove it from [service.{service}.postgresql.parameters]"
+        "parameter {} of service {service} belongs to regent; remove it from [service.{service}.postgresql.parameters]",
+        Quoted(name)
     )]
     OwnedParameter { service: ServiceName, name: String },
     #[error("cannot {action} while the database is {state}: {remedy}")]

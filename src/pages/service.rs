@@ -1,0 +1,129 @@
+//! One service on the page: where it stands, whose lease it is, how its databases are, and what is being done. And the
+//! plan's answers about it, as the admin socket carries them.
+//!
+//! Not here: whether a failover or a move would succeed (`plan/readiness.rs`, `plan/switchover.rs`).
+
+use super::{Known, OwnDatabase, is_ok};
+use crate::api::admin::{Check, Response};
+use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
+use crate::config::Role;
+use crate::ledger::{self, Service, State};
+use crate::plan::note::Note;
+use crate::plan::readiness::{self, Beside};
+use crate::plan::switchover::{Hindrance, Switchover};
+use crate::types::{DbState, Epoch, NodeName, ServiceName};
+use std::collections::BTreeMap;
+
+/// A configured service.
+pub(super) fn status(known: &Known, alarms: &[Note], name: &ServiceName) -> ServiceStatus {
+    let state = known.seen.state;
+    let record = state.services.get(name);
+    let primary = record.and_then(|s| s.holder.as_ref()).map(|h| &h.node);
+    ServiceStatus {
+        phase: phase(state, alarms, name),
+        primary: primary.cloned(),
+        epoch: record.map_or(Epoch(0), |s| s.epoch),
+        lease: record.and_then(|service| lease(known, name, service)),
+        databases: databases(known, name, primary),
+        readiness: readiness(known, name),
+        what_now: what_now(known, name),
+    }
+}
+
+/// Where it stands. What holds it up goes before what its epoch has come to.
+fn phase(state: &State, alarms: &[Note], name: &ServiceName) -> Phase {
+    let Some(service) = state.services.get(name) else { return Phase::Unmanaged };
+    let is_lapsed = |alarm: &Note| matches!(alarm, Note::Lapsed { service, .. } if service == name);
+    if service.paused {
+        return Phase::Paused;
+    }
+    if service.over.is_some() {
+        return Phase::Vacant;
+    }
+    if state.fence_of(service).is_some() {
+        return Phase::Fencing;
+    }
+    if alarms.iter().any(is_lapsed) {
+        return Phase::Lapsed;
+    }
+    match service.phase {
+        ledger::Phase::Creating | ledger::Phase::Appointed => Phase::Appointed,
+        ledger::Phase::Promoting { .. } => Phase::Promoting,
+        ledger::Phase::Installed => Phase::Installed,
+    }
+}
+
+/// The lease of the present epoch, and for how long its holder may still write at most. The holder counts what it may use
+/// itself; the leader what everybody else waits, from when it granted the last renewal: drift, the watchdog of a host that
+/// hangs and the stop ladder included, so that nobody believes it over too early (S5). A pause holds it open: it has no end
+/// then, nor before the first renewal after it.
+fn lease(known: &Known, name: &ServiceName, service: &Service) -> Option<LeaseStatus> {
+    let holder = service.holder.as_ref().filter(|_| service.over.is_none())?;
+    let wait = known.seen.state.settings.as_ref()?.lease_wait();
+    let until = if &holder.node == known.seen.me {
+        let own = known.own.get(name).and_then(|own| own.lease.as_ref());
+        own.filter(|(epoch, _)| *epoch == service.epoch).and_then(|(_, until)| *until)
+    } else {
+        known.renewed.get(name).filter(|(epoch, _)| *epoch == service.epoch).map(|(_, at)| *at + wait)
+    };
+    let held_open = service.paused || service.unproven_resume.is_some();
+    let remaining = until.filter(|_| !held_open).map(|until| until.since(known.seen.now));
+    Some(LeaseStatus { holder: holder.node.clone(), remaining_ms: remaining.map(|left| left.as_millis() as u64) })
+}
+
+/// Every copy, as its node said last, whenever that was.
+fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> BTreeMap<NodeName, DatabaseStatus> {
+    let seen = &known.seen;
+    let health = |node: &NodeName| seen.rows.get(node).and_then(|row| row.health.services.get(name));
+    let end = primary.and_then(health).map(|health| health.position.lsn);
+    let one = |node: &NodeName| {
+        let found = health(node);
+        let behind = found.filter(|_| primary != Some(node)).zip(end);
+        let own = known.own.get(name).filter(|_| node == seen.me);
+        DatabaseStatus {
+            state: found.map_or(DbState::Unclear, |health| health.state),
+            timeline: found.map(|health| health.timeline).unwrap_or_default(),
+            position: found.map(|health| health.position.lsn),
+            lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
+            streams_from: found.and_then(|health| health.streams_from.clone()),
+            trouble: own.and_then(trouble),
+        }
+    };
+    let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
+    nodes.map(|(node, _)| (node.clone(), one(node))).collect()
+}
+
+/// What is wrong with an own database: what is seen of it, before what went wrong last.
+fn trouble(own: &OwnDatabase) -> Option<String> {
+    own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone())
+}
+
+/// Would a failover succeed now, and if not, why.
+fn readiness(known: &Known, name: &ServiceName) -> Readiness {
+    let failed = known.monitors.iter().filter(|(_, (_, run))| !is_ok(run.outcome));
+    let beside = Beside {
+        has_leader: known.leader.is_some(),
+        own_failing: known.failing.clone(),
+        broken_devices: failed.map(|(device, _)| device.clone()).collect(),
+    };
+    let judged = readiness::judge(&known.seen, &beside, name);
+    let readiness::Readiness { failover_ready, survives_one_more, reasons } = judged;
+    Readiness { failover_ready, survives_one_more, reasons: reasons.iter().map(ToString::to_string).collect() }
+}
+
+/// What the coordinator, Raft and this node's keeper do and wait for.
+fn what_now(known: &Known, name: &ServiceName) -> Vec<String> {
+    let notes = known.notes.iter().map(ToString::to_string);
+    let step = known.own.get(name).and_then(|own| own.step.as_ref());
+    let step = step.map(|step| format!("{}: {}", known.seen.me, step.now()));
+    notes.chain(known.waiting.iter().cloned()).chain(step).collect()
+}
+
+/// A dry run: what would happen, or what keeps it from being begun.
+pub fn dry_run(decided: &Result<Switchover, Vec<Hindrance>>) -> Response {
+    let (steps, checks) = match decided {
+        Ok(planned) => (planned.steps(), vec![Check { passed: true, what: planned.to_string() }]),
+        Err(why) => (Vec::new(), why.iter().map(|why| Check { passed: false, what: why.to_string() }).collect()),
+    };
+    Response::Plan { steps: steps.iter().map(ToString::to_string).collect(), checks }
+}
