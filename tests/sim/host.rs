@@ -82,6 +82,8 @@ pub struct Host {
     /// cannot be told later, once it has been slewed.
     pub stood_still_from: Instant,
     pub went_on: Instant,
+    /// For how long its clock stood still in that freeze.
+    pub last_still: u64,
     pub started_at: u64,
 }
 
@@ -125,6 +127,7 @@ impl Host {
             thawed_at: 0,
             stood_still_from: Instant(0),
             went_on: Instant(0),
+            last_still: 0,
             started_at: 0,
         }
     }
@@ -258,10 +261,9 @@ impl World {
         let now = self.now;
         let h = &mut self.hosts[host];
         h.frozen_until = None;
-        if let Some(since) = h.still_since.take() {
-            h.stood_still += now - since;
-            h.watchdog_at = h.watchdog_at.map(|at| at + (now - since));
-        }
+        h.last_still = h.still_since.take().map_or(0, |since| now - since);
+        h.stood_still += h.last_still;
+        h.watchdog_at = h.watchdog_at.map(|at| at + h.last_still);
         (h.thawed_at, h.went_on, h.wake_at) = (now, h.local(now), None);
         let inbox = std::mem::take(&mut h.inbox);
         let life = h.life;

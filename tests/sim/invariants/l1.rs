@@ -97,8 +97,19 @@ fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
     }
 }
 
-/// A host that regent itself switched off, and left off, is a kind of its own.
+/// Whether the ledger takes the boot that runs for the past: its daemon asks to join for ever.
+fn is_superseded(w: &World, host: usize) -> bool {
+    let h = &w.hosts[host];
+    w.log.state().nodes.get(&h.name).is_some_and(|n| n.boot != h.boot())
+}
+
+/// A host that regent itself switched off, and left off, is a kind of its own; so is one that the ledger takes for another.
 fn fails(w: &mut World, rest: &[usize], bound: u64, what: String) -> Option<u64> {
+    if let Some(host) = (0..w.hosts.len()).find(|h| !rest.contains(h) && is_superseded(w, *h)) {
+        let what = format!("{what}: the ledger takes another boot of {} for the present one", w.hosts[host].name);
+        w.violate("S8/boot", what);
+        return None;
+    }
     let waits = (0..w.hosts.len()).find(|h| !rest.contains(h) && w.off_by_regent_for(*h) > bound / 2);
     match waits {
         Some(host) => {
@@ -118,10 +129,7 @@ fn comes_to_rest(w: &mut World, rest: &[usize], healed: u64) -> u64 {
         let Some((at, host, what)) = last.filter(|(at, ..)| w.now < at + QUIET) else { break };
         if w.now > from + QUIET_WITHIN {
             let what = format!("{what} of {} at {:.1} s, and no end", w.hosts[host].name, at as f64 / S as f64);
-            // The ledger takes the boot that runs for the past: its daemon asks to join for ever.
-            let name = &w.hosts[host].name;
-            let other = w.log.state().nodes.get(name).is_some_and(|n| n.boot != w.hosts[host].boot());
-            w.violate(if other { "S8/boot" } else { "rest" }, what);
+            w.violate(if is_superseded(w, host) { "S8/boot" } else { "rest" }, what);
             break;
         }
         w.run_until(w.now + 200 * MS);

@@ -63,7 +63,10 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect, of: Option<usize>)
             if let Some(why) = must_doubt(w, host).filter(|_| said.view.channels.values().any(|s| *s == Sight::Lost)) {
                 return w.violate("S10", format!("{name} accuses somebody {why}"));
             }
-            let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(w.now, host, of, *c));
+            // What it heard before its clock stood still was a moment ago for it.
+            let h = &w.hosts[host];
+            let now = w.now - if w.now < h.thawed_at + w.facts.times.pause { h.last_still } else { 0 };
+            let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(now, host, of, *c));
             if let Some(c) = (0..DISK).filter(lost).find(deaf) {
                 let what = format!("{name} accuses somebody on the {} network, on which it hears nobody", CHANNELS[c]);
                 w.violate("S10", what);

@@ -72,7 +72,8 @@ impl Leases {
     fn extend(&mut self, key: (usize, usize), epoch: Epoch, asked: Asked, lease: Duration) {
         let new = Held { epoch, until: asked.local + lease, elsewhere: asked.world + lease.as_nanos() as u64 };
         let held = self.held.entry(key).or_insert(new);
-        if held.epoch != epoch || held.until < new.until {
+        // An answer for an epoch that is over may come late, and brings nothing.
+        if (held.epoch, held.until) < (new.epoch, new.until) {
             *held = new;
         }
     }
