@@ -166,7 +166,7 @@ fn lease_status(daemon: &Daemon, name: &ServiceName, record: Option<&Service>) -
     let service = record.filter(|s| s.over.is_none())?;
     let holder = service.holder.as_ref()?;
     let now = clock::now();
-    let own = daemon.node.databases().get(name).and_then(|l| l.lease.as_ref()).filter(|l| l.epoch() == service.epoch);
+    let own = daemon.node.keepers().get(name).and_then(|keeper| keeper.lease_of(service.epoch));
     let remaining = if holder.node == daemon.config.node {
         own.and_then(|l| l.until()).map(|until| until.since(now))
     } else {
@@ -187,9 +187,9 @@ fn databases(daemon: &Daemon, name: &ServiceName, primary: Option<&NodeName>) ->
                 .filter(|_| primary != Some(node))
                 .zip(primary_lsn)
                 .map(|(h, end)| end.0.saturating_sub(h.position.lsn.0));
-            let trouble = (*node == daemon.config.node).then(|| daemon.node.databases().get(name)).flatten();
-            let trouble =
-                trouble.and_then(|l| l.seen.trouble.as_ref().map(ToString::to_string).or(l.last_error.clone()));
+            let trouble = (*node == daemon.config.node).then(|| daemon.node.keepers().get(name)).flatten();
+            let trouble = trouble
+                .and_then(|k| k.seen().trouble.as_ref().map(ToString::to_string).or(k.last_error().map(str::to_owned)));
             let status = DatabaseStatus {
                 state: found.map_or(DbState::Unclear, |h| h.state),
                 timeline: found.map(|h| h.timeline).unwrap_or_default(),

@@ -116,7 +116,8 @@ impl Node {
         let Some(incarnation) = self.context.incarnation else { return };
         self.detector.look(self.context.now, &mut self.sights);
         let before = self.rows.get(&self.context.config.node);
-        let feeds = |peer: &NodeName| self.databases.values().any(|db| db.seen.streams_from.as_ref() == Some(peer));
+        let feeds =
+            |peer: &NodeName| self.tenants.keepers().values().any(|k| k.seen().streams_from.as_ref() == Some(peer));
         let views = match before {
             Some(row) if self.detector.still_shows(&self.sights, &row.views, feeds) => row.views.clone(),
             _ => Arc::new(self.views()),
@@ -136,8 +137,8 @@ impl Node {
     /// This node's view of its peers, with what its own database knows of theirs.
     pub(super) fn views(&self) -> BTreeMap<NodeName, PeerView> {
         let mut views = self.detector.views(self.context.now);
-        for local in self.databases.values() {
-            if let Some(view) = local.seen.streams_from.as_ref().and_then(|up| views.get_mut(up)) {
+        for keeper in self.tenants.keepers().values() {
+            if let Some(view) = keeper.seen().streams_from.as_ref().and_then(|up| views.get_mut(up)) {
                 view.database_alive = true;
             }
         }
@@ -145,15 +146,16 @@ impl Node {
     }
 
     fn health(&self) -> Health {
-        let services = self.databases.iter().map(|(name, local)| {
-            let holds = local.lease.as_ref().filter(|l| l.is_valid(self.context.now)).map(|l| l.epoch());
+        let services = self.tenants.keepers().iter().map(|(name, keeper)| {
+            let seen = keeper.seen();
+            let holds = keeper.lease().filter(|l| l.is_valid(self.context.now)).map(|l| l.epoch());
             let health = ServiceHealth {
-                state: local.seen.state,
+                state: seen.state,
                 holds,
-                timeline: local.seen.position.timeline,
-                position: local.seen.position,
-                streams_from: local.seen.streams_from.clone(),
-                released: local.released,
+                timeline: seen.position.timeline,
+                position: seen.position,
+                streams_from: seen.streams_from.clone(),
+                released: keeper.released(),
             };
             (name.clone(), health)
         });

@@ -7,7 +7,7 @@ use super::Start;
 use crate::config::Config;
 use crate::ledger::{Holder, Phase, Service, State};
 use crate::plan::Timing;
-use crate::plan::keeper::Me;
+use crate::plan::goal::Me;
 use crate::types::{Incarnation, Instant, NodeName, Term};
 use std::sync::Arc;
 use std::time::Duration;

@@ -320,8 +320,8 @@ fn a_folder_that_is_not_named_yet_is_named_after_a_later_rejoin() {
     db2.now += SECOND;
     db2.tell(Event::Wake);
     rejoins(None, &mut db2);
-    let local = &db2.node.databases[&orders()];
-    assert_eq!(local.rejoined, [("so".to_owned(), Some("diverged-1".to_owned()))]);
+    let said = ("so".to_owned(), Some("diverged-1".to_owned()));
+    assert_eq!(db2.node.keepers()[&orders()].unsaid_rejoin(), Some(&said));
 }
 
 #[test]

@@ -20,18 +20,17 @@ impl Node {
         for (name, service) in &state.services {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
-                self.new_epoch(name, service.epoch, service.holder.as_ref().map(|h| &h.node));
+                self.tenants.epoch_began(&self.context, name, service.holder.as_ref().map(|h| &h.node));
             }
             if let Some(settings) = &state.settings {
-                self.end_of_what_was_held_open(name, service, settings.lease_use());
+                self.tenants.resumed_unseen(&self.context, &mut self.mail, name, service, settings.lease_use());
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             if !service.paused
                 && old.is_some_and(|o| o.paused)
                 && service.holder.as_ref().is_some_and(|h| self.context.is_mine(h))
-                && let Some(local) = self.databases.get_mut(name)
             {
-                local.resumed_at = Some(now);
+                self.tenants.resumed(&self.context, name);
             }
         }
         for (name, record) in &state.nodes {
@@ -71,13 +70,7 @@ impl Node {
             self.forget_reads();
             self.questions.forget();
             self.mail.forget();
-            let now = self.context.now;
-            // What was asked of the last leader is asked of the next at once.
-            for local in self.databases.values_mut() {
-                if let Some(lease) = local.lease.as_mut().filter(|l| l.next_request_at().is_some_and(|at| at > now)) {
-                    lease.ask_again();
-                }
-            }
+            self.tenants.led_by_another(self.context.now);
         }
         self.context.term = term;
         self.context.leader = leader;
@@ -206,7 +199,7 @@ impl Node {
                 self.assist_reported(&command);
             }
             Ok(Answer::Done(_)) => {
-                self.rejoin_reported(&command);
+                self.tenants.rejoin_reported(&self.context, &command);
                 self.assist_reported(&command);
             }
             Err(_) => {}

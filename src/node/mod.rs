@@ -5,7 +5,6 @@
 
 mod beats;
 mod context;
-mod databases;
 mod event;
 mod fences;
 mod intent;
@@ -19,6 +18,7 @@ mod peers;
 mod reading;
 mod said;
 mod standing;
+mod tenants;
 mod watchdog;
 
 #[cfg(test)]
@@ -36,10 +36,10 @@ pub use said::Said;
 pub use standing::{Undo, Unwanted, undone};
 
 use crate::channel::replay::Replay;
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::detector::Detector;
 use crate::ledger::{Command, Machine, State};
-use crate::plan::keeper::{self, Local, stuck_after};
+use crate::plan::keeper::{self, Keeper};
 use crate::plan::{Applied, Lead, Note, Plan, Row, Timing};
 use crate::types::{
     AgentOutcome, AgentRun, Boot, ChannelName, ClusterId, Epoch, Failing, FenceId, Incarnation, Instant, NodeName,
@@ -52,6 +52,7 @@ use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tenants::Tenants;
 use watchdog::Watchdog;
 
 /// The end of a lease that a pause holds open: further away than any lease. What it lies beyond this numbers the last
@@ -96,13 +97,7 @@ pub struct Node {
 
     pending: Vec<peers::Pending>,
 
-    databases: BTreeMap<ServiceName, Local>,
-    /// The names of these, which never change.
-    served: Arc<[ServiceName]>,
-    /// What the guard was told last.
-    kept: BTreeMap<ServiceName, (Epoch, Instant)>,
-    /// What it could not be told, why, and when that is tried again.
-    unkept: BTreeMap<ServiceName, (String, Instant)>,
+    tenants: Tenants,
     watches: BTreeMap<(FenceId, u32), fences::Watch>,
     runs: BTreeMap<RunKey, fences::RunState>,
     /// Ended orders that the ledger has not heard of.
@@ -120,7 +115,6 @@ pub struct Node {
     reading: reading::Reading,
     log_write: Duration,
     plan: Plan,
-    keeping: BTreeMap<ServiceName, keeper::Step>,
 }
 
 impl Node {
@@ -136,10 +130,6 @@ impl Node {
         if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
             detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
-        let keeps_databases = config.me().role == Role::Database;
-        let served: Arc<[_]> = config.services.keys().filter(|_| keeps_databases).cloned().collect();
-        let local = |name: &ServiceName| joining::local(&config, &start, name, now);
-        let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
             mail: Mail::default(),
             join_request: now.0,
@@ -154,10 +144,7 @@ impl Node {
             replay: Replay::new(),
             beats: beats::Beats::new(now),
             pending: Vec::new(),
-            databases,
-            served,
-            kept: BTreeMap::new(),
-            unkept: BTreeMap::new(),
+            tenants: Tenants::found(&config, &start, now),
             last_round: Round(0),
             questions: peers::Questions::default(),
             lookout: standing::Lookout::default(),
@@ -171,7 +158,6 @@ impl Node {
             reading: reading::Reading::default(),
             log_write: Duration::ZERO,
             plan: Plan::default(),
-            keeping: BTreeMap::new(),
             context: Context::new(config, start, now),
         };
         node.due_besides = node.next_due_besides();
@@ -204,26 +190,10 @@ impl Node {
 
     /// When something is due that is none of the detector's.
     fn next_due_besides(&self) -> Option<Instant> {
-        let leases = self.databases.values().filter_map(|local| {
-            let lease = local.lease.as_ref()?;
-            let stop = lease.until().map(|u| u - self.context.stop_time());
-            [stop.filter(|at| *at > self.context.now), lease.next_request_at().filter(|at| *at > self.context.now)]
-                .into_iter()
-                .flatten()
-                .min()
-        });
-        let retries = self.databases.values().flat_map(|l| {
-            let stuck = l.idle_since.map(|at| at + stuck_after(&self.context.config) + Duration::from_millis(1));
-            let resumed = l.resumed_at.zip(self.context.state.settings.as_ref());
-            let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.context.stop_time());
-            let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
-            let unstopped = l.stop_failed.map(|(_, at)| at);
-            [l.retry_at, stuck, resumed, unsaid, unstopped].into_iter().flatten()
-        });
         let all = [Some(self.beats.due()), self.plan.wakeup, self.mail.due(), self.questions.next_wakeup()];
-        let failed = self.unkept.values().map(|(_, at)| *at).chain(self.watchdog_due()).chain(self.reads_due());
-        let failed = failed.chain(self.look_due());
-        let all = all.into_iter().flatten().chain(leases).chain(retries).chain(self.retry_runs()).chain(failed);
+        let tenants = self.tenants.due(&self.context);
+        let failed = self.watchdog_due().into_iter().chain(self.reads_due()).chain(self.look_due());
+        let all = all.into_iter().flatten().chain(tenants).chain(self.retry_runs()).chain(failed);
         all.filter(|at| *at > self.context.now).min()
     }
 
@@ -244,11 +214,17 @@ impl Node {
             Event::Asked { reply, from, request } => self.asked(mail::ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.agent_ended(key, run),
-            Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::Seen { service, seen } => self.tenants.database_seen(&self.context, &service, *seen),
             Event::InForce { standing, whole } => self.found_in_force(standing, whole),
-            Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
-            Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
-            Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
+            Event::DbEnded { service, action, outcome } => {
+                self.tenants.database_ended(&self.context, &mut self.mail, &service, &action, outcome);
+            }
+            Event::Tombstoned { service, epoch, result } => {
+                self.tenants.tombstone_ended(&self.context, &mut self.mail, &service, epoch, result);
+            }
+            Event::LeaseKept { service, result } => {
+                return self.tenants.lease_kept(&self.context, &mut self.mail, &service, result);
+            }
             Event::LogWrite { took } => {
                 self.log_write = took;
                 if took > self.context.timing.acceptable_pause {
@@ -272,13 +248,31 @@ impl Node {
         self.run_fences();
         self.bring_results();
         self.tidy_host();
-        self.keep_leases();
-        self.look_for_quorum_elsewhere();
+        self.tenants.keep_leases(&self.context, &mut self.mail);
+        self.tenants.look_for_quorum_elsewhere(&self.context, &self.rows);
         self.keep_databases();
         self.renew_leases();
         self.answer_pending();
         self.tend_watchdog();
         self.beat();
+    }
+
+    /// One step for each local database.
+    fn keep_databases(&mut self) {
+        for name in self.tenants.served().iter() {
+            self.tenants.report_rejoined(&self.context, &mut self.mail, name);
+            let informed = self.is_informed();
+            self.tenants.keep(&self.context, &mut self.mail, name, informed, self.watchdog.failure());
+        }
+    }
+
+    /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is
+    /// applied, or (before it joins) it was current once since the daemon started.
+    fn is_informed(&mut self) -> bool {
+        match self.context.incarnation {
+            Some(_) => self.context.has_applied_its_join(),
+            None => self.has_been_current() && self.context.state.settings.is_some(),
+        }
     }
 
     /// Proposes a command; the age of what this node proposes as the leader counts from now.
@@ -296,10 +290,7 @@ impl Node {
 impl Node {
     /// What this daemon must do for safety and cannot do at present, and why.
     pub fn failing(&self) -> BTreeMap<Failing, String> {
-        let unsaid = self.databases.values().find_map(|l| Some(l.tombstone_failed.as_ref()?.0.clone()));
-        let unkept = self.unkept.values().next().map(|(why, _)| why.clone());
-        let all = [unsaid.map(|why| (Failing::FinalWord, why)), unkept.map(|why| (Failing::LeaseFile, why))];
-        all.into_iter().flatten().chain(self.watchdog_failing()).collect()
+        self.tenants.failing().chain(self.watchdog_failing()).collect()
     }
     pub fn state(&self) -> &Arc<State> {
         &self.context.state
@@ -324,8 +315,9 @@ impl Node {
     pub fn detector(&self) -> &Detector {
         &self.detector
     }
-    pub fn databases(&self) -> &BTreeMap<ServiceName, Local> {
-        &self.databases
+    /// What this node knows of each local database.
+    pub fn keepers(&self) -> &BTreeMap<ServiceName, Keeper> {
+        self.tenants.keepers()
     }
     /// What the coordinator does and waits for (on the leader).
     pub fn notes(&self) -> &[Note] {
@@ -333,7 +325,7 @@ impl Node {
     }
     /// What the keeper of each service does and waits for.
     pub fn keeping(&self) -> &BTreeMap<ServiceName, keeper::Step> {
-        &self.keeping
+        self.tenants.keeping()
     }
     pub fn applied(&self) -> &Applied {
         &self.applied

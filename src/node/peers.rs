@@ -115,7 +115,10 @@ impl Node {
         for p in pending {
             let answer = match &p.question {
                 Question::Check { fence, refuted, term } => self.check_answer(*fence, *refuted, *term, p.since),
-                Question::Seal { service, epoch } => self.seal_answer(service, *epoch, p.since),
+                Question::Seal { service, epoch } => {
+                    let (subject, unguarded) = ((service, *epoch), self.watchdog.failure());
+                    self.tenants.seal_answer(&self.context, &mut self.mail, subject, p.since, unguarded)
+                }
                 Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
             };
             match answer {
@@ -156,7 +159,9 @@ impl Node {
             }
             What::Proposal => self.proposal_answered(id, response),
             What::Read => self.read_answered(id, response),
-            What::Lease { service } => self.lease_response(&service, response),
+            What::Lease { service } => {
+                self.tenants.lease_answered(&self.context, &mut self.mail, &service, response);
+            }
             What::Question { question, .. } => self.take_answer(asking.to, &question, response),
         }
     }

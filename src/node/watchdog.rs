@@ -128,8 +128,7 @@ impl Node {
         let disarmable = *can_be_disarmed;
         let failed = unfed.is_some();
         let rests = unfed.as_ref().is_some_and(|(_, again_at)| self.context.now < *again_at);
-        let names = self.served.clone();
-        let inputs = || names.iter().filter_map(|n| self.keeper_input(n));
+        let inputs = || self.tenants.inputs(&self.context);
         let fine = inputs().all(|i| !i.could_commit() || i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO));
         let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
         if !needed && disarmable {
