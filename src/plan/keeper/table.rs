@@ -144,7 +144,7 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
             Step::Wait(Waiting::Following(state))
         }
 
-        // It may be asked where its WAL ends, and one that answers nobody cannot be.
+        // From here on there is nobody to follow. It may be asked where its WAL ends; one that answers nobody cannot be.
         (_, DbState::Standby | DbState::Starting) if is_silent(seen) => hung(input),
         // A standby runs, so that it can be asked. So does a former primary that could be appointed.
         (_, DbState::Stopped) if seen.starts_in_recovery || may_be_asked(input) => {
