@@ -136,7 +136,7 @@ fn rust_files() -> Vec<(PathBuf, String)> {
     files().into_iter().filter(is_rust).map(|file| (file.clone(), read(&file))).collect()
 }
 
-/// `src/plan/keeper.rs` -> `plan`, `src/clock.rs` -> `clock`; `None` outside of modules.
+/// `src/plan/keeper/mod.rs` -> `plan`, `src/clock.rs` -> `clock`; `None` outside of modules.
 fn module(file: &Path) -> Option<String> {
     let inside = file.strip_prefix("src").ok()?;
     let first = inside.iter().next()?.to_str()?;

@@ -42,12 +42,12 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 
 fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
     let step = daemon.node.keeping().get(name).cloned();
-    let Some(local) = daemon.node.databases().get(name) else { return OwnDatabase { step, ..OwnDatabase::default() } };
+    let Some(keeper) = daemon.node.keepers().get(name) else { return OwnDatabase { step, ..OwnDatabase::default() } };
     OwnDatabase {
         step,
-        lease: local.lease.as_ref().map(|lease| (lease.epoch(), lease.until())),
-        trouble: local.seen.trouble.clone(),
-        last_error: local.last_error.clone(),
+        lease: keeper.lease().map(|lease| (lease.epoch(), lease.until())),
+        trouble: keeper.seen().trouble.clone(),
+        last_error: keeper.last_error().map(str::to_owned),
     }
 }
 

@@ -7,7 +7,7 @@ use super::Start;
 use crate::config::Config;
 use crate::ledger::{Holder, Phase, Service, State};
 use crate::plan::Timing;
-use crate::plan::keeper::Me;
+use crate::plan::goal::Me;
 use crate::types::{Incarnation, Instant, NodeName, Term};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,26 @@ impl Context {
             leads: None,
             config,
         }
+    }
+
+    /// Time passes; it never goes back.
+    pub fn goes_on(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// A newer copy of the ledger. Returns the one before.
+    pub fn take_state(&mut self, state: Arc<State>) -> Arc<State> {
+        std::mem::replace(&mut self.state, state)
+    }
+
+    /// Who leads in which term; `leads`: it is this node, with a quorum behind it.
+    pub fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, leads: bool) {
+        (self.term, self.leader, self.leads) = (term, leader, leads.then_some(term));
+    }
+
+    /// The ledger issued an incarnation to this daemon, or the last one is over.
+    pub fn take_incarnation(&mut self, incarnation: Option<Incarnation>) {
+        self.incarnation = incarnation;
     }
 
     /// This node's name.

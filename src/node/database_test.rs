@@ -62,7 +62,7 @@ impl Running {
     fn joined(&mut self, world: &World, incarnation: Incarnation) {
         let mut command = join(self.name.as_str(), 1, &[]);
         if let Command::Join { request, .. } = &mut command {
-            *request = self.node.join_request;
+            *request = self.node.membership.request();
         }
         let entry = Arc::new(Entry { at: WallTime(0), command });
         let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation }));
@@ -320,8 +320,8 @@ fn a_folder_that_is_not_named_yet_is_named_after_a_later_rejoin() {
     db2.now += SECOND;
     db2.tell(Event::Wake);
     rejoins(None, &mut db2);
-    let local = &db2.node.databases[&orders()];
-    assert_eq!(local.rejoined, [("so".to_owned(), Some("diverged-1".to_owned()))]);
+    let said = ("so".to_owned(), Some("diverged-1".to_owned()));
+    assert_eq!(db2.node.keepers()[&orders()].unsaid_rejoin(), Some(&said));
 }
 
 #[test]

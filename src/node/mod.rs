@@ -5,13 +5,12 @@
 
 mod beats;
 mod context;
-mod databases;
+mod due;
 mod event;
 mod intent;
-mod joining;
 mod leading;
-mod leases;
 mod mail;
+mod membership;
 mod orders;
 mod outbox;
 mod owed;
@@ -22,6 +21,7 @@ mod routing;
 mod runs;
 mod said;
 mod standing;
+mod tenants;
 mod watchdog;
 mod witness;
 
@@ -46,21 +46,23 @@ mod standing_test;
 #[cfg(test)]
 mod witness_test;
 
+pub use due::Timer;
 pub use event::{Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 pub use orders::{agent_order, in_force_orders};
 pub use said::Said;
 pub use standing::{Undo, Unwanted, undone};
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::detector::Detector;
 use crate::ledger::{Machine, State};
-use crate::plan::keeper::{self, Local, stuck_after};
+use crate::plan::keeper::{self, Keeper};
 use crate::plan::{Applied, Lead, Note, Row, Timing};
 use crate::types::{Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, ServiceName, Term};
 use beats::Beats;
 use context::Context;
 use leading::Leading;
 use mail::Mail;
+use membership::Membership;
 use owed::Owed;
 use peers::Peers;
 use reading::Reading;
@@ -68,7 +70,7 @@ use runs::Runs;
 use standing::Lookout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use tenants::Tenants;
 use watchdog::Watchdog;
 use witness::Witness;
 
@@ -98,25 +100,15 @@ pub struct Node {
     mail: Mail,
     peers: Peers,
     beats: Beats,
-    /// The number of the present need to join.
-    join_request: u64,
+    membership: Membership,
     leading: Leading,
+    tenants: Tenants,
     reading: Reading,
     runs: Runs,
     witness: Witness,
     lookout: Lookout,
     owed: Owed,
     watchdog: Watchdog,
-
-    databases: BTreeMap<ServiceName, Local>,
-    /// The names of these, which never change.
-    served: Arc<[ServiceName]>,
-    /// What the guard was told last.
-    kept: BTreeMap<ServiceName, (Epoch, Instant)>,
-    /// What it could not be told, why, and when that is tried again.
-    unkept: BTreeMap<ServiceName, (String, Instant)>,
-    keeping: BTreeMap<ServiceName, keeper::Step>,
-
     /// When everything is compared again at the latest, and when for another reason than what is heard of peers.
     due: Option<Instant>,
     due_besides: Option<Instant>,
@@ -124,27 +116,19 @@ pub struct Node {
 
 impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
-        let keeps_databases = config.me().role == Role::Database;
-        let served: Arc<[_]> = config.services.keys().filter(|_| keeps_databases).cloned().collect();
-        let local = |name: &ServiceName| joining::local(&config, &start, name, now);
-        let databases = served.iter().map(|name| (name.clone(), local(name))).collect();
         let mut node = Node {
             mail: Mail::default(),
             peers: Peers::new(&config, now),
             beats: Beats::new(now, start.seed),
-            join_request: now.0,
+            membership: Membership::new(now),
             leading: Leading::default(),
+            tenants: Tenants::found(&config, &start, now),
             reading: Reading::default(),
             runs: Runs::default(),
             witness: Witness::default(),
             lookout: Lookout::default(),
             owed: Owed::default(),
             watchdog: Watchdog::found(&start, now),
-            databases,
-            served,
-            kept: BTreeMap::new(),
-            unkept: BTreeMap::new(),
-            keeping: BTreeMap::new(),
             due: None,
             due_besides: None,
             context: Context::new(config, start, now),
@@ -155,12 +139,9 @@ impl Node {
 
     /// The only way in. `now` never goes back.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
-        self.context.now = self.context.now.max(now);
+        self.context.goes_on(now);
         // S10 comes before everything else: who ran late judges nobody by what it finds now.
-        if let Some(late) = self.beats.lateness(&self.context) {
-            self.mail.say(Said::RanLate { late });
-            self.peers.doubt(self.context.now, late);
-        }
+        self.notice_lateness();
         let says_something = self.take_in(event);
         // Most heartbeats say what the one before said, and come before anything is due.
         let is_due = self.due.is_none_or(|due| self.context.now >= due);
@@ -180,27 +161,22 @@ impl Node {
 
     /// When something is due that is none of the detector's.
     fn next_due_besides(&self) -> Option<Instant> {
-        let leases = self.databases.values().filter_map(|local| {
-            let lease = local.lease.as_ref()?;
-            let stop = lease.until().map(|u| u - self.context.stop_time());
-            [stop.filter(|at| *at > self.context.now), lease.next_request_at().filter(|at| *at > self.context.now)]
-                .into_iter()
-                .flatten()
-                .min()
-        });
-        let retries = self.databases.values().flat_map(|l| {
-            let stuck = l.idle_since.map(|at| at + stuck_after(&self.context.config) + Duration::from_millis(1));
-            let resumed = l.resumed_at.zip(self.context.state.settings.as_ref());
-            let resumed = resumed.map(|(at, s)| at + s.lease_use() - self.context.stop_time());
-            let unsaid = l.tombstone_failed.as_ref().map(|(_, at)| *at);
-            let unstopped = l.stop_failed.map(|(_, at)| at);
-            [l.retry_at, stuck, resumed, unsaid, unstopped].into_iter().flatten()
-        });
-        let all = [Some(self.beats.due()), self.mail.due()].into_iter().flatten().chain(leases).chain(retries);
-        let all = all.chain(self.unkept.values().map(|(_, at)| *at)).chain(self.leading.due());
-        let all = all.chain(self.watchdog.due()).chain(self.reading.due());
-        let all = all.chain(self.lookout.due()).chain(self.runs.due());
-        all.filter(|at| *at > self.context.now).min()
+        Timer::ALL.into_iter().filter_map(|timer| self.due(timer)).min()
+    }
+
+    /// When this is due next.
+    pub fn due(&self, timer: Timer) -> Option<Instant> {
+        let next = |all: &mut dyn Iterator<Item = Instant>| all.filter(|at| *at > self.context.now).min();
+        match timer {
+            Timer::Beat => next(&mut [self.beats.due()].into_iter()),
+            Timer::Proposal => next(&mut self.mail.due().into_iter()),
+            Timer::Leading => next(&mut self.leading.due()),
+            Timer::Database => next(&mut self.tenants.due(&self.context)),
+            Timer::Watchdog => next(&mut self.watchdog.due().into_iter()),
+            Timer::Reading => next(&mut self.reading.due()),
+            Timer::Lookout => next(&mut self.lookout.due().into_iter()),
+            Timer::Assistant => next(&mut self.runs.due()),
+        }
     }
 
     /// After every event: compare what is wanted with what is, everywhere. Each step sees what those before it found.
@@ -217,7 +193,7 @@ impl Node {
         self.runs.bring_results(&self.context, &mut self.mail);
         self.lookout.settle(&self.context, &mut self.mail, &mut self.reading);
         // The guard is told how far a lease reaches before a database is opened under it.
-        self.keep_leases();
+        self.tenants.keep_leases(&self.context, &mut self.mail);
         self.look_for_quorum_elsewhere();
         self.keep_databases();
         // What the keepers have just begun to give up is not renewed.
@@ -233,10 +209,7 @@ impl Node {
 impl Node {
     /// What this daemon must do for safety and cannot do at present, and why.
     pub fn failing(&self) -> BTreeMap<Failing, String> {
-        let unsaid = self.databases.values().find_map(|l| Some(l.tombstone_failed.as_ref()?.0.clone()));
-        let unkept = self.unkept.values().next().map(|(why, _)| why.clone());
-        let all = [unsaid.map(|why| (Failing::FinalWord, why)), unkept.map(|why| (Failing::LeaseFile, why))];
-        all.into_iter().flatten().chain(self.watchdog.failing()).collect()
+        self.tenants.failing().chain(self.watchdog.failing()).collect()
     }
     pub fn state(&self) -> &Arc<State> {
         &self.context.state
@@ -264,8 +237,9 @@ impl Node {
     pub fn detector(&self) -> &Detector {
         self.peers.detector()
     }
-    pub fn databases(&self) -> &BTreeMap<ServiceName, Local> {
-        &self.databases
+    /// What this node knows of each local database.
+    pub fn keepers(&self) -> &BTreeMap<ServiceName, Keeper> {
+        self.tenants.keepers()
     }
     /// What the coordinator does and waits for (on the leader).
     pub fn notes(&self) -> &[Note] {
@@ -273,7 +247,7 @@ impl Node {
     }
     /// What the keeper of each service does and waits for.
     pub fn keeping(&self) -> &BTreeMap<ServiceName, keeper::Step> {
-        &self.keeping
+        self.tenants.keeping()
     }
     pub fn applied(&self) -> &Applied {
         self.leading.applied()

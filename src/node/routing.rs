@@ -13,6 +13,7 @@ use super::{Event, Node, PeerRequest, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
 use crate::lease::LeaseRequest;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Sighting, State};
+use crate::plan::keeper::Input;
 use crate::plan::{self, Question, Step, alarm};
 use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Term};
 use std::sync::Arc;
@@ -20,6 +21,14 @@ use std::time::Duration;
 
 /// What comes in.
 impl Node {
+    /// S10: how late the node runs says how long it was stopped itself.
+    pub(super) fn notice_lateness(&mut self) {
+        if let Some(late) = self.beats.lateness(&self.context) {
+            self.mail.say(Said::RanLate { late });
+            self.peers.doubt(self.context.now, late);
+        }
+    }
+
     /// Whether everything must be compared anew.
     pub(super) fn take_in(&mut self, event: Event) -> bool {
         let now = self.context.now;
@@ -39,11 +48,17 @@ impl Node {
             Event::Asked { reply, from, request } => self.asked(ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.runs.ended(now, key, run),
-            Event::Seen { service, seen } => self.database_seen(&service, *seen),
+            Event::Seen { service, seen } => self.tenants.database_seen(&self.context, &service, *seen),
             Event::InForce { standing, whole } => self.lookout.found(now, standing, whole),
-            Event::DbEnded { service, action, outcome } => self.database_ended(&service, &action, outcome),
-            Event::Tombstoned { service, epoch, result } => self.tombstone_ended(&service, epoch, result),
-            Event::LeaseKept { service, result } => return self.lease_kept(&service, result),
+            Event::DbEnded { service, action, outcome } => {
+                self.tenants.database_ended(&self.context, &mut self.mail, &service, &action, outcome);
+            }
+            Event::Tombstoned { service, epoch, result } => {
+                self.tenants.tombstone_ended(&self.context, &mut self.mail, &service, epoch, result);
+            }
+            Event::LeaseKept { service, result } => {
+                return self.tenants.lease_kept(&self.context, &mut self.mail, &service, result);
+            }
             Event::LogWrite { took } => self.log_wrote(took),
             Event::Watchdog(said) => self.watchdog.said(now, &mut self.mail, said),
             Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),
@@ -72,34 +87,32 @@ impl Node {
 
     /// A newer ledger. Each part notes what is new in it for itself.
     fn take_state(&mut self, state: Arc<State>) {
-        let (now, before) = (self.context.now, self.context.state.clone());
+        let now = self.context.now;
+        let before = self.context.state.clone();
         self.leading.ledger_moved(now, &before, &state);
         for (id, fence) in &state.fences {
             self.reading.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
         }
-        self.services_moved(&before, &state);
+        self.tenants.ledger_moved(&self.context, &mut self.mail, &state);
         self.peers.ledger_moved(now, &before, &state);
-        self.context.state = state;
+        self.context.take_state(state);
         self.witness.ledger_moved(&self.context, &self.peers);
     }
 
     /// What an entry did concerns the proposer too, even if its answer was lost; not what an earlier daemon proposed.
     fn note_answer(&mut self, entry: &Entry, answer: &Answer) {
-        if let (Command::Join { node, .. }, Answer::Done(LedgerEvent::Joined { incarnation })) =
-            (&entry.command, answer)
-            && *node == self.context.config.node
-        {
+        if let Answer::Done(LedgerEvent::Joined { incarnation }) = answer {
             self.take_join(&entry.command, *incarnation);
         }
     }
 
-    /// A join was accepted; it is this daemon's own if it has the number of its present need to join.
+    /// A join was accepted; perhaps this daemon's own.
     fn take_join(&mut self, command: &Command, incarnation: Incarnation) {
-        let is_own = matches!(command, Command::Join { request, .. } if *request == self.join_request);
-        let record = self.context.state.nodes.get(&self.context.config.node);
-        let present = record.is_none_or(|n| n.incarnation <= incarnation);
-        if is_own && present && self.context.incarnation.is_none_or(|mine| mine < incarnation) {
-            self.joined(incarnation);
+        if self.membership.is_answered(&self.context, command, incarnation) {
+            self.context.take_incarnation(Some(incarnation));
+            let (node, boot) = (self.context.me(), self.context.start.boot.clone());
+            self.mail.say(Said::Joined { node, incarnation, boot });
+            self.beats.restart(self.context.now);
         }
     }
 
@@ -111,11 +124,9 @@ impl Node {
             self.mail.forget();
             self.reading.forget();
             self.leading.forget_questions();
-            self.ask_for_leases_again();
+            self.tenants.led_by_another(self.context.now);
         }
-        self.context.term = term;
-        self.context.leader = leader;
-        self.context.leads = i_lead.then_some(term);
+        self.context.take_leadership(term, leader, i_lead);
         if self.leading.take(&self.context) {
             // What this node asked of itself as the leader is answered by nobody.
             self.mail.forget_own_reads();
@@ -140,7 +151,7 @@ impl Node {
                 self.runs.reported(&self.context, &command);
             }
             Ok(Answer::Done(_)) => {
-                self.rejoin_reported(&command);
+                self.tenants.rejoin_reported(&self.context, &command);
                 self.runs.reported(&self.context, &command);
             }
             Err(_) => {}
@@ -170,7 +181,7 @@ impl Node {
         }
         let decision = self.leading.grant(&self.context, &mut self.mail, request);
         match reply {
-            ReplyTo::Own => self.lease_result(&request.service, decision),
+            ReplyTo::Own => self.tenants.lease_result(&self.context, &mut self.mail, &request.service, decision),
             ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, PeerResponse::Lease(decision)),
         }
     }
@@ -234,7 +245,10 @@ impl Node {
                     let check = Check { fence: *fence, refuted: *refuted, term: *term, since: p.since };
                     self.witness.answer(&self.context, &self.peers, check, |target| self.view_of(target))
                 }
-                Question::Seal { service, epoch } => self.seal_answer(service, *epoch, p.since),
+                Question::Seal { service, epoch } => {
+                    let (asked, unguarded) = ((service, *epoch), self.watchdog.failure());
+                    self.tenants.seal_answer(&self.context, &mut self.mail, asked, p.since, unguarded)
+                }
                 Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
             };
             match answer {
@@ -281,7 +295,7 @@ impl Node {
                 self.proposal_ended(id, result);
             }
             What::Read => self.reading.answered(&self.context, id, response),
-            What::Lease { service } => self.lease_response(&service, response),
+            What::Lease { service } => self.tenants.lease_answered(&self.context, &mut self.mail, &service, response),
             What::Question { question, .. } => {
                 self.leading.take_answer(self.context.now, asking.to, &question, response);
             }
@@ -342,20 +356,89 @@ impl Node {
 
     /// The nodes that feed a standby here.
     fn feeding(&self) -> impl Iterator<Item = &NodeName> + Clone {
-        self.databases.values().filter_map(|local| local.seen.streams_from.as_ref())
+        self.tenants.upstreams()
+    }
+
+    /// Notices that this incarnation is over, and joins when it may.
+    pub(super) fn join(&mut self) {
+        if let Some(over) = self.membership.ended(&self.context) {
+            self.mail.say(Said::IncarnationOver(over));
+            self.context.take_incarnation(None);
+            self.tenants.incarnation_over(self.context.now);
+        }
+        if self.context.incarnation.is_some() {
+            return;
+        }
+        // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
+        let claims = if self.context.state.settings.is_none() {
+            self.tenants.early_claims(&self.context)
+        } else {
+            self.tenants.claims(&self.context, &mut self.mail, self.reading.was_current())
+        };
+        if let Some(claims) = claims {
+            self.membership.join(&self.context, &mut self.mail, claims);
+        }
+    }
+
+    /// Once its own join is applied, the ledger says whether a pause stands.
+    pub(super) fn take_up_what_was_held_open(&mut self) {
+        if self.context.has_applied_its_join() {
+            self.reading.note_own_join();
+            self.tenants.joined();
+        }
+    }
+
+    /// One step for each local database.
+    pub(super) fn keep_databases(&mut self) {
+        for name in self.tenants.served().iter() {
+            self.tenants.report_rejoined(&self.context, &mut self.mail, name);
+            let informed = self.is_informed();
+            self.tenants.keep(&self.context, &mut self.mail, name, informed, self.watchdog.failure());
+        }
+    }
+
+    /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is
+    /// applied, or (before it joins) it was current once since the daemon started.
+    fn is_informed(&mut self) -> bool {
+        match self.context.incarnation {
+            Some(_) => self.context.has_applied_its_join(),
+            None => {
+                self.reading.has_been_current(&self.context, &mut self.mail) && self.context.state.settings.is_some()
+            }
+        }
+    }
+
+    /// Asks for each lease that is wanted.
+    pub(super) fn renew_leases(&mut self) {
+        for name in self.tenants.served().iter() {
+            let wanted = self.tenants.wants_lease(&self.context, name);
+            // Armed before the first request, and before a promotion.
+            let Some(epoch) = wanted.filter(|_| self.watchdog.guards(self.context.now, &mut self.mail)) else {
+                continue;
+            };
+            if let Some(request) = self.tenants.renew(&self.context, &mut self.mail, name, epoch) {
+                self.mail.read(QuorumRead::Lease { reply: ReplyTo::Own, request });
+            }
+        }
+    }
+
+    /// Whether a lease that has ended could be renewed by others who have a quorum without this node.
+    pub(super) fn look_for_quorum_elsewhere(&mut self) {
+        let elsewhere =
+            self.tenants.has_lease_ended(self.context.now) && self.peers.have_a_quorum_without_us(&self.context);
+        self.tenants.quorum_elsewhere(self.context.now, elsewhere);
     }
 
     /// This node's own row, as its next heartbeat carries it.
     pub(super) fn refresh_own_row(&mut self) {
         let Some(incarnation) = self.context.incarnation else { return };
         let health = self.health();
-        let feeding = self.databases.values().filter_map(|local| local.seen.streams_from.as_ref());
-        self.peers.refresh_own_row(&self.context, incarnation, feeding, health);
+        self.peers.refresh_own_row(&self.context, incarnation, self.tenants.upstreams(), health);
     }
 
     fn health(&self) -> Health {
         Health {
-            services: self.service_health(),
+            services: self.tenants.health(self.context.now),
             watchdog_armed: self.watchdog.is_armed(),
             log_write: self.beats.log_write(),
             self_doubt: self.peers.doubts_itself(self.context.now),
@@ -367,9 +450,8 @@ impl Node {
 
     /// The watchdog is fed only by the loop that has just checked every database.
     pub(super) fn tend_watchdog(&mut self) {
-        let names = self.served.clone();
-        let inputs = || names.iter().filter_map(|n| self.keeper_input(n));
-        let may = |i: &plan::keeper::Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
+        let inputs = || self.tenants.inputs(&self.context);
+        let may = |i: &Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
         let fine = inputs().all(|i| !i.could_commit() || may(&i));
         let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
         self.watchdog.tend(self.context.now, &mut self.mail, Guarded { fine, needed });

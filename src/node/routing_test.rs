@@ -99,7 +99,7 @@ fn what_only_a_new_primary_can_revoke_is_repeated_for_each_service_that_a_host_t
     let mut db2 = daemon("db2");
     let mut command = join("db2", 1, &[]);
     if let Command::Join { request, .. } = &mut command {
-        *request = db2.join_request;
+        *request = db2.membership.request();
     }
     let entry = Arc::new(Entry { at: WallTime(0), command });
     let answer = Arc::new(Answer::Done(LedgerEvent::Joined { incarnation: DB2 }));

@@ -12,6 +12,7 @@ pub mod candidate;
 pub mod coordinator;
 mod evidence;
 pub mod fencing;
+pub mod goal;
 pub mod keeper;
 pub mod lead;
 pub mod note;
@@ -24,8 +25,6 @@ pub mod switchover;
 
 #[cfg(test)]
 mod coordinator_test;
-#[cfg(test)]
-mod keeper_test;
 
 pub use coordinator::coordinate;
 pub use keeper::keep;

@@ -1,7 +1,7 @@
 //! Why a keeper does what it does, as values: what it waits for, why it stops a database at once, and why its node gives
 //! an epoch up. Each has the sentence for people beside it.
 //!
-//! Not here: deciding (`keeper.rs`), and what the coordinator says (`note.rs`).
+//! Not here: deciding (`keeper/`), and what the coordinator says (`note.rs`).
 
 use super::note::Passing;
 use crate::ledger::Phase;

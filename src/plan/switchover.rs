@@ -1,6 +1,6 @@
 //! A planned move before anything is touched: whether it would be begun, to whom, and what would happen.
 //!
-//! Not here: carrying it out (`keeper.rs` stops the primary in order, `service.rs` appoints the next).
+//! Not here: carrying it out (`keeper/` stops the primary in order, `service.rs` appoints the next).
 
 use super::Outlook;
 use super::objection::{Objection, Purpose, objections};

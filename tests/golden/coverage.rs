@@ -2,7 +2,7 @@
 //! hazards, points and kinds a story names itself, in comments that begin with `# Shows:`.
 
 use crate::fates::{Seen, TRANSITIONS};
-use crate::goals::GOALS;
+use crate::goals::{ledger_goals, name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -160,7 +160,7 @@ fn wanted() -> Vec<(&'static str, String, String)> {
     for (kind, rows) in TRANSITIONS {
         wanted.extend(rows.iter().map(|row| ("Transitions", format!("{kind}: {row}"), String::new())));
     }
-    wanted.extend(GOALS.iter().map(|goal| ("Goals of a database node", format!("{goal:?}"), String::new())));
+    wanted.extend(ledger_goals().iter().map(|goal| ("Goals of a database node", name(goal), String::new())));
     wanted
 }
 

@@ -6,9 +6,10 @@ use crate::story::{Line, Stage};
 use crate::{commands, coordinating::Leader, goals, setup, words};
 use regent::config::Config;
 use regent::lease::{self, LeaseRequest};
-use regent::ledger::{self, Answer, Command, Entry, Settings, State};
-use regent::plan::keeper::Local;
-use regent::types::{Incarnation, Instant, LogIndex, NodeName, Term, WallTime};
+use regent::ledger::{self, Answer, Command, Entry, Life, Settings, State};
+use regent::plan::goal::{Me, goal};
+use regent::plan::keeper::Keeper;
+use regent::types::{Epoch, Incarnation, Instant, LogIndex, NodeName, Term, WallTime};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub struct Desk {
     pub now: Instant,
     wall: WallTime,
     pub leader: Leader,
-    pub locals: BTreeMap<NodeName, Local>,
+    pub keepers: BTreeMap<NodeName, Keeper>,
     pub seen: Seen,
     /// What was applied since it was last asked for: for a whole node that follows this ledger.
     pub applied: Vec<(Arc<Entry>, Arc<Answer>, Arc<State>)>,
@@ -38,7 +39,7 @@ impl Desk {
             term: Term(5),
             now: Instant(0),
             wall: WallTime(MIDNIGHT),
-            locals: BTreeMap::new(),
+            keepers: BTreeMap::new(),
             seen: Seen::default(),
             applied: Vec::new(),
             config,
@@ -87,8 +88,12 @@ impl Desk {
     fn note_goals(&mut self) {
         let Some(settings) = &self.state.settings else { return };
         for node in settings.database_nodes() {
-            let goal = goals::goal(&self.state, &commands::orders(), node);
-            self.seen.goals.insert(format!("{goal:?}"));
+            let (boot, incarnation) = commands::present(&self.state, node);
+            // A node that hears of the verdict against it has to join again.
+            let lives = self.state.present(node, incarnation).is_some_and(|n| n.life == Life::Up);
+            let me = Me { node, boot: &boot, incarnation: lives.then_some(incarnation) };
+            let goal = goal(&self.state, &self.config, &commands::orders(), me, Epoch(0));
+            self.seen.goals.insert(goals::name(&goal));
         }
     }
 
@@ -171,7 +176,7 @@ impl Desk {
         let present = self.state.services.get(&commands::orders()).map_or(0, |s| s.epoch.0);
         let request = LeaseRequest {
             service: commands::orders(),
-            epoch: regent::types::Epoch(line.number("epoch").unwrap_or(present)),
+            epoch: Epoch(line.number("epoch").unwrap_or(present)),
             number: line.number("request").unwrap_or(1),
             boot: line.number("boot").map_or(boot, |n| commands::boot(&node, n)),
             incarnation: line.number("inc").map_or(incarnation, Incarnation),

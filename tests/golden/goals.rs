@@ -1,88 +1,89 @@
-//! What the ledger can want of a database node, and the proof that its keeper gets there from every state that a
-//! database can be in: with an engine that does what it is told it comes to rest in the state that is wanted, or it has
-//! given the epoch back, so that the coordinator can choose somebody else.
+//! The proof that a keeper reaches every goal from every state that a database can be in: with an engine that does what it
+//! is told it comes to rest in the state that is wanted, or it has given the epoch back, so that the coordinator can choose
+//! somebody else. What comes out is written twice: as a golden text, and as the table of `docs/keeper.md`.
+//!
+//! Not here: which goal the ledger gives (`plan/goal.rs`).
 
 use crate::commands::{SYSTEM, history, orders, present};
 use crate::desk::Desk;
-use crate::keeping::{perform, renew, step};
+use crate::keeping::{ask, moment, opened, perform, renew};
 use crate::story::{Line, Stage};
-use regent::ledger::{Life, Phase, State};
-use regent::plan::keeper::{Local, Step};
-use regent::types::{DbAction, DbState, Lsn, NodeName, Observation, Position, ServiceName, Timeline};
+use regent::ledger::{Phase, State};
+use regent::plan::goal::{Goal, Me, goal};
+use regent::plan::keeper::{Keeper, Moment, Step, keep};
+use regent::plan::reason::GiveUp;
+use regent::types::{DbState, Epoch, Lsn, NodeName, Observation, Position, Timeline, Upstream};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What is wanted of one database node for one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Goal {
-    /// No epoch yet: whatever runs is left alone.
-    Unmanaged,
-    /// Make the database, under epoch 1 or the one after a failed try.
-    MakeIt,
-    /// Appointed: become the primary.
-    TakeOver,
-    /// The primary, and to go on.
-    GoOn,
-    /// The primary, and to stop in order for a switchover.
-    HandOver,
-    /// The primary in a pause: to be left as it is.
-    GoOnPaused,
-    /// A standby of the present primary.
-    Follow,
-    /// Nobody to follow: the epoch is over, or its holder is dead or not installed.
-    StandBy,
+/// Every goal that the ledger can give, in order.
+pub fn ledger_goals() -> Vec<Goal> {
+    let up = Upstream { node: "db1".parse().expect("valid"), addresses: Vec::new(), port: 0 };
+    vec![
+        Goal::Unmanaged,
+        Goal::MakeIt,
+        Goal::TakeOver { timeline: None },
+        Goal::GoOn,
+        Goal::HandOver,
+        Goal::GoOnPaused,
+        Goal::Follow(up),
+        Goal::StandBy,
+    ]
 }
 
-/// Every goal, in order.
-pub const GOALS: &[Goal] = &[
-    Goal::Unmanaged,
-    Goal::MakeIt,
-    Goal::TakeOver,
-    Goal::GoOn,
-    Goal::HandOver,
-    Goal::GoOnPaused,
-    Goal::Follow,
-    Goal::StandBy,
-];
+/// Those that a holder comes to by itself.
+fn own_goals() -> Vec<Goal> {
+    vec![Goal::GiveUp(unsaid()), Goal::SayReleased]
+}
 
-/// What the ledger wants of the node. Total: whatever a coordinator can bring about has a goal for everybody.
-pub fn goal(state: &State, service: &ServiceName, node: &NodeName) -> Goal {
-    let Some(s) = state.services.get(service) else { return Goal::Unmanaged };
-    let holder = s.holder.as_ref().expect("a service has a holder");
-    let there = state.present(&holder.node, holder.incarnation).is_some_and(|n| n.life == Life::Up);
-    if s.over.is_some() || !there {
-        return Goal::StandBy;
-    }
-    match (&holder.node == node, s.phase) {
-        (false, Phase::Installed) => Goal::Follow,
-        (false, _) => Goal::StandBy,
-        (true, _) if s.moving.is_some() => Goal::HandOver,
-        (true, Phase::Creating) => Goal::MakeIt,
-        (true, Phase::Installed) if s.paused => Goal::GoOnPaused,
-        (true, Phase::Installed) => Goal::GoOn,
-        (true, Phase::Appointed | Phase::Promoting { .. }) => Goal::TakeOver,
+/// Why it gives up here: it did before, and its final word could not be written.
+fn unsaid() -> GiveUp {
+    GiveUp::Unsaid { why: "no space left".to_owned() }
+}
+
+/// The name of a goal, whatever belongs to it.
+pub fn name(goal: &Goal) -> String {
+    format!("{goal:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
+/// A goal in a sentence.
+fn sentence(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Unmanaged => "No epoch was ever begun: whatever runs is left alone.",
+        Goal::MakeIt => "It holds the first epoch, or one after a failed try, and is to make the database.",
+        Goal::TakeOver { .. } => "It was appointed and is to become the primary.",
+        Goal::GoOn => "It is the installed primary and goes on.",
+        Goal::HandOver => "It is the primary and stops in order, for a switchover.",
+        Goal::GoOnPaused => "It is the installed primary, and the service is paused: its lease does not stop it.",
+        Goal::GiveUp(_) => {
+            "It holds the epoch and cannot or must not go on. Here it gave the epoch up before, and its final word could \
+             not be written."
+        }
+        Goal::SayReleased => "Its tombstone for the epoch is durable, and the ledger has not heard its final word yet.",
+        Goal::Follow(_) => "Another node is the installed primary (here db1): to be its standby.",
+        Goal::StandBy => "Nobody to follow: the epoch is over, or its holder is dead or not installed.",
     }
 }
 
 /// A ledger that wants this of db2.
-fn wanting(goal: Goal) -> Desk {
-    let start = match goal {
+fn wanting(wanted: &Goal) -> Desk {
+    let start = match wanted {
         Goal::Unmanaged | Goal::MakeIt => "given started",
         _ => "given running",
     };
-    let lines: &[&str] = match goal {
-        Goal::Unmanaged | Goal::Follow => &[],
+    let lines: &[&str] = match wanted {
+        Goal::Unmanaged | Goal::Follow(_) => &[],
         Goal::MakeIt => &["create db2"],
-        Goal::TakeOver => &["release db1 at=1:0/1000", "appoint db2 sealed=db2@1:0/1000"],
+        Goal::TakeOver { .. } => &["release db1 at=1:0/1000", "appoint db2 sealed=db2@1:0/1000"],
         Goal::StandBy => &["release db1 at=1:0/1000"],
-        Goal::GoOn | Goal::HandOver | Goal::GoOnPaused => &[
+        Goal::GoOn | Goal::HandOver | Goal::GoOnPaused | Goal::GiveUp(_) | Goal::SayReleased => &[
             "release db1 at=1:0/1000",
             "appoint db2 sealed=db2@1:0/1000",
             "promoting db2",
             "installed db2 at=2:0/1000",
         ],
     };
-    let last = match goal {
+    let last = match wanted {
         Goal::HandOver => Some("switchover to=db1"),
         Goal::GoOnPaused => Some("pause"),
         _ => None,
@@ -92,13 +93,42 @@ fn wanting(goal: Goal) -> Desk {
         let shown = desk.run(&Line::new(text));
         assert!(!shown.contains("REFUSED"), "{text}: {shown}");
     }
-    assert_eq!(self::goal(&desk.state, &orders(), &"db2".parse().expect("valid")), goal);
     desk
 }
 
+/// The keeper of db2 hears of the epoch, and of what makes the goal its own.
+fn hears(desk: &Desk, keeper: &mut Keeper, wanted: &Goal) {
+    let node: NodeName = "db2".parse().expect("valid");
+    let (boot, incarnation) = present(&desk.state, &node);
+    let me = Me { node: &node, boot: &boot, incarnation: Some(incarnation) };
+    let at = moment(&desk.state, desk.now);
+    let epoch = at.epoch.map(|(epoch, _)| epoch);
+    if epoch.is_some() {
+        keeper.epoch_began(at.holder, at.now);
+    }
+    match (wanted, epoch) {
+        (Goal::GiveUp(_), Some(epoch)) => {
+            renew(&desk.config, &desk.state, &node, keeper, desk.now);
+            keeper.tombstone_begins(epoch);
+            assert!(keeper.tombstone_failed("no space left", at.now - Duration::from_secs(60)));
+        }
+        (Goal::SayReleased, Some(epoch)) => {
+            keeper.tombstone_begins(epoch);
+            keeper.tombstoned(epoch, at.now);
+        }
+        _ => {
+            let given = goal(&desk.state, &desk.config, &orders(), me, Epoch(0));
+            return assert_eq!(name(&given), name(wanted), "the ledger gives another goal");
+        }
+    }
+    let own = ask((&desk.config, &desk.state), &node, keeper, desk.now, true, |input| input.goal());
+    assert_eq!(&own, wanted, "the keeper has another goal");
+}
+
 /// Where a database can be when a goal is set: in words, and as a keeper sees it.
-fn starts(goal: Goal) -> Vec<(&'static str, Local)> {
-    let on = if matches!(goal, Goal::GoOn | Goal::HandOver | Goal::GoOnPaused) { 2 } else { 1 };
+fn starts(wanted: &Goal) -> Vec<(&'static str, Keeper)> {
+    let installed = [Goal::GoOn, Goal::HandOver, Goal::GoOnPaused, Goal::GiveUp(unsaid()), Goal::SayReleased];
+    let on = if installed.contains(wanted) { 2 } else { 1 };
     let at = Position { timeline: Timeline(on), lsn: Lsn(0x1000) };
     let seen = |state| {
         let history = history(at.timeline);
@@ -108,8 +138,17 @@ fn starts(goal: Goal) -> Vec<(&'static str, Local)> {
     let standby = Observation { follows: Some(db1.clone()), streams_from: Some(db1), ..seen(DbState::Standby) };
     let in_recovery = |state| Observation { starts_in_recovery: true, ..seen(state) };
     let writes = Observation { writable: true, ..seen(DbState::Primary) };
-    let of = |seen| Local { seen, ..Local::default() };
-    let opened = |seen| Local { seen, started_as_primary: true, ..Local::default() };
+    let of = |seen| {
+        let mut keeper = Keeper::default();
+        keeper.sees(seen, Moment::default());
+        keeper
+    };
+    let opened = |seen| {
+        let mut keeper = Keeper::default();
+        opened(&mut keeper);
+        keeper.sees(seen, Moment::default());
+        keeper
+    };
     vec![
         ("nothing in its directory", of(Observation { system: None, ..seen(DbState::Absent) })),
         ("a directory left by an unfinished rewind", of(seen(DbState::Unstartable))),
@@ -127,57 +166,59 @@ fn starts(goal: Goal) -> Vec<(&'static str, Local)> {
 
 /// How a run of the keeper ended.
 struct Way {
+    /// The first, a wait included.
+    first: String,
     steps: Vec<String>,
     state: State,
-    local: Local,
+    keeper: Keeper,
 }
 
 /// The keeper of db2, step by step, until it rests: nothing changes any more, also not with time.
-fn walk(mut desk: Desk, mut local: Local) -> Way {
+fn walk(wanted: &Goal, mut keeper: Keeper) -> Way {
+    let mut desk = wanting(wanted);
     let node: NodeName = "db2".parse().expect("valid");
     let mut steps = Vec::new();
     let patience = desk.config.failover.install + Duration::from_secs(5);
-    let mut rest = 0;
-    local.install_since = desk.state.services.get(&orders()).map(|s| (s.epoch, desk.now));
+    let (mut rest, mut first) = (0, None);
+    hears(&desk, &mut keeper, wanted);
     for _ in 0..200 {
-        renew(&desk.config, &desk.state, &node, &mut local, desk.now);
-        let next = step(&desk.config, &desk.state, &node, &local, desk.now, true);
-        let before = local.seen.state;
-        let command = perform(&desk.state, &node, &mut local, &next);
-        if let Step::Db(DbAction::Checkpoint) = next {
-            local.checkpointed = desk.state.services.get(&orders()).map(|s| s.epoch);
-        }
+        renew(&desk.config, &desk.state, &node, &mut keeper, desk.now);
+        let next = ask((&desk.config, &desk.state), &node, &keeper, desk.now, true, keep);
+        first.get_or_insert_with(|| next.to_string());
+        let before = keeper.seen().state;
+        let command = perform(&desk.state, &node, &mut keeper, &next, desk.now);
         if let Some(command) = command {
             let shown = desk.apply(command);
             assert!(!shown.contains("REFUSED"), "the keeper's word was refused: {shown}");
         }
-        let idle = matches!(next, Step::Wait(_)) && local.seen.state == before;
+        let idle = matches!(next, Step::Wait(_)) && keeper.seen().state == before;
         if !matches!(next, Step::Wait(_)) {
             steps.push(next.to_string());
         }
         rest = if idle { rest + 1 } else { 0 };
         desk.now += Duration::from_secs(1);
         if Duration::from_secs(rest) > patience {
-            return Way { steps, state: desk.state, local };
+            return Way { first: first.unwrap_or_default(), steps, state: desk.state, keeper };
         }
     }
     panic!("the keeper of db2 never rests: {steps:?}");
 }
 
 /// How it ended, in words; `None`: it rests where nobody wanted it.
-fn reached(goal: Goal, way: &Way) -> Option<&'static str> {
+fn reached(wanted: &Goal, way: &Way) -> Option<&'static str> {
     let service = way.state.services.get(&orders());
     let released = service.is_some_and(|s| s.over.is_some());
-    let seen = &way.local.seen;
+    let seen = way.keeper.seen();
     let down = !matches!(seen.state, DbState::Primary | DbState::Starting | DbState::Stopping);
     let mine = service.is_some_and(|s| {
         let (_, incarnation) = present(&way.state, &"db2".parse().expect("valid"));
         s.holder.as_ref().is_some_and(|h| h.incarnation == incarnation)
     });
-    match goal {
+    match wanted {
         Goal::Unmanaged => way.steps.is_empty().then_some("left alone"),
         Goal::HandOver => (released && down).then_some("handed over"),
-        Goal::MakeIt | Goal::TakeOver | Goal::GoOn | Goal::GoOnPaused => {
+        Goal::GiveUp(_) | Goal::SayReleased => (released && mine && down).then_some("gave the epoch back"),
+        Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused => {
             let installed = service.is_some_and(|s| s.phase == Phase::Installed && s.over.is_none());
             match (installed && seen.state == DbState::Primary, released && mine && down) {
                 (true, _) => Some("primary"),
@@ -185,7 +226,7 @@ fn reached(goal: Goal, way: &Way) -> Option<&'static str> {
                 _ => None,
             }
         }
-        Goal::Follow => {
+        Goal::Follow(_) => {
             let follows = seen.follows.as_ref().is_some_and(|up| up.as_str() == "db1");
             (seen.state == DbState::Standby && follows).then_some("standby of db1")
         }
@@ -196,34 +237,54 @@ fn reached(goal: Goal, way: &Way) -> Option<&'static str> {
 /// Whom the coordinator can give the goal to in this state must reach it, and not merely give it back: an appointee
 /// gave a sealed report (a running standby) or held the last epoch (stopped); a maker has an empty directory. An installed
 /// primary is out of recovery: to leave it takes a timeline, which only an appointment gives.
-fn must_succeed(goal: Goal, start: &str) -> bool {
-    match goal {
+fn must_succeed(wanted: &Goal, start: &str) -> bool {
+    match wanted {
         Goal::MakeIt => start == "nothing in its directory",
-        Goal::TakeOver => start.contains("standby") || start == "stopped as a primary",
+        Goal::TakeOver { .. } => start.contains("standby") || start == "stopped as a primary",
         Goal::GoOn | Goal::GoOnPaused => !start.contains("directory") && !start.contains("standby"),
         _ => false,
     }
 }
 
-/// The table of all ways, as text; panics where one leads nowhere.
+/// The way from one state, and how it ends; panics where it leads nowhere.
+fn checked_way(wanted: &Goal, start: &str, keeper: Keeper) -> (Way, &'static str) {
+    let way = walk(wanted, keeper);
+    let end = reached(wanted, &way);
+    let end = end.unwrap_or_else(|| panic!("{wanted:?} from {start:?} ends nowhere: {:?}", way.steps));
+    let fine = end != "gave the epoch back" || !must_succeed(wanted, start);
+    assert!(fine, "{wanted:?} from {start:?} is given back: {:?}", way.steps);
+    (way, end)
+}
+
+/// All ways to what the ledger can want, as text.
 pub fn table() -> String {
     let mut out = "# Every goal that the ledger can give to a database node (here db2), from every state that its database\n\
                    # can be in: the keeper's steps, and where they end. Written by the test; it fails where a way ends nowhere.\n\
                    # Shows: point 10, S5\n"
         .to_owned();
-    for goal in GOALS {
-        writeln!(out, "\n{goal:?}").expect("a string takes everything");
-        for (start, local) in starts(*goal) {
-            let way = walk(wanting(*goal), local);
-            let end = reached(*goal, &way);
-            let end = end.unwrap_or_else(|| panic!("{goal:?} from {start:?} ends nowhere: {:?}", way.steps));
-            let fine = end != "gave the epoch back" || !must_succeed(*goal, start);
-            assert!(fine, "{goal:?} from {start:?} is given back: {:?}", way.steps);
+    for wanted in ledger_goals() {
+        writeln!(out, "\n{}", name(&wanted)).expect("a string takes everything");
+        for (start, keeper) in starts(&wanted) {
+            let (way, end) = checked_way(&wanted, start, keeper);
             writeln!(out, "  from: {start}").expect("a string takes everything");
             for step in &way.steps {
                 writeln!(out, "      {step}").expect("a string takes everything");
             }
             writeln!(out, "    to: {end}").expect("a string takes everything");
+        }
+    }
+    out
+}
+
+/// The first step for every goal and state, for `docs/keeper.md`.
+pub fn document() -> String {
+    let mut out = String::new();
+    for wanted in ledger_goals().into_iter().chain(own_goals()) {
+        let head = "| the database is | the first step | and where it ends |\n|---|---|---|";
+        writeln!(out, "\n### {}\n\n{}\n\n{head}", name(&wanted), sentence(&wanted)).expect("a string takes everything");
+        for (start, keeper) in starts(&wanted) {
+            let (way, end) = checked_way(&wanted, start, keeper);
+            writeln!(out, "| {start} | {} | {end} |", way.first).expect("a string takes everything");
         }
     }
     out

@@ -7,130 +7,176 @@ use crate::desk::Desk;
 use crate::story::Line;
 use regent::config::Config;
 use regent::lease;
-use regent::ledger::{Command, State};
-use regent::plan::keeper::{Input, Local, Me, Step, keep};
+use regent::ledger::{Command, Phase, State};
+use regent::plan::goal::Me;
+use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::types::{
-    DbAction, DbState, Epoch, Instant, Lsn, NodeName, Observation, Position, Released, Timeline, Trouble,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Lsn, NodeName, Observation, Position, StopLadder, Timeline,
+    Trouble,
 };
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The next step of the keeper of `node`; `joined`: whether its daemon has an incarnation.
-pub fn step(config: &Config, state: &State, node: &NodeName, local: &Local, now: Instant, joined: bool) -> Step {
+/// The hosts of a story were started so long before it begins.
+const BEFORE: Duration = Duration::from_secs(3600);
+/// A ladder, where it does not matter which.
+const LADDER: StopLadder =
+    StopLadder { fast: Duration::from_secs(60), immediate: Duration::from_secs(10), kill: Duration::from_secs(5) };
+
+/// This moment of the story on a node's own clock.
+pub fn local_time(now: Instant) -> Instant {
+    now + BEFORE
+}
+
+/// This moment of the story, as the keeper's events have it.
+pub fn moment(state: &State, now: Instant) -> Moment<'_> {
+    Moment::of(local_time(now), state.services.get(&orders()))
+}
+
+/// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
+pub fn ask<T>(
+    (config, state): (&Config, &State),
+    node: &NodeName,
+    keeper: &Keeper,
+    now: Instant,
+    joined: bool,
+    question: impl FnOnce(&Input) -> T,
+) -> T {
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: joined.then_some(incarnation) };
-    keep(&Input { now, me, state, name: &orders(), config, local, unguarded: None })
+    question(&Input { now: local_time(now), me, state, name: &orders(), config, keeper, unguarded: None })
 }
 
 /// Does what an engine does that always succeeds. `Some`: what is to be brought to the ledger.
-pub fn perform(state: &State, node: &NodeName, local: &mut Local, step: &Step) -> Option<Command> {
-    let service = state.services.get(&orders());
+pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step, now: Instant) -> Option<Command> {
+    let at = moment(state, now);
     let (boot, incarnation) = present(state, node);
-    let (service_name, node) = (orders(), node.clone());
+    let (service, node) = (orders(), node.clone());
     match step {
-        Step::Db(action) => act(local, action, service.map_or(Timeline(1), |s| s.timeline)),
-        Step::StopNow(..) => stopped(local, false),
-        Step::StopToRejoin(..) => {
-            local.distrusted = true;
-            stopped(local, true);
+        Step::Db(action) => {
+            act(keeper, action, state.services.get(&orders()).map_or(Timeline(1), |s| s.timeline), true, at);
+        }
+        Step::StopNow(ladder, _) => act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at),
+        Step::StopToRejoin(ladder, _) => {
+            keeper.distrusts();
+            act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
         }
         Step::Tombstone(epoch) => {
-            local.tombstone = *epoch;
-            local.released = Some(Released { epoch: *epoch, position: local.stopped_at });
-            local.lease = None;
+            assert!(keeper.tombstone_begins(*epoch).is_some(), "it is written already");
+            keeper.tombstoned(*epoch, at.now);
         }
         Step::Release { epoch, position, why } => {
             let (epoch, position, why) = (*epoch, *position, why.to_string());
-            return Some(Command::Release { service: service_name, epoch, node, boot, incarnation, position, why });
+            return Some(Command::Release { service, epoch, node, boot, incarnation, position, why });
         }
         Step::Promoting { epoch, timeline } => {
             let (epoch, timeline) = (*epoch, *timeline);
-            return Some(Command::Promoting { service: service_name, epoch, node, incarnation, timeline });
+            return Some(Command::Promoting { service, epoch, node, incarnation, timeline });
         }
         Step::Installed { epoch } => {
-            let (epoch, position) = (*epoch, local.seen.position);
-            let system = local.seen.system.unwrap_or(SYSTEM);
-            return Some(Command::Installed { service: service_name, epoch, node, incarnation, system, position });
+            let (epoch, position) = (*epoch, keeper.opened_at());
+            let system = keeper.seen().system.unwrap_or(SYSTEM);
+            return Some(Command::Installed { service, epoch, node, incarnation, system, position });
         }
-        Step::Wait(_) => by_itself(local),
+        Step::Wait(_) => by_itself(keeper, at),
     }
     None
 }
 
-fn act(local: &mut Local, action: &DbAction, timeline: Timeline) {
-    let seen = &mut local.seen;
-    match action {
+/// Begins and ends, and what it made of the database is seen.
+fn act(keeper: &mut Keeper, action: &DbAction, timeline: Timeline, clean: bool, at: Moment) {
+    keeper.begins(action.clone(), at);
+    let (seen, done) = acted(keeper.seen().clone(), action, timeline, clean);
+    assert_eq!(keeper.ended(action, DbOutcome::Done(done), true, at), None);
+    keeper.sees(seen, at);
+}
+
+/// What an action makes of a database, and what it finds.
+fn acted(mut seen: Observation, action: &DbAction, timeline: Timeline, clean: bool) -> (Observation, DbDone) {
+    let done = match action {
         DbAction::Initdb => {
             let at = Position { timeline: Timeline(1), lsn: Lsn(0x1000) };
-            *seen =
+            seen =
                 Observation { state: DbState::Stopped, system: Some(SYSTEM), position: at, ..Observation::unclear() };
+            DbDone::Created { system: SYSTEM }
         }
         DbAction::StartPrimary { .. } => {
-            (seen.state, seen.writable, local.started_as_primary) = (DbState::Primary, true, true);
+            (seen.state, seen.writable) = (DbState::Primary, true);
+            DbDone::Writable { position: seen.position }
         }
         DbAction::Promote { timeline, .. } => {
-            let timeline = *timeline;
             seen.history.0.push(seen.position);
-            seen.position.timeline = timeline;
-            (seen.state, seen.writable, local.started_as_primary) = (DbState::Primary, true, true);
+            seen.position.timeline = *timeline;
+            (seen.state, seen.writable) = (DbState::Primary, true);
             (seen.starts_in_recovery, seen.follows, seen.streams_from) = (false, None, None);
+            DbDone::Writable { position: seen.position }
         }
         DbAction::StartStandby { upstream } => {
             let up = upstream.as_ref().map(|u| u.node.clone());
             (seen.state, seen.writable) = (DbState::Standby, false);
             (seen.follows, seen.streams_from) = (up.clone(), up);
-            (local.started_as_primary, local.sealed) = (false, None);
+            DbDone::Plain
         }
         DbAction::Follow { upstream } => {
             (seen.follows, seen.streams_from) = (Some(upstream.node.clone()), Some(upstream.node.clone()));
-            (local.sealed, local.idle_since) = (None, None);
+            DbDone::Plain
         }
         DbAction::Rejoin { .. } => {
             (seen.state, seen.starts_in_recovery, seen.system) = (DbState::Stopped, true, Some(SYSTEM));
             (seen.position.timeline, seen.history) = (timeline, history(timeline));
-            (local.distrusted, local.started_as_primary, local.sealed) = (false, false, None);
+            DbDone::Rejoined { how: "as the engine does it".to_owned(), kept: None }
         }
-        DbAction::Checkpoint => {}
-        DbAction::Seal => {}
-        DbAction::Stop { .. } => stopped(local, true),
-    }
-}
-
-fn stopped(local: &mut Local, clean: bool) {
-    local.running = None;
-    let seen = &mut local.seen;
-    (seen.state, seen.clean, seen.writable, seen.streams_from) = (DbState::Stopped, clean, false, None);
-    local.stopped_at = clean.then_some(seen.position);
+        DbAction::Checkpoint | DbAction::Seal => DbDone::Plain,
+        DbAction::Stop { .. } => {
+            (seen.state, seen.clean, seen.writable, seen.streams_from) = (DbState::Stopped, clean, false, None);
+            DbDone::Stopped { clean, position: Some(seen.position) }
+        }
+    };
+    (seen, done)
 }
 
 /// What goes on while the keeper waits.
-fn by_itself(local: &mut Local) {
-    let seen = &mut local.seen;
+fn by_itself(keeper: &mut Keeper, at: Moment) {
+    let mut seen = keeper.seen().clone();
     seen.state = match seen.state {
         DbState::Unclear if seen.system.is_none() => DbState::Absent,
         DbState::Unclear => DbState::Stopped,
-        DbState::Starting if local.started_as_primary => DbState::Primary,
-        DbState::Starting => DbState::Standby,
+        DbState::Starting if seen.starts_in_recovery => DbState::Standby,
+        DbState::Starting => DbState::Primary,
         DbState::Stopping => DbState::Stopped,
         state => state,
     };
     seen.writable = seen.state == DbState::Primary;
+    keeper.sees(seen, at);
+}
+
+/// The database was opened for writes, at some time before the present epoch.
+pub fn opened(keeper: &mut Keeper) {
+    let promote = DbAction::Promote { epoch: Epoch(0), timeline: Timeline(1) };
+    keeper.begins(promote.clone(), Moment::default());
+    keeper.ended(&promote, DbOutcome::Done(DbDone::Plain), true, Moment::default());
 }
 
 /// The holder asks, and the ledger decides; never while it stops or gives up.
-pub fn renew(config: &Config, state: &State, node: &NodeName, local: &mut Local, now: Instant) {
+pub fn renew(config: &Config, state: &State, node: &NodeName, keeper: &mut Keeper, now: Instant) {
+    let Some(epoch) = ask((config, state), node, keeper, now, true, |input| input.wants_lease()) else { return };
+    keeper.wants_lease(epoch, config.lease.renew);
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: Some(incarnation) };
-    let held = Input { now, me, state, name: &orders(), config, local, unguarded: None }.held();
-    let Some(epoch) = held else { return };
-    if local.lease.as_ref().is_none_or(|l| l.epoch() != epoch) {
-        local.lease = Some(lease::Holder::new(epoch, config.lease.renew));
-    }
-    let Some(holder) = &mut local.lease else { return };
-    let request = holder.request(now, &orders(), (node, &boot, incarnation));
+    let request = keeper.request(&orders(), me, local_time(now)).expect("it wants one");
     if let Ok(grant) = lease::decide(state, &request) {
-        holder.granted(now, &grant);
+        keeper.granted(&grant, local_time(now));
     }
+}
+
+/// It has a lease of this epoch until then.
+fn leased(keeper: &mut Keeper, epoch: Epoch, until: Instant, now: Instant) {
+    keeper.wants_lease(epoch, Duration::from_secs(1));
+    let (node, boot) = ("db1".parse().expect("valid"), commands::boot(&"db1".parse().expect("valid"), 1));
+    let me = Me { node: &node, boot: &boot, incarnation: Some(regent::types::Incarnation(1)) };
+    let request = keeper.request(&orders(), me, now).expect("it wants one");
+    let grant = lease::Grant { epoch, number: request.number, use_for: until.since(now), resumed: None };
+    keeper.granted(&grant, now);
 }
 
 impl Desk {
@@ -145,65 +191,62 @@ impl Desk {
         Some(String::new())
     }
 
-    /// What a node's keeper knows; what a line does not name stays as it was.
+    /// What has happened to a node's database and its keeper; what a line does not name stays as it was.
     pub fn local(&mut self, line: &Line) {
         let node: NodeName = line.parse(line.word(1));
-        let renew = self.config.lease.renew;
-        let moment = |text: &str| Instant(0) + line.duration(text);
-        let local = self.locals.entry(node).or_default();
-        let seen = &mut local.seen;
-        if let Some(text) = line.get("database") {
-            seen.state = database(line, text);
-            seen.system = (seen.state != DbState::Absent).then_some(SYSTEM);
-            seen.writable = seen.state == DbState::Primary;
-            seen.trouble = None;
+        let then = |text: &str| local_time(Instant(0) + line.duration(text));
+        let at = moment(&self.state, self.now);
+        let keeper = self.keepers.entry(node).or_default();
+        if let Some(since) = line.get("taking-over-since") {
+            keeper.epoch_began(at.holder, then(since));
         }
-        if let Some(at) = line.get("at") {
-            seen.position = commands::position(line, at);
-            seen.history = history(seen.position.timeline);
+        if line.has("was-opened-for-writes") {
+            opened(keeper);
         }
-        if let Some(system) = line.number("system") {
-            seen.system = Some(regent::types::SystemId(system));
+        if line.has("was-closed") {
+            let stop = DbAction::Stop { ladder: LADDER };
+            keeper.begins(stop.clone(), at);
+            let stopped = DbDone::Stopped { clean: false, position: None };
+            keeper.ended(&stop, DbOutcome::Done(stopped), false, at);
         }
-        if let Some(up) = line.get("follows") {
-            seen.follows = Some(line.parse(up));
-            seen.streams_from = seen.follows.clone();
-        }
-        if line.has("gets-nothing") {
-            (seen.streams_from, local.idle_since) = (None, Some(self.now));
-        }
-        seen.starts_in_recovery |= line.has("starts-in-recovery");
-        seen.trouble = line.get("trouble").map(|text| trouble(line, text)).or(seen.trouble.take());
-        local.started_as_primary |= line.has("was-opened-for-writes");
-        local.closed |= line.has("was-closed");
-        local.held_open |= line.has("held-open-by-a-pause");
-        local.distrusted |= line.has("distrusted");
-        if let Some(until) = line.get("lease") {
-            let epoch = Epoch(line.number("lease-epoch").unwrap_or(1));
-            local.lease = (until != "none").then(|| lease::Holder::adopt(epoch, renew, moment(until)));
-        }
-        local.tombstone = line.number("tombstone").map_or(local.tombstone, Epoch);
-        local.writing_tombstone = line.number("writing-tombstone").map(Epoch).or(local.writing_tombstone);
         if let Some(restarts) = line.number("restarts") {
-            (local.restarts, local.restarts_in) = (restarts as u32, Epoch(line.number("in").unwrap_or(1)));
+            let start = DbAction::StartPrimary { epoch: Epoch(line.number("in").unwrap_or(1)) };
+            keeper.begins(start.clone(), Moment { epoch: None, ..at });
+            let installed = Moment { epoch: at.epoch.map(|(epoch, _)| (epoch, Phase::Installed)), ..at };
+            (0..restarts).for_each(|_| keeper.begins(start.clone(), installed));
+            keeper.ended(&start, DbOutcome::Done(DbDone::Plain), true, at);
         }
-        if let Some(at) = line.get("taking-over-since") {
-            let epoch = self.state.services.get(&orders()).map_or(Epoch(0), |s| s.epoch);
-            local.install_since = Some((epoch, moment(at)));
+        if let Some(epoch) = line.number("sealed") {
+            keeper.begins(DbAction::Seal, Moment { epoch: Some((Epoch(epoch), Phase::Installed)), ..at });
+            keeper.ended(&DbAction::Seal, DbOutcome::Done(DbDone::Plain), false, at);
         }
-        local.last_error = line.get("error").map(|e| e.replace('_', " ")).or(local.last_error.take());
-        local.retry_at = line.get("retry").map(moment).or(local.retry_at);
-        local.sealed = line.number("sealed").map(Epoch).or(local.sealed);
-        local.resumed_at = line.get("resumed-at").map(moment).or(local.resumed_at);
-        if let Some(what) = line.get("running") {
-            local.running = running(line, what, &self.state).map(|action| (action, self.now));
+        if let Some(until) = line.get("lease") {
+            leased(keeper, Epoch(line.number("lease-epoch").unwrap_or(1)), then(until), at.now);
+        }
+        if let Some(epoch) = line.number("tombstone") {
+            keeper.tombstone_begins(Epoch(epoch));
+            keeper.tombstoned(Epoch(epoch), at.now);
+        }
+        if let Some(resumed) = line.get("resumed-at") {
+            keeper.resumed(then(resumed));
+        }
+        failed(keeper, line, at, line.get("retry").map(then));
+        keeper.sees(observed(line, keeper.seen().clone()), at);
+        match line.get("running") {
+            None => {}
+            Some("nothing") => {
+                if let Some(action) = keeper.running().cloned() {
+                    keeper.ended(&action, DbOutcome::Done(DbDone::Plain), false, at);
+                }
+            }
+            Some(what) => keeper.begins(running(line, what, at.epoch.map_or(Epoch(0), |(epoch, _)| epoch)), at),
         }
     }
 
     fn keep_once(&mut self, line: &Line) -> String {
         let node: NodeName = line.parse(line.word(1));
-        let local = self.locals.entry(node.clone()).or_default();
-        let step = step(&self.config, &self.state, &node, local, self.now, !line.has("not-joined"));
+        let keeper = self.keepers.entry(node.clone()).or_default();
+        let step = ask((&self.config, &self.state), &node, keeper, self.now, !line.has("not-joined"), keep);
         format!("keeper of {node} at {} s: {step}\n", self.now.0 as f64 / 1e9)
     }
 
@@ -212,20 +255,17 @@ impl Desk {
         let node: NodeName = line.parse(line.word(1));
         let mut out = String::new();
         for _ in 0..20 {
-            let mut local = self.locals.remove(&node).unwrap_or_default();
+            let mut keeper = self.keepers.remove(&node).unwrap_or_default();
             if !line.has("without-lease") {
-                renew(&self.config, &self.state, &node, &mut local, self.now);
+                renew(&self.config, &self.state, &node, &mut keeper, self.now);
             }
-            let step = step(&self.config, &self.state, &node, &local, self.now, true);
+            let step = ask((&self.config, &self.state), &node, &keeper, self.now, true, keep);
             writeln!(out, "keeper of {node} at {} s: {step}", self.now.0 as f64 / 1e9)
                 .expect("a string takes everything");
-            let before = local.seen.state;
-            let command = perform(&self.state, &node, &mut local, &step);
-            if let Step::Db(DbAction::Checkpoint) = step {
-                local.checkpointed = self.state.services.get(&orders()).map(|s| s.epoch);
-            }
-            let rests = matches!(step, Step::Wait(_)) && local.seen.state == before;
-            self.locals.insert(node.clone(), local);
+            let before = keeper.seen().state;
+            let command = perform(&self.state, &node, &mut keeper, &step, self.now);
+            let rests = matches!(step, Step::Wait(_)) && keeper.seen().state == before;
+            self.keepers.insert(node.clone(), keeper);
             if rests {
                 return out;
             }
@@ -236,6 +276,44 @@ impl Desk {
         }
         panic!("the keeper comes to no end:\n{out}");
     }
+}
+
+/// The database as it was seen before, with what the line says of it.
+fn observed(line: &Line, mut seen: Observation) -> Observation {
+    if let Some(text) = line.get("database") {
+        seen.state = database(line, text);
+        seen.system = (seen.state != DbState::Absent).then_some(SYSTEM);
+        seen.writable = seen.state == DbState::Primary;
+        seen.trouble = None;
+    }
+    if let Some(at) = line.get("at") {
+        seen.position = commands::position(line, at);
+        seen.history = history(seen.position.timeline);
+    }
+    if let Some(system) = line.number("system") {
+        seen.system = Some(regent::types::SystemId(system));
+    }
+    if let Some(up) = line.get("follows") {
+        seen.follows = Some(line.parse(up));
+        seen.streams_from = seen.follows.clone();
+    }
+    if line.has("gets-nothing") {
+        seen.streams_from = None;
+    }
+    seen.starts_in_recovery |= line.has("starts-in-recovery");
+    seen.trouble = line.get("trouble").map(|text| trouble(line, text)).or(seen.trouble.take());
+    seen
+}
+
+/// Something failed: long ago, or so that it is tried again at that moment.
+fn failed(keeper: &mut Keeper, line: &Line, at: Moment, again_at: Option<Instant>) {
+    if again_at.is_none() && line.get("error").is_none() {
+        return;
+    }
+    let error = line.say("error", "it failed");
+    let now = again_at.map_or(at.now - Duration::from_secs(60), |again_at| again_at - Duration::from_millis(500));
+    keeper.begins(DbAction::Checkpoint, at);
+    keeper.ended(&DbAction::Checkpoint, DbOutcome::Failed { error }, false, Moment { now, ..at });
 }
 
 fn trouble(line: &Line, text: &str) -> Trouble {
@@ -249,19 +327,12 @@ fn trouble(line: &Line, text: &str) -> Trouble {
     }
 }
 
-fn running(line: &Line, what: &str, state: &State) -> Option<DbAction> {
-    let epoch = state.services.get(&orders()).map_or(Epoch(0), |s| s.epoch);
-    let ladder = regent::types::StopLadder {
-        fast: Duration::from_secs(60),
-        immediate: Duration::from_secs(10),
-        kill: Duration::from_secs(5),
-    };
-    Some(match what {
-        "nothing" => return None,
+fn running(line: &Line, what: &str, epoch: Epoch) -> DbAction {
+    match what {
         "promote" => DbAction::Promote { epoch, timeline: Timeline(2) },
         "start-primary" => DbAction::StartPrimary { epoch },
         "start-standby" => DbAction::StartStandby { upstream: None },
-        "stop" => DbAction::Stop { ladder },
+        "stop" => DbAction::Stop { ladder: LADDER },
         other => line.fail(&format!("{other:?} is no action")),
-    })
+    }
 }

@@ -129,6 +129,19 @@ fn every_goal_is_reached_by_the_keeper_from_every_state() {
     assert!(wrong.is_none(), "REWRITE=1 accepts what follows\n{}", wrong.unwrap_or_default());
 }
 
+/// The document with the keeper's table, between these two lines.
+const KEEPER: (&str, &str, &str) = ("../../docs/keeper.md", "<!-- the table begins -->", "<!-- the table ends -->");
+
+#[test]
+fn the_table_of_the_keeper_is_the_one_in_the_documents() {
+    let (name, begin, end) = KEEPER;
+    let written = fs::read_to_string(root().join(name)).expect("docs/keeper.md");
+    let (before, rest) = written.split_once(begin).expect("a line that begins the table");
+    let (_, after) = rest.split_once(end).expect("a line that ends the table");
+    let wrong = difference(name, &written, &format!("{before}{begin}\n{}\n{end}{after}", goals::document()));
+    assert!(wrong.is_none(), "REWRITE=1 accepts what follows\n{}", wrong.unwrap_or_default());
+}
+
 #[test]
 fn every_rule_refusal_transition_hazard_and_point_is_shown() {
     let mut shown = coverage::Shown::default();

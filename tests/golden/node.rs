@@ -304,7 +304,7 @@ impl Stand {
             "in-force" => self.in_force(line),
             "see" => {
                 self.desk.local(line);
-                let seen = self.desk.locals[&self.name].seen.clone();
+                let seen = self.desk.keepers[&self.name].seen().clone();
                 self.give(Event::Seen { service: orders(), seen: Box::new(seen) })
             }
             "ended-action" => self.action_ended(line),

@@ -1,0 +1,222 @@
+//! Driving the keeper of each service: what was seen goes in, one step comes out.
+//!
+//! Not here: the leases (`leases.rs`).
+
+use super::super::context::Context;
+use super::super::mail::Mail;
+use super::super::{Effect, PeerResponse, Said};
+use super::{Tenants, moment};
+use crate::ledger::Command;
+use crate::plan::keeper::{self, Input, Step};
+use crate::plan::reason::{StopReason, Waiting};
+use crate::types::{DbAction, DbOutcome, DbState, Epoch, Instant, Observation, ServiceName, Severity, StopLadder};
+use std::time::Duration;
+
+impl Tenants {
+    /// Takes the next step for one service. `informed`: this copy of the ledger says how things are, and not how they were
+    /// before this daemon; `unguarded`: why the watchdog cannot be armed, and how often in a row that was found out.
+    pub fn keep(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        informed: bool,
+        unguarded: Option<(&str, u32)>,
+    ) {
+        let Some(input) = self.input(context, name) else { return };
+        let input = Input { unguarded, ..input };
+        let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
+        self.take_step(context, mail, name, step);
+    }
+
+    fn take_step(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName, step: Step) {
+        self.note_keeping(mail, name, &step);
+        match step {
+            Step::Wait(_) => {}
+            Step::Db(action) => self.start_action(context, mail, name, action),
+            Step::StopNow(ladder, why) => self.stop_now(context, mail, name, ladder, why),
+            Step::StopToRejoin(ladder, why) => {
+                if let Some(keeper) = self.keepers.get_mut(name) {
+                    keeper.distrusts();
+                }
+                self.stop_now(context, mail, name, ladder, why);
+            }
+            Step::Tombstone(epoch) => self.write_tombstone(mail, name, epoch),
+            Step::Release { epoch, position, why } => {
+                let Some(incarnation) = context.incarnation else { return };
+                let (service, node, boot) = (name.clone(), context.me(), context.start.boot.clone());
+                let why = why.to_string();
+                mail.propose(context, Command::Release { service, epoch, node, boot, incarnation, position, why });
+            }
+            Step::Promoting { epoch, timeline } => {
+                let Some(incarnation) = context.incarnation else { return };
+                let (service, node) = (name.clone(), context.me());
+                mail.propose(context, Command::Promoting { service, epoch, node, incarnation, timeline });
+            }
+            Step::Installed { epoch } => self.installed(context, mail, name, epoch),
+        }
+    }
+
+    /// For `status`; what a person should know of is said when it begins.
+    fn note_keeping(&mut self, mail: &mut Mail, name: &ServiceName, step: &Step) {
+        if self.keeping.get(name) == Some(step) {
+            return;
+        }
+        if let Step::Wait(waiting) = step
+            && waiting.severity() > Severity::Info
+        {
+            mail.say(Said::Keeper { service: name.clone(), waiting: waiting.clone() });
+        }
+        self.keeping.insert(name.clone(), step.clone());
+    }
+
+    fn installed(&self, context: &Context, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
+        let Some(incarnation) = context.incarnation else { return };
+        let keeper = &self.keepers[name];
+        let (Some(system), position) = (keeper.seen().system, keeper.opened_at()) else { return };
+        let (service, node) = (name.clone(), context.me());
+        mail.propose(context, Command::Installed { service, epoch, node, incarnation, system, position });
+    }
+
+    fn start_action(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName, action: DbAction) {
+        if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
+            self.forget_lease_of_the_past(context, mail, name);
+        }
+        let Some(keeper) = self.keepers.get_mut(name) else { return };
+        keeper.begins(action.clone(), moment(context, name));
+        mail.say(Said::Begins { service: name.clone(), action: action.name() });
+        mail.push(Effect::Db { service: name.clone(), action });
+    }
+
+    fn stop_now(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        ladder: StopLadder,
+        why: StopReason,
+    ) {
+        if self.keepers.get(name).is_some_and(|k| k.rests_from_stopping(context.now)) {
+            return self.note_keeping(mail, name, &Step::Wait(Waiting::StopAgain(why)));
+        }
+        mail.say(Said::StopsNow { service: name.clone(), why });
+        self.end_what_a_pause_held_open(context, mail, name);
+        if self.keepers.get(name).is_some_and(|k| k.running().is_some()) {
+            mail.push(Effect::AbortDb { service: name.clone() });
+        }
+        self.start_action(context, mail, name, DbAction::Stop { ladder });
+    }
+
+    pub(super) fn write_tombstone(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
+        if let Some(released) = self.keepers.get_mut(name).and_then(|k| k.tombstone_begins(epoch)) {
+            mail.push(Effect::Tombstone { service: name.clone(), released });
+        }
+    }
+
+    /// What came of writing the final word.
+    pub fn tombstone_ended(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        epoch: Epoch,
+        result: Result<(), String>,
+    ) {
+        let Some(keeper) = self.keepers.get_mut(name) else { return };
+        match result {
+            Ok(()) => {
+                keeper.tombstoned(epoch, context.now);
+                self.drop_kept(mail, name, epoch);
+            }
+            Err(why) => {
+                if keeper.tombstone_failed(&why, context.now) {
+                    mail.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
+                }
+            }
+        }
+    }
+
+    /// A database was looked at.
+    pub fn database_seen(&mut self, context: &Context, name: &ServiceName, seen: Observation) {
+        if let Some(keeper) = self.keepers.get_mut(name) {
+            keeper.sees(seen, moment(context, name));
+        }
+    }
+
+    /// An action ended.
+    pub fn database_ended(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        action: &DbAction,
+        outcome: DbOutcome,
+    ) {
+        let may_write = self.input(context, name).is_some_and(|input| input.may_write(Duration::ZERO));
+        let Some(keeper) = self.keepers.get_mut(name) else { return };
+        if let Some(error) = keeper.ended(action, outcome, may_write, moment(context, name)) {
+            mail.say(Said::Failed { service: name.clone(), action: action.name(), error });
+        }
+    }
+
+    /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
+    pub fn report_rejoined(&self, context: &Context, mail: &mut Mail, name: &ServiceName) {
+        let Some((how, kept)) = self.keepers.get(name).and_then(|k| k.unsaid_rejoin().cloned()) else { return };
+        let Some(epoch) = context.state.services.get(name).map(|s| s.epoch) else { return };
+        mail.propose(context, Command::Rejoined { service: name.clone(), epoch, node: context.me(), how, kept });
+    }
+
+    /// The ledger took what this node proposed.
+    pub fn rejoin_reported(&mut self, context: &Context, command: &Command) {
+        if let Command::Rejoined { service, node, how, kept, .. } = command
+            && *node == context.config.node
+            && let Some(keeper) = self.keepers.get_mut(service)
+        {
+            keeper.rejoin_said(how, kept.as_deref());
+        }
+    }
+
+    /// The sealed end of WAL for an epoch that is ending; `None` while it is being read.
+    pub fn seal_answer(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        (name, epoch): (&ServiceName, Epoch),
+        since: Instant,
+        unguarded: Option<(&str, u32)>,
+    ) -> Option<PeerResponse> {
+        let no = |why: &str| Some(PeerResponse::Seal(Err(why.to_owned())));
+        let Some(service) = context.state.services.get(name) else { return no("the service does not exist") };
+        if service.epoch > epoch {
+            return no("that epoch is over and followed by another");
+        }
+        if service.epoch < epoch || context.now.since(since) > context.timing.detection * 4 {
+            // This node has not heard of the epoch yet: it will, or the question runs out.
+            return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
+        }
+        let Some(keeper) = self.keepers.get_mut(name) else { return no("it keeps no database") };
+        if let Some((why, _)) = unguarded {
+            return no(&format!("its watchdog cannot be armed: {why}"));
+        }
+        if let Some(report) = keeper.seal_report(epoch) {
+            return Some(PeerResponse::Seal(report));
+        }
+        let keeper = &self.keepers[name];
+        let ending = service.over.is_some() || context.state.fence_of(service).is_some();
+        match keeper.seen().state {
+            // The leader is ahead: the word that ends the epoch is on its way here.
+            _ if !ending => None,
+            // The last one failed a moment ago.
+            DbState::Standby if keeper.rests(context.now) => None,
+            DbState::Standby if keeper.running().is_none() => {
+                self.start_action(context, mail, name, DbAction::Seal);
+                None
+            }
+            DbState::Standby | DbState::Starting => None,
+            DbState::Stopped if keeper.seen().starts_in_recovery => None,
+            // A former primary that its keeper is about to start in recovery.
+            DbState::Stopped if self.input(context, name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
+            state => no(&format!("its database is no running standby ({state})")),
+        }
+    }
+}

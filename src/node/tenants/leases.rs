@@ -1,0 +1,176 @@
+//! The holder's side of the leases: asking where a request is due, what an answer brings, and what the guard is told.
+//!
+//! Not here: who grants (`node/leases.rs`), and what a grant is worth (`lease::Holder`).
+
+use super::super::context::{Context, Route};
+use super::super::mail::{Mail, What};
+use super::super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Said};
+use super::Tenants;
+use crate::lease::{self, Denial, Grant, LeaseRequest};
+use crate::types::{Epoch, Instant, ServiceName};
+use std::time::Duration;
+
+/// The pause before a lease that could not be kept for the guard is written again.
+const KEEP_PAUSE: Duration = Duration::from_millis(200);
+
+impl Tenants {
+    /// The epoch for which this node wants its lease: it holds it, and is not giving it up.
+    pub fn wants_lease(&self, context: &Context, name: &ServiceName) -> Option<Epoch> {
+        self.input(context, name)?.wants_lease()
+    }
+
+    /// Asks for the lease of this epoch where a request is due. What this node asks of itself, as the leader, is returned.
+    pub fn renew(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        epoch: Epoch,
+    ) -> Option<LeaseRequest> {
+        let keeper = self.keepers.get_mut(name)?;
+        keeper.wants_lease(epoch, context.config.lease.renew);
+        let lease = keeper.lease().filter(|lease| lease.is_request_due(context.now))?;
+        let route = context.route(lease.unanswered())?;
+        let request = keeper.request(name, context.identity(), context.now)?;
+        let resumed = context.state.services.get(name).and_then(|s| s.unproven_resume);
+        let request = LeaseRequest { resumed, ..request };
+        let (to, request) = match route {
+            Route::Local => return Some(request),
+            Route::Leader(to) => (to, PeerRequest::Lease(request)),
+            Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
+        };
+        mail.ask(to, What::Lease { service: name.clone() }, request, context.config.lease.renew);
+        None
+    }
+
+    /// What a peer answered, or why there is no answer.
+    pub fn lease_answered(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        response: Result<PeerResponse, String>,
+    ) {
+        let Some(keeper) = self.keepers.get_mut(name) else { return };
+        match response {
+            Ok(PeerResponse::Lease(result)) => {
+                keeper.answered();
+                self.lease_result(context, mail, name, result);
+            }
+            Ok(_) | Err(_) => {
+                keeper.failed();
+                self.retry_lease(context, name);
+            }
+        }
+    }
+
+    /// The grantor's decision.
+    pub fn lease_result(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        result: Result<Grant, Denial>,
+    ) {
+        match result {
+            Ok(grant) => {
+                let held = self.input(context, name).and_then(|i| i.held()) == Some(grant.epoch);
+                if let Some(keeper) = self.keepers.get_mut(name).filter(|_| held) {
+                    keeper.granted(&grant, context.now);
+                }
+            }
+            Err(denial) => {
+                mail.say(Said::NoLease { service: name.clone(), denial });
+                self.retry_lease(context, name);
+            }
+        }
+    }
+
+    /// Not reached: again soon, by another way.
+    fn retry_lease(&mut self, context: &Context, name: &ServiceName) {
+        let soon = context.config.lease.renew / 5;
+        if let Some(keeper) = self.keepers.get_mut(name) {
+            keeper.ask_again_at(context.now + soon);
+        }
+    }
+
+    /// A new leader or term.
+    pub fn led_by_another(&mut self, now: Instant) {
+        self.keepers.values_mut().for_each(|keeper| keeper.led_by_another(now));
+    }
+
+    /// Whether a lease has ended that may be held still.
+    pub fn has_lease_ended(&self, now: Instant) -> bool {
+        self.keepers.values().any(|keeper| keeper.has_lease_ended(now))
+    }
+
+    /// Whether such a lease could be renewed by others who have a quorum without this node.
+    pub fn quorum_elsewhere(&mut self, now: Instant, elsewhere: bool) {
+        self.keepers.values_mut().for_each(|keeper| keeper.quorum_elsewhere(elsewhere, now));
+    }
+
+    /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
+    /// everything must be compared anew.
+    pub fn lease_kept(
+        &mut self,
+        context: &Context,
+        mail: &mut Mail,
+        name: &ServiceName,
+        result: Result<Instant, String>,
+    ) -> bool {
+        match result {
+            Ok(until) => {
+                let is_new = self.keepers.get_mut(name).is_some_and(|k| k.guard_told(until >= HELD_OPEN));
+                self.unkept.remove(name).is_some() || is_new
+            }
+            Err(why) => {
+                if !self.unkept.contains_key(name) {
+                    mail.say(Said::LeaseNotKept { service: name.clone(), why: why.clone() });
+                }
+                self.unkept.insert(name.clone(), (why, context.now + KEEP_PAUSE));
+                self.kept.remove(name);
+                true
+            }
+        }
+    }
+
+    /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the
+    /// database, so the guard is told to wait.
+    pub fn keep_leases(&mut self, context: &Context, mail: &mut Mail) {
+        let names = self.served.clone();
+        for name in names.iter() {
+            let Some((epoch, grace)) = self.input(context, name).and_then(|i| Some((i.held()?, i.resumed_until())))
+            else {
+                // Of what is not held nothing is kept, and so nobody would find out that it can be again: what failed
+                // under an epoch that is over, or is told late, bars no appointment.
+                self.unkept.remove(name);
+                continue;
+            };
+            let paused = context.state.services.get(name).is_some_and(|s| s.paused);
+            let until = self.keepers[name].lease_of(epoch).and_then(lease::Holder::until);
+            // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
+            let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
+            let Some(until) = until.filter(|until| *until > context.now || paused) else { continue };
+            let until = if paused { Instant(HELD_OPEN.0 + context.state.resumes) } else { until };
+            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| context.now < *again_at);
+            if !rests && self.kept.get(name) != Some(&(epoch, until)) {
+                self.tell_guard(mail, name, epoch, until);
+            }
+        }
+    }
+
+    pub(super) fn tell_guard(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch, until: Instant) {
+        self.kept.insert(name.clone(), (epoch, until));
+        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+    }
+
+    /// The right to write under an epoch is gone for good on this node; before the first join as well.
+    pub(super) fn drop_kept(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
+        self.kept.remove(name);
+        self.unkept.remove(name);
+        if let Some(keeper) = self.keepers.get_mut(name) {
+            keeper.guard_told(false);
+        }
+        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
+    }
+}

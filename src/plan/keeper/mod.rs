@@ -1,0 +1,255 @@
+//! The keeper of the local database of one service: it owns what this node knows of that database, and names the one next
+//! step, from what the ledger wants ([`Goal`]) and what the database is. It opens a database for writes only under a lease
+//! for the service's current epoch, and it says `released` only when nothing is left that could commit (S2, S5).
+//!
+//! `rights.rs` says what may run at this moment, `table.rs` has the step for every goal and state, `release.rs` the reasons
+//! to give an epoch up, `events.rs` what each event changes. `docs/keeper.md` has the table in words.
+//!
+//! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
+
+mod events;
+mod release;
+mod rights;
+mod table;
+
+#[cfg(test)]
+mod keeper_test;
+
+pub use events::{Found, Kept, Moment};
+pub use table::may_be_asked;
+
+use super::goal::{Goal, Me, goal};
+use super::reason::{GiveUp, StopReason, Waiting};
+use crate::config;
+use crate::known_bugs::{self, Bug};
+use crate::lease;
+use crate::ledger::{Service, State};
+use crate::types::{
+    DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
+};
+use derive_more::Display;
+use std::time::Duration;
+
+/// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    seen: Observation,
+    /// The action under way, and since when.
+    running: Option<(DbAction, Instant)>,
+    lease: Option<lease::Holder>,
+    /// An earlier daemon of this boot left the lease held open by a pause; the number of the last resume before that
+    /// pause. Whether the pause still stands, the ledger says; until it is known nothing is stopped: a pause bars `lease`,
+    /// and so does a resume that this holder has not answered.
+    held_open: Option<u64>,
+    /// The guard was told that a pause holds the database open, and not yet anything else: it kills nothing, so a lease
+    /// alone is not enough to go on.
+    guard_waits: bool,
+    /// Epochs up to this one are over for this node, durably.
+    tombstone: Epoch,
+    /// Written durably right now.
+    writing_tombstone: Option<Epoch>,
+    /// The final word for the tombstoned epoch.
+    released: Option<Released>,
+    /// The last start was out of recovery, or a promotion was begun since: recovery that was told to end goes on to end,
+    /// whoever waits for it no more.
+    started_as_primary: bool,
+    /// A stop has left nothing of it, and nothing was started or seen to run since.
+    closed: bool,
+    restarts: Restarts,
+    /// The last clean stop: for the final word.
+    stopped_at: Option<Position>,
+    /// The directory cannot follow as it is.
+    distrusted: bool,
+    /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
+    rejoined: Vec<(String, Option<String>)>,
+    /// Since when a running standby gets nothing from the upstream that it should follow.
+    idle_since: Option<Instant>,
+    /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
+    sealed: Option<Epoch>,
+    /// How often in a row a stop failed, and when the next one may begin: also one that cannot wait is not tried at once.
+    stop_failed: Option<(u32, Instant)>,
+    /// Since when others have a quorum without this node, as their heartbeats tell, while its lease has ended.
+    quorum_elsewhere_since: Option<Instant>,
+    in_epoch: InEpoch,
+}
+
+/// Restarts in place within an epoch: the last one under which it was opened out of recovery. No part of [`InEpoch`],
+/// which begins when this node hears of an epoch: a lease that an earlier daemon kept says that it was opened before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Restarts {
+    epoch: Epoch,
+    times: u32,
+}
+
+/// What belongs to the present epoch, as this node's copy of the ledger has it, and is dropped with it as a whole.
+#[derive(Clone, Debug, Default)]
+struct InEpoch {
+    /// Since when its holder gets on with taking over; `None` before the first epoch is known.
+    install_since: Option<Instant>,
+    /// Where it accepted its first write.
+    first_write: Option<Position>,
+    /// A checkpoint was written, for the move.
+    checkpointed: bool,
+    /// Promotions that failed under a lease.
+    promotions_failed: u32,
+    /// When this node saw its service resumed: until a lease time after it, the pause still holds.
+    resumed_at: Option<Instant>,
+    /// Why the last try to write the tombstone failed, and when to try again.
+    tombstone_failed: Option<(String, Instant)>,
+    /// What the last `Seal` found, for the epoch that was ending when it began.
+    seal_report: Option<(Epoch, Result<Seal, String>)>,
+    last_error: Option<String>,
+    /// The last action that failed: not tried again before this.
+    retry_at: Option<Instant>,
+}
+
+/// Everything that decides over the next step.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    pub now: Instant,
+    pub me: Me<'a>,
+    pub state: &'a State,
+    pub name: &'a ServiceName,
+    pub config: &'a config::Config,
+    pub keeper: &'a Keeper,
+    /// Why the watchdog cannot be armed, and how often in a row that was found out: without it no lease is asked for. Only
+    /// [`keep`] looks at it: what may run at this moment does not hang on it.
+    pub unguarded: Option<(&'a str, u32)>,
+}
+
+/// The next step for the local database.
+#[derive(Clone, Debug, PartialEq, Display)]
+pub enum Step {
+    /// Nothing to do, or something must happen first.
+    #[display("waits: {_0}")]
+    Wait(Waiting),
+    /// Do this; what runs now is left to end first.
+    #[display("{_0}")]
+    Db(DbAction),
+    /// Stop now, whatever runs.
+    #[display("STOPS NOW ({_0}): {_1}")]
+    StopNow(StopLadder, StopReason),
+    /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
+    #[display("stops, to rejoin ({_0}): {_1}")]
+    StopToRejoin(StopLadder, StopReason),
+    /// Write durably that this node never writes under the epoch again.
+    #[display("writes the tombstone of epoch {_0}")]
+    Tombstone(Epoch),
+    /// Bring the final word to the ledger.
+    #[display("says its final word on epoch {epoch}{}: {why}", position.map_or(String::new(), |p| format!(" at {p}")))]
+    Release { epoch: Epoch, position: Option<Position>, why: GiveUp },
+    /// Say that promotion begins.
+    #[display("says that epoch {epoch} begins timeline {timeline}")]
+    Promoting { epoch: Epoch, timeline: Timeline },
+    /// Say that it accepts writes.
+    #[display("says that it accepts writes in epoch {epoch}")]
+    Installed { epoch: Epoch },
+}
+
+impl Step {
+    /// What the keeper does or waits for, as `status` shows it.
+    pub fn now(&self) -> String {
+        match self {
+            Step::Wait(waiting) => waiting.to_string(),
+            step => step.to_string(),
+        }
+    }
+}
+
+impl<'a> Input<'a> {
+    fn service(&self) -> Option<&'a Service> {
+        self.state.services.get(self.name)
+    }
+
+    fn settings(&self) -> &'a config::Service {
+        &self.config.services[self.name]
+    }
+
+    fn lease_ladder(&self) -> StopLadder {
+        self.state.lease_ladder(&self.config.lease)
+    }
+
+    fn planned_ladder(&self) -> StopLadder {
+        let s = self.settings();
+        StopLadder { fast: s.stop_fast, immediate: s.stop_immediate, kill: s.stop_kill }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.keeper.running, Some((DbAction::Stop { .. }, _)))
+    }
+
+    /// What is wanted: what the ledger says, unless this node knows why it cannot or must not.
+    pub fn goal(&self) -> Goal {
+        let goal = goal(self.state, self.config, self.name, self.me, self.keeper.tombstone);
+        match (goal, self.service()) {
+            (goal @ (Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused), Some(s)) => {
+                release::reason(self, s).map_or(goal, Goal::GiveUp)
+            }
+            (goal, _) => goal,
+        }
+    }
+}
+
+/// The next step.
+pub fn keep(input: &Input) -> Step {
+    // S5 first: whoever could commit without the right to is stopped, before the lease ends.
+    if input.could_commit() && !input.may_write(input.stop_time()) {
+        return without_the_right(input);
+    }
+    let keeper = input.keeper;
+    let hasty = input.is_stopping() && known_bugs::has(Bug::ReleasedEarly);
+    if let Some((action, _)) = keeper.running.as_ref().filter(|_| !hasty) {
+        return Step::Wait(Waiting::UnderWay(action.name()));
+    }
+    if let Some(at) = keeper.in_epoch.retry_at
+        && input.now < at
+    {
+        return Step::Wait(Waiting::Retry { error: keeper.in_epoch.last_error.clone() });
+    }
+    if input.me.incarnation.is_none() {
+        return Step::Wait(Waiting::NotJoined);
+    }
+    table::step(input, &input.goal())
+}
+
+/// It could commit, and may not for as long as a stop takes (S5).
+fn without_the_right(input: &Input) -> Step {
+    // No epoch was ever begun here: regent did not open it, and does not stop it (a kept lease says otherwise).
+    if input.service().is_none() && input.state.settings.is_some() && input.keeper.lease.is_none() {
+        return Step::Wait(Waiting::Unmanaged);
+    }
+    if input.awaits_adoption() {
+        return Step::Wait(Waiting::Adoption);
+    }
+    if input.is_stopping() {
+        return Step::Wait(Waiting::Stopping);
+    }
+    let why = match input.held() {
+        Some(_) if input.keeper.guard_waits => StopReason::GuardWaits,
+        _ => StopReason::NoLease,
+    };
+    Step::StopNow(input.lease_ladder(), why)
+}
+
+/// The next step while this node's copy of the ledger may be of before its daemon: a lease that an earlier daemon kept is
+/// judged by its own end, and nothing else is decided.
+pub fn before_the_ledger(input: &Input) -> Step {
+    let lease = input.keeper.lease.as_ref();
+    if !input.could_commit() || (lease.is_none() && input.service().is_none()) {
+        return Step::Wait(Waiting::Ledger);
+    }
+    // Joined by now, and what it joined with goes on until its end.
+    let joined = lease.is_some_and(|l| l.is_valid(input.now + input.stop_time()));
+    if joined || input.runs_on_kept(input.stop_time()) || input.keeper.held_open.is_some() {
+        return Step::Wait(Waiting::Adoption);
+    }
+    if input.is_stopping() {
+        return Step::Wait(Waiting::Stopping);
+    }
+    Step::StopNow(input.lease_ladder(), StopReason::LeaseEndedInTheDark)
+}
+
+/// How long a standby may get nothing before it is stopped and made to rejoin.
+fn stuck_after(config: &config::Config) -> Duration {
+    (config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
+}

@@ -1,0 +1,73 @@
+//! The reasons for which a holder cannot or must not go on under its epoch, and gives it back. The first that fits is said.
+//!
+//! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
+
+use super::{Input, Keeper};
+use crate::config::{OnCrash, timing};
+use crate::ledger::{Phase, Service};
+use crate::plan::reason::GiveUp;
+use crate::types::{DbState, Epoch};
+use std::time::Duration;
+
+/// Why this node cannot or must not go on under the epoch that it holds.
+pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
+    let (keeper, known) = (input.keeper, &input.keeper.in_epoch);
+    if s.moving.is_some() {
+        return Some(GiveUp::Switchover);
+    }
+    // It was given up already, whatever the reason has become since.
+    if let Some((why, _)) = &known.tombstone_failed {
+        return Some(GiveUp::Unsaid { why: why.clone() });
+    }
+    let down = keeper.seen.state == DbState::Stopped;
+    let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
+    if crashed && input.settings().on_crash == OnCrash::Failover {
+        return Some(GiveUp::Died);
+    }
+    if down && keeper.restarts.epoch == s.epoch && keeper.restarts.times > input.settings().max_restarts {
+        return Some(GiveUp::KeepsDying { error: known.last_error.clone() });
+    }
+    if down && !s.paused && has_lapsed(input, s.epoch) {
+        return Some(GiveUp::Lapsed);
+    }
+    // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
+    let closed = !matches!(keeper.seen.state, DbState::Primary | DbState::Unclear);
+    if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !s.paused && !input.may_write(Duration::ZERO)) {
+        return Some(GiveUp::Unguarded { why: why.to_owned() });
+    }
+    if keeper.guard_waits && closed && known.resumed_at.is_some() && !s.paused && !input.just_resumed() {
+        return Some(GiveUp::GuardWaits);
+    }
+    if is_gone(keeper, s) {
+        return Some(GiveUp::DirectoryGone);
+    }
+    let recovers = keeper.seen.state == DbState::Standby || (down && keeper.seen.starts_in_recovery);
+    if recovers && matches!(s.phase, Phase::Creating | Phase::Installed) {
+        return Some(GiveUp::InRecovery);
+    }
+    // It tried twice, and recovery goes on: it can say so before the deadline, and its word is final.
+    let failed = known.promotions_failed >= 2 && matches!(keeper.seen.state, DbState::Standby | DbState::Stopped);
+    if failed && s.phase != Phase::Installed {
+        return Some(GiveUp::NotPromoted { error: known.last_error.clone() });
+    }
+    let late = known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
+    (s.phase != Phase::Installed && late).then_some(GiveUp::Late)
+}
+
+/// While it is being made there is nothing yet, unless it was opened under this very epoch: this copy of the ledger may
+/// be late, and others have what was written.
+fn is_gone(keeper: &Keeper, s: &Service) -> bool {
+    let made = s.phase != Phase::Creating || keeper.restarts.epoch == s.epoch;
+    matches!(keeper.seen.state, DbState::Absent | DbState::Unstartable) && made
+}
+
+/// The lease of this epoch is over, and those who could renew it have been there for long enough to elect a leader and
+/// to be asked: this node does not reach them. Its silence could only be fenced; the final word lets the service move,
+/// out of the disk slot too. While there is no quorum anywhere it keeps the epoch: nobody could move the service, and
+/// what it wrote last is here alone.
+fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
+    let ended = input.keeper.lease_of(epoch).and_then(|l| l.until());
+    let chance = timing::bounds(input.config).election_worst + input.config.lease.renew;
+    ended.is_some_and(|until| input.now >= until)
+        && input.keeper.quorum_elsewhere_since.is_some_and(|at| input.now >= at + chance)
+}

@@ -1,0 +1,239 @@
+//! The table: for each goal and each state of the database, the next step. Whoever could commit without the right to was
+//! stopped before anybody looks here (S5), nothing is under way, and this daemon has joined.
+//!
+//! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
+
+use super::{Input, Step, release, stuck_after};
+use crate::known_bugs::{self, Bug};
+use crate::ledger::{Phase, Service};
+use crate::plan::goal::Goal;
+use crate::plan::note::Passing;
+use crate::plan::reason::{GiveUp, StopReason, Waiting};
+use crate::types::{DbAction, DbState, Observation, StopLadder, Timeline, Trouble, Upstream};
+use std::time::Duration;
+
+/// The next step towards the goal.
+pub(super) fn step(input: &Input, goal: &Goal) -> Step {
+    match (goal, input.service()) {
+        // No epoch was ever begun: there is nothing to do for the service.
+        (Goal::Unmanaged, _) | (_, None) => Step::Wait(Waiting::NotCreated),
+        (Goal::Follow(_) | Goal::StandBy, Some(s)) => step_of_another(input, s, goal),
+        (Goal::HandOver | Goal::GiveUp(_) | Goal::SayReleased, Some(s)) => step_out(input, s, goal),
+        (Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused, Some(s)) => {
+            step_of_the_holder(input, s, goal)
+        }
+    }
+}
+
+/// The holder of the epoch, towards a database that takes writes. Where the goal cannot be reached from a state at all, it
+/// is [`Goal::GiveUp`] before this is asked.
+fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
+    let seen = &input.keeper.seen;
+    let epoch = s.epoch;
+    let may_write = input.may_write(input.stop_time());
+    match (goal, seen.state) {
+        // An empty directory: it is made there. What was made before would have been opened under this epoch.
+        (Goal::MakeIt, DbState::Absent) => Step::Db(DbAction::Initdb),
+
+        // The ledger hears of the timeline first: nobody else is ever given its number.
+        (Goal::TakeOver { timeline: None }, DbState::Standby) => {
+            Step::Promoting { epoch, timeline: s.next_timeline(seen.position.timeline) }
+        }
+        // Then, under a lease, recovery ends on exactly that timeline.
+        (Goal::TakeOver { timeline: Some(timeline) }, DbState::Standby) if may_write => {
+            Step::Db(DbAction::Promote { epoch, timeline: *timeline })
+        }
+        (_, DbState::Standby) => Step::Wait(Waiting::Lease),
+
+        // A directory that is a standby's takes a timeline to come out of recovery: it is promoted once it runs.
+        (_, DbState::Stopped) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
+        // A primary's is opened as it is, on its own timeline, under a lease.
+        (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
+        (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
+
+        // It answers nobody: the probe has its patience, then it is killed and started again in place.
+        (_, DbState::Primary) if is_silent(seen) => hung(input),
+        // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
+        (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) => match &seen.trouble {
+            Some(trouble) => Step::Wait(Waiting::Trouble(trouble.clone())),
+            None => Step::Wait(Waiting::Primary),
+        },
+        // It took a write: from now on the ledger has it for the primary.
+        (_, DbState::Primary) if seen.writable && seen.system.is_some() => Step::Installed { epoch },
+
+        // What it becomes by itself is waited for; a directory that is gone is given up, past the making.
+        (
+            _,
+            state @ (DbState::Primary
+            | DbState::Starting
+            | DbState::Stopping
+            | DbState::Absent
+            | DbState::Unstartable
+            | DbState::Unclear),
+        ) => Step::Wait(Waiting::Holding { state, phase: s.phase }),
+    }
+}
+
+/// The holder of the epoch that leaves it: in order for a switchover, or because it cannot or must not go on. Closed first,
+/// then the tombstone, and only then the final word.
+fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
+    let keeper = input.keeper;
+    match (goal, keeper.seen.state) {
+        // The tombstone stands: the ledger must hear the final word, again and again until it has.
+        (Goal::SayReleased, _) => say_released(input, s),
+
+        // Nothing is left of it: this node never writes under the epoch again, and writes that down.
+        (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s),
+        // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once,
+        // and be wanted again at once.
+        (_, DbState::Unclear) if keeper.closed => write_tombstone(input, s),
+        // Until its last process has ended it could commit.
+        (_, DbState::Stopping) => on_its_way_down(input, s),
+
+        // Nobody waits for it in order: at once.
+        (Goal::GiveUp(why), DbState::Primary | DbState::Starting | DbState::Standby | DbState::Unclear) => {
+            Step::StopNow(input.lease_ladder(), StopReason::GivenUp(why.clone()))
+        }
+        // To hand over, while it still takes writes: the stop is short then.
+        (_, DbState::Primary) if !keeper.in_epoch.checkpointed => Step::Db(DbAction::Checkpoint),
+        // To hand over, in order, with a clean end of its WAL: whoever takes over has all of it.
+        (_, DbState::Primary | DbState::Starting | DbState::Standby | DbState::Unclear) => {
+            Step::Db(DbAction::Stop { ladder: input.planned_ladder() })
+        }
+    }
+}
+
+/// Whoever does not hold the epoch, towards a standby of whoever does.
+fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
+    let seen = &input.keeper.seen;
+    match (goal, seen.state) {
+        // Somebody else's data: never touched.
+        _ if seen.system.is_some() && s.system.is_some() && seen.system != s.system => {
+            Step::Wait(Waiting::AnotherDatabase)
+        }
+
+        // Nothing that could be started: it is cloned.
+        (Goal::Follow(up), DbState::Absent | DbState::Unstartable) => rejoin(up),
+        // A standby that was merely stopped starts as it is; whether it can follow shows when it tries.
+        (Goal::Follow(up), DbState::Stopped) if seen.starts_in_recovery && !input.keeper.distrusted => {
+            Step::Db(DbAction::StartStandby { upstream: Some(up.clone()) })
+        }
+        // A former primary, or one that could not follow as it is: rewound or cloned.
+        (Goal::Follow(up), DbState::Stopped) => rejoin(up),
+        // Its WAL lies past the fork: it must be rewound, and stops for that.
+        (Goal::Follow(_), DbState::Standby) if is_past_the_fork(seen, s) => {
+            Step::StopToRejoin(input.planned_ladder(), StopReason::PastTheFork)
+        }
+        // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
+        (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) && is_silent(seen) => hung(input),
+        (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) => {
+            Step::Db(DbAction::Follow { upstream: up.clone() })
+        }
+        // It follows, and has got nothing for long: it cannot follow as it is.
+        (Goal::Follow(_), DbState::Standby) if is_stuck(input) => {
+            Step::StopToRejoin(input.planned_ladder(), StopReason::GetsNothing)
+        }
+        // The goal.
+        (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(up.node.clone())),
+        // Somebody else started it.
+        (Goal::Follow(_), DbState::Primary) => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
+        // It comes to no answer: this daemon never had one, or recovery hangs.
+        (Goal::Follow(_), DbState::Starting) if is_silent(seen) => hung(input),
+        // What it becomes by itself is waited for.
+        (Goal::Follow(_), state @ (DbState::Starting | DbState::Stopping | DbState::Unclear)) => {
+            Step::Wait(Waiting::Following(state))
+        }
+
+        // From here on there is nobody to follow. It may be asked where its WAL ends; one that answers nobody cannot be.
+        (_, DbState::Standby | DbState::Starting) if is_silent(seen) => hung(input),
+        // A standby runs, so that it can be asked. So does a former primary that could be appointed.
+        (_, DbState::Stopped) if seen.starts_in_recovery || may_be_asked(input) => {
+            Step::Db(DbAction::StartStandby { upstream: None })
+        }
+        // Another former primary goes on as it is if it is appointed, or is made to follow.
+        (_, DbState::Stopped) => Step::Wait(Waiting::Appointment),
+        // Nothing else is started, and what runs runs on.
+        (_, state) => Step::Wait(Waiting::NobodyToFollow(state)),
+    }
+}
+
+fn say_released(input: &Input, s: &Service) -> Step {
+    let error = || input.keeper.in_epoch.last_error.clone();
+    let why = release::reason(input, s).unwrap_or_else(|| GiveUp::Other { error: error() });
+    Step::Release { epoch: s.epoch, position: input.keeper.final_position(s.epoch), why }
+}
+
+/// One that could not be written is written again after a pause.
+fn write_tombstone(input: &Input, s: &Service) -> Step {
+    if input.keeper.writing_tombstone.is_some_and(|e| e >= s.epoch) {
+        return Step::Wait(Waiting::Tombstone);
+    }
+    match &input.keeper.in_epoch.tombstone_failed {
+        Some((why, again_at)) if input.now < *again_at => Step::Wait(Waiting::FinalWordFails { why: why.clone() }),
+        _ => Step::Tombstone(s.epoch),
+    }
+}
+
+fn on_its_way_down(input: &Input, s: &Service) -> Step {
+    if !known_bugs::has(Bug::ReleasedEarly) {
+        return Step::Wait(Waiting::Stopping);
+    }
+    match input.keeper.writing_tombstone {
+        None => Step::Tombstone(s.epoch),
+        Some(_) => Step::Wait(Waiting::Tombstone),
+    }
+}
+
+fn rejoin(upstream: &Upstream) -> Step {
+    Step::Db(DbAction::Rejoin { upstream: upstream.clone() })
+}
+
+/// For how long it has answered nobody, if so: it hangs, or something else started it and it does not let regent in.
+fn silence(seen: &Observation) -> Option<u64> {
+    match &seen.trouble {
+        Some(Trouble::NotAnswering { since_ms }) => Some(*since_ms),
+        _ => None,
+    }
+}
+
+fn is_silent(seen: &Observation) -> bool {
+    silence(seen).is_some()
+}
+
+/// It answers nobody: past the probe's patience it is killed, to be started again in place.
+fn hung(input: &Input) -> Step {
+    let since_ms = silence(&input.keeper.seen).unwrap_or_default();
+    let limit = input.settings().postgresql.probe_timeout;
+    if u128::from(since_ms) < limit.as_millis() {
+        return Step::Wait(Waiting::NotAnswering);
+    }
+    let kill = input.settings().stop_kill;
+    let ladder = StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill };
+    Step::StopNow(ladder, StopReason::Hung { since_ms: Passing(since_ms) })
+}
+
+/// On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
+fn is_past_the_fork(seen: &Observation, s: &Service) -> bool {
+    let started = s.history.last().map_or(Timeline(0), |e| e.start.timeline);
+    seen.position.timeline < started && s.sealed_at.0 > 0 && seen.position.lsn > s.sealed_at
+}
+
+/// It follows another, or its WAL receiver was closed for an epoch that is over.
+fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
+    let keeper = input.keeper;
+    keeper.seen.follows.as_ref() != Some(&upstream.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
+}
+
+fn is_stuck(input: &Input) -> bool {
+    input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config))
+}
+
+/// The present epoch is another node's and is ending, and this database descends from what was installed last: its node
+/// was the primary then, and whoever came after it was never installed. (The holder itself goes on without being asked.)
+pub fn may_be_asked(input: &Input) -> bool {
+    let (Some(s), seen) = (input.service(), &input.keeper.seen) else { return false };
+    let ending = s.over.is_some() || input.state.fence_of(s).is_some();
+    let anothers = s.holder.as_ref().is_some_and(|h| &h.node != input.me.node);
+    let descends = s.timeline.0 > 0 && seen.history.descends_from(seen.position, s.timeline);
+    ending && anothers && descends && s.phase != Phase::Installed && seen.system.is_some()
+}
