@@ -4,7 +4,7 @@
 
 use super::Effect;
 use super::context::Context;
-use super::mail::Mail;
+use super::desk::Desk;
 use super::peers::Peers;
 use crate::known_bugs::{self, Bug};
 use crate::plan::Row;
@@ -92,15 +92,16 @@ impl Beats {
     }
 
     /// Sends when it is due, and once more at once when something changed that others wait for.
-    pub fn beat(&mut self, context: &Context, mail: &mut Mail, peers: &Peers) {
-        let due = context.now >= self.next;
+    pub fn beat(&mut self, desk: &mut Desk, peers: &Peers) {
+        let due = desk.context.now >= self.next;
         if due {
-            let interval = context.config.detector.interval;
+            let interval = desk.context.config.detector.interval;
             let jitter = interval.mul_f64(self.rng.random_range(0.0..0.1));
             // Early rather than late: the interval is what the others may count on.
-            self.next = context.now + (interval - jitter);
+            self.next = desk.context.now + (interval - jitter);
         }
-        let (Some(incarnation), Some(row)) = (context.incarnation, peers.rows().get(&context.config.node)) else {
+        let (Some(incarnation), Some(row)) = (desk.context.incarnation, peers.rows().get(&desk.context.config.node))
+        else {
             return;
         };
         let news = self.said.as_ref().is_some_and(|said| is_news(said, row, self.goodbye));
@@ -115,10 +116,10 @@ impl Beats {
         };
         self.sequence += 1;
         self.said = Some(body.clone());
-        mail.push(Effect::Beat(Arc::new(Heartbeat {
-            cluster: context.start.cluster.clone(),
-            node: context.me(),
-            boot: context.start.boot.clone(),
+        desk.mail.push(Effect::Beat(Arc::new(Heartbeat {
+            cluster: desk.context.start.cluster.clone(),
+            node: desk.context.me(),
+            boot: desk.context.start.boot.clone(),
             incarnation,
             sequence: self.sequence,
             body: Some(body),

@@ -2,6 +2,8 @@
 
 use super::Start;
 use super::context::{Context, Route};
+use super::desk::Desk;
+use super::mail::Mail;
 use crate::config::Config;
 use crate::ledger::State;
 use crate::ledger::world_test::{TERM, boot, machine, node};
@@ -36,6 +38,11 @@ pub(super) fn context(name: &str, incarnation: Incarnation, state: &State) -> Co
     (context.term, context.leader) = (TERM, Some(node("w1")));
     context.leads = (name == "w1").then_some(TERM);
     context
+}
+
+/// The same at its desk.
+pub(super) fn desk(name: &str, incarnation: Incarnation, state: &State) -> Desk {
+    Desk { context: context(name, incarnation, state), mail: Mail::default() }
 }
 
 #[test]

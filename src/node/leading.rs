@@ -4,6 +4,7 @@
 
 use super::Said;
 use super::context::Context;
+use super::desk::Desk;
 use super::mail::{Mail, What};
 use super::owed::Owed;
 use super::peers::Peers;
@@ -64,23 +65,23 @@ impl Leading {
     }
 
     /// What the coordinator wants now; nothing where this node does not lead.
-    pub fn coordinate(&mut self, context: &Context, mail: &mut Mail, peers: &Peers) -> Vec<Step> {
+    pub fn coordinate(&mut self, desk: &mut Desk, peers: &Peers) -> Vec<Step> {
         let Some(lead) = &self.lead else {
             self.plan = Plan::default();
             return Vec::new();
         };
         let new = plan::coordinate(&plan::Input {
-            now: context.now,
-            me: &context.config.node,
-            state: &context.state,
-            config: &context.config,
-            timing: &context.timing,
+            now: desk.context.now,
+            me: &desk.context.config.node,
+            state: &desk.context.state,
+            config: &desk.context.config,
+            timing: &desk.context.timing,
             lead,
             applied: &self.applied,
             rows: peers.rows(),
-            doubts_itself: peers.doubts_itself(context.now),
+            doubts_itself: peers.doubts_itself(desk.context.now),
         });
-        self.say_what_is_new(mail, &new.notes);
+        self.say_what_is_new(&mut desk.mail, &new.notes);
         let steps = new.steps.clone();
         self.plan = new;
         steps
@@ -107,13 +108,7 @@ impl Leading {
     }
 
     /// Puts a question, unless it is under way or rests. `Some`: it is this node's own to answer.
-    pub fn ask(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        owed: &Owed,
-        (to, question): (NodeName, Question),
-    ) -> Option<Question> {
+    pub fn ask(&mut self, desk: &mut Desk, owed: &Owed, (to, question): (NodeName, Question)) -> Option<Question> {
         if let Question::Look { target, incarnation, round, .. } = &question
             && let Some(lead) = &mut self.lead
             && lead.looks.get(target).is_none_or(|l| l.round < *round)
@@ -121,19 +116,19 @@ impl Leading {
             lead.last_round = *round;
             self.last_round = *round;
             let (incarnation, round) = (*incarnation, *round);
-            let look = LookRound { incarnation, round, opened: context.now, answers: Default::default() };
+            let look = LookRound { incarnation, round, opened: desk.context.now, answers: Default::default() };
             lead.looks.insert(target.clone(), look);
         }
         let what = What::Question { to: to.clone(), question: question.clone() };
-        let is_asked = mail.is_asking(&what) || owed.has_own(&to, &question);
-        if is_asked || self.questions.rests(context.now, &to, &question) {
+        let is_asked = desk.mail.is_asking(&what) || owed.has_own(&to, &question);
+        if is_asked || self.questions.rests(desk.context.now, &to, &question) {
             return None;
         }
-        if to == context.config.node {
+        if to == desk.context.config.node {
             return Some(question);
         }
-        let deadline = context.timing.acceptable_pause * 2 + context.timing.detection;
-        mail.ask(to, what, PeerRequest::Question(question), deadline);
+        let deadline = desk.context.timing.acceptable_pause * 2 + desk.context.timing.detection;
+        desk.mail.ask(to, what, PeerRequest::Question(question), deadline);
         None
     }
 
@@ -176,14 +171,14 @@ impl Leading {
 
     /// Decides on a lease, once a quorum read has confirmed that this node leads: its ledger is applied up to the read, or
     /// further, and can only be newer.
-    pub fn grant(&mut self, context: &Context, mail: &mut Mail, request: &LeaseRequest) -> Result<Grant, Denial> {
-        let grant = lease::decide(&context.state, request)?;
+    pub fn grant(&mut self, desk: &mut Desk, request: &LeaseRequest) -> Result<Grant, Denial> {
+        let grant = lease::decide(&desk.context.state, request)?;
         if let Some(lead) = &mut self.lead {
-            lead.renewed.insert(request.service.clone(), (request.epoch, context.now));
+            lead.renewed.insert(request.service.clone(), (request.epoch, desk.context.now));
         }
         if let Some(resumed) = grant.resumed {
             let (service, epoch, incarnation) = (request.service.clone(), request.epoch, request.incarnation);
-            mail.propose(context, Command::Renewed { service, epoch, incarnation, resumed });
+            desk.propose(Command::Renewed { service, epoch, incarnation, resumed });
         }
         Ok(grant)
     }

@@ -1,8 +1,9 @@
 //! The leader's part alone: a book for each term, and each question put once.
 
-use super::context_test::{NOW, config, context};
+use super::context_test::{NOW, config, desk};
+use super::desk::Desk;
 use super::leading::Leading;
-use super::mail::{Mail, ReplyTo};
+use super::mail::ReplyTo;
 use super::owed::{Owed, Pending};
 use super::peers::Peers;
 use super::{Effect, PeerResponse};
@@ -19,63 +20,59 @@ fn request() -> LeaseRequest {
 
 #[test]
 fn the_book_of_a_term_is_closed_with_it() {
-    let mut w1 = context("w1", W1, &World::new().state);
-    let (mut leading, mut mail) = (Leading::default(), Mail::default());
-    assert!(leading.take(&w1) && !leading.take(&w1), "one term is taken once");
-    assert!(leading.grant(&w1, &mut mail, &request()).is_ok());
+    let mut w1 = desk("w1", W1, &World::new().state);
+    let mut leading = Leading::default();
+    assert!(leading.take(&w1.context) && !leading.take(&w1.context), "one term is taken once");
+    assert!(leading.grant(&mut w1, &request()).is_ok());
     assert_eq!(leading.lead().expect("it leads").renewed.len(), 1);
-    w1.leads = Some(Term(TERM.0 + 1));
-    assert!(leading.take(&w1));
+    w1.context.leads = Some(Term(TERM.0 + 1));
+    assert!(leading.take(&w1.context));
     let book = leading.lead().expect("it leads");
     assert!(book.renewed.is_empty(), "what the last term granted is not known in this one");
-    w1.leads = None;
-    assert!(leading.take(&w1) && leading.lead().is_none());
-    assert_eq!(
-        leading.coordinate(&w1, &mut mail, &Peers::new(&config("w1"), NOW)),
-        [],
-        "who does not lead wants nothing"
-    );
+    w1.context.leads = None;
+    assert!(leading.take(&w1.context) && leading.lead().is_none());
+    assert_eq!(leading.coordinate(&mut w1, &Peers::new(&config("w1"), NOW)), [], "who does not lead wants nothing");
 }
 
 #[test]
 fn a_refused_lease_is_in_no_book() {
-    let w1 = context("w1", W1, &World::dead().state);
-    let (mut leading, mut mail) = (Leading::default(), Mail::default());
-    leading.take(&w1);
-    assert!(leading.grant(&w1, &mut mail, &request()).is_err(), "its node is declared dead");
+    let mut w1 = desk("w1", W1, &World::dead().state);
+    let mut leading = Leading::default();
+    leading.take(&w1.context);
+    assert!(leading.grant(&mut w1, &request()).is_err(), "its node is declared dead");
     assert!(leading.lead().expect("it leads").renewed.is_empty());
 }
 
 #[test]
 fn a_question_is_under_way_once_and_rests_after_no_answer() {
-    let mut w1 = context("w1", W1, &World::new().state);
-    let (mut leading, mut mail, mut owed) = (Leading::default(), Mail::default(), Owed::default());
-    leading.take(&w1);
+    let mut w1 = desk("w1", W1, &World::new().state);
+    let (mut leading, mut owed) = (Leading::default(), Owed::default());
+    leading.take(&w1.context);
     let seal = Question::Seal { service: orders(), epoch: Epoch(1) };
     let db2 = node("db2");
-    let puts = |leading: &mut Leading, mail: &mut Mail, w1: &_| {
-        assert_eq!(leading.ask(w1, mail, &Owed::default(), (node("db2"), seal.clone())), None);
-        mail.take().into_iter().find_map(|e| if let Effect::Ask { id, .. } = e { Some(id) } else { None })
+    let puts = |leading: &mut Leading, w1: &mut Desk| {
+        assert_eq!(leading.ask(w1, &Owed::default(), (node("db2"), seal.clone())), None);
+        w1.mail.take().into_iter().find_map(|e| if let Effect::Ask { id, .. } = e { Some(id) } else { None })
     };
-    let id = puts(&mut leading, &mut mail, &w1).expect("it is put");
-    assert_eq!(puts(&mut leading, &mut mail, &w1), None, "under way");
-    mail.answered(id);
-    leading.take_answer(w1.now, db2, &seal, Err("refused".to_owned()));
-    assert_eq!(puts(&mut leading, &mut mail, &w1), None, "not at once");
-    w1.now = leading.due().next().expect("it is put again");
-    assert!(puts(&mut leading, &mut mail, &w1).is_some());
+    let id = puts(&mut leading, &mut w1).expect("it is put");
+    assert_eq!(puts(&mut leading, &mut w1), None, "under way");
+    w1.mail.answered(id);
+    leading.take_answer(w1.context.now, db2, &seal, Err("refused".to_owned()));
+    assert_eq!(puts(&mut leading, &mut w1), None, "not at once");
+    w1.context.now = leading.due().next().expect("it is put again");
+    assert!(puts(&mut leading, &mut w1).is_some());
     // Of itself it asks nobody else, and not twice.
     let own = (node("w1"), seal.clone());
-    assert_eq!(leading.ask(&w1, &mut mail, &owed, own.clone()), Some(seal.clone()));
-    owed.push(Pending { reply: ReplyTo::Own, from: node("w1"), question: seal, since: w1.now });
-    assert_eq!(leading.ask(&w1, &mut mail, &owed, own), None);
+    assert_eq!(leading.ask(&mut w1, &owed, own.clone()), Some(seal.clone()));
+    owed.push(Pending { reply: ReplyTo::Own, from: node("w1"), question: seal, since: w1.context.now });
+    assert_eq!(leading.ask(&mut w1, &owed, own), None);
 }
 
 #[test]
 fn an_answer_for_an_earlier_term_is_in_no_book() {
-    let w1 = context("w1", W1, &World::dead().state);
+    let w1 = desk("w1", W1, &World::dead().state);
     let mut leading = Leading::default();
-    leading.take(&w1);
+    leading.take(&w1.context);
     let check = |term| Question::Check { fence: FENCE, refuted: 0, term };
     let holds = || Ok(PeerResponse::Check(CheckAnswer::Holds));
     leading.take_answer(NOW, node("db2"), &check(Term(TERM.0 - 1)), holds());

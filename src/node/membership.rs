@@ -5,7 +5,7 @@
 //! Not here: what is claimed of each database (`tenants/claims.rs`), and whether a join is accepted (`ledger/join.rs`).
 
 use super::context::Context;
-use super::mail::Mail;
+use super::desk::Desk;
 use crate::ledger::{Claim, Command, Life};
 use crate::types::{Incarnation, Instant, ServiceName};
 use std::collections::BTreeMap;
@@ -39,15 +39,16 @@ impl Membership {
     }
 
     /// Asks to join, with what is claimed of the local databases.
-    pub fn join(&mut self, context: &Context, mail: &mut Mail, claims: BTreeMap<ServiceName, Claim>) {
+    pub fn join(&mut self, desk: &mut Desk, claims: BTreeMap<ServiceName, Claim>) {
         // The clock of this boot is behind what the ledger has of it (a guest that was set back): later all the same.
-        let record = context.state.nodes.get(&context.config.node).filter(|r| r.boot == context.start.boot);
+        let record =
+            desk.context.state.nodes.get(&desk.context.config.node).filter(|r| r.boot == desk.context.start.boot);
         if let Some(record) = record.filter(|r| r.request > self.request) {
             self.request = record.request + 1;
         }
-        let (node, boot) = (context.me(), context.start.boot.clone());
-        let (request, machine) = (self.request(), context.start.machine.clone());
-        mail.propose(context, Command::Join { node, boot, request, machine, claims });
+        let (node, boot) = (desk.context.me(), desk.context.start.boot.clone());
+        let (request, machine) = (self.request(), desk.context.start.machine.clone());
+        desk.propose(Command::Join { node, boot, request, machine, claims });
     }
 
     /// Whether the ledger answered what this daemon needs now, and not an earlier need, with an incarnation that is newer

@@ -5,6 +5,7 @@
 
 mod beats;
 mod context;
+mod desk;
 mod due;
 mod event;
 mod intent;
@@ -60,6 +61,7 @@ use crate::plan::{Applied, Lead, Note, Row, Timing};
 use crate::types::{Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, ServiceName, Term};
 use beats::Beats;
 use context::Context;
+use desk::Desk;
 use leading::Leading;
 use mail::Mail;
 use membership::Membership;
@@ -96,8 +98,7 @@ pub struct Start {
 
 /// One node: its parts, each of which owns what it knows.
 pub struct Node {
-    context: Context,
-    mail: Mail,
+    desk: Desk,
     peers: Peers,
     beats: Beats,
     membership: Membership,
@@ -117,7 +118,6 @@ pub struct Node {
 impl Node {
     pub fn new(config: Arc<Config>, start: Start, now: Instant) -> Self {
         let mut node = Node {
-            mail: Mail::default(),
             peers: Peers::new(&config, now),
             beats: Beats::new(now, start.seed),
             membership: Membership::new(now),
@@ -131,7 +131,7 @@ impl Node {
             watchdog: Watchdog::found(&start, now),
             due: None,
             due_besides: None,
-            context: Context::new(config, start, now),
+            desk: Desk { context: Context::new(config, start, now), mail: Mail::default() },
         };
         node.due_besides = node.next_due_besides();
         node
@@ -139,24 +139,24 @@ impl Node {
 
     /// The only way in. `now` never goes back.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
-        self.context.goes_on(now);
+        self.desk.context.goes_on(now);
         // S10 comes before everything else: who ran late judges nobody by what it finds now.
         self.notice_lateness();
         let says_something = self.take_in(event);
         // Most heartbeats say what the one before said, and come before anything is due.
-        let is_due = self.due.is_none_or(|due| self.context.now >= due);
-        if says_something || is_due || !self.peers.are_as_compared(self.context.now) {
+        let is_due = self.due.is_none_or(|due| self.desk.context.now >= due);
+        if says_something || is_due || !self.peers.are_as_compared(self.desk.context.now) {
             self.settle();
             self.due_besides = self.next_due_besides();
             self.due = self.next_wakeup();
         }
-        self.mail.take()
+        self.desk.mail.take()
     }
 
     /// When this node wants to be woken, whatever happens. An event after which nothing is compared changes at most when
     /// a view will change by itself: what else is due was found at the last comparison, and lies ahead still.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.peers.next_change_before(self.context.now, self.due_besides).or(self.due_besides)
+        self.peers.next_change_before(self.desk.context.now, self.due_besides).or(self.due_besides)
     }
 
     /// When something is due that is none of the detector's.
@@ -166,12 +166,12 @@ impl Node {
 
     /// When this is due next.
     pub fn due(&self, timer: Timer) -> Option<Instant> {
-        let next = |all: &mut dyn Iterator<Item = Instant>| all.filter(|at| *at > self.context.now).min();
+        let next = |all: &mut dyn Iterator<Item = Instant>| all.filter(|at| *at > self.desk.context.now).min();
         match timer {
             Timer::Beat => next(&mut [self.beats.due()].into_iter()),
-            Timer::Proposal => next(&mut self.mail.due().into_iter()),
+            Timer::Proposal => next(&mut self.desk.mail.due().into_iter()),
             Timer::Leading => next(&mut self.leading.due()),
-            Timer::Database => next(&mut self.tenants.due(&self.context)),
+            Timer::Database => next(&mut self.tenants.due(&self.desk.context)),
             Timer::Watchdog => next(&mut self.watchdog.due().into_iter()),
             Timer::Reading => next(&mut self.reading.due()),
             Timer::Lookout => next(&mut self.lookout.due().into_iter()),
@@ -182,18 +182,18 @@ impl Node {
     /// After every event: compare what is wanted with what is, everywhere. Each step sees what those before it found.
     fn settle(&mut self) {
         // What this copy of the ledger is worth, and which incarnation this node is, everything else rests on.
-        self.reading.finish(&self.context);
-        self.reading.tidy(&self.context);
+        self.reading.finish(&self.desk.context);
+        self.reading.tidy(&self.desk.context);
         self.join();
         self.take_up_what_was_held_open();
         // The coordinator counts this node as it counts the others: by its row.
         self.refresh_own_row();
         self.coordinate();
-        self.runs.settle(&self.context, &mut self.mail, &mut self.reading);
-        self.runs.bring_results(&self.context, &mut self.mail);
-        self.lookout.settle(&self.context, &mut self.mail, &mut self.reading);
+        self.runs.settle(&mut self.desk, &mut self.reading);
+        self.runs.bring_results(&mut self.desk);
+        self.lookout.settle(&mut self.desk, &mut self.reading);
         // The guard is told how far a lease reaches before a database is opened under it.
-        self.tenants.keep_leases(&self.context, &mut self.mail);
+        self.tenants.keep_leases(&mut self.desk);
         self.look_for_quorum_elsewhere();
         self.keep_databases();
         // What the keepers have just begun to give up is not renewed.
@@ -201,7 +201,7 @@ impl Node {
         self.answer_owed();
         // Fed, and said, is what all of the above has left.
         self.tend_watchdog();
-        self.beats.beat(&self.context, &mut self.mail, &self.peers);
+        self.beats.beat(&mut self.desk, &self.peers);
     }
 }
 
@@ -212,20 +212,21 @@ impl Node {
         self.tenants.failing().chain(self.watchdog.failing()).collect()
     }
     pub fn state(&self) -> &Arc<State> {
-        &self.context.state
+        &self.desk.context.state
     }
     pub fn incarnation(&self) -> Option<Incarnation> {
-        self.context.incarnation
+        self.desk.context.incarnation
     }
     /// The present term and who leads in it, as far as this node may say: an elected node that no quorum answers any
     /// more, as it is when it was cut off, leads nobody.
     pub fn leader(&self) -> (Term, Option<&NodeName>) {
         (
-            self.context.term,
-            self.context
+            self.desk.context.term,
+            self.desk
+                .context
                 .leader
                 .as_ref()
-                .filter(|leader| **leader != self.context.config.node || self.context.leads.is_some()),
+                .filter(|leader| **leader != self.desk.context.config.node || self.desk.context.leads.is_some()),
         )
     }
     pub fn leads(&self) -> Option<&Lead> {
@@ -253,11 +254,11 @@ impl Node {
         self.leading.applied()
     }
     pub fn timing(&self) -> &Timing {
-        &self.context.timing
+        &self.desk.context.timing
     }
     /// What this node sees at `now`, for answers to people.
     pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {
-        let Context { config, state, timing, .. } = &self.context;
+        let Context { config, state, timing, .. } = &self.desk.context;
         crate::plan::Outlook { now, me: &config.node, state, config, timing, rows: self.peers.rows() }
     }
 }

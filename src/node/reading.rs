@@ -10,7 +10,8 @@
 //! Not here: what is run, and what the ledger says of it (`runs.rs`).
 
 use super::context::{Context, Route};
-use super::mail::{Mail, QuorumRead, ReplyTo, What};
+use super::desk::Desk;
+use super::mail::{QuorumRead, ReplyTo, What};
 use super::{PeerRequest, PeerResponse};
 use crate::ledger::{Command, Order};
 use crate::types::{AgentAction, FenceId, Instant, LogIndex, Term};
@@ -69,28 +70,28 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Whether this copy is no older than what is accepted of anybody; otherwise it asks.
-    pub fn is_current(&mut self, context: &Context, mail: &mut Mail) -> bool {
-        let fresh = self.current.is_some_and(|at| context.now.since(at) <= context.timing.acceptable_pause);
+    pub fn is_current(&mut self, desk: &mut Desk) -> bool {
+        let fresh = self.current.is_some_and(|at| desk.context.now.since(at) <= desk.context.timing.acceptable_pause);
         if !fresh {
-            self.read(context, mail, None);
+            self.read(desk, None);
         }
         fresh
     }
 
     /// Whether this copy has everything that was committed before that moment; otherwise it asks.
-    pub fn is_current_since(&mut self, context: &Context, mail: &mut Mail, moment: Instant) -> bool {
+    pub fn is_current_since(&mut self, desk: &mut Desk, moment: Instant) -> bool {
         let is_newer = self.current.is_some_and(|at| at >= moment);
         if !is_newer {
-            self.read(context, mail, None);
+            self.read(desk, None);
         }
         is_newer
     }
 
     /// Whether this copy was ever current since the daemon started, or had a join of this daemon; otherwise it asks.
-    pub fn has_been_current(&mut self, context: &Context, mail: &mut Mail) -> bool {
+    pub fn has_been_current(&mut self, desk: &mut Desk) -> bool {
         let known = self.was_current();
         if !known {
-            self.read(context, mail, None);
+            self.read(desk, None);
         }
         known
     }
@@ -106,10 +107,10 @@ impl Reading {
     }
 
     /// The present leader's word on an order that is this node's to run; `None` while it is asked for.
-    pub fn warrant(&mut self, context: &Context, mail: &mut Mail, fence: FenceId, order: &Order) -> Option<Warrant> {
-        let (now, pause) = (context.now, context.timing.acceptable_pause);
+    pub fn warrant(&mut self, desk: &mut Desk, fence: FenceId, order: &Order) -> Option<Warrant> {
+        let (now, pause) = (desk.context.now, desk.context.timing.acceptable_pause);
         // What this very leader proposed a moment ago, and is committed, needs no question.
-        if context.leads == Some(order.term)
+        if desk.context.leads == Some(order.term)
             && let Some(asked) = self.proposed_at(fence, order).filter(|at| now.since(*at) <= pause)
         {
             return Some(Warrant::Runs { asked, age: Duration::ZERO, term: order.term });
@@ -118,14 +119,14 @@ impl Reading {
         let fits = |w: &Warrant| match w {
             Warrant::Runs { asked, term, .. } | Warrant::None { asked, term } => {
                 // This node may hear of an election after the leader's own answer.
-                *term >= context.term && now.since(*asked) <= pause
+                *term >= desk.context.term && now.since(*asked) <= pause
             }
         };
         if let Some(warrant) = self.warrants.get(&key).copied().filter(fits) {
             return Some(warrant);
         }
         self.warrants.remove(&key);
-        self.read(context, mail, Some(key));
+        self.read(desk, Some(key));
         None
     }
 
@@ -161,27 +162,27 @@ impl Reading {
         }
     }
 
-    fn read(&mut self, context: &Context, mail: &mut Mail, subject: Subject) {
+    fn read(&mut self, desk: &mut Desk, subject: Subject) {
         if self.reads.values().any(|read| read.subject == subject) {
             return;
         }
         let (again_at, failures) = self.again.get(&subject).copied().unwrap_or_default();
-        if context.now < again_at {
+        if desk.context.now < again_at {
             return;
         }
-        let Some(route) = context.route(failures) else { return };
-        let (now, deadline) = (context.now, context.timing.acceptable_pause);
+        let Some(route) = desk.context.route(failures) else { return };
+        let (now, deadline) = (desk.context.now, desk.context.timing.acceptable_pause);
         let request = PeerRequest::Read { order: subject };
         let (to, request) = match route {
             Route::Local => {
-                let id = mail.id();
+                let id = desk.mail.id();
                 self.reads.insert(id, Read { subject, asked: now, answer: None });
-                return mail.read(QuorumRead::Copy { reply: ReplyTo::OwnRead(id), subject });
+                return desk.mail.read(QuorumRead::Copy { reply: ReplyTo::OwnRead(id), subject });
             }
             Route::Leader(to) => (to, request),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(request))),
         };
-        let id = mail.ask(to, What::Read, request, deadline);
+        let id = desk.mail.ask(to, What::Read, request, deadline);
         self.reads.insert(id, Read { subject, asked: now, answer: None });
     }
 

@@ -23,15 +23,15 @@ use std::time::Duration;
 impl Node {
     /// S10: how late the node runs says how long it was stopped itself.
     pub(super) fn notice_lateness(&mut self) {
-        if let Some(late) = self.beats.lateness(&self.context) {
-            self.mail.say(Said::RanLate { late });
-            self.peers.doubt(self.context.now, late);
+        if let Some(late) = self.beats.lateness(&self.desk.context) {
+            self.desk.mail.say(Said::RanLate { late });
+            self.peers.doubt(self.desk.context.now, late);
         }
     }
 
     /// Whether everything must be compared anew.
     pub(super) fn take_in(&mut self, event: Event) -> bool {
-        let now = self.context.now;
+        let now = self.desk.context.now;
         match event {
             Event::Wake => {}
             Event::Heard { channel, at, heartbeat } => return self.hear(&channel, at, &heartbeat),
@@ -43,24 +43,24 @@ impl Node {
             Event::Ledger { state } => self.take_state(state),
             Event::Leadership { term, leader, i_lead } => self.take_leadership(term, leader, i_lead),
             Event::Proposed { id, result } => self.proposal_ended(id, result),
-            Event::Submitted { number, command } => self.mail.submit(&self.context, number, *command),
+            Event::Submitted { number, command } => self.desk.mail.submit(&self.desk.context, number, *command),
             Event::QuorumRead { id, confirmed } => self.quorum_read(id, confirmed),
             Event::Asked { reply, from, request } => self.asked(ReplyTo::Peer(reply), from, request),
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.runs.ended(now, key, run),
-            Event::Seen { service, seen } => self.tenants.database_seen(&self.context, &service, *seen),
+            Event::Seen { service, seen } => self.tenants.database_seen(&self.desk.context, &service, *seen),
             Event::InForce { standing, whole } => self.lookout.found(now, standing, whole),
             Event::DbEnded { service, action, outcome } => {
-                self.tenants.database_ended(&self.context, &mut self.mail, &service, &action, outcome);
+                self.tenants.database_ended(&mut self.desk, &service, &action, outcome);
             }
             Event::Tombstoned { service, epoch, result } => {
-                self.tenants.tombstone_ended(&self.context, &mut self.mail, &service, epoch, result);
+                self.tenants.tombstone_ended(&mut self.desk, &service, epoch, result);
             }
             Event::LeaseKept { service, result } => {
-                return self.tenants.lease_kept(&self.context, &mut self.mail, &service, result);
+                return self.tenants.lease_kept(&mut self.desk, &service, result);
             }
             Event::LogWrite { took } => self.log_wrote(took),
-            Event::Watchdog(said) => self.watchdog.said(now, &mut self.mail, said),
+            Event::Watchdog(said) => self.watchdog.said(now, &mut self.desk.mail, said),
             Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),
         }
         true
@@ -72,31 +72,31 @@ impl Node {
             return false;
         }
         // Also one of an incarnation that is over: it may be of the very boot that was fenced.
-        self.witness.heard(&self.context, channel, at, heartbeat);
-        let is_news = self.peers.hear(&self.context, channel, at, heartbeat);
+        self.witness.heard(&self.desk.context, channel, at, heartbeat);
+        let is_news = self.peers.hear(&self.desk.context, channel, at, heartbeat);
         // A fence that is looked at, or a question that waits for life or silence.
         is_news || self.witness.is_watching() || !self.owed.is_empty()
     }
 
     fn log_wrote(&mut self, took: Duration) {
         self.beats.log_wrote(took);
-        if took > self.context.timing.acceptable_pause {
-            self.peers.doubt(self.context.now, took);
+        if took > self.desk.context.timing.acceptable_pause {
+            self.peers.doubt(self.desk.context.now, took);
         }
     }
 
     /// A newer ledger. Each part notes what is new in it for itself.
     fn take_state(&mut self, state: Arc<State>) {
-        let now = self.context.now;
-        let before = self.context.state.clone();
+        let now = self.desk.context.now;
+        let before = self.desk.context.state.clone();
         self.leading.ledger_moved(now, &before, &state);
         for (id, fence) in &state.fences {
             self.reading.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
         }
-        self.tenants.ledger_moved(&self.context, &mut self.mail, &state);
+        self.tenants.ledger_moved(&mut self.desk, &state);
         self.peers.ledger_moved(now, &before, &state);
-        self.context.take_state(state);
-        self.witness.ledger_moved(&self.context, &self.peers);
+        self.desk.context.take_state(state);
+        self.witness.ledger_moved(&self.desk.context, &self.peers);
     }
 
     /// What an entry did concerns the proposer too, even if its answer was lost; not what an earlier daemon proposed.
@@ -108,51 +108,51 @@ impl Node {
 
     /// A join was accepted; perhaps this daemon's own.
     fn take_join(&mut self, command: &Command, incarnation: Incarnation) {
-        if self.membership.is_answered(&self.context, command, incarnation) {
-            self.context.take_incarnation(Some(incarnation));
-            let (node, boot) = (self.context.me(), self.context.start.boot.clone());
-            self.mail.say(Said::Joined { node, incarnation, boot });
-            self.beats.restart(self.context.now);
+        if self.membership.is_answered(&self.desk.context, command, incarnation) {
+            self.desk.context.take_incarnation(Some(incarnation));
+            let (node, boot) = (self.desk.context.me(), self.desk.context.start.boot.clone());
+            self.desk.mail.say(Said::Joined { node, incarnation, boot });
+            self.beats.restart(self.desk.context.now);
         }
     }
 
     fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, i_lead: bool) {
-        if term < self.context.term {
+        if term < self.desk.context.term {
             return;
         }
-        if term > self.context.term || leader != self.context.leader {
-            self.mail.forget();
+        if term > self.desk.context.term || leader != self.desk.context.leader {
+            self.desk.mail.forget();
             self.reading.forget();
             self.leading.forget_questions();
-            self.tenants.led_by_another(self.context.now);
+            self.tenants.led_by_another(self.desk.context.now);
         }
-        self.context.take_leadership(term, leader, i_lead);
-        if self.leading.take(&self.context) {
+        self.desk.context.take_leadership(term, leader, i_lead);
+        if self.leading.take(&self.desk.context) {
             // What this node asked of itself as the leader is answered by nobody.
-            self.mail.forget_own_reads();
+            self.desk.mail.forget_own_reads();
             self.reading.forget();
         }
     }
 
     fn proposal_ended(&mut self, id: u64, result: Proposed) {
-        if let Some(reply) = self.mail.relayed(id) {
+        if let Some(reply) = self.desk.mail.relayed(id) {
             let response = match &result {
                 Ok(answer) => PeerResponse::Proposed(Box::new(answer.clone())),
                 Err(leader) => PeerResponse::NotLeader { leader: leader.clone() },
             };
-            self.mail.reply(reply, response);
+            self.desk.mail.reply(reply, response);
         }
-        let Some(command) = self.mail.proposal_ended(self.context.now, id, &result) else { return };
+        let Some(command) = self.desk.mail.proposal_ended(self.desk.context.now, id, &result) else { return };
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_join(&command, incarnation),
             Ok(Answer::Refused(refusal)) => {
-                self.mail.say(Said::Refused { command: command.name(), refusal });
+                self.desk.mail.say(Said::Refused { command: command.name(), refusal });
                 self.reading.forget_proposed_order(&command);
-                self.runs.reported(&self.context, &command);
+                self.runs.reported(&self.desk.context, &command);
             }
             Ok(Answer::Done(_)) => {
-                self.tenants.rejoin_reported(&self.context, &command);
-                self.runs.reported(&self.context, &command);
+                self.tenants.rejoin_reported(&self.desk.context, &command);
+                self.runs.reported(&self.desk.context, &command);
             }
             Err(_) => {}
         }
@@ -160,13 +160,13 @@ impl Node {
 
     /// The quorum has answered, or did not; the ledger here is applied up to the read.
     fn quorum_read(&mut self, id: u64, confirmed: bool) {
-        match self.mail.read_ended(id) {
+        match self.desk.mail.read_ended(id) {
             Some(QuorumRead::Lease { reply, request }) => {
                 self.lease_read(reply, &request, confirmed || known_bugs::has(Bug::LeaseWithoutQuorum));
             }
             Some(QuorumRead::Copy { reply, subject }) => {
                 let response = match confirmed {
-                    true => self.reading.confirmed(&self.context, subject),
+                    true => self.reading.confirmed(&self.desk.context, subject),
                     false => PeerResponse::NotLeader { leader: None },
                 };
                 self.reply(reply, response);
@@ -176,12 +176,12 @@ impl Node {
     }
 
     fn lease_read(&mut self, reply: ReplyTo, request: &LeaseRequest, confirmed: bool) {
-        if !confirmed || self.context.leads.is_none() {
+        if !confirmed || self.desk.context.leads.is_none() {
             return self.reply(reply, PeerResponse::NotLeader { leader: None });
         }
-        let decision = self.leading.grant(&self.context, &mut self.mail, request);
+        let decision = self.leading.grant(&mut self.desk, request);
         match reply {
-            ReplyTo::Own => self.tenants.lease_result(&self.context, &mut self.mail, &request.service, decision),
+            ReplyTo::Own => self.tenants.lease_result(&mut self.desk, &request.service, decision),
             ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, PeerResponse::Lease(decision)),
         }
     }
@@ -191,17 +191,17 @@ impl Node {
 impl Node {
     pub(super) fn asked(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
         let of_leader = matches!(request, PeerRequest::Lease(_) | PeerRequest::Propose(_) | PeerRequest::Read { .. });
-        if of_leader && self.context.leads.is_none() {
-            return self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() });
+        if of_leader && self.desk.context.leads.is_none() {
+            return self.reply(reply, PeerResponse::NotLeader { leader: self.desk.context.leader.clone() });
         }
         match request {
             PeerRequest::Question(question) => self.question(reply, from, question),
             // A grant leaves only after a quorum read that began after its request came.
-            PeerRequest::Lease(request) => self.mail.read(QuorumRead::Lease { reply, request }),
-            PeerRequest::Read { order } => self.mail.read(QuorumRead::Copy { reply, subject: order }),
+            PeerRequest::Lease(request) => self.desk.mail.read(QuorumRead::Lease { reply, request }),
+            PeerRequest::Read { order } => self.desk.mail.read(QuorumRead::Copy { reply, subject: order }),
             PeerRequest::Propose(command) => {
                 let reply = if let ReplyTo::Peer(reply) = reply { Some(reply) } else { None };
-                self.mail.propose_for(from, reply, command);
+                self.desk.mail.propose_for(from, reply, command);
             }
             PeerRequest::Relay(request) => self.relay(reply, from, *request),
         }
@@ -209,22 +209,22 @@ impl Node {
 
     /// Passes a request on to the leader, once.
     fn relay(&mut self, reply: ReplyTo, from: NodeName, request: PeerRequest) {
-        match (self.context.route(0), reply) {
+        match (self.desk.context.route(0), reply) {
             (Some(Route::Local), _) => self.asked(reply, from, request),
             (Some(Route::Leader(to)), ReplyTo::Peer(reply)) if to != from => {
-                self.mail.ask(to, What::Relayed { reply }, request, outbox::DEADLINE);
+                self.desk.mail.ask(to, What::Relayed { reply }, request, outbox::DEADLINE);
             }
-            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.context.leader.clone() }),
+            _ => self.reply(reply, PeerResponse::NotLeader { leader: self.desk.context.leader.clone() }),
         }
     }
 
     fn question(&mut self, reply: ReplyTo, from: NodeName, question: Question) {
         let Question::Look { target, .. } = &question else {
-            return self.owed.push(Pending { reply, from, question, since: self.context.now });
+            return self.owed.push(Pending { reply, from, question, since: self.desk.context.now });
         };
         let answer = match self.view_of(target) {
             Some(view) => {
-                let silent_ms = self.peers.silence(self.context.now, target);
+                let silent_ms = self.peers.silence(self.desk.context.now, target);
                 PeerResponse::Sighting(Sighting { silent_ms, view })
             }
             None => PeerResponse::Failed { why: format!("no view of {target}") },
@@ -233,7 +233,7 @@ impl Node {
     }
 
     fn view_of(&self, target: &NodeName) -> Option<PeerView> {
-        self.peers.views(self.context.now, self.feeding()).remove(target)
+        self.peers.views(self.desk.context.now, self.feeding()).remove(target)
     }
 
     /// Answers what can be answered by now.
@@ -243,11 +243,11 @@ impl Node {
             let answer = match &p.question {
                 Question::Check { fence, refuted, term } => {
                     let check = Check { fence: *fence, refuted: *refuted, term: *term, since: p.since };
-                    self.witness.answer(&self.context, &self.peers, check, |target| self.view_of(target))
+                    self.witness.answer(&self.desk.context, &self.peers, check, |target| self.view_of(target))
                 }
                 Question::Seal { service, epoch } => {
                     let (asked, unguarded) = ((service, *epoch), self.watchdog.failure());
-                    self.tenants.seal_answer(&self.context, &mut self.mail, asked, p.since, unguarded)
+                    self.tenants.seal_answer(&mut self.desk, asked, p.since, unguarded)
                 }
                 Question::Look { .. } => Some(PeerResponse::Failed { why: "answered at once".to_owned() }),
             };
@@ -267,24 +267,24 @@ impl Node {
     fn answer_question(&mut self, reply: ReplyTo, from: &NodeName, question: &Question, answer: PeerResponse) {
         match reply {
             ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, answer),
-            ReplyTo::Own => self.leading.take_answer(self.context.now, from.clone(), question, Ok(answer)),
+            ReplyTo::Own => self.leading.take_answer(self.desk.context.now, from.clone(), question, Ok(answer)),
         }
     }
 
     fn reply(&mut self, reply: ReplyTo, response: PeerResponse) {
         match reply {
-            ReplyTo::Peer(reply) => self.mail.reply(reply, response),
-            ReplyTo::OwnRead(id) => self.reading.answered(&self.context, id, Ok(response)),
+            ReplyTo::Peer(reply) => self.desk.mail.reply(reply, response),
+            ReplyTo::OwnRead(id) => self.reading.answered(&self.desk.context, id, Ok(response)),
             ReplyTo::Own => {}
         }
     }
 
     /// The end of something that this node asked.
     fn answered(&mut self, id: u64, response: Result<PeerResponse, String>) {
-        let Some(asking) = self.mail.answered(id) else { return };
+        let Some(asking) = self.desk.mail.answered(id) else { return };
         match asking.what {
             What::Relayed { reply } => {
-                self.mail.reply(reply, response.unwrap_or_else(|why| PeerResponse::Failed { why }));
+                self.desk.mail.reply(reply, response.unwrap_or_else(|why| PeerResponse::Failed { why }));
             }
             What::Proposal => {
                 let result = match response {
@@ -294,10 +294,10 @@ impl Node {
                 };
                 self.proposal_ended(id, result);
             }
-            What::Read => self.reading.answered(&self.context, id, response),
-            What::Lease { service } => self.tenants.lease_answered(&self.context, &mut self.mail, &service, response),
+            What::Read => self.reading.answered(&self.desk.context, id, response),
+            What::Lease { service } => self.tenants.lease_answered(&mut self.desk, &service, response),
             What::Question { question, .. } => {
-                self.leading.take_answer(self.context.now, asking.to, &question, response);
+                self.leading.take_answer(self.desk.context.now, asking.to, &question, response);
             }
         }
     }
@@ -307,10 +307,10 @@ impl Node {
 impl Node {
     /// Proposes a command; the age of what this node proposes as the leader counts from now.
     pub(super) fn propose(&mut self, command: Command) {
-        let now = self.context.now;
+        let now = self.desk.context.now;
         let has_an_age = matches!(command, Command::Order { .. } | Command::OpenFence { .. });
         let noted = has_an_age.then(|| command.clone());
-        if self.mail.propose(&self.context, command)
+        if self.desk.propose(command)
             && let Some(command) = noted
         {
             self.reading.note_proposed(now, &command);
@@ -322,7 +322,7 @@ impl Node {
     /// answers): goes on until nothing changes.
     pub(super) fn coordinate(&mut self) {
         for _ in 0..4 {
-            let steps = self.leading.coordinate(&self.context, &mut self.mail, &self.peers);
+            let steps = self.leading.coordinate(&mut self.desk, &self.peers);
             let mut own = false;
             for step in steps {
                 own |= self.take_step(step);
@@ -337,17 +337,17 @@ impl Node {
     fn take_step(&mut self, step: Step) -> bool {
         match step {
             // What opens a fence again is said on a current copy only; it is asked for until it is.
-            Step::Propose(Command::Refute { .. }) if !self.reading.is_current(&self.context, &mut self.mail) => {}
+            Step::Propose(Command::Refute { .. }) if !self.reading.is_current(&mut self.desk) => {}
             Step::Propose(command) => self.propose(command),
             Step::Transfer { to, why } => {
-                self.leading.transfers(self.context.now);
-                self.mail.say(Said::LeadershipGoes { to: to.clone(), why });
-                self.mail.push(super::Effect::Transfer { to });
+                self.leading.transfers(self.desk.context.now);
+                self.desk.mail.say(Said::LeadershipGoes { to: to.clone(), why });
+                self.desk.mail.push(super::Effect::Transfer { to });
             }
             Step::Ask { to, question } => {
-                let asked = self.leading.ask(&self.context, &mut self.mail, &self.owed, (to, question));
+                let asked = self.leading.ask(&mut self.desk, &self.owed, (to, question));
                 let Some(question) = asked else { return false };
-                self.asked(ReplyTo::Own, self.context.me(), PeerRequest::Question(question));
+                self.asked(ReplyTo::Own, self.desk.context.me(), PeerRequest::Question(question));
                 return true;
             }
         }
@@ -361,28 +361,28 @@ impl Node {
 
     /// Notices that this incarnation is over, and joins when it may.
     pub(super) fn join(&mut self) {
-        if let Some(over) = self.membership.ended(&self.context) {
-            self.mail.say(Said::IncarnationOver(over));
-            self.context.take_incarnation(None);
-            self.tenants.incarnation_over(self.context.now);
+        if let Some(over) = self.membership.ended(&self.desk.context) {
+            self.desk.mail.say(Said::IncarnationOver(over));
+            self.desk.context.take_incarnation(None);
+            self.tenants.incarnation_over(self.desk.context.now);
         }
-        if self.context.incarnation.is_some() {
+        if self.desk.context.incarnation.is_some() {
             return;
         }
         // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
-        let claims = if self.context.state.settings.is_none() {
-            self.tenants.early_claims(&self.context)
+        let claims = if self.desk.context.state.settings.is_none() {
+            self.tenants.early_claims(&self.desk.context)
         } else {
-            self.tenants.claims(&self.context, &mut self.mail, self.reading.was_current())
+            self.tenants.claims(&mut self.desk, self.reading.was_current())
         };
         if let Some(claims) = claims {
-            self.membership.join(&self.context, &mut self.mail, claims);
+            self.membership.join(&mut self.desk, claims);
         }
     }
 
     /// Once its own join is applied, the ledger says whether a pause stands.
     pub(super) fn take_up_what_was_held_open(&mut self) {
-        if self.context.has_applied_its_join() {
+        if self.desk.context.has_applied_its_join() {
             self.reading.note_own_join();
             self.tenants.joined();
         }
@@ -391,58 +391,57 @@ impl Node {
     /// One step for each local database.
     pub(super) fn keep_databases(&mut self) {
         for name in self.tenants.served().iter() {
-            self.tenants.report_rejoined(&self.context, &mut self.mail, name);
+            self.tenants.report_rejoined(&mut self.desk, name);
             let informed = self.is_informed();
-            self.tenants.keep(&self.context, &mut self.mail, name, informed, self.watchdog.failure());
+            self.tenants.keep(&mut self.desk, name, informed, self.watchdog.failure());
         }
     }
 
     /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is
     /// applied, or (before it joins) it was current once since the daemon started.
     fn is_informed(&mut self) -> bool {
-        match self.context.incarnation {
-            Some(_) => self.context.has_applied_its_join(),
-            None => {
-                self.reading.has_been_current(&self.context, &mut self.mail) && self.context.state.settings.is_some()
-            }
+        match self.desk.context.incarnation {
+            Some(_) => self.desk.context.has_applied_its_join(),
+            None => self.reading.has_been_current(&mut self.desk) && self.desk.context.state.settings.is_some(),
         }
     }
 
     /// Asks for each lease that is wanted.
     pub(super) fn renew_leases(&mut self) {
         for name in self.tenants.served().iter() {
-            let wanted = self.tenants.wants_lease(&self.context, name);
+            let wanted = self.tenants.wants_lease(&self.desk.context, name);
             // Armed before the first request, and before a promotion.
-            let Some(epoch) = wanted.filter(|_| self.watchdog.guards(self.context.now, &mut self.mail)) else {
+            let Some(epoch) = wanted.filter(|_| self.watchdog.guards(self.desk.context.now, &mut self.desk.mail))
+            else {
                 continue;
             };
-            if let Some(request) = self.tenants.renew(&self.context, &mut self.mail, name, epoch) {
-                self.mail.read(QuorumRead::Lease { reply: ReplyTo::Own, request });
+            if let Some(request) = self.tenants.renew(&mut self.desk, name, epoch) {
+                self.desk.mail.read(QuorumRead::Lease { reply: ReplyTo::Own, request });
             }
         }
     }
 
     /// Whether a lease that has ended could be renewed by others who have a quorum without this node.
     pub(super) fn look_for_quorum_elsewhere(&mut self) {
-        let elsewhere =
-            self.tenants.has_lease_ended(self.context.now) && self.peers.have_a_quorum_without_us(&self.context);
-        self.tenants.quorum_elsewhere(self.context.now, elsewhere);
+        let elsewhere = self.tenants.has_lease_ended(self.desk.context.now)
+            && self.peers.have_a_quorum_without_us(&self.desk.context);
+        self.tenants.quorum_elsewhere(self.desk.context.now, elsewhere);
     }
 
     /// This node's own row, as its next heartbeat carries it.
     pub(super) fn refresh_own_row(&mut self) {
-        let Some(incarnation) = self.context.incarnation else { return };
+        let Some(incarnation) = self.desk.context.incarnation else { return };
         let health = self.health();
-        self.peers.refresh_own_row(&self.context, incarnation, self.tenants.upstreams(), health);
+        self.peers.refresh_own_row(&self.desk.context, incarnation, self.tenants.upstreams(), health);
     }
 
     fn health(&self) -> Health {
         Health {
-            services: self.tenants.health(self.context.now),
+            services: self.tenants.health(self.desk.context.now),
             watchdog_armed: self.watchdog.is_armed(),
             log_write: self.beats.log_write(),
-            self_doubt: self.peers.doubts_itself(self.context.now),
-            config_hash: self.context.config.hash,
+            self_doubt: self.peers.doubts_itself(self.desk.context.now),
+            config_hash: self.desk.context.config.hash,
             failing: self.failing().into_keys().collect(),
             alarms: alarm::carried(self.leading.plan()),
         }
@@ -450,10 +449,10 @@ impl Node {
 
     /// The watchdog is fed only by the loop that has just checked every database.
     pub(super) fn tend_watchdog(&mut self) {
-        let inputs = || self.tenants.inputs(&self.context);
+        let inputs = || self.tenants.inputs(&self.desk.context);
         let may = |i: &Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
         let fine = inputs().all(|i| !i.could_commit() || may(&i));
         let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
-        self.watchdog.tend(self.context.now, &mut self.mail, Guarded { fine, needed });
+        self.watchdog.tend(self.desk.context.now, &mut self.desk.mail, Guarded { fine, needed });
     }
 }

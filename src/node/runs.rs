@@ -3,6 +3,7 @@
 //! Not here: whether an order may still be begun (`reading.rs`), and how a fence is seen to hold (`witness.rs`).
 
 use super::context::Context;
+use super::desk::Desk;
 use super::mail::Mail;
 use super::reading::{Reading, Warrant};
 use super::{Effect, RunKey};
@@ -43,32 +44,32 @@ pub(super) struct Runs {
 
 impl Runs {
     /// Runs what the ledger orders this node to run.
-    pub fn settle(&mut self, context: &Context, mail: &mut Mail, reading: &mut Reading) {
+    pub fn settle(&mut self, desk: &mut Desk, reading: &mut Reading) {
         // Before its own join is applied, a copy shows what was so before this daemon existed.
-        let Some(incarnation) = context.incarnation.filter(|_| context.has_applied_its_join()) else {
+        let Some(incarnation) = desk.context.incarnation.filter(|_| desk.context.has_applied_its_join()) else {
             return;
         };
-        let state = &context.state;
+        let state = desk.context.state.clone();
         for fence in state.fences.values().filter(|f| f.is_open()) {
             for order in fence.orders.iter().filter(|o| o.is_running() && !o.agent.is_lease()) {
-                let mine = order.executor == context.config.node && order.executor_incarnation == incarnation;
+                let mine = order.executor == desk.context.config.node && order.executor_incarnation == incarnation;
                 let key = RunKey::Order { fence: fence.id, order: order.number };
                 if !mine || self.runs.contains_key(&key) {
                     continue;
                 }
                 let begin = match known_bugs::has(Bug::FenceDisabled) {
-                    false => begin(context, mail, reading, fence, order),
+                    false => begin(desk, reading, fence, order),
                     true => Begin::Never(AgentRun::pretended()),
                 };
                 match begin {
                     Begin::Asks => {}
-                    Begin::For(limit) => self.run(mail, key, (&order.agent, order.action), fence, limit),
-                    Begin::Never(run) => self.ended(context.now, key, run),
+                    Begin::For(limit) => self.run(&mut desk.mail, key, (&order.agent, order.action), fence, limit),
+                    Begin::Never(run) => self.ended(desk.context.now, key, run),
                 }
             }
-            self.end_what_is_not_needed(mail, fence);
-            if fence.target != context.config.node && !known_bugs::has(Bug::FenceDisabled) {
-                self.assist(context, mail, reading, fence);
+            self.end_what_is_not_needed(&mut desk.mail, fence);
+            if fence.target != desk.context.config.node && !known_bugs::has(Bug::FenceDisabled) {
+                self.assist(desk, reading, fence);
             }
         }
         self.runs.retain(|key, state_of_run| {
@@ -108,9 +109,9 @@ impl Runs {
     /// Assistants on every voter: put in place from the ledger, also after a reboot, and taken back when lifted. Each says
     /// that it begins before it does, so that the fence is not closed over what it leaves behind; and it begins only on a
     /// copy of the ledger that is current. A lifted fence stays lifted: taking back needs no such question.
-    fn assist(&mut self, context: &Context, mail: &mut Mail, reading: &mut Reading, fence: &Fence) {
-        let Some(settings) = context.state.settings.clone() else { return };
-        let paused = fence.epochs.keys().any(|s| context.state.services.get(s).is_some_and(|s| s.paused));
+    fn assist(&mut self, desk: &mut Desk, reading: &mut Reading, fence: &Fence) {
+        let Some(settings) = desk.context.state.settings.clone() else { return };
+        let paused = fence.epochs.keys().any(|s| desk.context.state.services.get(s).is_some_and(|s| s.paused));
         let wanted = match fence.state {
             FenceState::Open | FenceState::Confirmed if !paused => AgentAction::Off,
             FenceState::Void | FenceState::Lifting => AgentAction::On,
@@ -118,9 +119,9 @@ impl Runs {
         };
         for agent in settings.assist.iter() {
             let Some(kind) = settings.agents.get(agent).filter(|a| a.everywhere).map(|a| a.kind) else { continue };
-            let tried = fence.assisted.get(&context.config.node).is_some_and(|a| a.contains(agent));
+            let tried = fence.assisted.get(&desk.context.config.node).is_some_and(|a| a.contains(agent));
             let stage = match wanted {
-                AgentAction::Off => stage(context, fence, kind),
+                AgentAction::Off => stage(&desk.context, fence, kind),
                 _ if tried => BTreeMap::new(),
                 _ => continue,
             };
@@ -132,7 +133,7 @@ impl Runs {
             let key = RunKey::Assist { fence: fence.id, agent: agent.clone(), stage, action: wanted };
             let due = match self.runs.get(&key) {
                 None => true,
-                Some(RunState::RetryAt(at)) => context.now >= *at,
+                Some(RunState::RetryAt(at)) => desk.context.now >= *at,
                 Some(_) => false,
             };
             if !due || opposite_running {
@@ -140,15 +141,15 @@ impl Runs {
             }
             if wanted == AgentAction::Off && !known_bugs::has(Bug::StaleOrderRuns) {
                 if !tried && !known_bugs::has(Bug::AssistantStays) {
-                    announce(context, mail, fence, agent);
+                    announce(desk, fence, agent);
                     continue;
                 }
-                if !reading.is_current(context, mail) {
+                if !reading.is_current(desk) {
                     continue;
                 }
             }
-            let limit = context.state.agent_timeout(agent);
-            self.run(mail, key, (agent, wanted), fence, limit);
+            let limit = desk.context.state.agent_timeout(agent);
+            self.run(&mut desk.mail, key, (agent, wanted), fence, limit);
         }
     }
 
@@ -182,19 +183,19 @@ impl Runs {
     }
 
     /// Results stay until the ledger has them.
-    pub fn bring_results(&mut self, context: &Context, mail: &mut Mail) {
-        let state = &context.state;
+    pub fn bring_results(&mut self, desk: &mut Desk) {
+        let state = desk.context.state.clone();
         let running = |fence: &FenceId, order: &u32| {
             state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(|o| o.is_running())
         };
         self.ended_orders.retain(|(fence, order), _| running(fence, order));
         let ended: Vec<_> = self.ended_orders.iter().map(|((f, o), run)| (*f, *o, run.clone())).collect();
         for (fence, order, run) in ended {
-            mail.propose(context, Command::OrderDone { fence, order, run });
+            desk.propose(Command::OrderDone { fence, order, run });
         }
         self.assists_to_say.retain(|(key, run)| match key {
             RunKey::Assist { fence, agent, action, .. } => state.fences.get(fence).is_some_and(|f| {
-                let stands = f.assisted.get(&context.config.node).is_some_and(|a| a.contains(agent));
+                let stands = f.assisted.get(&desk.context.config.node).is_some_and(|a| a.contains(agent));
                 let known = *action == AgentAction::On && run.outcome == AgentOutcome::Succeeded && !stands;
                 f.is_open() && !known
             }),
@@ -202,7 +203,7 @@ impl Runs {
         });
         for (key, run) in self.assists_to_say.clone() {
             if let RunKey::Assist { fence, agent, action, .. } = key {
-                mail.propose(context, Command::Assisted { fence, agent, node: context.me(), action, run });
+                desk.propose(Command::Assisted { fence, agent, node: desk.context.me(), action, run });
             }
         }
     }
@@ -232,17 +233,17 @@ enum Begin {
 }
 
 /// An order is begun where it surely still runs, for the rest of its time; else it is said that it never will be.
-fn begin(context: &Context, mail: &mut Mail, reading: &mut Reading, fence: &Fence, order: &Order) -> Begin {
-    let timeout = context.state.agent_timeout(&order.agent);
+fn begin(desk: &mut Desk, reading: &mut Reading, fence: &Fence, order: &Order) -> Begin {
+    let timeout = desk.context.state.agent_timeout(&order.agent);
     if known_bugs::has(Bug::StaleOrderRuns) {
         return Begin::For(timeout);
     }
-    let inherited = order.term < context.term;
-    let limit = match if inherited { None } else { Some(reading.warrant(context, mail, fence.id, order)) } {
+    let inherited = order.term < desk.context.term;
+    let limit = match if inherited { None } else { Some(reading.warrant(desk, fence.id, order)) } {
         Some(None) => return Begin::Asks,
         Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
-            let drift = context.state.settings.as_ref().map_or(Drift(0), Settings::drift);
-            let spent = drift.lengthened(age) + context.now.since(asked);
+            let drift = desk.context.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+            let spent = drift.lengthened(age) + desk.context.now.since(asked);
             drift.shortened(timeout).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
         }
         _ => None,
@@ -256,10 +257,10 @@ fn begin(context: &Context, mail: &mut Mail, reading: &mut Reading, fence: &Fenc
     )
 }
 
-fn announce(context: &Context, mail: &mut Mail, fence: &Fence, agent: &AgentName) {
-    let Some(incarnation) = context.incarnation else { return };
-    let (fence, agent, node) = (fence.id, agent.clone(), context.me());
-    mail.propose(context, Command::Assisting { fence, agent, node, incarnation });
+fn announce(desk: &mut Desk, fence: &Fence, agent: &AgentName) {
+    let Some(incarnation) = desk.context.incarnation else { return };
+    let (fence, agent, node) = (fence.id, agent.clone(), desk.context.me());
+    desk.propose(Command::Assisting { fence, agent, node, incarnation });
 }
 
 /// What can only be done on the new primary is repeated there after it is installed, for each service anew.

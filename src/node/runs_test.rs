@@ -1,8 +1,7 @@
 //! The runs of agents on one host: what is begun, once and for how long, and what is said of its end.
 
-use super::context::Context;
-use super::context_test::{NOW, context};
-use super::mail::Mail;
+use super::context_test::{NOW, desk};
+use super::desk::Desk;
 use super::reading::Reading;
 use super::runs::Runs;
 use super::{Effect, PeerRequest, PeerResponse, RunKey};
@@ -15,8 +14,7 @@ use std::time::Duration;
 /// The parts of w1 that an order takes; db2 leads.
 struct Executor {
     world: World,
-    context: Context,
-    mail: Mail,
+    desk: Desk,
     reading: Reading,
     runs: Runs,
 }
@@ -26,24 +24,24 @@ impl Executor {
     fn new() -> Executor {
         let mut world = World::dead();
         world.done(order("ipmi", AgentAction::Off, Some(0)));
-        let mut context = context("w1", W1, &world.state);
-        (context.leader, context.leads) = (Some(node("db2")), None);
-        Executor { world, context, mail: Mail::default(), reading: Reading::default(), runs: Runs::default() }
+        let mut desk = desk("w1", W1, &world.state);
+        (desk.context.leader, desk.context.leads) = (Some(node("db2")), None);
+        Executor { world, desk, reading: Reading::default(), runs: Runs::default() }
     }
 
     /// What leaves when everything is compared; the leader answers that the order has been running for so long.
     fn settle(&mut self, age: Option<Duration>) -> Vec<Effect> {
-        self.context.state = Arc::new(self.world.state.clone());
+        self.desk.context.state = Arc::new(self.world.state.clone());
         let mut left = Vec::new();
         for _ in 0..2 {
-            self.reading.finish(&self.context);
-            self.reading.tidy(&self.context);
-            self.runs.settle(&self.context, &mut self.mail, &mut self.reading);
-            self.runs.bring_results(&self.context, &mut self.mail);
-            for effect in self.mail.take() {
+            self.reading.finish(&self.desk.context);
+            self.reading.tidy(&self.desk.context);
+            self.runs.settle(&mut self.desk, &mut self.reading);
+            self.runs.bring_results(&mut self.desk);
+            for effect in self.desk.mail.take() {
                 if let Effect::Ask { id, request: PeerRequest::Read { .. }, .. } = &effect {
-                    let answer = PeerResponse::Read { term: TERM, applied: self.context.state.applied, age };
-                    self.reading.answered(&self.context, *id, Ok(answer));
+                    let answer = PeerResponse::Read { term: TERM, applied: self.desk.context.state.applied, age };
+                    self.reading.answered(&self.desk.context, *id, Ok(answer));
                 }
                 left.push(effect);
             }
@@ -79,7 +77,7 @@ const ORDER: RunKey = RunKey::Order { fence: FENCE, order: 0 };
 #[test]
 fn an_order_is_begun_once_and_for_the_rest_of_its_time() {
     let mut w1 = Executor::new();
-    let timeout = w1.context.state.agent_timeout(&"ipmi".parse().expect("a valid name"));
+    let timeout = w1.desk.context.state.agent_timeout(&"ipmi".parse().expect("a valid name"));
     let age = Duration::from_secs(1);
     let limits = begun(&w1.settle(Some(age)));
     assert_eq!(limits.len(), 1);
@@ -108,10 +106,10 @@ fn a_result_is_said_until_the_ledger_has_it() {
     w1.runs.ended(NOW, ORDER, run(AgentOutcome::Succeeded));
     assert_eq!(said(&w1.settle(None)), [AgentOutcome::Succeeded]);
     // Its proposal is lost with its leader.
-    w1.mail.forget();
+    w1.desk.mail.forget();
     assert_eq!(said(&w1.settle(None)), [AgentOutcome::Succeeded]);
     w1.world.done(ended(0, AgentOutcome::Succeeded));
-    w1.mail.forget();
+    w1.desk.mail.forget();
     assert_eq!(said(&w1.settle(None)), []);
 }
 
@@ -140,6 +138,6 @@ fn an_assistant_that_failed_is_tried_again_after_a_pause() {
     assert_eq!(begun(&w1.settle(None)).len(), 0);
     let due: Vec<Instant> = w1.runs.due().collect();
     assert_eq!(due.len(), 1);
-    w1.context.now = due[0];
+    w1.desk.context.now = due[0];
     assert_eq!(begun(&w1.settle(None)).len(), 1);
 }

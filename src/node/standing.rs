@@ -10,7 +10,7 @@
 //! closed. In the other order, or with a state that still catches up, a fence that is needed could be taken for unknown.
 
 use super::context::Context;
-use super::mail::Mail;
+use super::desk::Desk;
 use super::reading::Reading;
 use super::{Effect, Said, agent_order};
 use crate::config::Config;
@@ -137,22 +137,22 @@ impl Default for Looking {
 
 impl Lookout {
     /// Looks at what is in force on this host, and has undone what the ledger does not want.
-    pub fn settle(&mut self, context: &Context, mail: &mut Mail, reading: &mut Reading) {
-        if !context.has_applied_its_join() || !context.config.fencing.agents.values().any(|a| a.everywhere) {
+    pub fn settle(&mut self, desk: &mut Desk, reading: &mut Reading) {
+        if !desk.context.has_applied_its_join() || !desk.context.config.fencing.agents.values().any(|a| a.everywhere) {
             return;
         }
-        self.notice_installed(context);
+        self.notice_installed(&desk.context);
         match self.looking {
-            Looking::Due(at) if context.now >= at => {
+            Looking::Due(at) if desk.context.now >= at => {
                 self.looking = Looking::Under;
-                mail.push(Effect::LookInForce);
+                desk.mail.push(Effect::LookInForce);
             }
             _ => {}
         }
         if let Looking::Found(at, ..) = self.looking
-            && reading.is_current_since(context, mail, at)
+            && reading.is_current_since(desk, at)
         {
-            self.judge_found(context, mail);
+            self.judge_found(desk);
         }
     }
 
@@ -162,23 +162,24 @@ impl Lookout {
         }
     }
 
-    fn judge_found(&mut self, context: &Context, mail: &mut Mail) {
+    fn judge_found(&mut self, desk: &mut Desk) {
         let Looking::Found(_, standing, whole) = std::mem::replace(&mut self.looking, Looking::Rests) else {
             return;
         };
-        let unwanted = undone(&context.state, &context.config.node, &standing);
+        let unwanted = undone(&desk.context.state, &desk.context.config.node, &standing);
         // What outlives a boot (in the database) is wanted by a fence that stands, and the ledger does not know yet that it
         // is here: should the fence be lifted before this node has said so, nobody else would undo it.
         let untold = |(agent, standing): &(AgentName, Standing)| {
-            let fence = context.state.fences.get(&standing.fence).filter(|f| f.is_open());
-            fence.is_some_and(|f| f.assisted.get(&context.config.node).is_none_or(|agents| !agents.contains(agent)))
+            let fence = desk.context.state.fences.get(&standing.fence).filter(|f| f.is_open());
+            fence
+                .is_some_and(|f| f.assisted.get(&desk.context.config.node).is_none_or(|agents| !agents.contains(agent)))
         };
         if !whole || !unwanted.is_empty() || standing.iter().any(untold) {
-            self.looking = Looking::Due(context.now + AGAIN);
+            self.looking = Looking::Due(desk.context.now + AGAIN);
         }
         for undo in unwanted {
-            mail.say(Said::Undoing(undo.clone()));
-            mail.push(Effect::UndoInForce { undo: Box::new(undo) });
+            desk.mail.say(Said::Undoing(undo.clone()));
+            desk.mail.push(Effect::UndoInForce { undo: Box::new(undo) });
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::super::HELD_OPEN;
 use super::super::context::Context;
-use super::super::mail::Mail;
+use super::super::desk::Desk;
 use super::Tenants;
 use crate::lease;
 use crate::ledger::{Claim, ClaimState, Service};
@@ -29,21 +29,16 @@ impl Tenants {
 
     /// What became of each epoch that an earlier incarnation held; `None` while that is not settled. `was_current`: this
     /// copy of the ledger was current once since the daemon started.
-    pub fn claims(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        was_current: bool,
-    ) -> Option<BTreeMap<ServiceName, Claim>> {
+    pub fn claims(&mut self, desk: &mut Desk, was_current: bool) -> Option<BTreeMap<ServiceName, Claim>> {
         let (mut claims, mut settled) = (BTreeMap::new(), true);
         let names = self.served.clone();
         for name in names.iter() {
-            let input = self.input(context, name)?;
+            let input = self.input(&desk.context, name)?;
             let keeper = input.keeper;
             if keeper.seen().state == DbState::Unclear {
                 return None;
             }
-            let held = held_by_this_node(context, name);
+            let held = held_by_this_node(&desk.context, name);
             // A copy that still catches up may not show yet what an earlier daemon of this boot holds: the ledger decides.
             let kept = input.adopts_as_kept().filter(|_| !was_current);
             let kept = kept.filter(|epoch| held.is_none_or(|held| held < *epoch));
@@ -57,8 +52,8 @@ impl Tenants {
                 return None;
             }
             if keeper.tombstone() < epoch {
-                if keeper.unsaid().is_none_or(|(_, again_at)| context.now >= again_at) {
-                    self.write_tombstone(mail, name, epoch);
+                if keeper.unsaid().is_none_or(|(_, again_at)| desk.context.now >= again_at) {
+                    self.write_tombstone(&mut desk.mail, name, epoch);
                 }
                 // One that cannot be written does not keep the others from being.
                 settled = false;
@@ -82,44 +77,37 @@ impl Tenants {
 
     /// A pause that held a kept lease open may have ended while no daemon saw it. The end that its lease has then is
     /// written down, so that a daemon that starts again and again does not begin to count anew.
-    pub fn resumed_unseen(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        service: &Service,
-        lease_use: Duration,
-    ) {
-        let renew = context.config.lease.renew;
+    pub fn resumed_unseen(&mut self, desk: &mut Desk, name: &ServiceName, service: &Service, lease_use: Duration) {
+        let renew = desk.context.config.lease.renew;
         let Some(keeper) = self.keepers.get_mut(name) else { return };
-        if let Some((epoch, until)) = keeper.resumed_unseen(service, context.now, lease_use, renew) {
-            self.tell_guard(mail, name, epoch, until);
+        if let Some((epoch, until)) = keeper.resumed_unseen(service, desk.context.now, lease_use, renew) {
+            self.tell_guard(&mut desk.mail, name, epoch, until);
         }
     }
 
     /// What is stopped is held open by no pause any more, so that the guard kills what the stop does not end.
-    pub(super) fn end_what_a_pause_held_open(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName) {
-        let Some(input) = self.input(context, name).filter(|input| input.keeper.guard_waits()) else { return };
+    pub(super) fn end_what_a_pause_held_open(&mut self, desk: &mut Desk, name: &ServiceName) {
+        let Some(input) = self.input(&desk.context, name).filter(|input| input.keeper.guard_waits()) else { return };
         if self.kept.get(name).is_some_and(|(_, until)| *until < HELD_OPEN) {
             // On its way already; nor may each try of a stop that fails move the end.
             return;
         }
         let kept = self.kept.get(name).or(self.earlier.get(name)).map(|(epoch, _)| *epoch);
         let Some(epoch) = kept.or(input.keeper.lease().map(lease::Holder::epoch)) else { return };
-        let ladder = context.now + context.stop_time();
-        let until = input.resumed_until().map_or(ladder, |grace| ladder.min(grace.max(context.now)));
-        self.tell_guard(mail, name, epoch, until);
+        let ladder = desk.context.now + desk.context.stop_time();
+        let until = input.resumed_until().map_or(ladder, |grace| ladder.min(grace.max(desk.context.now)));
+        self.tell_guard(&mut desk.mail, name, epoch, until);
     }
 
     /// Nothing runs that was opened under a lease: what was kept of one must not pass for a promotion under way when the
     /// next daemon of this boot looks.
-    pub(super) fn forget_lease_of_the_past(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName) {
-        if self.input(context, name).is_some_and(|input| input.held().is_some()) {
+    pub(super) fn forget_lease_of_the_past(&mut self, desk: &mut Desk, name: &ServiceName) {
+        if self.input(&desk.context, name).is_some_and(|input| input.held().is_some()) {
             return;
         }
         let earlier = self.earlier.remove(name);
         if let Some((epoch, _)) = self.kept.get(name).copied().or(earlier) {
-            self.drop_kept(mail, name, epoch);
+            self.drop_kept(&mut desk.mail, name, epoch);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Not here: the leases (`leases.rs`).
 
 use super::super::context::Context;
+use super::super::desk::Desk;
 use super::super::mail::Mail;
 use super::super::{Effect, PeerResponse, Said};
 use super::{Tenants, moment};
@@ -15,45 +16,38 @@ use std::time::Duration;
 impl Tenants {
     /// Takes the next step for one service. `informed`: this copy of the ledger says how things are, and not how they were
     /// before this daemon; `unguarded`: why the watchdog cannot be armed, and how often in a row that was found out.
-    pub fn keep(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        informed: bool,
-        unguarded: Option<(&str, u32)>,
-    ) {
-        let Some(input) = self.input(context, name) else { return };
+    pub fn keep(&mut self, desk: &mut Desk, name: &ServiceName, informed: bool, unguarded: Option<(&str, u32)>) {
+        let Some(input) = self.input(&desk.context, name) else { return };
         let input = Input { unguarded, ..input };
         let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
-        self.take_step(context, mail, name, step);
+        self.take_step(desk, name, step);
     }
 
-    fn take_step(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName, step: Step) {
-        self.note_keeping(mail, name, &step);
+    fn take_step(&mut self, desk: &mut Desk, name: &ServiceName, step: Step) {
+        self.note_keeping(&mut desk.mail, name, &step);
         match step {
             Step::Wait(_) => {}
-            Step::Db(action) => self.start_action(context, mail, name, action),
-            Step::StopNow(ladder, why) => self.stop_now(context, mail, name, ladder, why),
+            Step::Db(action) => self.start_action(desk, name, action),
+            Step::StopNow(ladder, why) => self.stop_now(desk, name, ladder, why),
             Step::StopToRejoin(ladder, why) => {
                 if let Some(keeper) = self.keepers.get_mut(name) {
                     keeper.distrusts();
                 }
-                self.stop_now(context, mail, name, ladder, why);
+                self.stop_now(desk, name, ladder, why);
             }
-            Step::Tombstone(epoch) => self.write_tombstone(mail, name, epoch),
+            Step::Tombstone(epoch) => self.write_tombstone(&mut desk.mail, name, epoch),
             Step::Release { epoch, position, why } => {
-                let Some(incarnation) = context.incarnation else { return };
-                let (service, node, boot) = (name.clone(), context.me(), context.start.boot.clone());
+                let Some(incarnation) = desk.context.incarnation else { return };
+                let (service, node, boot) = (name.clone(), desk.context.me(), desk.context.start.boot.clone());
                 let why = why.to_string();
-                mail.propose(context, Command::Release { service, epoch, node, boot, incarnation, position, why });
+                desk.propose(Command::Release { service, epoch, node, boot, incarnation, position, why });
             }
             Step::Promoting { epoch, timeline } => {
-                let Some(incarnation) = context.incarnation else { return };
-                let (service, node) = (name.clone(), context.me());
-                mail.propose(context, Command::Promoting { service, epoch, node, incarnation, timeline });
+                let Some(incarnation) = desk.context.incarnation else { return };
+                let (service, node) = (name.clone(), desk.context.me());
+                desk.propose(Command::Promoting { service, epoch, node, incarnation, timeline });
             }
-            Step::Installed { epoch } => self.installed(context, mail, name, epoch),
+            Step::Installed { epoch } => self.installed(desk, name, epoch),
         }
     }
 
@@ -70,41 +64,34 @@ impl Tenants {
         self.keeping.insert(name.clone(), step.clone());
     }
 
-    fn installed(&self, context: &Context, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
-        let Some(incarnation) = context.incarnation else { return };
+    fn installed(&self, desk: &mut Desk, name: &ServiceName, epoch: Epoch) {
+        let Some(incarnation) = desk.context.incarnation else { return };
         let keeper = &self.keepers[name];
         let (Some(system), position) = (keeper.seen().system, keeper.opened_at()) else { return };
-        let (service, node) = (name.clone(), context.me());
-        mail.propose(context, Command::Installed { service, epoch, node, incarnation, system, position });
+        let (service, node) = (name.clone(), desk.context.me());
+        desk.propose(Command::Installed { service, epoch, node, incarnation, system, position });
     }
 
-    fn start_action(&mut self, context: &Context, mail: &mut Mail, name: &ServiceName, action: DbAction) {
+    fn start_action(&mut self, desk: &mut Desk, name: &ServiceName, action: DbAction) {
         if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
-            self.forget_lease_of_the_past(context, mail, name);
+            self.forget_lease_of_the_past(desk, name);
         }
         let Some(keeper) = self.keepers.get_mut(name) else { return };
-        keeper.begins(action.clone(), moment(context, name));
-        mail.say(Said::Begins { service: name.clone(), action: action.name() });
-        mail.push(Effect::Db { service: name.clone(), action });
+        keeper.begins(action.clone(), moment(&desk.context, name));
+        desk.mail.say(Said::Begins { service: name.clone(), action: action.name() });
+        desk.mail.push(Effect::Db { service: name.clone(), action });
     }
 
-    fn stop_now(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        ladder: StopLadder,
-        why: StopReason,
-    ) {
-        if self.keepers.get(name).is_some_and(|k| k.rests_from_stopping(context.now)) {
-            return self.note_keeping(mail, name, &Step::Wait(Waiting::StopAgain(why)));
+    fn stop_now(&mut self, desk: &mut Desk, name: &ServiceName, ladder: StopLadder, why: StopReason) {
+        if self.keepers.get(name).is_some_and(|k| k.rests_from_stopping(desk.context.now)) {
+            return self.note_keeping(&mut desk.mail, name, &Step::Wait(Waiting::StopAgain(why)));
         }
-        mail.say(Said::StopsNow { service: name.clone(), why });
-        self.end_what_a_pause_held_open(context, mail, name);
+        desk.mail.say(Said::StopsNow { service: name.clone(), why });
+        self.end_what_a_pause_held_open(desk, name);
         if self.keepers.get(name).is_some_and(|k| k.running().is_some()) {
-            mail.push(Effect::AbortDb { service: name.clone() });
+            desk.mail.push(Effect::AbortDb { service: name.clone() });
         }
-        self.start_action(context, mail, name, DbAction::Stop { ladder });
+        self.start_action(desk, name, DbAction::Stop { ladder });
     }
 
     pub(super) fn write_tombstone(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
@@ -114,23 +101,16 @@ impl Tenants {
     }
 
     /// What came of writing the final word.
-    pub fn tombstone_ended(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        epoch: Epoch,
-        result: Result<(), String>,
-    ) {
+    pub fn tombstone_ended(&mut self, desk: &mut Desk, name: &ServiceName, epoch: Epoch, result: Result<(), String>) {
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         match result {
             Ok(()) => {
-                keeper.tombstoned(epoch, context.now);
-                self.drop_kept(mail, name, epoch);
+                keeper.tombstoned(epoch, desk.context.now);
+                self.drop_kept(&mut desk.mail, name, epoch);
             }
             Err(why) => {
-                if keeper.tombstone_failed(&why, context.now) {
-                    mail.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
+                if keeper.tombstone_failed(&why, desk.context.now) {
+                    desk.mail.say(Said::FinalWordUnwritten { service: name.clone(), epoch, why });
                 }
             }
         }
@@ -144,26 +124,19 @@ impl Tenants {
     }
 
     /// An action ended.
-    pub fn database_ended(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        action: &DbAction,
-        outcome: DbOutcome,
-    ) {
-        let may_write = self.input(context, name).is_some_and(|input| input.may_write(Duration::ZERO));
+    pub fn database_ended(&mut self, desk: &mut Desk, name: &ServiceName, action: &DbAction, outcome: DbOutcome) {
+        let may_write = self.input(&desk.context, name).is_some_and(|input| input.may_write(Duration::ZERO));
         let Some(keeper) = self.keepers.get_mut(name) else { return };
-        if let Some(error) = keeper.ended(action, outcome, may_write, moment(context, name)) {
-            mail.say(Said::Failed { service: name.clone(), action: action.name(), error });
+        if let Some(error) = keeper.ended(action, outcome, may_write, moment(&desk.context, name)) {
+            desk.mail.say(Said::Failed { service: name.clone(), action: action.name(), error });
         }
     }
 
     /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
-    pub fn report_rejoined(&self, context: &Context, mail: &mut Mail, name: &ServiceName) {
+    pub fn report_rejoined(&self, desk: &mut Desk, name: &ServiceName) {
         let Some((how, kept)) = self.keepers.get(name).and_then(|k| k.unsaid_rejoin().cloned()) else { return };
-        let Some(epoch) = context.state.services.get(name).map(|s| s.epoch) else { return };
-        mail.propose(context, Command::Rejoined { service: name.clone(), epoch, node: context.me(), how, kept });
+        let Some(epoch) = desk.context.state.services.get(name).map(|s| s.epoch) else { return };
+        desk.propose(Command::Rejoined { service: name.clone(), epoch, node: desk.context.me(), how, kept });
     }
 
     /// The ledger took what this node proposed.
@@ -179,18 +152,17 @@ impl Tenants {
     /// The sealed end of WAL for an epoch that is ending; `None` while it is being read.
     pub fn seal_answer(
         &mut self,
-        context: &Context,
-        mail: &mut Mail,
+        desk: &mut Desk,
         (name, epoch): (&ServiceName, Epoch),
         since: Instant,
         unguarded: Option<(&str, u32)>,
     ) -> Option<PeerResponse> {
         let no = |why: &str| Some(PeerResponse::Seal(Err(why.to_owned())));
-        let Some(service) = context.state.services.get(name) else { return no("the service does not exist") };
+        let Some(service) = desk.context.state.services.get(name) else { return no("the service does not exist") };
         if service.epoch > epoch {
             return no("that epoch is over and followed by another");
         }
-        if service.epoch < epoch || context.now.since(since) > context.timing.detection * 4 {
+        if service.epoch < epoch || desk.context.now.since(since) > desk.context.timing.detection * 4 {
             // This node has not heard of the epoch yet: it will, or the question runs out.
             return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
         }
@@ -202,20 +174,22 @@ impl Tenants {
             return Some(PeerResponse::Seal(report));
         }
         let keeper = &self.keepers[name];
-        let ending = service.over.is_some() || context.state.fence_of(service).is_some();
+        let ending = service.over.is_some() || desk.context.state.fence_of(service).is_some();
         match keeper.seen().state {
             // The leader is ahead: the word that ends the epoch is on its way here.
             _ if !ending => None,
             // The last one failed a moment ago.
-            DbState::Standby if keeper.rests(context.now) => None,
+            DbState::Standby if keeper.rests(desk.context.now) => None,
             DbState::Standby if keeper.running().is_none() => {
-                self.start_action(context, mail, name, DbAction::Seal);
+                self.start_action(desk, name, DbAction::Seal);
                 None
             }
             DbState::Standby | DbState::Starting => None,
             DbState::Stopped if keeper.seen().starts_in_recovery => None,
             // A former primary that its keeper is about to start in recovery.
-            DbState::Stopped if self.input(context, name).is_some_and(|input| keeper::may_be_asked(&input)) => None,
+            DbState::Stopped if self.input(&desk.context, name).is_some_and(|input| keeper::may_be_asked(&input)) => {
+                None
+            }
             state => no(&format!("its database is no running standby ({state})")),
         }
     }

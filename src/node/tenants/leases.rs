@@ -3,6 +3,7 @@
 //! Not here: who grants (`node/leases.rs`), and what a grant is worth (`lease::Holder`).
 
 use super::super::context::{Context, Route};
+use super::super::desk::Desk;
 use super::super::mail::{Mail, What};
 use super::super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Said};
 use super::Tenants;
@@ -20,68 +21,50 @@ impl Tenants {
     }
 
     /// Asks for the lease of this epoch where a request is due. What this node asks of itself, as the leader, is returned.
-    pub fn renew(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        epoch: Epoch,
-    ) -> Option<LeaseRequest> {
+    pub fn renew(&mut self, desk: &mut Desk, name: &ServiceName, epoch: Epoch) -> Option<LeaseRequest> {
         let keeper = self.keepers.get_mut(name)?;
-        keeper.wants_lease(epoch, context.config.lease.renew);
-        let lease = keeper.lease().filter(|lease| lease.is_request_due(context.now))?;
-        let route = context.route(lease.unanswered())?;
-        let request = keeper.request(name, context.identity(), context.now)?;
-        let resumed = context.state.services.get(name).and_then(|s| s.unproven_resume);
+        keeper.wants_lease(epoch, desk.context.config.lease.renew);
+        let lease = keeper.lease().filter(|lease| lease.is_request_due(desk.context.now))?;
+        let route = desk.context.route(lease.unanswered())?;
+        let request = keeper.request(name, desk.context.identity(), desk.context.now)?;
+        let resumed = desk.context.state.services.get(name).and_then(|s| s.unproven_resume);
         let request = LeaseRequest { resumed, ..request };
         let (to, request) = match route {
             Route::Local => return Some(request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
-        mail.ask(to, What::Lease { service: name.clone() }, request, context.config.lease.renew);
+        desk.mail.ask(to, What::Lease { service: name.clone() }, request, desk.context.config.lease.renew);
         None
     }
 
     /// What a peer answered, or why there is no answer.
-    pub fn lease_answered(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        response: Result<PeerResponse, String>,
-    ) {
+    pub fn lease_answered(&mut self, desk: &mut Desk, name: &ServiceName, response: Result<PeerResponse, String>) {
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         match response {
             Ok(PeerResponse::Lease(result)) => {
                 keeper.answered();
-                self.lease_result(context, mail, name, result);
+                self.lease_result(desk, name, result);
             }
             Ok(_) | Err(_) => {
                 keeper.failed();
-                self.retry_lease(context, name);
+                self.retry_lease(&desk.context, name);
             }
         }
     }
 
     /// The grantor's decision.
-    pub fn lease_result(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        result: Result<Grant, Denial>,
-    ) {
+    pub fn lease_result(&mut self, desk: &mut Desk, name: &ServiceName, result: Result<Grant, Denial>) {
         match result {
             Ok(grant) => {
-                let held = self.input(context, name).and_then(|i| i.held()) == Some(grant.epoch);
+                let held = self.input(&desk.context, name).and_then(|i| i.held()) == Some(grant.epoch);
                 if let Some(keeper) = self.keepers.get_mut(name).filter(|_| held) {
-                    keeper.granted(&grant, context.now);
+                    keeper.granted(&grant, desk.context.now);
                 }
             }
             Err(denial) => {
-                mail.say(Said::NoLease { service: name.clone(), denial });
-                self.retry_lease(context, name);
+                desk.mail.say(Said::NoLease { service: name.clone(), denial });
+                self.retry_lease(&desk.context, name);
             }
         }
     }
@@ -111,13 +94,7 @@ impl Tenants {
 
     /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
     /// everything must be compared anew.
-    pub fn lease_kept(
-        &mut self,
-        context: &Context,
-        mail: &mut Mail,
-        name: &ServiceName,
-        result: Result<Instant, String>,
-    ) -> bool {
+    pub fn lease_kept(&mut self, desk: &mut Desk, name: &ServiceName, result: Result<Instant, String>) -> bool {
         match result {
             Ok(until) => {
                 let is_new = self.keepers.get_mut(name).is_some_and(|k| k.guard_told(until >= HELD_OPEN));
@@ -125,9 +102,9 @@ impl Tenants {
             }
             Err(why) => {
                 if !self.unkept.contains_key(name) {
-                    mail.say(Said::LeaseNotKept { service: name.clone(), why: why.clone() });
+                    desk.mail.say(Said::LeaseNotKept { service: name.clone(), why: why.clone() });
                 }
-                self.unkept.insert(name.clone(), (why, context.now + KEEP_PAUSE));
+                self.unkept.insert(name.clone(), (why, desk.context.now + KEEP_PAUSE));
                 self.kept.remove(name);
                 true
             }
@@ -136,25 +113,26 @@ impl Tenants {
 
     /// Lets the guard and the next daemon know how far each lease reaches. In a recorded pause leases do not stop the
     /// database, so the guard is told to wait.
-    pub fn keep_leases(&mut self, context: &Context, mail: &mut Mail) {
+    pub fn keep_leases(&mut self, desk: &mut Desk) {
         let names = self.served.clone();
         for name in names.iter() {
-            let Some((epoch, grace)) = self.input(context, name).and_then(|i| Some((i.held()?, i.resumed_until())))
+            let Some((epoch, grace)) =
+                self.input(&desk.context, name).and_then(|i| Some((i.held()?, i.resumed_until())))
             else {
                 // Of what is not held nothing is kept, and so nobody would find out that it can be again: what failed
                 // under an epoch that is over, or is told late, bars no appointment.
                 self.unkept.remove(name);
                 continue;
             };
-            let paused = context.state.services.get(name).is_some_and(|s| s.paused);
+            let paused = desk.context.state.services.get(name).is_some_and(|s| s.paused);
             let until = self.keepers[name].lease_of(epoch).and_then(lease::Holder::until);
             // After a pause too what is kept has an end, or whoever finds it would hold the database open for ever.
             let until = until.map(|until| grace.map_or(until, |grace| until.max(grace)));
-            let Some(until) = until.filter(|until| *until > context.now || paused) else { continue };
-            let until = if paused { Instant(HELD_OPEN.0 + context.state.resumes) } else { until };
-            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| context.now < *again_at);
+            let Some(until) = until.filter(|until| *until > desk.context.now || paused) else { continue };
+            let until = if paused { Instant(HELD_OPEN.0 + desk.context.state.resumes) } else { until };
+            let rests = self.unkept.get(name).is_some_and(|(_, again_at)| desk.context.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
-                self.tell_guard(mail, name, epoch, until);
+                self.tell_guard(&mut desk.mail, name, epoch, until);
             }
         }
     }

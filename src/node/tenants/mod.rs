@@ -10,7 +10,7 @@ mod keeping;
 mod leases;
 
 use super::context::Context;
-use super::mail::Mail;
+use super::desk::Desk;
 use super::{HELD_OPEN, Start};
 use crate::config::{Config, Role};
 use crate::ledger::State;
@@ -94,24 +94,24 @@ impl Tenants {
     }
 
     /// A newer ledger, while `context` still has the one before: what it says of the services.
-    pub fn ledger_moved(&mut self, context: &Context, mail: &mut Mail, state: &State) {
+    pub fn ledger_moved(&mut self, desk: &mut Desk, state: &State) {
         for (name, service) in &state.services {
-            let before = context.state.services.get(name);
-            if before.is_none_or(|b| b.epoch != service.epoch)
-                && let Some(keeper) = self.keepers.get_mut(name)
-            {
-                keeper.epoch_began(service.holder.as_ref().map(|h| &h.node), context.now);
+            let before = desk.context.state.services.get(name);
+            let (is_new, was_paused) =
+                (before.is_none_or(|b| b.epoch != service.epoch), before.is_some_and(|b| b.paused));
+            if is_new && let Some(keeper) = self.keepers.get_mut(name) {
+                keeper.epoch_began(service.holder.as_ref().map(|h| &h.node), desk.context.now);
             }
             if let Some(settings) = &state.settings {
-                self.resumed_unseen(context, mail, name, service, settings.lease_use());
+                self.resumed_unseen(desk, name, service, settings.lease_use());
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             if !service.paused
-                && before.is_some_and(|b| b.paused)
-                && service.holder.as_ref().is_some_and(|h| context.is_mine(h))
+                && was_paused
+                && service.holder.as_ref().is_some_and(|h| desk.context.is_mine(h))
                 && let Some(keeper) = self.keepers.get_mut(name)
             {
-                keeper.resumed(context.now);
+                keeper.resumed(desk.context.now);
             }
         }
     }
