@@ -390,7 +390,10 @@ fn opening<'a>(lines: &[(usize, &'a str)], at: usize) -> Option<&'a str> {
 
 #[test]
 fn what_operators_read_is_no_debug_format() {
-    let is_debug = |line: &str| line.contains(":?}") || line.contains(":#?}");
+    // In a format, or as the sigil of a field in the journal.
+    let is_field = |line: &str| line.contains("= ?") || line.contains("(?") || line.contains(", ?");
+    let is_debug =
+        |line: &str| line.contains(":?}") || line.contains(":#?}") || (line.contains("tracing::") && is_field(line));
     let mut found = Vec::new();
     for (file, text) in rust_files().into_iter().filter(|(file, _)| file.starts_with("src") && !is_test_file(file)) {
         let lines: Vec<_> = code_lines(&text).collect();
@@ -406,6 +409,45 @@ fn what_operators_read_is_no_debug_format() {
     let rule = "A debug format shows Rust's words, and no two versions of a type alike: give it a Display, or quote text with \
                 types::Quoted.";
     report(rule, &found);
+}
+
+/// The files of `src/node` that know the whole node: all others are parts.
+const WHOLE_NODE: &[&str] = &["mod.rs", "routing.rs"];
+
+#[test]
+fn parts_of_the_node_know_no_whole() {
+    let mut found = Vec::new();
+    let is_part = |file: &Path| {
+        let name = file.strip_prefix("src/node").ok()?.to_str()?.to_owned();
+        (!WHOLE_NODE.contains(&name.as_str()) && !is_test_file(file)).then_some(())
+    };
+    for (file, text) in rust_files().into_iter().filter(|(file, _)| is_part(file).is_some()) {
+        for (number, line) in code_lines(&text) {
+            let is_whole = |word: &str| word == "Node";
+            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(is_whole) {
+                found.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    report("A part is handed what it needs; what takes more than one part stands in node/routing.rs.", &found);
+}
+
+#[test]
+fn only_its_file_writes_what_all_parts_look_at() {
+    let mut found = Vec::new();
+    let writes = |line: &str| {
+        let mut rest = line.match_indices("context.").map(|(at, word)| &line[at + word.len()..]);
+        rest.any(|rest| {
+            let after = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+            after.starts_with(" = ") || after.starts_with(" += ")
+        })
+    };
+    let is_part = |file: &Path| file.starts_with("src/node") && !file.ends_with("context.rs") && !is_test_file(file);
+    for (file, text) in rust_files().into_iter().filter(|(file, _)| is_part(file)) {
+        let lines = code_lines(&text).filter(|(_, line)| writes(line) || line.contains("&mut desk.context"));
+        found.extend(lines.map(|(number, line)| format!("{}:{number}: {}", file.display(), line.trim())));
+    }
+    report("The context is read by every part: it is brought up to date by its own methods.", &found);
 }
 
 #[test]

@@ -76,7 +76,7 @@ async fn ask(runner: &Runner, order: &AgentOrder) -> (Vec<Standing>, bool) {
         tracing::warn!(agent = %order.agent, "what is in force here is not wholly known: {problem}");
     }
     if run.outcome != AgentOutcome::Succeeded {
-        tracing::warn!(agent = %order.agent, outcome = ?run.outcome, "what is in force here is not wholly known: {}", run.output);
+        tracing::warn!(agent = %order.agent, outcome = %run.outcome, "what is in force here is not wholly known: {}", run.output);
     }
     (found, whole)
 }

@@ -8,7 +8,7 @@ use crate::durable::{self, FileError};
 use crate::errors::with_causes;
 use crate::ledger::Machine;
 use crate::node::{Start, WatchdogSaid};
-use crate::types::{Boot, ClusterId, Epoch, Instant, Released, ServiceName};
+use crate::types::{Boot, ClusterId, Epoch, Instant, Released, ServiceName, Span};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -89,12 +89,12 @@ pub fn try_watchdog(
         Ok(Tried::Armed(watchdog)) => {
             let can_be_disarmed = watchdog.can_be_disarmed();
             let (identity, timeout) = (watchdog.identity(), watchdog.timeout());
-            tracing::info!(%device, identity, ?timeout, can_be_disarmed, "the watchdog is armed and stays armed");
+            tracing::info!(%device, identity, timeout = %Span(timeout), can_be_disarmed, "the watchdog is armed and stays armed");
             let tried = works(WatchdogSaid::Armed { can_be_disarmed }, timeout);
             (tried, Opened { armed: Some(watchdog), unusable: None })
         }
         Ok(Tried::Disarmed { identity, timeout }) => {
-            tracing::info!(%device, identity, ?timeout, "the watchdog works; it is armed with the first lease");
+            tracing::info!(%device, identity, timeout = %Span(timeout), "the watchdog works; it is armed with the first lease");
             (works(WatchdogSaid::Disarmed, timeout), Opened::default())
         }
         Ok(Tried::NotOpened) => {

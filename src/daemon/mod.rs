@@ -221,7 +221,8 @@ impl Daemon {
             }
             consensus::Event::Advanced(a) => self.handle(Event::Ledger { state: a.state }),
             consensus::Event::Leadership(l) => {
-                tracing::info!(term = %l.term, leader = ?l.leader, i_lead = l.i_lead, acked = l.quorum_acked, "leadership");
+                let leader = l.leader.as_ref().map(NodeName::as_str);
+                tracing::info!(term = %l.term, leader, i_lead = l.i_lead, acked = l.quorum_acked, "leadership");
                 self.handle(Event::Leadership { term: l.term, leader: l.leader, i_lead: l.i_lead && l.quorum_acked });
             }
         }

@@ -175,7 +175,7 @@ impl Shell {
         tokio::spawn(async move {
             let Some(order) = undo.order(&config) else { return };
             let run = runner.run(&order, 1).await;
-            tracing::info!(outcome = ?run.outcome, output = run.output, "undone: {undo}");
+            tracing::info!(outcome = %run.outcome, output = run.output, "undone: {undo}");
         });
     }
 

@@ -33,7 +33,11 @@ mod database_test;
 #[cfg(test)]
 mod leading_test;
 #[cfg(test)]
+mod lookout_test;
+#[cfg(test)]
 mod mail_test;
+#[cfg(test)]
+mod membership_test;
 #[cfg(test)]
 mod peers_test;
 #[cfg(test)]
@@ -44,6 +48,8 @@ mod routing_test;
 mod runs_test;
 #[cfg(test)]
 mod standing_test;
+#[cfg(test)]
+mod tenants_test;
 #[cfg(test)]
 mod witness_test;
 

@@ -139,12 +139,11 @@ fn leadership(input: &Input, plan: &mut Plan) {
     } else {
         return;
     };
-    let pause = input.timing.acceptable_pause * 5;
     // Never in the middle of a move: what is under way ends where it began.
     let moving =
         input.state.services.values().any(|s| s.over.is_some() || s.phase != Phase::Installed || s.moving.is_some());
     let settled = !moving && input.now.since(input.lead.since) > input.timing.acceptable_pause;
-    let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < pause);
+    let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < input.timing.transfer);
     if !settled || recent || input.state.fences.values().any(|f| f.state == FenceState::Open) {
         return;
     }

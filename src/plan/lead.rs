@@ -194,6 +194,8 @@ pub struct Timing {
     pub choose: Duration,
     /// How long a planned move may take from the release to a candidate that has reached the final position.
     pub catch_up: Duration,
+    /// How long after leadership was handed over it is not handed over again.
+    pub transfer: Duration,
     pub slow_write: Duration,
     pub renew: Duration,
     pub grace: Duration,
@@ -204,6 +206,7 @@ impl Timing {
     /// From the configuration.
     pub fn new(config: &Config) -> Self {
         let patience = config.detector.patience();
+        let long = long_after_a_pause(config);
         Timing {
             acceptable_pause: config.detector.acceptable_pause,
             recent: patience.recent(),
@@ -211,13 +214,24 @@ impl Timing {
             retry: config.fencing.retry,
             retry_max: config.fencing.retry_max,
             choose: config.failover.choose,
-            catch_up: config.detector.acceptable_pause * 5,
+            catch_up: long,
+            transfer: long,
             slow_write: config.raft.slow_write,
             renew: config.lease.renew,
             grace: config.lease.grace,
             install: config.failover.install,
         }
     }
+}
+
+/// So long after a pause that is acceptable whatever it delayed has been made up for.
+fn long_after_a_pause(config: &Config) -> Duration {
+    config.detector.acceptable_pause * 5
+}
+
+/// How long a standby may get nothing before it is stopped and made to rejoin.
+pub fn stuck_after(config: &Config) -> Duration {
+    long_after_a_pause(config).max(Duration::from_secs(5))
 }
 
 /// Everything that the coordinator sees.

@@ -7,6 +7,7 @@ use super::proto::peer_server::{Peer as PeerService, PeerServer};
 use super::proto::{Answer, CallRequest, HelloReply, HelloRequest, RaftRequest};
 use super::refusals::Refusals;
 use super::{Addresses, Credentials, HEADER_CLUSTER, HEADER_FOUNDER, HEADER_NODE, Identity, identity, tls};
+use crate::errors::with_causes;
 use crate::types::{ClusterId, NodeName};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -68,7 +69,10 @@ pub async fn serve(gate: Arc<Gate>, service: Arc<dyn Service>, stop: oneshot::Re
         .add_service(server)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopped);
     tokio::select! {
-        ended = grpc => tracing::debug!(?ended, "the gRPC server has ended"),
+        ended = grpc => {
+            let error = ended.err().map(|error| with_causes(&error));
+            tracing::debug!(error, "the gRPC server has ended");
+        }
         () = listen(own.primary, gate.clone(), service.clone(), accepted.clone()) => {}
         () = listen(own.secondary, gate, service, accepted) => {}
     }

@@ -3,7 +3,7 @@
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use crate::types::{Position, StopLadder};
+use crate::types::{Position, Span, StopLadder};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn climb(core: &Arc<Core>, ladder: StopLadder) -> bool {
             Ok(Rung::Emptied) => return true,
             Ok(Rung::Useless) => {}
             Err(_) => {
-                tracing::warn!(service = %core.service, rung = name, ?time, "the database is not stopped: next rung")
+                tracing::warn!(service = %core.service, rung = name, time = %Span(time), "the database is not stopped: next rung")
             }
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
-use super::{InEpoch, Keeper, Restarts, stuck_after};
+use super::{InEpoch, Keeper, Restarts};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Grant, LeaseRequest};
 use crate::ledger::{Phase, Service, State};
 use crate::plan::goal::Me;
+use crate::plan::lead::stuck_after;
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
 };

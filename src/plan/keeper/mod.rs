@@ -28,7 +28,6 @@ use crate::types::{
     DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
 use derive_more::Display;
-use std::time::Duration;
 
 /// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
 #[derive(Clone, Debug)]
@@ -247,9 +246,4 @@ pub fn before_the_ledger(input: &Input) -> Step {
         return Step::Wait(Waiting::Stopping);
     }
     Step::StopNow(input.lease_ladder(), StopReason::LeaseEndedInTheDark)
-}
-
-/// How long a standby may get nothing before it is stopped and made to rejoin.
-fn stuck_after(config: &config::Config) -> Duration {
-    (config.detector.acceptable_pause * 5).max(Duration::from_secs(5))
 }

@@ -3,10 +3,11 @@
 //!
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
-use super::{Input, Step, release, stuck_after};
+use super::{Input, Step, release};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
+use crate::plan::lead::stuck_after;
 use crate::plan::note::Passing;
 use crate::plan::reason::{GiveUp, StopReason, Waiting};
 use crate::types::{DbAction, DbState, Observation, StopLadder, Timeline, Trouble, Upstream};
