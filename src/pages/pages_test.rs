@@ -170,6 +170,17 @@ fn lag_is_counted_from_what_the_primary_said_last() {
     assert_eq!((unheard.state, unheard.position), (DbState::Unclear, None));
 }
 
+/// A dead node's last word was that it is the primary: no operator may read that of it any more.
+#[test]
+fn what_the_copy_of_a_dead_node_is_nobody_knows() {
+    let mut scene = Scene::new("db2", THREE);
+    assert_eq!(service(&scene).databases[&node("db1")].state, DbState::Primary);
+    scene.world.done(dead(DB1, TERM, answers(&[("db2", sees(DB1, "lll")), ("w1", sees(DB1, "llb"))])));
+    let db1 = &service(&scene).databases[&node("db1")];
+    assert_eq!((db1.state, db1.position), (DbState::Unclear, Some(END.lsn)), "where its WAL ended still counts");
+    assert_eq!(db1.trouble.as_deref(), Some("its node is declared dead; its position is what it said last"));
+}
+
 #[test]
 fn coordinator_raft_and_keeper_say_what_is_done_now() {
     let mut scene = Scene::new("db2", THREE);

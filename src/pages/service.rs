@@ -7,7 +7,7 @@ use super::{Known, OwnDatabase, is_ok};
 use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
-use crate::ledger::{self, Service, State};
+use crate::ledger::{self, Life, Service, State};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
@@ -71,7 +71,10 @@ fn lease(known: &Known, name: &ServiceName, service: &Service) -> Option<LeaseSt
     Some(LeaseStatus { holder: holder.node.clone(), remaining_ms: remaining.map(|left| left.as_millis() as u64) })
 }
 
-/// Every copy, as its node said last, whenever that was.
+/// Said of a copy on a node that is declared dead: it may be anything by now.
+const OF_THE_DEAD: &str = "its node is declared dead; its position is what it said last";
+
+/// Every copy, as its node said last, whenever that was. What a dead node's copy is nobody knows.
 fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> BTreeMap<NodeName, DatabaseStatus> {
     let seen = &known.seen;
     let health = |node: &NodeName| seen.rows.get(node).and_then(|row| row.health.services.get(name));
@@ -80,13 +83,14 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
         let found = health(node);
         let behind = found.filter(|_| primary != Some(node)).zip(end);
         let own = known.own.get(name).filter(|_| node == seen.me);
+        let is_dead = seen.state.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
         DatabaseStatus {
-            state: found.map_or(DbState::Unclear, |health| health.state),
+            state: found.filter(|_| !is_dead).map_or(DbState::Unclear, |health| health.state),
             timeline: found.map(|health| health.timeline).unwrap_or_default(),
             position: found.map(|health| health.position.lsn),
             lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
-            streams_from: found.and_then(|health| health.streams_from.clone()),
-            trouble: own.and_then(trouble),
+            streams_from: found.filter(|_| !is_dead).and_then(|health| health.streams_from.clone()),
+            trouble: own.and_then(trouble).or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
@@ -111,9 +115,10 @@ fn readiness(known: &Known, name: &ServiceName) -> Readiness {
     Readiness { failover_ready, survives_one_more, reasons: reasons.iter().map(ToString::to_string).collect() }
 }
 
-/// What the coordinator, Raft and this node's keeper do and wait for.
+/// What the coordinator, Raft and this node's keeper do and wait for: for this service, or for all.
 fn what_now(known: &Known, name: &ServiceName) -> Vec<String> {
-    let notes = known.notes.iter().map(ToString::to_string);
+    let is_anothers = |note: &Note| note.subject().service.is_some_and(|service| service != *name);
+    let notes = known.notes.iter().filter(|note| !is_anothers(note)).map(ToString::to_string);
     let step = known.own.get(name).and_then(|own| own.step.as_ref());
     let step = step.map(|step| format!("{}: {}", known.seen.me, step.now()));
     notes.chain(known.waiting.iter().cloned()).chain(step).collect()
