@@ -1,6 +1,6 @@
 //! Every `tests/golden/cli/NAME.json` is an answer of the daemon; `NAME.txt` is what people see of it, and how `status`
-//! judges it. The JSON files also pin the schema: a field that was renamed no longer parses. Status and dry runs are what
-//! the daemon says of the page's scene (`scenes_test.rs`). `REWRITE=1` rewrites both; review the difference.
+//! judges it. The JSON files also pin the schema: a field that was renamed no longer parses. Each is what the daemon says
+//! of the page's scene (`scenes_test.rs`). `REWRITE=1` rewrites both; review the difference.
 
 use super::{history, incident, plan, scenes_test, status};
 use crate::api::admin::Response;
@@ -64,9 +64,8 @@ fn answers_are_shown_as_the_golden_texts_say() {
     };
     let mut pages = written();
     let scenes = scenes_test::answers_of_scenes();
-    for (page, answer) in &pages {
-        let is_judged = matches!(answer, Response::Status(_) | Response::Plan { .. });
-        assert!(!is_judged || scenes.iter().any(|(name, _)| name == page), "{page}: its scene is missing");
+    for page in pages.keys() {
+        assert!(scenes.iter().any(|(name, _)| name == page), "{page}: its scene is missing");
     }
     for (page, answer) in scenes {
         let json = folder().join(page).with_extension("json");

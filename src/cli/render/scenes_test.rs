@@ -1,20 +1,18 @@
 //! What stands behind the golden pages: for each, the cluster from which the daemon gives this answer, so that no page
 //! shows a sentence that the daemon cannot say.
 //!
-//! Not here: how a scene is made (`pages/scene_test.rs`), and the pages of `history` and `explain`, which are data written
-//! by hand (`golden_test.rs`).
+//! Not here: how a scene is made (`pages/scene_test.rs`).
 
 use crate::api::admin::Response;
-use crate::ledger::world_test::{
-    DB1, FENCE, TERM, answers, dead, machine, next_level, node, order, orders, pause, sees,
-};
-use crate::ledger::{Command, Machine};
-use crate::pages::Refused;
+use crate::ledger::world_test::*;
+use crate::ledger::{Command, Machine, Sighting};
 use crate::pages::scene_test::{END, NOW, Scene, THREE, WALL, ago, five, wall_ago};
+use crate::pages::{self, Refused};
 use crate::plan::keeper::Step;
 use crate::plan::reason::Waiting;
 use crate::types::{
-    AgentAction, AgentOutcome, AgentRun, DbState, Epoch, Failing, Instant, Lsn, Position, Sight, Timeline, Trouble,
+    AgentAction, AgentOutcome, AgentRun, DbState, Epoch, Failing, IncidentId, Instant, Lsn, Position, Sight, Timeline,
+    Trouble, WallTime,
 };
 use std::time::Duration;
 
@@ -24,7 +22,13 @@ const LOST: [Sight; 3] = [Sight::Lost; 3];
 pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
     let plan = |scene: Scene| scene.dry_run();
     let status = |scene: Scene| Response::Status(Box::new(scene.status()));
+    let ended = failed_over();
+    let incident = |id| Response::Incident(Box::new(pages::report(&ended.state.incidents[&IncidentId(id)])));
     vec![
+        ("history", history(&ended)),
+        ("history_empty", history(&World::new())),
+        ("incident_failover", incident(1)),
+        ("incident_open", incident(2)),
         ("status_healthy", status(healthy(&five()))),
         ("status_one_standby", status(healthy(THREE))),
         ("status_failing", status(failing())),
@@ -34,6 +38,35 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("switchover_plan", plan(healthy(THREE))),
         ("switchover_refused", plan(refused())),
     ]
+}
+
+fn history(world: &World) -> Response {
+    Response::History { incidents: world.state.incidents.values().rev().map(pages::summary).collect() }
+}
+
+/// db1 lost its power and db2 took over, in steps of the ledger's own; then an operator has w1 fenced.
+fn failed_over() -> World {
+    let mut world = World::new();
+    let heard = |sights, silent: [u64; 3]| {
+        let channels = ["primary", "secondary", "disk"].map(|channel| channel.parse().expect("valid"));
+        Sighting { silent_ms: channels.into_iter().zip(silent).collect(), ..sees(DB1, sights) }
+    };
+    let sights = [("db2", heard("lll", [1020, 1010, 1040])), ("w1", heard("llb", [1019, 1009, 1040]))];
+    let off = ran(AgentOutcome::Succeeded, "Success: Powered OFF");
+    let steps = [
+        (0, dead(DB1, TERM, answers(&sights))),
+        (2, order("ipmi", AgentAction::Off, Some(0))),
+        (250, Command::OrderDone { fence: FENCE, order: 0, run: off }),
+        (270, appoint_db2(1, by_fence(hold(&["db2", "w1"])))),
+        (275, promoting(2, "db2", DB2)),
+        (460, installed(2, "db2", DB2, at(2, 2000))),
+        (61_000, open_fence("w1", 1)),
+    ];
+    for (ms, command) in steps {
+        world.at = WallTime(WALL.0 - 120_000 + ms);
+        world.done(command);
+    }
+    world
 }
 
 fn ran(outcome: AgentOutcome, output: &str) -> AgentRun {
