@@ -130,6 +130,8 @@ impl Beats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::world_test::{DB2, World};
+    use crate::node::context_test::{NOW, config, desk};
     use crate::types::{DbState, Health, Incarnation, Position};
 
     fn row(state: DbState, upstream: Option<&str>) -> Row {
@@ -159,5 +161,33 @@ mod tests {
         }
         assert!(!is_news(&said, &later, None), "a position moves all the time");
         assert!(is_news(&said, &before, Some(Goodbye { back_within: Duration::from_secs(1) })), "a goodbye");
+    }
+
+    #[test]
+    fn a_pulse_is_due_within_an_interval_and_a_late_one_tells_that_the_node_stood_still() {
+        let mut db2 = desk("db2", DB2, &World::new().state);
+        let (mut beats, mut peers) = (Beats::new(NOW, 1), Peers::new(&config("db2"), NOW));
+        peers.refresh_own_row(&db2.context, DB2, std::iter::empty(), Health::default());
+        let sequences = |db2: &mut Desk| -> Vec<u64> {
+            let sequence = |e| if let Effect::Beat(heartbeat) = e { Some(heartbeat.sequence) } else { None };
+            db2.mail.take().into_iter().filter_map(sequence).collect()
+        };
+        beats.beat(&mut db2, &peers);
+        assert_eq!(sequences(&mut db2), [1]);
+        beats.beat(&mut db2, &peers);
+        assert!(sequences(&mut db2).is_empty(), "nothing new, and nothing due");
+        let interval = db2.context.config.detector.interval;
+        assert!(beats.due() > NOW && beats.due() <= NOW + interval, "early rather than late");
+        beats.say_goodbye(Duration::from_secs(1));
+        beats.beat(&mut db2, &peers);
+        assert_eq!(sequences(&mut db2), [2], "a goodbye is news");
+        db2.context.now = beats.due() + db2.context.timing.acceptable_pause / 2;
+        assert_eq!(beats.lateness(&db2.context), None);
+        db2.context.now += Duration::from_millis(1);
+        assert!(beats.lateness(&db2.context).is_some_and(|late| late > db2.context.timing.acceptable_pause / 2));
+        assert_eq!(beats.lateness(&db2.context), None, "it is told once");
+        beats.restart(db2.context.now);
+        beats.beat(&mut db2, &peers);
+        assert_eq!(sequences(&mut db2), [1], "a new incarnation counts anew");
     }
 }

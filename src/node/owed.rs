@@ -38,3 +38,29 @@ impl Owed {
         self.0.iter().any(|p| p.reply == ReplyTo::Own && &p.from == from && &p.question == question)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Epoch, FenceId, Term};
+
+    #[test]
+    fn what_is_owed_keeps_its_order_and_what_is_this_nodes_own_is_known() {
+        let node = |name: &str| name.parse::<NodeName>().expect("a valid name");
+        let seal = Question::Seal { service: "orders".parse().expect("a valid name"), epoch: Epoch(1) };
+        let check = Question::Check { fence: FenceId(1), refuted: 0, term: Term(1) };
+        let mut owed = Owed::default();
+        assert!(owed.is_empty());
+        let mut asks = |reply, question: &Question| {
+            owed.push(Pending { reply, from: node("w1"), question: question.clone(), since: Instant(0) });
+        };
+        asks(ReplyTo::Peer(7), &check);
+        asks(ReplyTo::Own, &seal);
+        assert!(owed.has_own(&node("w1"), &seal));
+        assert!(!owed.has_own(&node("w1"), &check), "a peer asked that");
+        assert!(!owed.has_own(&node("db2"), &seal), "of another");
+        let all: Vec<_> = owed.take().into_iter().map(|pending| pending.question).collect();
+        assert_eq!(all, [check, seal]);
+        assert!(owed.is_empty(), "what cannot be answered yet is pushed again");
+    }
+}
