@@ -14,6 +14,7 @@ mod input;
 mod page;
 pub mod standing;
 
+pub use regent::errors::with_causes;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::IsTerminal;
@@ -232,12 +233,6 @@ where
 fn failed(spec: &Spec, error: &dyn Error) -> ExitCode {
     eprintln!("{}: {}", spec.name, with_causes(error));
     ExitCode::FAILURE
-}
-
-/// The error and its causes in one line, outermost first, with a colon between them.
-pub fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Compares the golden file with what the table of options says; `REWRITE=1` writes it anew.

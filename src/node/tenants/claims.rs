@@ -1,6 +1,6 @@
 //! What an earlier daemon of this boot left: what is claimed of it at the join, and the end of what a pause held open.
 //!
-//! Not here: joining (`node/joining.rs`), and whether a claim is accepted (`ledger/join.rs`).
+//! Not here: joining (`node/membership.rs`), and whether a claim is accepted (`ledger/join.rs`).
 
 use super::super::HELD_OPEN;
 use super::super::context::Context;

@@ -1,6 +1,6 @@
 //! The holder's side of the leases: asking where a request is due, what an answer brings, and what the guard is told.
 //!
-//! Not here: who grants (`node/leases.rs`), and what a grant is worth (`lease::Holder`).
+//! Not here: who grants (`node/leading.rs`), and what a grant is worth (`lease::Holder`).
 
 use super::super::context::{Context, Route};
 use super::super::desk::Desk;

@@ -2,7 +2,7 @@
 //! `keeping.rs` has the steps and what comes back from the database, `leases.rs` the holder's side of the leases,
 //! `claims.rs` what an earlier daemon of this boot left, and what is claimed of it.
 //!
-//! Not here: any decision (`plan::keeper`), the grantor's side of the leases (`node/leases.rs`), and the watchdog, which
+//! Not here: any decision (`plan::keeper`), who grants leases (`node/leading.rs`), and the watchdog, which
 //! is told here as far as it matters.
 
 mod claims;
