@@ -32,7 +32,7 @@ pub struct Operators {
 
 struct Followed {
     incident: IncidentId,
-    told: usize,
+    told: u64,
     reply: mpsc::Sender<Response>,
 }
 
@@ -79,7 +79,8 @@ impl Daemon {
                 return answer(&reply, Response::Status(Box::new(status)));
             }
             Request::History => {
-                let incidents = self.node.state().incidents.values().rev().map(pages::summary).collect();
+                let incidents =
+                    self.node.state().incidents.values().rev().map(|incident| pages::summary(incident)).collect();
                 return answer(&reply, Response::History { incidents });
             }
             Request::Explain { incident } => return answer(&reply, self.explain(*incident)),
@@ -283,10 +284,10 @@ impl Operators {
         let state = node.state();
         self.followed.retain_mut(|f| {
             let Some(incident) = state.incidents.get(&f.incident) else { return !f.reply.is_closed() };
-            for step in incident.steps.iter().skip(f.told) {
+            for step in incident.steps_after(f.told) {
                 answer(&f.reply, Response::Progress { message: step.what.to_string() });
             }
-            f.told = incident.steps.len();
+            f.told = incident.recorded();
             let details = Vec::new();
             let fenced = incident.services.is_empty()
                 && state.fences.values().any(|x| x.incident == incident.id && x.state == FenceState::Confirmed);

@@ -4,11 +4,6 @@ use super::{Answer, Basis, Command, Entry, Event, Happening, Refusal, Refused, S
 use crate::types::{IncidentId, LogIndex, NodeId, Term, WallTime};
 use std::collections::BTreeSet;
 
-/// How many refusals are kept.
-const REFUSALS_KEPT: usize = 200;
-/// How many closed incidents are kept.
-const INCIDENTS_KEPT: usize = 200;
-
 /// Where and when an entry is applied: what every rule may use besides the state and the command.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
@@ -101,7 +96,7 @@ impl State {
         if self.settings.is_some() {
             return Err(Refusal::AlreadySeeded);
         }
-        self.settings = Some(settings.clone());
+        self.settings = Some(settings.clone().into());
         Ok(Event::Seeded)
     }
 
@@ -113,7 +108,7 @@ impl State {
     /// Records a step of an incident.
     pub(super) fn record(&mut self, incident: IncidentId, m: Moment, what: Happening) {
         if let Some(incident) = self.incidents.get_mut(&incident) {
-            incident.steps.push(super::StepRecord { at: m.at, index: m.index, what });
+            incident.keep(super::StepRecord { at: m.at, index: m.index, what });
         }
     }
 
@@ -124,7 +119,7 @@ impl State {
         let repeated = self.refusals.back().is_some_and(|r| r.command == name && r.refusal == refusal);
         let what = Happening::Refused { command: name.clone(), refusal: refusal.clone() };
         if !repeated {
-            self.refusals.push_back(Refused { index: m.index, at: m.at, command: name, refusal });
+            self.refusals.push_back(Refused { index: m.index, at: m.at, command: name, refusal }.into());
         }
         // The same refusal may concern two incidents, one after the other.
         let incident = self.incident_of(command);
@@ -144,23 +139,5 @@ impl State {
             return Some(fence.incident);
         }
         command.service().and_then(|s| self.services.get(s)).and_then(|s| s.incident)
-    }
-
-    fn forget_old(&mut self) {
-        while self.refusals.len() > REFUSALS_KEPT {
-            self.refusals.pop_front();
-        }
-        while self.incidents.len() > INCIDENTS_KEPT {
-            let in_use: BTreeSet<IncidentId> = self
-                .fences
-                .values()
-                .filter(|f| f.is_open())
-                .map(|f| f.incident)
-                .chain(self.services.values().filter_map(|s| s.incident))
-                .collect();
-            let Some(oldest) = self.incidents.keys().find(|id| !in_use.contains(id)).copied() else { break };
-            self.incidents.remove(&oldest);
-            self.fences.retain(|_, f| f.is_open() || f.incident != oldest);
-        }
     }
 }

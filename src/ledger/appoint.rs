@@ -56,7 +56,7 @@ impl State {
             history: Vec::new(),
             incident,
         };
-        self.services.insert(service, record);
+        self.services.insert(service, record.into());
         Ok(Event::Appointed { epoch })
     }
 

@@ -2,6 +2,7 @@
 //! The appointment that uses one is in `appoint.rs`; running an agent is `crate::action`.
 
 use super::apply::Moment;
+use super::bounds;
 use super::{
     Cause, Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder,
     Order, OrderState, Outcome, Refusal, State,
@@ -59,6 +60,7 @@ impl State {
             level: 0,
             round: 0,
             orders: Vec::new(),
+            on_failed: 0,
             confirmed: None,
             heard_by,
             assisted: BTreeMap::new(),
@@ -69,7 +71,7 @@ impl State {
             checks: BTreeMap::new(),
             last_life: None,
         };
-        self.fences.insert(id, fence);
+        self.fences.insert(id, fence.into());
         Some(id)
     }
 
@@ -96,8 +98,9 @@ impl State {
             opened: m.at,
             outcome: Outcome::Open,
             steps: Vec::new(),
+            forgotten: 0,
         };
-        self.incidents.insert(id, incident);
+        self.incidents.insert(id, incident.into());
         id
     }
 
@@ -156,7 +159,8 @@ impl State {
     }
 
     pub(super) fn fence_mut(&mut self, fence: FenceId) -> Result<&mut Fence, Refusal> {
-        self.fences.get_mut(&fence).filter(|f| f.is_open()).ok_or(Refusal::UnknownFence { fence })
+        let open = self.fences.get_mut(&fence).filter(|f| f.is_open());
+        open.map(|f| &mut **f).ok_or(Refusal::UnknownFence { fence })
     }
 
     pub(super) fn fence_in(&self, fence: FenceId, states: &[FenceState]) -> Result<&Fence, Refusal> {
@@ -191,7 +195,7 @@ impl State {
         for new in orders {
             let executor_incarnation = self.nodes.get(&new.executor).map_or(Incarnation(0), |n| n.incarnation);
             let f = self.fence_mut(fence)?;
-            let number = f.orders.len() as u32;
+            let number = f.next_order();
             f.orders.push(Order {
                 number,
                 agent: new.agent.clone(),
@@ -208,6 +212,7 @@ impl State {
             let NewOrder { agent, action, executor } = new;
             self.record(incident, m, Happening::Ordered { fence, order: number, agent, action, executor, level });
         }
+        self.fence_mut(fence)?.forget_orders();
         Ok(Event::Ordered { fence, orders: numbers })
     }
 
@@ -321,14 +326,20 @@ impl State {
     ) -> Result<Event, Refusal> {
         let found = self.fences.get(&fence).ok_or(Refusal::UnknownFence { fence })?;
         let (incident, target) = (found.incident, found.target.clone());
-        let Some(o) = found.orders.get(order as usize).filter(|o| o.is_running()).cloned() else {
+        let Some(o) = found.order(order).filter(|o| o.is_running()).cloned() else {
             return Err(Refusal::FenceState { fence, state: "without that order running".to_owned() });
         };
-        if o.agent.is_lease() && run.outcome == AgentOutcome::Succeeded {
+        let succeeded = run.outcome == AgentOutcome::Succeeded;
+        if o.agent.is_lease() && succeeded {
             self.check_lease_proves(found)?;
         }
         let f = self.fences.get_mut(&fence).expect("just seen");
-        f.orders[order as usize].state = OrderState::Done { run: run.clone() };
+        let run = AgentRun { output: bounds::cut(run.output), ..run };
+        let failed = !succeeded && run.outcome != AgentOutcome::NotBegun;
+        f.on_failed += u32::from(failed && o.action == AgentAction::On);
+        if let Some(order) = f.order_mut(order) {
+            order.state = OrderState::Done { run: run.clone() };
+        }
         let ended = Happening::AgentEnded {
             fence,
             agent: o.agent,

@@ -1,7 +1,7 @@
 //! The record of one switchover or failover: what happened, with the evidence, in the order of the log (S7).
 //! Only data and its sentences; nothing is decided from it.
 
-use super::{CheckAnswer, Refusal, Sighting};
+use super::{CheckAnswer, Refusal, Shared, Sighting};
 use crate::types::{
     AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex, Lsn,
     NodeName, Position, Round, ServiceName, Timeline, WallTime,
@@ -53,7 +53,11 @@ pub struct Incident {
     pub services: BTreeSet<ServiceName>,
     pub opened: WallTime,
     pub outcome: Outcome,
-    pub steps: Vec<StepRecord>,
+    /// The first ones and the last ones. What repeats itself between them is forgotten (`bounds.rs`).
+    pub steps: Vec<Shared<StepRecord>>,
+    /// How many steps were forgotten.
+    #[serde(default)]
+    pub forgotten: u64,
 }
 
 /// One step of an incident.

@@ -11,6 +11,9 @@ use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceNam
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How many boots of a node are known as over.
+const BOOTS_KEPT: usize = 64;
+
 impl State {
     /// A starting daemon: identity first, then what became of the epochs that earlier incarnations held.
     pub(super) fn join(
@@ -98,21 +101,21 @@ impl State {
     fn succeed(&mut self, node: &NodeName, boot: Boot, request: u64, incarnation: Incarnation, machine: Machine) {
         let old = self.nodes.remove(node);
         let (mut past_boots, failures) = old.map_or_else(Default::default, |old| {
-            let mut past = old.past_boots;
+            let mut past = old.past_boots.clone();
             if old.boot != boot {
-                past.insert(old.boot);
+                past.push_back(old.boot.clone());
                 // What assistants had set on that boot went with it.
-                for fence in self.fences.values_mut() {
+                for fence in self.fences.values_mut().filter(|fence| fence.assisted.contains_key(node)) {
                     fence.assisted.remove(node);
                 }
             }
             (past, old.failures)
         });
-        while past_boots.len() > 64 {
-            past_boots.pop_first();
+        while past_boots.len() > BOOTS_KEPT {
+            past_boots.pop_front();
         }
         let record = NodeRecord { boot, incarnation, machine, life: Life::Up, past_boots, request, failures };
-        self.nodes.insert(node.clone(), record);
+        self.nodes.insert(node.clone(), record.into());
     }
 
     fn settle_claim(

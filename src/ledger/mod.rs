@@ -9,6 +9,7 @@
 mod apply;
 mod appoint;
 mod assist;
+mod bounds;
 mod command;
 mod eligible;
 mod fence;
@@ -21,8 +22,11 @@ mod refusal;
 mod sentence;
 mod service;
 mod settings;
+mod shared;
 mod state;
 
+#[cfg(test)]
+mod bounds_test;
 #[cfg(test)]
 mod fence_test;
 #[cfg(test)]
@@ -42,6 +46,7 @@ pub use invariant::violations;
 pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};
+pub use shared::Shared;
 pub use state::{
     Begun, Cause, Confirmation, EpochRecord, Fence, FenceState, Holder, Life, Move, NodeRecord, Order, OrderState,
     Over, Phase, Refused, Service, State,

@@ -1,7 +1,7 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::{CheckAnswer, Incident, Machine, Refusal, Settings};
+use super::{CheckAnswer, Incident, Machine, Refusal, Settings, Shared};
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// The whole replicated state.
+/// The whole replicated state. Copies of it share what none of them has changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    pub settings: Option<Settings>,
+    pub settings: Option<Shared<Settings>>,
     /// From Raft's membership: one set, or both halves of a joint one.
     pub voters: Vec<BTreeSet<NodeId>>,
-    pub nodes: BTreeMap<NodeName, NodeRecord>,
-    pub services: BTreeMap<ServiceName, Service>,
-    pub fences: BTreeMap<FenceId, Fence>,
-    pub incidents: BTreeMap<IncidentId, Incident>,
+    pub nodes: BTreeMap<NodeName, Shared<NodeRecord>>,
+    pub services: BTreeMap<ServiceName, Shared<Service>>,
+    pub fences: BTreeMap<FenceId, Shared<Fence>>,
+    pub incidents: BTreeMap<IncidentId, Shared<Incident>>,
     /// The latest refusals, newest last.
-    pub refusals: VecDeque<Refused>,
+    pub refusals: VecDeque<Shared<Refused>>,
     pub last_incarnation: Incarnation,
     /// The round of the last verdict on each node, and the term of its leader: none is used twice.
     pub rounds: BTreeMap<NodeName, (Term, Round)>,
@@ -61,8 +61,8 @@ pub struct NodeRecord {
     pub incarnation: Incarnation,
     pub machine: Machine,
     pub life: Life,
-    /// Boots before the present one: what they send has no effect.
-    pub past_boots: BTreeSet<Boot>,
+    /// Boots before the present one, the oldest first: what they send has no effect.
+    pub past_boots: VecDeque<Boot>,
     /// The request that it joined with.
     pub request: u64,
     /// How often it failed as a primary: among equals the one that failed less is chosen.
@@ -261,6 +261,15 @@ impl Order {
         self.state == OrderState::Running
     }
 
+    /// Whether something may be as this order wants it. An `off` that was begun may have worked whatever it said; of an
+    /// `on` only success counts.
+    pub fn is_lasting(&self) -> bool {
+        match self.action {
+            AgentAction::Off => self.was_begun() && !self.agent.is_lease(),
+            _ => self.is_running() || self.has_succeeded(),
+        }
+    }
+
     /// Whether its agent has said that it did what was ordered.
     pub fn has_succeeded(&self) -> bool {
         matches!(&self.state, OrderState::Done { run } if run.outcome == AgentOutcome::Succeeded)
@@ -292,7 +301,11 @@ pub struct Fence {
     pub state: FenceState,
     pub level: u32,
     pub round: u32,
+    /// By number, ascending. What is over and tells nothing any more is forgotten (`bounds.rs`).
     pub orders: Vec<Order>,
+    /// How many times `on` failed.
+    #[serde(default)]
+    pub on_failed: u32,
     pub confirmed: Option<Confirmation>,
     /// Voters that still heard the node on some channel when it was declared dead: the check needs each of them.
     pub heard_by: BTreeMap<NodeName, Incarnation>,
@@ -312,6 +325,22 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// The number of the next order. The last one is always kept.
+    pub fn next_order(&self) -> u32 {
+        self.orders.last().map_or(0, |last| last.number + 1)
+    }
+
+    /// The order of this number, where it is kept.
+    pub fn order(&self, number: u32) -> Option<&Order> {
+        let at = self.orders.binary_search_by_key(&number, |order| order.number).ok()?;
+        self.orders.get(at)
+    }
+
+    pub(super) fn order_mut(&mut self, number: u32) -> Option<&mut Order> {
+        let at = self.orders.binary_search_by_key(&number, |order| order.number).ok()?;
+        self.orders.get_mut(at)
+    }
+
     /// Whether an order of this action may still act.
     pub fn has_running(&self, action: AgentAction) -> bool {
         self.orders.iter().any(|o| o.action == action && o.is_running())
@@ -320,17 +349,9 @@ impl Fence {
     /// Agents that may have switched something off and have not switched it on since: `on` is ordered once for each `off`,
     /// and again where it failed.
     pub fn to_give_back(&self) -> BTreeSet<&AgentName> {
-        let off = |o: &&Order| o.action == AgentAction::Off && o.was_begun() && !o.agent.is_lease();
-        let tried: BTreeSet<_> = self.orders.iter().filter(off).map(|o| &o.agent).collect();
-        let is_off = |agent: &&AgentName| {
-            let of_it = self.orders.iter().rev().filter(|o| o.agent == **agent);
-            let mut lasting = of_it.filter(|o| match o.action {
-                AgentAction::Off => off(o),
-                _ => o.is_running() || o.has_succeeded(),
-            });
-            lasting.next().is_some_and(|o| o.action == AgentAction::Off)
-        };
-        tried.into_iter().filter(is_off).collect()
+        let lasting = self.orders.iter().filter(|order| order.is_lasting());
+        let last: BTreeMap<_, _> = lasting.map(|order| (&order.agent, order.action)).collect();
+        last.into_iter().filter(|(_, action)| *action == AgentAction::Off).map(|(agent, _)| agent).collect()
     }
 
     /// Whether an agent of this level may be told to act in the present round.
@@ -358,7 +379,7 @@ impl State {
 
     /// The present record of a node if `incarnation` is its present one.
     pub fn present(&self, node: &NodeName, incarnation: Incarnation) -> Option<&NodeRecord> {
-        self.nodes.get(node).filter(|n| n.incarnation == incarnation)
+        self.nodes.get(node).map(Shared::get).filter(|n| n.incarnation == incarnation)
     }
 
     /// Whether this boot of the node may be under a fence that acts or has acted.
@@ -386,7 +407,7 @@ impl State {
     /// The fence that stands between a service and its next epoch.
     pub fn fence_of(&self, service: &Service) -> Option<&Fence> {
         let holder = service.holder.as_ref()?;
-        self.fences.values().rev().find(|f| {
+        self.fences.values().rev().map(Shared::get).find(|f| {
             f.target == holder.node
                 && f.boot == holder.boot
                 && matches!(f.state, FenceState::Open | FenceState::Confirmed)

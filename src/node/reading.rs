@@ -190,7 +190,7 @@ impl Reading {
     pub fn confirmed(&self, context: &Context, subject: Subject) -> PeerResponse {
         let Some(term) = context.leads else { return PeerResponse::NotLeader { leader: None } };
         let order = subject.and_then(|(fence, order)| {
-            let order = context.state.fences.get(&fence)?.orders.get(order as usize)?;
+            let order = context.state.fences.get(&fence)?.order(order)?;
             (order.is_running() && order.term == term).then_some((fence, order))
         });
         let age = order.and_then(|(fence, order)| Some(context.now.since(self.proposed_at(fence, order)?)));
@@ -254,7 +254,7 @@ impl Reading {
     pub fn tidy(&mut self, context: &Context) {
         let state = &context.state;
         let runs = |(fence, order): &(FenceId, u32)| {
-            state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(Order::is_running)
+            state.fences.get(fence).and_then(|f| f.order(*order)).is_some_and(Order::is_running)
         };
         self.warrants.retain(|key, _| runs(key));
         self.again.retain(|subject, _| subject.as_ref().is_none_or(runs));

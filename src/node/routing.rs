@@ -12,7 +12,7 @@ use super::witness::Check;
 use super::{Event, Node, PeerRequest, PeerResponse, Said};
 use crate::known_bugs::{self, Bug};
 use crate::lease::LeaseRequest;
-use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Sighting, State};
+use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Shared, Sighting, State};
 use crate::plan::keeper::Input;
 use crate::plan::{self, Question, Step, alarm};
 use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Term};
@@ -91,7 +91,7 @@ impl Node {
         let before = self.desk.context.state.clone();
         self.leading.ledger_moved(now, &before, &state);
         for (id, fence) in &state.fences {
-            self.reading.note_accepted(*id, plan::lead::new_orders(before.fences.get(id), fence));
+            self.reading.note_accepted(*id, plan::lead::new_orders(before.fences.get(id).map(Shared::get), fence));
         }
         self.tenants.ledger_moved(&mut self.desk, &state);
         self.peers.ledger_moved(now, &before, &state);

@@ -9,7 +9,7 @@ use super::reading::{Reading, Warrant};
 use super::{Effect, RunKey};
 use crate::config::Drift;
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Command, Fence, FenceState, Order, Settings};
+use crate::ledger::{Command, Fence, FenceState, Order, State};
 use crate::types::{AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Epoch, FenceId, Instant, ServiceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,9 +73,11 @@ impl Runs {
             }
         }
         self.runs.retain(|key, state_of_run| {
-            let (RunKey::Order { fence, .. } | RunKey::Assist { fence, .. }) = key;
-            matches!(state_of_run, RunState::Running | RunState::Ending)
-                || state.fences.get(fence).is_some_and(Fence::is_open)
+            let is_of_use = match key {
+                RunKey::Order { fence, order } => is_running(&state, *fence, *order),
+                RunKey::Assist { fence, .. } => state.fences.get(fence).is_some_and(|f| f.is_open()),
+            };
+            is_of_use || matches!(state_of_run, RunState::Running | RunState::Ending)
         });
     }
 
@@ -185,10 +187,7 @@ impl Runs {
     /// Results stay until the ledger has them.
     pub fn bring_results(&mut self, desk: &mut Desk) {
         let state = desk.context.state.clone();
-        let running = |fence: &FenceId, order: &u32| {
-            state.fences.get(fence).and_then(|f| f.orders.get(*order as usize)).is_some_and(|o| o.is_running())
-        };
-        self.ended_orders.retain(|(fence, order), _| running(fence, order));
+        self.ended_orders.retain(|(fence, order), _| is_running(&state, *fence, *order));
         let ended: Vec<_> = self.ended_orders.iter().map(|((f, o), run)| (*f, *o, run.clone())).collect();
         for (fence, order, run) in ended {
             desk.propose(Command::OrderDone { fence, order, run });
@@ -222,6 +221,11 @@ impl Runs {
     }
 }
 
+/// Whether the ledger still waits for the end of an order.
+fn is_running(state: &State, fence: FenceId, order: u32) -> bool {
+    state.fences.get(&fence).and_then(|f| f.order(order)).is_some_and(Order::is_running)
+}
+
 /// Whether an order is begun.
 enum Begin {
     /// It is being asked whether it still runs.
@@ -242,7 +246,7 @@ fn begin(desk: &mut Desk, reading: &mut Reading, fence: &Fence, order: &Order) -
     let limit = match if inherited { None } else { Some(reading.warrant(desk, fence.id, order)) } {
         Some(None) => return Begin::Asks,
         Some(Some(Warrant::Runs { asked, age, term })) if term == order.term => {
-            let drift = desk.context.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+            let drift = desk.context.state.settings.as_ref().map_or(Drift(0), |s| s.drift());
             let spent = drift.lengthened(age) + desk.context.now.since(asked);
             drift.shortened(timeout).checked_sub(spent).filter(|left| *left >= timeout / LEAST)
         }

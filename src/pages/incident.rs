@@ -5,7 +5,7 @@
 use crate::api::status::{
     Durations, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep, IncidentSummary, SCHEMA,
 };
-use crate::ledger::{self, CheckAnswer, Happening, Incident, Outcome};
+use crate::ledger::{self, CheckAnswer, Happening, Incident, Outcome, Shared, StepRecord};
 use crate::types::{Sight, WallTime};
 
 /// One line of `history`.
@@ -50,18 +50,22 @@ fn installed_at(incident: &Incident) -> Option<WallTime> {
 
 /// One incident, explained.
 pub fn report(incident: &Incident) -> IncidentReport {
-    let steps = incident.steps.iter().map(|s| IncidentStep {
-        at_ms: s.at,
-        since_open_ms: s.at.0 as i64 - incident.opened.0 as i64,
-        what: s.what.to_string(),
-        details: details(&s.what),
+    let (first, later) = incident.steps.split_at(incident.first_steps());
+    let gap = first.last().filter(|_| incident.forgotten > 0).map(|last| {
+        let what = format!("{} later steps that repeat others are not kept", incident.forgotten);
+        told(incident, last.at, what, Vec::new())
     });
+    let step = |s: &Shared<StepRecord>| told(incident, s.at, s.what.to_string(), details(&s.what));
     IncidentReport {
         schema: SCHEMA,
         summary: summary(incident),
-        steps: steps.collect(),
+        steps: first.iter().map(step).chain(gap).chain(later.iter().map(step)).collect(),
         durations: durations(incident),
     }
+}
+
+fn told(incident: &Incident, at: WallTime, what: String, details: Vec<String>) -> IncidentStep {
+    IncidentStep { at_ms: at, since_open_ms: at.0 as i64 - incident.opened.0 as i64, what, details }
 }
 
 /// The evidence of one step, line by line.

@@ -13,7 +13,6 @@ pub use incident::{report, summary};
 pub use service::dry_run;
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
-use crate::ledger::Fence;
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
@@ -103,9 +102,9 @@ pub fn status(known: &Known) -> Status {
         matrix: known.seen.rows.iter().map(|(name, row)| (name.clone(), node::matrix(known, name, row))).collect(),
         services: config.services.keys().map(|name| (name.clone(), service::status(known, &alarms, name))).collect(),
         alarms: alarms.iter().map(alarm_status).collect(),
-        fences: state.fences.values().filter(|fence| Fence::is_open(fence)).map(fence::status).collect(),
+        fences: state.fences.values().filter(|fence| fence.is_open()).map(|fence| fence::status(fence)).collect(),
         devices: fence::devices(known),
-        incidents: state.incidents.values().rev().take(INCIDENTS_SHOWN).map(summary).collect(),
+        incidents: state.incidents.values().rev().take(INCIDENTS_SHOWN).map(|incident| summary(incident)).collect(),
         warnings: warnings(known),
         log_lines_dropped: known.log_lines_dropped,
         answers_dropped: known.answers_dropped,

@@ -6,7 +6,7 @@ use super::scene_test::*;
 use super::{Refused, Unheard, fence, report};
 use crate::api::status::{NodeState, Phase, ServiceStatus, WatchdogState};
 use crate::ledger::world_test::*;
-use crate::ledger::{Basis, Command, IncidentKind};
+use crate::ledger::{Basis, Command, IncidentKind, NewOrder};
 use crate::plan::keeper::Step;
 use crate::plan::reason::Waiting;
 use crate::types::{
@@ -370,4 +370,28 @@ fn an_incident_says_where_its_time_went() {
     assert_eq!(parts, [1000, 20, 250, 30, 200, 1500].map(Some));
     let evidence = &told.steps[0].details;
     assert_eq!(evidence[0], "db2: disk lost for 1000 ms, primary lost for 1200 ms, secondary lost");
+}
+
+#[test]
+fn what_an_incident_forgot_is_counted_where_it_was() {
+    let mut world = World::dead();
+    for round in 0..60 {
+        for level in 0..world.state.settings.as_ref().expect("seeded").levels.len() as u32 {
+            let (term, why) = (TERM, "it did not confirm".to_owned());
+            for agent in world.state.settings.as_ref().expect("seeded").levels[level as usize].clone() {
+                let number = world.state.fences[&FENCE].next_order();
+                let new = NewOrder { agent, action: AgentAction::Off, executor: node("db2") };
+                let orders = vec![new];
+                world.done(Command::Order { fence: FENCE, term, level: Some(level), round, orders });
+                world.done(ended(number, AgentOutcome::TimedOut));
+            }
+            world.done(Command::NextLevel { fence: FENCE, term, level, round, why });
+        }
+    }
+    let incident = world.state.incidents.values().next_back().expect("a failover");
+    let told = report(incident);
+    let gap = format!("{} later steps that repeat others are not kept", incident.forgotten);
+    assert!(incident.forgotten > 0);
+    assert_eq!(told.steps.iter().position(|step| step.what == gap), Some(incident.first_steps()));
+    assert_eq!(told.steps.len(), incident.steps.len() + 1);
 }

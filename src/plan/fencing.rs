@@ -5,7 +5,7 @@ use super::{Input, Note, Plan, Question, Row, evidence};
 use crate::config::Drift;
 use crate::ledger::{
     AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
-    OrderState, Phase, Refusal, Service, Settings, State,
+    OrderState, Phase, Refusal, Service, State,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Epoch, Instant, NodeName, ServiceHealth,
@@ -42,7 +42,7 @@ fn expire_orders(input: &Input, fence: &Fence, plan: &mut Plan) {
         let timeout = input.state.agent_timeout(&order.agent);
         let ordered = input.applied.ordered.get(&(fence.id, order.number)).copied().unwrap_or(input.lead.since);
         // Its agent acted, if at all, in time that counted from before it was proposed, on a clock that may be slower.
-        let drift = input.state.settings.as_ref().map_or(Drift(0), Settings::drift);
+        let drift = input.state.settings.as_ref().map_or(Drift(0), |s| s.drift());
         let limit = ordered + drift.lengthened(timeout) + REPORTING;
         if input.now >= limit {
             let output = format!("{} did not report in time", order.executor);
@@ -350,7 +350,8 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
 /// that was making the database gets it as soon as it is off: nobody can be appointed in its place, because there is
 /// nothing yet that another could have, so the service needs it to come back (or to say at its join that it gives up).
 fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
-    let all = |want: fn(&Service) -> bool| fence.epochs.keys().all(|s| input.state.services.get(s).is_some_and(want));
+    let all =
+        |want: fn(&Service) -> bool| fence.epochs.keys().all(|s| input.state.services.get(s).is_some_and(|s| want(s)));
     let back = fence.used && all(|s| s.over.is_none() && s.phase == Phase::Installed);
     let creating = !fence.epochs.is_empty() && all(|s| s.over.is_none() && s.phase == Phase::Creating);
     if back || creating {
@@ -394,15 +395,15 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
     if agents.is_empty() {
         return false;
     }
-    let failed: Vec<_> = fence.orders.iter().filter(|o| o.action == AgentAction::On && has_failed(o)).collect();
-    if let Some(last) = failed.last() {
+    let last = fence.orders.iter().rfind(|o| o.action == AgentAction::On && has_failed(o));
+    if let Some(last) = last {
         // Heard, that is: a join may commit after its node was switched off.
         if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {
             plan.say(Note::LivesWithoutPower { target: fence.target.clone() });
             return false;
         }
         let ordered = input.applied.ordered.get(&(fence.id, last.number)).copied().unwrap_or(input.lead.since);
-        let at = ordered + took(last) + pause(input, failed.len() as u32);
+        let at = ordered + took(last) + pause(input, fence.on_failed);
         if input.now < at {
             plan.wake_at(at);
             let wait = Passing(at.since(input.now));
@@ -410,7 +411,7 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
             return true;
         }
     }
-    let Some(executor) = executor(input, fence, fence.round as usize + failed.len()) else { return true };
+    let Some(executor) = executor(input, fence, (fence.round + fence.on_failed) as usize) else { return true };
     plan.say(Note::GivesPowerBack { target: fence.target.clone() });
     let orders = agents
         .into_iter()

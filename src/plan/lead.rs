@@ -3,7 +3,7 @@
 use super::Outlook;
 use super::note::{Note, TransferReason};
 use crate::config::Config;
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Sighting, State};
+use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
 use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl Applied {
             if confirmed && old.is_none_or(|o| o.state != FenceState::Confirmed || o.refuted != fence.refuted) {
                 self.fence_confirmed.insert(*id, now);
             }
-            for order in new_orders(old, fence) {
+            for order in new_orders(old.map(Shared::get), fence) {
                 self.ordered.insert((*id, order.number), now);
             }
         }
@@ -171,13 +171,14 @@ impl Applied {
         self.fence_opened.retain(|id, _| kept(id));
         self.fence_level.retain(|id, _| kept(id));
         self.fence_confirmed.retain(|id, _| kept(id));
-        self.ordered.retain(|(id, _), _| kept(id));
+        self.ordered.retain(|(id, number), _| after.fences.get(id).is_some_and(|f| f.order(*number).is_some()));
     }
 }
 
 /// The orders that came to a fence since `old`.
 pub fn new_orders<'a>(old: Option<&Fence>, fence: &'a Fence) -> &'a [Order] {
-    fence.orders.get(old.map_or(0, |o| o.orders.len())..).unwrap_or_default()
+    let known = old.map_or(0, Fence::next_order);
+    &fence.orders[fence.orders.partition_point(|order| order.number < known)..]
 }
 
 /// The coordinator's times.

@@ -4,7 +4,7 @@ use super::candidate::{self, Choice};
 use super::note::{Missing, Passing};
 use super::{Checked, Input, Note, Plan, Purpose, Question, fencing, objection};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service};
+use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
 use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
 use std::collections::BTreeMap;
 
@@ -305,7 +305,7 @@ fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, c
     let Some((node, why)) = choice.best else {
         // Who held it before may have what nobody else has.
         let now = input.state.fence_of(service).map(|fence| fence.id);
-        let held = |f: &&Fence| f.epochs.contains_key(name) && (f.used || Some(f.id) == now);
+        let held = |f: &&Shared<Fence>| f.epochs.contains_key(name) && (f.used || Some(f.id) == now);
         input.state.fences.values().filter(held).for_each(|fence| fencing::without_candidate(input, fence, plan));
         return plan.say(Note::NoCandidate { service: name.clone() });
     };

@@ -345,7 +345,7 @@ fn what_the_ledger_does_not_want_is_found_and_undone_through_the_runner() {
     let off = format!("action=off\nnodename=db1\nfence_id=3\naddresses={NODE}\nhba_file={}\n", access.display());
     assert_eq!(call(CREDENTIALS, &[], &off).status, 0);
 
-    let state = State { settings: Some(Settings::seed(&config)), last_fence: FenceId(3), ..State::default() };
+    let state = State { settings: Some(Settings::seed(&config).into()), last_fence: FenceId(3), ..State::default() };
     let runner = Runner::with_agents(config.fencing.agents.clone(), crate::runner::leashes());
     hosts.within(&hosts.survivor, || {
         wait(async {

@@ -336,7 +336,7 @@ impl Draft<'_, '_> {
             Phase::Promoting { timeline } => timeline,
             _ => s.next_timeline(Timeline(1)),
         };
-        let next = self.state.services.get(&service).map_or(Timeline(2), next);
+        let next = self.state.services.get(&service).map_or(Timeline(2), |s| next(s));
         let timeline = self.line.number("timeline").map_or(next, |t| Timeline(t as u32));
         let (epoch, incarnation) = (self.epoch("epoch"), self.incarnation(&node));
         Command::Promoting { service, epoch, incarnation, node, timeline }

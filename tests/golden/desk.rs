@@ -70,8 +70,8 @@ impl Desk {
             writeln!(out, "    {change}").expect("a string takes everything");
         }
         for (id, incident) in &self.state.incidents {
-            let known = before.incidents.get(id).map_or(0, |i| i.steps.len());
-            for step in incident.steps.iter().skip(known) {
+            let known = before.incidents.get(id).map_or(0, |i| i.recorded());
+            for step in incident.steps_after(known) {
                 writeln!(out, "    incident {id}: {}", step.what).expect("a string takes everything");
             }
         }
@@ -209,7 +209,7 @@ impl Desk {
 
     fn refusals(&self) -> String {
         let line = |r: &ledger::Refused| format!("kept: {} refused: {}\n", r.command, r.refusal);
-        self.state.refusals.iter().map(line).collect()
+        self.state.refusals.iter().map(|r| line(r)).collect()
     }
 }
 

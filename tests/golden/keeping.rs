@@ -7,7 +7,7 @@ use crate::desk::Desk;
 use crate::story::Line;
 use regent::config::Config;
 use regent::lease;
-use regent::ledger::{Command, Phase, State};
+use regent::ledger::{Command, Phase, Shared, State};
 use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::types::{
@@ -30,7 +30,7 @@ pub fn local_time(now: Instant) -> Instant {
 
 /// This moment of the story, as the keeper's events have it.
 pub fn moment(state: &State, now: Instant) -> Moment<'_> {
-    Moment::of(local_time(now), state.services.get(&orders()))
+    Moment::of(local_time(now), state.services.get(&orders()).map(Shared::get))
 }
 
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
@@ -54,7 +54,13 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
     let (service, node) = (orders(), node.clone());
     match step {
         Step::Db(action) => {
-            act(keeper, action, state.services.get(&orders()).map_or(Timeline(1), |s| s.timeline), true, at);
+            act(
+                keeper,
+                action,
+                state.services.get(&orders()).map(Shared::get).map_or(Timeline(1), |s| s.timeline),
+                true,
+                at,
+            );
         }
         Step::StopNow(ladder, _) => act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at),
         Step::StopToRejoin(ladder, _) => {

@@ -1,5 +1,5 @@
-//! How long the quorum takes: commits, quorum reads, a lost leader. It measures and prints, and asserts nothing about
-//! the times: `make bench-quorum`.
+//! How long the quorum takes: commits, quorum reads, a lost leader; and what it costs to apply an entry to a ledger that
+//! remembers much. It measures and prints, and asserts nothing about the times: `make bench-quorum`.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads clocks")]
 
@@ -7,6 +7,11 @@
 mod harness;
 
 use harness::{Cluster, LONG, entry, timing};
+use regent::config::Config;
+use regent::ledger::{self, Command, Entry, FenceReason, Machine, NewOrder, Settings, State};
+use regent::types::{AgentAction, AgentOutcome, AgentRun, Boot, FenceId, LogIndex, NodeName, Term, WallTime};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -55,8 +60,87 @@ async fn measure(net: u8, heartbeat: u64, min: u64, max: u64) {
     spread(&format!("{label} leader stopped to first commit"), lost);
 }
 
+/// A ledger as the consensus keeps it: every copy that was published lives on while the next entry is applied.
+struct Ledger {
+    state: Arc<State>,
+    published: Vec<Arc<State>>,
+    index: u64,
+    took: Vec<Duration>,
+}
+
+impl Ledger {
+    fn apply(&mut self, command: Command) {
+        self.published.push(self.state.clone());
+        if self.published.len() > 64 {
+            self.published.clear();
+        }
+        self.index += 1;
+        let entry = Entry { at: WallTime(self.index), command };
+        let began = Instant::now();
+        ledger::apply(Arc::make_mut(&mut self.state), LogIndex(self.index), Term(1), &entry);
+        self.took.push(began.elapsed());
+    }
+
+    /// db1 is fenced on order, round after round, and no level confirms.
+    fn rounds(&mut self, rounds: u32) {
+        let fence = FenceId(1);
+        for _ in 0..rounds {
+            let levels = self.state.settings.as_ref().expect("seeded").levels.clone();
+            for (level, agents) in (0u32..).zip(&levels) {
+                let of_it = &self.state.fences[&fence];
+                let (first, round) = (of_it.next_order(), of_it.round);
+                let executor: NodeName = "db2".parse().expect("a valid name");
+                let new = agents.iter().map(|a| NewOrder {
+                    agent: a.clone(),
+                    action: AgentAction::Off,
+                    executor: executor.clone(),
+                });
+                let orders: Vec<_> = new.collect();
+                let numbers = first..first + orders.len() as u32;
+                self.apply(Command::Order { fence, term: Term(1), level: Some(level), round, orders });
+                for order in numbers {
+                    let output = "no answer from the device ".repeat(10);
+                    let (outcome, took) = (AgentOutcome::TimedOut, Duration::from_secs(20));
+                    self.apply(Command::OrderDone { fence, order, run: AgentRun { outcome, tries: 3, took, output } });
+                }
+                self.apply(Command::NextLevel { fence, term: Term(1), level, round, why: "it did not confirm".into() });
+            }
+        }
+    }
+}
+
+fn measure_apply() {
+    let text = include_str!("../../config/two-databases-and-witness.toml");
+    let config = Config::parse(text, "regent.toml", None, "db1").expect("an example");
+    let mut ledger = Ledger { state: Arc::default(), published: Vec::new(), index: 0, took: Vec::new() };
+    let settings = Settings::seed(&config);
+    let voters = settings.nodes.values().map(|node| node.id).collect();
+    ledger::set_voters(Arc::make_mut(&mut ledger.state), LogIndex(0), vec![voters]);
+    ledger.apply(Command::Seed { settings: Box::new(settings) });
+    for node in config.nodes.keys() {
+        let boot = Boot(format!("boot of {node}").into());
+        let machine = Machine { id: node.to_string(), is_virtual: false, watchdog: None };
+        ledger.apply(Command::Join { node: node.clone(), boot, request: 1, machine, claims: BTreeMap::new() });
+    }
+    let (target, boot) = ("db1".parse().expect("a valid name"), Boot("boot of db1".into()));
+    ledger.apply(Command::OpenFence { target, boot, reason: FenceReason::Operator { who: "the benchmark".into() } });
+    let mut done = 0;
+    for until in [1_000, 50_000] {
+        ledger.rounds(until - 1_000 - done);
+        ledger.took.clear();
+        ledger.rounds(1_000);
+        done = until;
+        let bytes = regent::consensus::snapshot::encode(&ledger.state).len();
+        spread(
+            &format!("apply, rounds {} to {until} of a fence, a snapshot of {bytes} bytes", until - 999),
+            ledger.took.clone(),
+        );
+    }
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    measure_apply();
     measure(31, 50, 150, 300).await;
     measure(32, 20, 80, 160).await;
 }

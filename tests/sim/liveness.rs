@@ -121,8 +121,8 @@ fn lift(w: &mut World) {
     let hangs =
         |f: &Fence| f.epochs.iter().any(|(name, epoch)| state.services.get(name).is_some_and(|s| s.epoch == *epoch));
     let ordered = |f: &Fence| matches!(f.cause, Cause::Order);
-    let theirs = |f: &&Fence| f.state == FenceState::Confirmed && (f.epochs.is_empty() || ordered(f) && !hangs(f));
-    let fences: Vec<_> = w.log.state().fences.values().filter(theirs).map(|f| f.id).collect();
+    let theirs = |f: &Fence| f.state == FenceState::Confirmed && (f.epochs.is_empty() || ordered(f) && !hangs(f));
+    let fences: Vec<_> = w.log.state().fences.values().filter(|f| theirs(f)).map(|f| f.id).collect();
     for fence in fences {
         w.order(Command::Lift { fence, who: "sim".to_owned(), power_on: true });
     }

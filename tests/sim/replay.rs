@@ -15,8 +15,8 @@ pub fn entry_in_words(index: LogIndex, before: &State, after: &State, entry: &En
         words += &format!(" ({service})");
     }
     for (id, incident) in &after.incidents {
-        let known = before.incidents.get(id).map_or(0, |i| i.steps.len());
-        for step in incident.steps.iter().skip(known) {
+        let known = before.incidents.get(id).map_or(0, |i| i.recorded());
+        for step in incident.steps_after(known) {
             words += &format!("; incident {id}: {}", step.what);
         }
     }

@@ -41,7 +41,9 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
 }
 
 fn history(world: &World) -> Response {
-    Response::History { incidents: world.state.incidents.values().rev().map(pages::summary).collect() }
+    Response::History {
+        incidents: world.state.incidents.values().rev().map(|incident| pages::summary(incident)).collect(),
+    }
 }
 
 /// db1 lost its power and db2 took over, in steps of the ledger's own; then an operator has w1 fenced.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// What the fixture's ledger lives through: db1 is the primary, dies, is fenced, and one appointment is refused.
 fn commands() -> Vec<Command> {
-    let settings = Box::new(World::new().state.settings.expect("seeded"));
+    let settings = Box::new(World::new().state.settings.expect("seeded").get().clone());
     let lost = answers(&[("db2", sees(DB1, "lll")), ("w1", sees(DB1, "lll"))]);
     vec![
         Command::Seed { settings },

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::desk::Desk;
 use super::{HELD_OPEN, Start};
 use crate::config::{Config, Role};
-use crate::ledger::State;
+use crate::ledger::{Shared, State};
 use crate::plan::keeper::{Found, Input, Keeper, Kept, Moment, Step};
 use crate::types::{Epoch, Failing, Instant, NodeName, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
@@ -154,5 +154,5 @@ impl Tenants {
 
 /// The moment of an event of this service.
 fn moment<'a>(context: &'a Context, name: &ServiceName) -> Moment<'a> {
-    Moment::of(context.now, context.state.services.get(name))
+    Moment::of(context.now, context.state.services.get(name).map(Shared::get))
 }

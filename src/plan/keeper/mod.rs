@@ -23,7 +23,7 @@ use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config;
 use crate::known_bugs::{self, Bug};
 use crate::lease;
-use crate::ledger::{Service, State};
+use crate::ledger::{Service, Shared, State};
 use crate::types::{
     DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
@@ -157,7 +157,7 @@ impl Step {
 
 impl<'a> Input<'a> {
     fn service(&self) -> Option<&'a Service> {
-        self.state.services.get(self.name)
+        self.state.services.get(self.name).map(Shared::get)
     }
 
     fn settings(&self) -> &'a config::Service {

@@ -22,8 +22,11 @@ fn bound(w: &World) -> u64 {
     let printed = timing::bounds(config).failover_worst.expect("every cluster here has a level");
     let failed = |o: &Order| o.action == AgentAction::On && !o.is_running() && !o.has_succeeded();
     let waits = |f: &Fence| f.state == FenceState::Open && f.round > 0 || f.is_open() && f.orders.iter().any(failed);
-    let back_off =
-        if w.log.state().fences.values().any(waits) { config.fencing.retry_max } else { std::time::Duration::ZERO };
+    let back_off = if w.log.state().fences.values().any(|fence| waits(fence)) {
+        config.fencing.retry_max
+    } else {
+        std::time::Duration::ZERO
+    };
     (printed + back_off).as_nanos() as u64
 }
 

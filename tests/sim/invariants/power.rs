@@ -46,7 +46,7 @@ impl Power {
 
 fn find(w: &World, fence: FenceId, number: u32) -> Option<(&Fence, &Order)> {
     let fence = w.log.state().fences.get(&fence)?;
-    Some((fence, fence.orders.get(number as usize)?))
+    Some((fence, fence.order(number)?))
 }
 
 fn runs(w: &World, run: &Started) -> bool {
@@ -70,7 +70,7 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
             w.facts.power.last = Some(run);
         }
         RunKey::Assist { fence, action: AgentAction::Off, .. } => {
-            if !w.log.state().fences.get(fence).is_some_and(Fence::is_open) {
+            if !w.log.state().fences.get(fence).is_some_and(|f| f.is_open()) {
                 let name = &w.hosts[host].name;
                 let what = format!("{name} begins {agent} against {target}: fence {fence} is closed");
                 w.violate("S4", what);

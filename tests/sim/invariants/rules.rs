@@ -3,12 +3,11 @@
 
 use crate::cluster::{S, World};
 use crate::rules::Rule;
-use regent::ledger::Fence;
 use regent::types::FenceId;
 
 /// A rule that is in force on a host that runs, of a fence that is closed.
 fn left(w: &World, rest: &[usize]) -> Option<Rule> {
-    let open = |fence: &FenceId| w.log.state().fences.get(fence).is_some_and(Fence::is_open);
+    let open = |fence: &FenceId| w.log.state().fences.get(fence).is_some_and(|f| f.is_open());
     let runs = |r: &Rule| !rest.contains(&r.host) && w.is_alive(r.host);
     w.rules.iter().find(|r| runs(r) && !open(&r.fence)).cloned()
 }

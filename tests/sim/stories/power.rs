@@ -6,7 +6,7 @@ use crate::fence::Device;
 use crate::invariants::l1;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Fence, Order, OrderState, Phase};
+use regent::ledger::{Command, Order, OrderState, Phase};
 use regent::types::{AgentAction, AgentOutcome};
 
 /// Every story here, with the number of seeds for which it is told.
@@ -73,7 +73,7 @@ fn off_ends(seed: u64, tell: Tell) -> Told {
         OrderState::Done { run } => o.action == AgentAction::Off && run.outcome == AgentOutcome::TimedOut,
         OrderState::Running => false,
     });
-    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let closed = !w.log.state().fences.values().any(|f| f.is_open());
     let same = w.hosts[old].power && w.hosts[old].boots == 2 && w.is_whole();
     let what = format!("begun {begun}, ended {cut_short}, closed {closed}, up and in its second boot {same}");
     end(w, begun && cut_short && closed && same, &what.clone(), what)
@@ -103,7 +103,7 @@ fn back_in_vain(seed: u64, tell: Tell) -> Told {
     }
     w.run_until(w.now + 180 * S);
     let same = refuted && w.hosts[old].boots == 1 && w.hosts[old].power && w.is_whole();
-    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let closed = !w.log.state().fences.values().any(|f| f.is_open());
     let what = format!("refuted {refuted}, closed {closed}, up in its first boot and whole {same}");
     end(w, same && closed, &what.clone(), what)
 }

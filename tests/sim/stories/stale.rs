@@ -10,7 +10,7 @@ use crate::invariants::{l1, rules};
 use crate::setup;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Entry, Fence, OrderState, Phase};
+use regent::ledger::{Command, Entry, OrderState, Phase};
 use regent::types::{FenceId, NodeName};
 use std::sync::Arc;
 
@@ -118,11 +118,11 @@ fn assistant_stays(seed: u64, tell: Tell) -> Told {
     w.net.set_card(0, old, false);
     w.net.set_card(1, old, false);
     w.run_until(w.now + 60 * S);
-    let waits = w.log.state().fences.values().any(Fence::is_open) && w.is_served(S);
+    let waits = w.log.state().fences.values().any(|f| f.is_open()) && w.is_served(S);
     w.net.unconnected[voter] = false;
     w.run_until(w.now + 30 * S);
     rules::at_the_end(&mut w, &[]);
-    let closed = !w.log.state().fences.values().any(Fence::is_open);
+    let closed = !w.log.state().fences.values().any(|f| f.is_open());
     let told = "the fence waits for it, and nothing is left in force".to_owned();
     end(w, waits && closed, "the fence did not wait, or is not closed in the end", told)
 }
