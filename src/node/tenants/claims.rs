@@ -77,7 +77,13 @@ impl Tenants {
 
     /// A pause that held a kept lease open may have ended while no daemon saw it. The end that its lease has then is
     /// written down, so that a daemon that starts again and again does not begin to count anew.
-    pub fn resumed_unseen(&mut self, desk: &mut Desk, name: &ServiceName, service: &Service, lease_use: Duration) {
+    pub fn resumed_unseen(
+        &mut self,
+        desk: &mut Desk,
+        name: &ServiceName,
+        service: (&Service, u64),
+        lease_use: Duration,
+    ) {
         let renew = desk.context.config.lease.renew;
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         if let Some((epoch, until)) = keeper.resumed_unseen(service, desk.context.now, lease_use, renew) {

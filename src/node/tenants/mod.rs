@@ -103,7 +103,7 @@ impl Tenants {
                 keeper.epoch_began(service.holder.as_ref().map(|h| &h.node), desk.context.now);
             }
             if let Some(settings) = &state.settings {
-                self.resumed_unseen(desk, name, service, settings.lease_use());
+                self.resumed_unseen(desk, name, (service, state.resumes), settings.lease_use());
             }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             if !service.paused

@@ -109,18 +109,18 @@ impl Keeper {
         self.in_epoch.resumed_at = Some(now);
     }
 
-    /// This copy of the ledger, however old, may show that the pause ended which held the kept lease open. That leaves one
-    /// lease time to join and to renew: nothing can be concluded from that lease before. If so: for which epoch, and until
-    /// when.
+    /// This copy of the ledger, however old, may show that the pause ended which held the kept lease open, also where an
+    /// earlier daemon has renewed since and could not write it down: `resumes` counts them all. That leaves one lease
+    /// time to join and to renew. If so: for which epoch, and until when.
     pub fn resumed_unseen(
         &mut self,
-        service: &Service,
+        (service, resumes): (&Service, u64),
         now: Instant,
         lease_use: Duration,
         renew: Duration,
     ) -> Option<(Epoch, Instant)> {
         let after = self.held_open?;
-        let ended = service.unproven_resume.is_some_and(|n| n > after) && !service.paused;
+        let ended = resumes > after && !service.paused;
         let epoch = self.lease.as_ref()?.epoch();
         if !ended || epoch != service.epoch {
             return None;

@@ -172,3 +172,26 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
         assert_eq!((fast, immediate + kill), (Duration::ZERO, MS * 2000));
     }
 }
+
+/// The pause ended, the daemon of that time renewed, and its lease file took no write: the next one still finds that a
+/// pause holds the lease open, and no resume waits for a renewal any more.
+#[test]
+fn a_pause_that_was_over_before_the_daemon_holds_no_lease_open() {
+    const LEASE: Duration = Duration::from_secs(8);
+    let kept = Kept { epoch: Epoch(1), until: NOW, held_open: Some(0), renew: Duration::from_millis(500) };
+    let found = || Keeper::found(Found { kept: Some(kept), said: None });
+    let ended = |world: &World| {
+        let service = world.state.services[&orders()].get();
+        found().resumed_unseen((service, world.state.resumes), NOW, LEASE, kept.renew)
+    };
+    let mut world = World::new();
+    assert_eq!(ended(&world), None, "a copy of before the pause");
+    world.done(pause());
+    assert_eq!(ended(&world), None, "it lasts");
+    world.done(resume());
+    assert_eq!(ended(&world), Some((Epoch(1), NOW + LEASE)));
+    world.done(renewed(1));
+    assert_eq!(ended(&world), Some((Epoch(1), NOW + LEASE)), "an earlier daemon has renewed since");
+    world.done(pause());
+    assert_eq!(ended(&world), None, "another one began");
+}

@@ -214,9 +214,12 @@ fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
     let paused = facts.leases.pauses.get(&(host, service, h.databases[service].epoch));
     let paused = paused.is_some_and(|pause| pause.ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
     let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
-    let believes = h.kept.get(&w.services[service]).is_some_and(|(_, until)| *until >= HELD_OPEN);
+    // The number of the last resume before the pause that what is kept tells of.
+    let believes = h.kept.get(&w.services[service]).and_then(|(_, until)| until.0.checked_sub(HELD_OPEN.0));
     let young = h.daemon.is_none() || w.now < h.started_at + lease_use(w).as_nanos() as u64;
-    paused || just_thawed || (believes && young && !h.works(Part::LeaseFile))
+    // Its own copy, which nobody brings up to date, shows no later one.
+    let in_the_dark = believes.is_some_and(|before| h.state.resumes <= before);
+    paused || just_thawed || (believes.is_some() && (young || in_the_dark) && !h.works(Part::LeaseFile))
 }
 
 /// After every event.
