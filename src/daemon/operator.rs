@@ -219,7 +219,7 @@ fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {
 
 /// Refused while any sign of life shows, unless forced, which is recorded.
 fn confirm(node: &Node, target: &NodeName, incident: IncidentId, force: bool, who: String) -> Begin {
-    if let Err(refusal) = fencing::may_vouch(node.state(), node.rows(), target, force) {
+    if let Err(refusal) = fencing::may_vouch(&node.outlook(clock::now()), target, force) {
         return Begin::Answer(Response::Refused { reasons: vec![refusal.to_string()] });
     }
     Begin::Propose(Command::HumanConfirm { incident, target: target.clone(), who, force })

@@ -48,6 +48,17 @@ pub enum Denial {
     Fenced { node: NodeName },
 }
 
+impl Denial {
+    /// Whether it ends the right to write at once: a quorum has a newer epoch than the one that was asked for, or has given
+    /// its node up. (A holder of another incarnation learns from its own join what it holds.)
+    pub fn is_final(&self) -> bool {
+        match self {
+            Denial::OldEpoch { .. } | Denial::Dead { .. } | Denial::Fenced { .. } => true,
+            Denial::Unknown | Denial::NotHolder { .. } => false,
+        }
+    }
+}
+
 /// Decides one request. `state` must be applied up to a quorum read that began after the request arrived.
 pub fn decide(state: &State, request: &LeaseRequest) -> Result<Grant, Denial> {
     let service = state.services.get(&request.service).ok_or(Denial::Unknown)?;

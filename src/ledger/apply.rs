@@ -48,8 +48,8 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
     match command.clone() {
         Command::Seed { .. } => unreachable!("handled above"),
         Command::Join { node, boot, request, machine, claims } => state.join(m, node, boot, request, machine, &claims),
-        Command::DeclareDead { target, incarnation, term, round, answers } => {
-            state.declare_dead(m, target, incarnation, term, round, answers)
+        Command::DeclareDead { target, incarnation, term, round, answers, hearing } => {
+            state.declare_dead(m, target, incarnation, (term, round), answers, &hearing)
         }
         Command::OpenFence { target, boot, reason } => state.open_fence_on_order(m, target, boot, &reason),
         Command::Order { fence, term, level, round, orders } => state.order(m, fence, term, level, round, orders),

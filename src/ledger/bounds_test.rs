@@ -78,7 +78,8 @@ fn what_may_be_switched_off_is_known_after_any_number_of_rounds() {
 fn incident() -> Incident {
     let (kind, subject, outcome) = (IncidentKind::Failover, node("db1"), Outcome::Open);
     let (services, opened, steps) = ([orders()].into(), WallTime(0), Vec::new());
-    Incident { id: IncidentId(1), kind, subject, services, opened, outcome, steps, forgotten: 0 }
+    let settled = Default::default();
+    Incident { id: IncidentId(1), kind, subject, services, settled, opened, outcome, steps, forgotten: 0 }
 }
 
 fn step(index: u64, what: Happening) -> StepRecord {

@@ -8,7 +8,7 @@ use crate::types::{
     Position, Round, Seal, ServiceName, SystemId, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One entry of the log.
@@ -118,6 +118,9 @@ pub enum Command {
         term: Term,
         round: Round,
         answers: BTreeMap<NodeName, Sighting>,
+        /// Voters that have not answered yet and whose last heartbeat says that they hear it.
+        #[serde(default)]
+        hearing: BTreeSet<NodeName>,
     },
     /// Fence a node without a verdict.
     OpenFence {

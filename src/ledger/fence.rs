@@ -68,6 +68,7 @@ impl State {
             stays_off: false,
             refuted: 0,
             all_levels_from: None,
+            lease_refuted: false,
             checks: BTreeMap::new(),
             last_life: None,
         };
@@ -87,7 +88,7 @@ impl State {
         for service in &services {
             let before = self.services.get(service).and_then(|s| s.incident).and_then(|i| self.incidents.get_mut(&i));
             if let Some(before) = before.filter(|i| i.outcome == Outcome::Open) {
-                before.outcome = Outcome::Ended { why: format!("goes on in incident {id}") };
+                before.settle(service, Outcome::Ended { why: format!("goes on in incident {id}") });
             }
         }
         let incident = Incident {
@@ -95,6 +96,7 @@ impl State {
             kind,
             subject: subject.clone(),
             services,
+            settled: BTreeSet::new(),
             opened: m.at,
             outcome: Outcome::Open,
             steps: Vec::new(),
@@ -281,6 +283,9 @@ impl State {
     /// Why waiting for the lease would prove nothing about this fence's boot; `None` where it does.
     pub fn lease_objection(&self, f: &Fence) -> Option<String> {
         let settings = self.settings.as_ref()?;
+        if f.lease_refuted {
+            return Some("its database took writes after that wait".to_owned());
+        }
         let machine = self.nodes.get(&f.target).filter(|n| n.boot == f.boot).map(|n| &n.machine);
         let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
         if machine.is_virtual && !settings.lease_on_virtual_machine {
@@ -473,12 +478,14 @@ impl State {
             return Err(Refusal::OldLevel { fence });
         }
         let incident = f.incident;
+        let by_lease = f.confirmed.as_ref().is_some_and(Confirmation::is_by_lease);
         let f = self.fence_mut(fence)?;
         f.state = FenceState::Open;
         f.confirmed = None;
         f.refuted += 1;
         f.last_life = Some(channel.clone());
         if f.used {
+            f.lease_refuted |= by_lease;
             f.all_levels_from.get_or_insert(f.round + 1);
             self.advance_level(fence, levels);
         } else if level.is_some() {

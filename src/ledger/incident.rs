@@ -51,6 +51,9 @@ pub struct Incident {
     /// The node that it is about: the primary that was lost or moved away from.
     pub subject: NodeName,
     pub services: BTreeSet<ServiceName>,
+    /// Those of them that are served again, or whose story goes on elsewhere.
+    #[serde(default)]
+    pub settled: BTreeSet<ServiceName>,
     pub opened: WallTime,
     pub outcome: Outcome,
     /// The first ones and the last ones. What repeats itself between them is forgotten (`bounds.rs`).
@@ -201,11 +204,23 @@ pub enum Happening {
     },
 }
 
+impl Incident {
+    /// One of its services is served again, or goes on elsewhere. The incident ends, so, with the last of them.
+    pub(super) fn settle(&mut self, service: &ServiceName, so: Outcome) {
+        self.settled.insert(service.clone());
+        if self.outcome == Outcome::Open && self.services.is_subset(&self.settled) {
+            self.outcome = so;
+        }
+    }
+}
+
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Happening::DeclaredDead { target, incarnation, round, answers } => {
-                let names: Vec<_> = answers.keys().map(NodeName::as_str).collect();
+                let channels: BTreeSet<_> = answers.values().flat_map(|s| s.view.channels.keys()).collect();
+                let saw = answers.iter().filter(|(_, s)| s.view.suspects(channels.len()));
+                let names: Vec<_> = saw.map(|(voter, _)| voter.as_str()).collect();
                 write!(
                     f,
                     "{target} (incarnation {incarnation}) declared dead in round {round}, seen by {}",

@@ -163,9 +163,9 @@ impl State {
         m: Moment,
         target: NodeName,
         incarnation: Incarnation,
-        term: Term,
-        round: Round,
+        (term, round): (Term, Round),
         answers: BTreeMap<NodeName, Sighting>,
+        hearing: &BTreeSet<NodeName>,
     ) -> Result<Event, Refusal> {
         if term != m.term {
             return Err(Refusal::OldTerm { based_on: term, term: m.term });
@@ -187,7 +187,7 @@ impl State {
         let boot = record.boot.clone();
         self.rounds.insert(target.clone(), (term, round));
         self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
-        let heard_by = self.heard_by(&target, &answers);
+        let heard_by = self.heard_by(&target, &answers, hearing);
         let evidence = Happening::DeclaredDead { target: target.clone(), incarnation, round, answers };
         let why = (IncidentKind::Failover, Cause::Verdict { term, round });
         let fence = self.open_fence(m, &target, &boot, why, evidence, heard_by);
@@ -213,11 +213,16 @@ impl State {
             .collect()
     }
 
-    fn heard_by(&self, target: &NodeName, answers: &BTreeMap<NodeName, Sighting>) -> BTreeMap<NodeName, Incarnation> {
-        answers
-            .iter()
-            .filter(|(voter, s)| *voter != target && s.view.is_heard())
-            .filter_map(|(voter, _)| Some((voter.clone(), self.nodes.get(voter)?.incarnation)))
-            .collect()
+    /// Who still heard the node: as each answered, or, where an answer was not waited for, as it said before.
+    fn heard_by(
+        &self,
+        target: &NodeName,
+        answers: &BTreeMap<NodeName, Sighting>,
+        hearing: &BTreeSet<NodeName>,
+    ) -> BTreeMap<NodeName, Incarnation> {
+        let answered = answers.iter().filter(|(_, s)| s.view.is_heard()).map(|(voter, _)| voter);
+        let unanswered = hearing.iter().filter(|voter| !answers.contains_key(*voter) && self.is_voter(voter));
+        let all = answered.chain(unanswered).filter(|voter| *voter != target);
+        all.filter_map(|voter| Some((voter.clone(), self.nodes.get(voter)?.incarnation))).collect()
     }
 }

@@ -2,8 +2,8 @@
 //! refused for want of exactly one thing. Fences and joins are in `fence_test.rs`.
 
 use super::world_test::*;
-use super::{Basis, CheckAnswer, ClaimState, Command, Event, Happening, Life, Refusal};
-use crate::types::{AgentOutcome, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeId, Term};
+use super::{Basis, CheckAnswer, ClaimState, Command, Event, Happening, Life, Outcome, Refusal};
+use crate::types::{AgentOutcome, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeId, ServiceName, Term};
 
 // S3: the verdict.
 
@@ -331,4 +331,35 @@ fn a_refused_appointment_stands_in_the_incident_of_the_fence_that_it_rests_on() 
         };
         assert_eq!((said(1), said(2)), (1, 0), "once, and where it belongs");
     }
+}
+
+/// db1 held two services: its incident ends when the second of them is served again, and not with the first.
+#[test]
+fn an_incident_of_two_services_ends_with_the_last_of_them() {
+    let stock: ServiceName = "stock".parse().expect("a valid name");
+    let mut world = World::with(machine("db1"), |settings| {
+        settings.services.insert(stock.clone(), true);
+    });
+    let of_stock = |command| of_service(command, &stock);
+    let db1 = Command::Create { service: orders(), node: node("db1"), boot: boot("db1", 1), incarnation: DB1 };
+    world.done(of_stock(db1));
+    world.done(of_stock(installed(1, "db1", DB1, at(1, 100))));
+    world.declare_dead();
+    world.power_off();
+    let outcome = |world: &World| world.state.incidents.values().next_back().map(|i| i.outcome.clone());
+    let moves = |world: &mut World, of: &dyn Fn(Command) -> Command| {
+        world.done(of(appoint_db2(1, by_fence(hold(&["db2", "w1"])))));
+        world.done(of(promoting(2, "db2", DB2)));
+        world.done(of(installed(2, "db2", DB2, at(2, 200))));
+    };
+    moves(&mut world, &|command| command);
+    assert_eq!(outcome(&world), Some(Outcome::Open), "nobody serves the other one yet");
+    // What happens to the first now is a story of its own, and does not end the incident either.
+    let (position, why) = (None, "its database ended".to_owned());
+    let (service, node, boot, incarnation) = (orders(), node("db2"), boot("db2", 1), DB2);
+    world.done(Command::Release { service, epoch: Epoch(2), node, boot, incarnation, position, why });
+    assert_eq!(world.state.incidents.len(), 2);
+    moves(&mut world, &of_stock);
+    let first = world.state.incidents.values().next().expect("of both");
+    assert!(matches!(&first.outcome, Outcome::Moved { epoch: Epoch(2), .. }), "{:?}", first.outcome);
 }

@@ -2,8 +2,8 @@
 
 use super::apply::Moment;
 use super::{
-    Begun, EpochRecord, Event, Happening, Holder, IncidentKind, Ineligible, Move, Outcome, Over, Phase, Refusal,
-    Service, State,
+    Begun, EpochRecord, Event, Happening, Holder, Incident, IncidentKind, Ineligible, Move, Outcome, Over, Phase,
+    Refusal, Service, State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Epoch, Incarnation, IncidentId, NodeName, Position, ServiceName, SystemId, Timeline};
@@ -61,7 +61,8 @@ impl State {
         kind: IncidentKind,
     ) -> IncidentId {
         let open = self.services.get(service).and_then(|s| s.incident);
-        let open = open.filter(|id| self.incidents.get(id).is_some_and(|i| i.outcome == Outcome::Open));
+        let goes_on = |i: &Incident| i.outcome == Outcome::Open && !i.settled.contains(service);
+        let open = open.filter(|id| self.incidents.get(id).is_some_and(|i| goes_on(i)));
         open.unwrap_or_else(|| {
             let id = self.open_incident(m, kind, subject, BTreeSet::from([service.clone()]));
             if let Some(record) = self.services.get_mut(service) {
@@ -131,14 +132,18 @@ impl State {
             record.history.remove(0);
         }
         if let Some(incident) = record.incident {
-            self.record(incident, m, Happening::Installed { service, epoch, node: node.clone(), position });
+            self.record(
+                incident,
+                m,
+                Happening::Installed { service: service.clone(), epoch, node: node.clone(), position },
+            );
             let found = self.incidents.get_mut(&incident).filter(|i| i.outcome == Outcome::Open);
             if let Some(incident) = found {
-                incident.outcome = if incident.subject == node {
-                    Outcome::Stayed { on: node, epoch }
-                } else {
-                    Outcome::Moved { to: node, epoch }
+                let so = match incident.subject == node {
+                    true => Outcome::Stayed { on: node, epoch },
+                    false => Outcome::Moved { to: node, epoch },
                 };
+                incident.settle(&service, so);
             }
         }
         Ok(Event::Noted)

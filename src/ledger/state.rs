@@ -222,6 +222,11 @@ impl Confirmation {
         }
     }
 
+    /// Whether it rests on the wait for the lease, with or without more.
+    pub fn is_by_lease(&self) -> bool {
+        matches!(self, Confirmation::Level { kinds, .. } if kinds.contains(&AgentKind::Lease))
+    }
+
     /// A forced human confirmation is not looked at again.
     pub fn is_forced(&self) -> bool {
         matches!(self, Confirmation::Human { force: true, .. })
@@ -318,6 +323,9 @@ pub struct Fence {
     pub refuted: u32,
     /// Refuted after an appointment rested on it: from this round on every level is tried at once.
     pub all_levels_from: Option<u32>,
+    /// The wait for the lease had confirmed it, and was refuted then: it proves nothing about that boot any more.
+    #[serde(default)]
+    pub lease_refuted: bool,
     /// The last check answers, for the explanation.
     pub checks: BTreeMap<NodeName, CheckAnswer>,
     /// The channel on which life was seen last after a confirmation.

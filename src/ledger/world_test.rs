@@ -207,7 +207,14 @@ fn next_request() -> u64 {
 }
 
 pub(crate) fn dead(incarnation: Incarnation, term: Term, answers: BTreeMap<NodeName, Sighting>) -> Command {
-    Command::DeclareDead { target: node("db1"), incarnation, term, round: Round(1), answers }
+    Command::DeclareDead {
+        target: node("db1"),
+        incarnation,
+        term,
+        round: Round(1),
+        answers,
+        hearing: Default::default(),
+    }
 }
 
 pub(crate) fn open_fence(name: &str, n: u32) -> Command {
@@ -278,6 +285,19 @@ pub(crate) fn installed(epoch: u64, name: &str, incarnation: Incarnation, positi
         system: SYSTEM,
         position,
     }
+}
+
+/// The same of another service.
+pub(crate) fn of_service(mut command: Command, other: &ServiceName) -> Command {
+    match &mut command {
+        Command::Create { service, .. }
+        | Command::Appoint { service, .. }
+        | Command::Promoting { service, .. }
+        | Command::Installed { service, .. }
+        | Command::Release { service, .. } => other.clone_into(service),
+        other => panic!("{} is of no service here", other.name()),
+    }
+    command
 }
 
 pub(crate) fn pause() -> Command {

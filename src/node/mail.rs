@@ -10,7 +10,7 @@ use super::{Effect, PeerRequest, PeerResponse, Said};
 use crate::lease::LeaseRequest;
 use crate::ledger::{Answer, Command};
 use crate::plan::Question;
-use crate::types::{Instant, NodeName, ServiceName};
+use crate::types::{Epoch, Incarnation, Instant, NodeName, ServiceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -61,9 +61,7 @@ pub(super) enum What {
     Proposal,
     /// How current this node's copy is.
     Read,
-    Lease {
-        service: ServiceName,
-    },
+    Lease(Wanted),
     Question {
         to: NodeName,
         question: Question,
@@ -72,6 +70,20 @@ pub(super) enum What {
     Relayed {
         reply: u64,
     },
+}
+
+/// A lease that was asked for: what the answer is about, by whichever way it comes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wanted {
+    pub service: ServiceName,
+    pub epoch: Epoch,
+    pub incarnation: Incarnation,
+}
+
+impl Wanted {
+    pub fn of(request: &LeaseRequest) -> Wanted {
+        Wanted { service: request.service.clone(), epoch: request.epoch, incarnation: request.incarnation }
+    }
 }
 
 impl Default for Mail {

@@ -4,7 +4,7 @@
 //! Not here: what a part makes of it (each in a file of its own).
 
 use super::context::Route;
-use super::mail::{Proposed, QuorumRead, ReplyTo, What};
+use super::mail::{Proposed, QuorumRead, ReplyTo, Wanted, What};
 use super::outbox;
 use super::owed::Pending;
 use super::watchdog::Guarded;
@@ -181,7 +181,7 @@ impl Node {
         }
         let decision = self.leading.grant(&mut self.desk, request);
         match reply {
-            ReplyTo::Own => self.tenants.lease_result(&mut self.desk, &request.service, decision),
+            ReplyTo::Own => self.tenants.lease_result(&mut self.desk, &Wanted::of(request), decision),
             ReplyTo::Peer(_) | ReplyTo::OwnRead(_) => self.reply(reply, PeerResponse::Lease(decision)),
         }
     }
@@ -295,7 +295,7 @@ impl Node {
                 self.proposal_ended(id, result);
             }
             What::Read => self.reading.answered(&self.desk.context, id, response),
-            What::Lease { service } => self.tenants.lease_answered(&mut self.desk, &service, response),
+            What::Lease(wanted) => self.tenants.lease_answered(&mut self.desk, &wanted, response),
             What::Question { question, .. } => {
                 self.leading.take_answer(self.desk.context.now, asking.to, &question, response);
             }

@@ -2,9 +2,10 @@
 
 use super::context_test::{NOW, config, desk, start};
 use super::desk::Desk;
+use super::mail::Wanted;
 use super::tenants::Tenants;
 use super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Start};
-use crate::lease::Grant;
+use crate::lease::{Denial, Grant};
 use crate::ledger::world_test::*;
 use crate::types::{DbAction, DbState, Epoch, Failing, Instant, Observation};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ fn renews(db1: &mut Desk, tenants: &mut Tenants) {
     let (id, request) = db1.mail.take().into_iter().find_map(ask).expect("it is asked for");
     db1.mail.answered(id).expect("under way");
     let grant = Grant { epoch, number: request.number, ..granted(&db1.context.state, &request) };
-    tenants.lease_answered(db1, &orders(), Ok(PeerResponse::Lease(Ok(grant))));
+    tenants.lease_answered(db1, &Wanted::of(&request), Ok(PeerResponse::Lease(Ok(grant))));
 }
 
 fn granted(state: &crate::ledger::State, request: &crate::lease::LeaseRequest) -> Grant {
@@ -136,4 +137,43 @@ fn the_others_are_told_what_each_database_is() {
     assert_eq!((health.state, health.holds, health.released), (DbState::Primary, Some(Epoch(1)), None));
     let later = tenants.health(NOW + Duration::from_secs(60)).remove(&orders()).expect("it keeps one");
     assert_eq!(later.holds, None, "the lease is over");
+}
+
+/// A quorum has given this node up, or has followed it: it stops at once, not only when its lease ends. What was said of
+/// another epoch or of an earlier incarnation is no such word.
+#[test]
+fn a_quorums_word_ends_a_lease_at_once() {
+    let world = World::new();
+    let denied = |wanted: Wanted, denial: Denial| {
+        let (mut db1, mut tenants) = primary(&world);
+        renews(&mut db1, &mut tenants);
+        tenants.lease_answered(&mut db1, &wanted, Ok(PeerResponse::Lease(Err(denial))));
+        tenants.keep(&mut db1, &orders(), true, None);
+        db1.mail.take().iter().any(|e| matches!(e, Effect::Db { action: DbAction::Stop { .. }, .. }))
+    };
+    let wanted = |epoch, incarnation| Wanted { service: orders(), epoch: Epoch(epoch), incarnation };
+    let name = || node("db1");
+    assert!(denied(wanted(1, DB1), Denial::Dead { node: name() }));
+    assert!(denied(wanted(1, DB1), Denial::Fenced { node: name() }));
+    assert!(denied(wanted(1, DB1), Denial::OldEpoch { asked: Epoch(1), current: Epoch(2) }));
+    assert!(!denied(wanted(1, DB1), Denial::Unknown), "a grantor that knows nothing");
+    assert!(!denied(wanted(1, DB2), Denial::Dead { node: name() }), "of another incarnation");
+    assert!(!denied(wanted(0, DB1), Denial::OldEpoch { asked: Epoch(0), current: Epoch(1) }), "of another epoch");
+}
+
+/// A database on its way up or down gives no answer that another would be preferred for.
+#[test]
+fn a_database_on_its_way_is_not_said_to_be_no_standby() {
+    let world = World::fenced();
+    let mut db2 = desk("db2", DB2, &world.state);
+    let mut tenants = Tenants::found(&config("db2"), &start("db2"), NOW);
+    let mut asked = |state| {
+        sees(&mut tenants, &db2, state);
+        tenants.seal_answer(&mut db2, (&orders(), Epoch(1)), NOW, None)
+    };
+    for state in [DbState::Unclear, DbState::Starting, DbState::Stopping] {
+        assert_eq!(asked(state), None, "{state:?}");
+    }
+    let Some(PeerResponse::Seal(Err(why))) = asked(DbState::Absent) else { panic!("it never will be one") };
+    assert!(why.contains("no running standby"), "{why}");
 }

@@ -9,6 +9,7 @@ use crate::known_bugs::{self, Bug};
 use crate::ledger::{CheckAnswer, Fence, FenceState};
 use crate::types::{ChannelName, FenceId, Heartbeat, HeartbeatBody, Instant, NodeName, PeerView, Sight, Term};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What this voter hears of a fenced boot after it applied the confirmation.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub(super) struct Check {
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     watches: BTreeMap<(FenceId, u32), Watch>,
+    /// When this voter applied that each fence was opened.
+    opened: BTreeMap<FenceId, Instant>,
 }
 
 impl Witness {
@@ -45,6 +48,9 @@ impl Witness {
 
     /// Begins to watch each confirmation that this node has just applied.
     pub fn ledger_moved(&mut self, context: &Context, peers: &Peers) {
+        let open = context.state.fences.values().filter(|f| f.is_open()).map(|f| f.id);
+        let opened = open.map(|id| (id, self.opened.get(&id).copied().unwrap_or(context.now)));
+        self.opened = opened.collect();
         let live: BTreeSet<_> = context
             .state
             .fences
@@ -57,12 +63,31 @@ impl Witness {
             if self.watches.contains_key(&key) {
                 continue;
             }
-            let fence = &context.state.fences[&key.0];
-            let view = peers.detector().views(context.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
-            let heard = view.into_iter().flat_map(|v| v.channels).filter(|(_, s)| *s == Sight::Up);
-            let beats = heard.map(|(channel, _)| (channel, (0, context.now))).collect();
+            let beats = self.heard_on(context, peers, &context.state.fences[&key.0]);
             self.watches.insert(key, Watch { since: context.now, beats, refuted: None });
         }
+    }
+
+    /// The channels on which silence has still to be heard: where the node is heard, and where it was heard while it was
+    /// fenced, until this voter's own end failed.
+    fn heard_on(&self, context: &Context, peers: &Peers, fence: &Fence) -> BTreeMap<ChannelName, (u32, Instant)> {
+        let view = peers.detector().views(context.now).remove(&fence.target).filter(|v| v.boot == fence.boot);
+        let opened = self.opened.get(&fence.id).copied().unwrap_or(context.now);
+        let silence = peers.silence(context.now, &fence.target);
+        let silence = |channel: &ChannelName| silence.get(channel).map(|ms| Duration::from_millis(*ms));
+        let channels = view.map(|v| v.channels).unwrap_or_default();
+        let lost = channels.iter().filter(|(_, sight)| **sight == Sight::Lost);
+        // A node sends on all channels at once: it fell silent where this voter can hear, and not later where it cannot.
+        let fell_silent = lost.filter_map(|(channel, _)| silence(channel)).min();
+        let lately = context.now.since(opened) + context.timing.recent;
+        let is_later = |s: Duration| fell_silent.is_none_or(|fell_silent| s + context.timing.recent < fell_silent);
+        let was_heard = |channel: &ChannelName| silence(channel).is_some_and(|s| s <= lately && is_later(s));
+        let heard = channels.iter().filter(|(channel, sight)| match sight {
+            Sight::Up => true,
+            Sight::Blind => was_heard(channel),
+            Sight::Lost => false,
+        });
+        heard.map(|(channel, _)| (channel.clone(), (0, context.now))).collect()
     }
 
     /// A heartbeat of any node: does it contradict a confirmed fence?
@@ -128,6 +153,16 @@ impl Witness {
             let what = "its database still feeds a standby here".to_owned();
             let channel = ChannelName::primary();
             return Some(PeerResponse::Check(CheckAnswer::Refuted { channel, what }));
+        }
+        // Where its own end has failed, this voter hears no silence. Once the lease is surely over it need not.
+        let leased = context.state.lease_objection(record).is_some()
+            || context.state.settings.as_ref().is_some_and(|s| context.now < watch.since + s.lease_wait());
+        let blind =
+            |channel: &ChannelName| view.as_ref().is_some_and(|v| v.channels.get(channel) == Some(&Sight::Blind));
+        if !forced && !believed && leased && watch.beats.keys().any(blind) {
+            let late = context.now.since(since) > context.timing.detection * 4;
+            let why = "a channel on which it was heard cannot be used here".to_owned();
+            return late.then_some(PeerResponse::Failed { why });
         }
         let still = |channel: &ChannelName| {
             let up = view.as_ref().and_then(|v| v.channels.get(channel)) == Some(&Sight::Up);

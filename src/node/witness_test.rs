@@ -7,7 +7,7 @@ use super::peers::Peers;
 use super::witness::{Check, Witness};
 use crate::ledger::CheckAnswer;
 use crate::ledger::world_test::*;
-use crate::types::{Boot, ChannelName, ClusterId, Heartbeat, Instant};
+use crate::types::{Boot, ChannelName, ClusterId, Heartbeat, Instant, NodeName};
 use std::time::Duration;
 
 /// w1, which has just applied that db1 is off.
@@ -78,4 +78,40 @@ fn a_confirmation_that_is_not_applied_here_is_waited_for_and_then_not_vouched_fo
 
 fn check() -> Check {
     Check { fence: FENCE, refuted: 0, term: TERM, since: NOW }
+}
+
+/// w1 hears db1 on the disk until its own disk fails, before the confirmation or after it: whether db1 fell silent there it
+/// cannot say, before its lease is surely over.
+#[test]
+fn a_channel_that_this_voter_can_use_no_more_has_not_fallen_silent() {
+    for fails_before in [true, false] {
+        let mut world = World::dead();
+        let (mut w1, mut peers) = (context("w1", W1, &world.state), Peers::new(&config("w1"), NOW));
+        let mut witness = Witness::default();
+        peers.ledger_moved(NOW, &Default::default(), &world.state);
+        witness.ledger_moved(&w1, &peers);
+        let disk = ChannelName::disk();
+        for sequence in 1..4 {
+            let heartbeat = beat(boot("db1", 1), sequence);
+            peers.is_sign_of_life(&disk, NOW, &heartbeat);
+            peers.hear(&w1, &disk, NOW, &heartbeat);
+        }
+        let fails = |peers: &mut Peers| peers.channel_state(NOW, &disk, Err("it hangs".to_owned()));
+        if fails_before {
+            fails(&mut peers);
+        }
+        world.power_off();
+        w1.take_state(std::sync::Arc::new(world.state.clone()));
+        witness.ledger_moved(&w1, &peers);
+        fails(&mut peers);
+        let vouches = |w1: &Context| {
+            let view = |target: &NodeName| peers.views(w1.now, std::iter::empty()).remove(target);
+            witness.answer(w1, &peers, check(), view)
+        };
+        assert_eq!(vouches(&w1), None, "it fails before: {fails_before}");
+        w1.now = NOW + w1.timing.detection * 4 + Duration::from_millis(1);
+        assert!(matches!(vouches(&w1), Some(PeerResponse::Failed { .. })), "{:?}", vouches(&w1));
+        w1.now = NOW + world.state.settings.as_ref().expect("seeded").lease_wait();
+        assert_eq!(vouches(&w1), HOLDS, "nothing can be written under its lease any more");
+    }
 }

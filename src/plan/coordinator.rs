@@ -7,6 +7,7 @@ use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
 use crate::types::{Incarnation, NodeName, Round};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do now.
 pub fn coordinate(input: &Input) -> Plan {
@@ -83,6 +84,7 @@ fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: 
                 incarnation,
                 term: input.lead.term,
                 round,
+                hearing: hearing(input, target, incarnation, &look.answers),
                 answers: look.answers.clone(),
             });
             return;
@@ -90,6 +92,22 @@ fn look_again(input: &Input, target: &NodeName, incarnation: Incarnation, plan: 
         plan.wake_at(look.opened + input.timing.acceptable_pause);
     }
     ask_all(input, target, incarnation, round, plan);
+}
+
+/// Who hears this incarnation, as it says in its heartbeats, and has not answered: it has to look again before anything
+/// rests on the fence.
+fn hearing(
+    input: &Input,
+    target: &NodeName,
+    incarnation: Incarnation,
+    answers: &BTreeMap<NodeName, Sighting>,
+) -> BTreeSet<NodeName> {
+    let hears = |voter: &&NodeName| {
+        let view = input.fresh(voter).and_then(|row| row.views.get(target));
+        view.is_some_and(|view| view.incarnation == incarnation && view.is_heard())
+    };
+    let silent = input.state.nodes.keys().filter(|voter| *voter != target && !answers.contains_key(*voter));
+    silent.filter(hears).cloned().collect()
 }
 
 /// Whether a majority of all voters suspects this incarnation in the round that is open for it.
@@ -109,7 +127,8 @@ fn from_rows(input: &Input, target: &NodeName, incarnation: Incarnation) -> Comm
     };
     let answers = input.rows.iter().filter_map(said).collect();
     let round = input.lead.last_round.next();
-    Command::DeclareDead { target: target.clone(), incarnation, term: input.lead.term, round, answers }
+    let hearing = BTreeSet::new();
+    Command::DeclareDead { target: target.clone(), incarnation, term: input.lead.term, round, answers, hearing }
 }
 
 pub(super) fn ask_all(input: &Input, target: &NodeName, incarnation: Incarnation, round: Round, plan: &mut Plan) {

@@ -1,15 +1,15 @@
 //! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
 
 use super::note::Passing;
-use super::{Input, Note, Plan, Question, Row, evidence};
+use super::{Input, Note, Outlook, Plan, Question, evidence};
 use crate::config::Drift;
 use crate::ledger::{
     AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
-    OrderState, Phase, Refusal, Service, State,
+    OrderState, Phase, Refusal, Service,
 };
 use crate::types::{
-    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, DbState, Epoch, Instant, NodeName, ServiceHealth,
-    ServiceName, Sight,
+    AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, ChannelName, DbState, Epoch, Instant, NodeName,
+    ServiceHealth, ServiceName, Sight,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -328,9 +328,9 @@ fn is_closed(database: &ServiceHealth) -> bool {
 }
 
 /// Life of that boot long after the confirmation, on any fresh view.
-fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::ChannelName, String)> {
+fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, ChannelName, String)> {
     let confirmation = fence.confirmed.as_ref()?;
-    if !confirmation.demands_silence() || confirmation.is_forced() {
+    if confirmation.is_forced() {
         return None;
     }
     let confirmed = input.applied.fence_confirmed.get(&fence.id)?;
@@ -338,12 +338,31 @@ fn late_life(input: &Input, fence: &Fence) -> Option<(NodeName, crate::types::Ch
     if input.now.since(*confirmed) <= settled {
         return None;
     }
+    if !confirmation.demands_silence() {
+        return writer(input, fence);
+    }
     input.state.nodes.keys().filter(|n| **n != fence.target).find_map(|observer| {
         let view = input.fresh(observer)?.views.get(&fence.target)?;
         let (channel, _) = view.channels.iter().find(|(_, sight)| **sight == Sight::Up)?;
         let what = format!("heartbeats of boot {} still arrive", fence.boot);
         (view.boot == fence.boot).then(|| (observer.clone(), channel.clone(), what))
     })
+}
+
+/// The fenced boot itself says that it takes writes, although another was appointed.
+fn writer(input: &Input, fence: &Fence) -> Option<(NodeName, ChannelName, String)> {
+    let row = input.fresh(&fence.target)?;
+    input.state.nodes.get(&fence.target).filter(|node| node.boot == fence.boot)?;
+    let writes = |name: &ServiceName| row.health.services.get(name).is_some_and(|db| db.state == DbState::Primary);
+    let passed_over = |(name, epoch): &(&ServiceName, &Epoch)| {
+        let service = input.state.services.get(*name);
+        service.is_some_and(|s| s.epoch > **epoch && s.holder.as_ref().is_some_and(|h| h.node != fence.target))
+    };
+    let (name, epoch) = fence.epochs.iter().filter(passed_over).find(|(name, _)| writes(name))?;
+    let view = input.rows.get(input.me).and_then(|row| row.views.get(&fence.target));
+    let heard = view.into_iter().flat_map(|view| &view.channels).find(|(_, sight)| **sight == Sight::Up);
+    let channel = heard.map_or_else(ChannelName::primary, |(channel, _)| channel.clone());
+    Some((input.me.clone(), channel, format!("it says that {name} takes writes there, after epoch {epoch}")))
 }
 
 /// Once the service is back, the fenced node gets its power back where the policy says so. A node
@@ -454,9 +473,11 @@ fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
 
 /// Whether a person may vouch that a node is off: refused while any sign of life of its present boot shows, a standby
 /// that it still feeds included, unless forced, which is recorded.
-pub fn may_vouch(state: &State, rows: &BTreeMap<NodeName, Row>, target: &NodeName, force: bool) -> Result<(), Refusal> {
-    let Some(record) = state.nodes.get(target).filter(|_| !force) else { return Ok(()) };
-    let life = rows.iter().filter(|(observer, _)| *observer != target).find_map(|(observer, row)| {
+pub fn may_vouch(seen: &Outlook, target: &NodeName, force: bool) -> Result<(), Refusal> {
+    let Some(record) = seen.state.nodes.get(target).filter(|_| !force) else { return Ok(()) };
+    // The last words of an observer that is dead by now are no sign of life.
+    let observers = seen.rows.keys().filter(|observer| *observer != target);
+    let life = observers.filter_map(|observer| Some((observer, seen.fresh(observer)?))).find_map(|(observer, row)| {
         let view = row.views.get(target).filter(|view| view.boot == record.boot)?;
         if let Some((channel, _)) = view.channels.iter().find(|(_, sight)| **sight == Sight::Up) {
             return Some(format!("{observer} still hears it on {channel}"));

@@ -137,6 +137,8 @@ pub struct Applied {
     /// When the present epoch of a service began, or ended.
     pub epoch: BTreeMap<ServiceName, Instant>,
     pub over: BTreeMap<ServiceName, Instant>,
+    /// When the last pause of a service ended.
+    pub resumed: BTreeMap<ServiceName, Instant>,
 }
 
 impl Applied {
@@ -162,6 +164,9 @@ impl Applied {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
                 self.epoch.insert(name.clone(), now);
+            }
+            if old.is_some_and(|o| o.paused) && !service.paused {
+                self.resumed.insert(name.clone(), now);
             }
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
                 self.over.insert(name.clone(), now);

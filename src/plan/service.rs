@@ -5,7 +5,7 @@ use super::note::{Missing, Passing};
 use super::{Checked, Input, Note, Plan, Purpose, Question, fencing, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
-use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName};
+use crate::types::{AgentKind, DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
 
 /// The next step of one service.
@@ -96,7 +96,9 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
     let last =
         input.lead.renewed.get(name).filter(|(e, _)| *e == service.epoch).map_or(input.lead.since, |(_, at)| *at);
     let began = input.applied.epoch.get(name).copied().unwrap_or(input.lead.since);
-    let last = last.max(began.min(input.now)).max(input.lead.since);
+    // Renewals may have failed all through a pause: its holder has the time of a lease to renew after it.
+    let resumed = input.applied.resumed.get(name).copied().unwrap_or(began);
+    let last = last.max(began.min(input.now)).max(resumed).max(input.lead.since);
     let limit = last + settings.lease_wait() + input.timing.grace;
     if input.now < limit {
         return plan.wake_at(limit);
@@ -142,10 +144,18 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
     let Some(settings) = &input.state.settings else { return false };
     let answers = seals(input, name, service);
     let holder = service.holder.as_ref().map(|h| &h.node);
-    let missing = settings
-        .database_nodes()
-        .filter(|n| Some(*n) != holder && input.is_living(n))
-        .find(|n| !answers.is_some_and(|a| a.contains_key(*n)));
+    // What a database says on its way up or down is no answer.
+    let on_its_way = |node: &NodeName| {
+        let state = input.outlook().database(node, name).map(|database| database.state);
+        matches!(state, Some(DbState::Starting | DbState::Stopping | DbState::Unclear))
+    };
+    let has_answered = |node: &NodeName| match answers.and_then(|a| a.get(node)) {
+        Some(Ok(_)) => true,
+        Some(Err(_)) => !on_its_way(node),
+        None => false,
+    };
+    let missing =
+        settings.database_nodes().filter(|n| Some(*n) != holder && input.is_living(n)).find(|n| !has_answered(n));
     let Some(missing) = missing else { return true };
     let limit = since + input.timing.choose;
     if input.now >= limit {
@@ -157,21 +167,35 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
 }
 
 fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, plan: &mut Plan) {
-    ask_seals(input, name, service, plan);
+    // Of a host without power nothing more is received: the reports are here by the time that it is known to be off. Of
+    // any other what it still acknowledges is, and that its database feeds a standby is a sign of life, which the check
+    // looks for first.
+    let powerless = is_fenced_by_power(input, fence);
+    if powerless {
+        ask_seals(input, name, service, plan);
+    }
     let hasty = known_bugs::has(Bug::PromoteBeforeFence);
     if fence.state != FenceState::Confirmed && !hasty {
         return plan.say(Note::AwaitsFence { service: name.clone(), target: fence.target.clone() });
     }
-    let none = BTreeMap::new();
-    let checks = input.lead.checks.get(&(fence.id, fence.refuted)).unwrap_or(&none);
+    let mut checks = input.lead.checks.get(&(fence.id, fence.refuted)).cloned().unwrap_or_default();
+    for (voter, checked) in silent_by_heartbeats(input, fence) {
+        checks.entry(voter).or_insert(checked);
+    }
     if checks.values().any(|c| c.answer != CheckAnswer::Holds) {
         return plan.say(Note::FenceIsRefuted { fence: fence.id });
     }
     let all = |checks: &BTreeMap<NodeName, Checked>| -> BTreeMap<NodeName, CheckAnswer> {
         checks.iter().map(|(node, checked)| (node.clone(), checked.answer.clone())).collect()
     };
-    if let Some(missing) = unchecked(input, fence, &all(checks)).filter(|_| !hasty) {
+    if let Some(missing) = unchecked(input, fence, &all(&checks)).filter(|_| !hasty) {
+        if let Some(looks) = settled(input, fence).map(|at| at + input.timing.recent).filter(|at| *at > input.now) {
+            plan.wake_at(looks);
+        }
         return plan.say(Note::Checking { fence: fence.id, target: fence.target.clone(), missing });
+    }
+    if !powerless {
+        ask_seals(input, name, service, plan);
     }
     let since = input.applied.fence_confirmed.get(&fence.id).copied().unwrap_or(input.lead.since);
     if !is_complete(input, name, service, since, plan) {
@@ -180,7 +204,7 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     let choice = seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
     // What was heard while there was no candidate yet says nothing of now.
     let recent = |checked: &Checked| input.now.since(checked.at) <= input.timing.acceptable_pause;
-    let (recent, old): (BTreeMap<_, _>, BTreeMap<_, _>) = checks.clone().into_iter().partition(|(_, c)| recent(c));
+    let (recent, old): (BTreeMap<_, _>, BTreeMap<_, _>) = checks.into_iter().partition(|(_, c)| recent(c));
     if choice.best.is_some()
         && !hasty
         && let Some(missing) = unchecked(input, fence, &all(&recent))
@@ -192,6 +216,36 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
+}
+
+/// Whether what confirmed the fence, or is being tried, takes the power away.
+fn is_fenced_by_power(input: &Input, fence: &Fence) -> bool {
+    if let Some(confirmation) = &fence.confirmed {
+        return confirmation.demands_silence();
+    }
+    let Some(settings) = &input.state.settings else { return false };
+    let is_power = |agent| settings.agents.get(agent).is_some_and(|a| a.kind == AgentKind::Power);
+    let tried = (0u32..).zip(&settings.levels).filter(|(level, _)| fence.is_level_due(*level));
+    tried.flat_map(|(_, agents)| agents).any(is_power)
+}
+
+/// From when on heartbeats tell whether the fenced boot fell silent, where silence is what confirms.
+fn settled(input: &Input, fence: &Fence) -> Option<Instant> {
+    let confirmed = input.applied.fence_confirmed.get(&fence.id)?;
+    let demands = fence.confirmed.as_ref().is_some_and(|c| c.demands_silence());
+    demands.then(|| *confirmed + input.timing.detection + input.timing.recent)
+}
+
+/// What voters say in their heartbeats that cannot be asked, long enough after the confirmation: the boot is silent on
+/// every channel, and none of them is blind.
+fn silent_by_heartbeats<'a>(input: &'a Input, fence: &'a Fence) -> impl Iterator<Item = (NodeName, Checked)> + 'a {
+    let settled = settled(input, fence);
+    fence.heard_by.keys().filter_map(move |voter| {
+        let row = input.fresh(voter).filter(|row| settled.is_some_and(|settled| row.at > settled))?;
+        let view = row.views.get(&fence.target).filter(|view| view.boot == fence.boot)?;
+        let silent = view.channels.values().all(|sight| *sight == Sight::Lost) && !row.health.self_doubt;
+        silent.then(|| (voter.clone(), Checked { answer: CheckAnswer::Holds, at: row.at }))
+    })
 }
 
 /// Who is still missing for the check; mirrors nothing of the ledger's rule but its words: the ledger decides.

@@ -247,7 +247,9 @@ impl Draft<'_, '_> {
         let answers = pairs(self.line, self.line.need("by")).into_iter().map(|(n, text)| (n, sighting(text)));
         let next = self.state.rounds.get(&target).filter(|(term, _)| *term == self.term()).map_or(1, |(_, r)| r.0 + 1);
         let round = Round(self.line.number("round").unwrap_or(next));
-        Command::DeclareDead { incarnation, term: self.term(), round, answers: answers.collect(), target }
+        let hearing = self.line.get("hearing").map(|names| names.split(',').map(|n| self.line.parse(n)).collect());
+        let (term, answers, hearing) = (self.term(), answers.collect(), hearing.unwrap_or_default());
+        Command::DeclareDead { incarnation, term, round, answers, target, hearing }
     }
 
     fn fence(&self) -> Command {

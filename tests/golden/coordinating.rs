@@ -91,7 +91,7 @@ impl Leader {
         now: Instant,
     ) -> Result<(), Refusal> {
         self.refresh(config, state, now);
-        fencing::may_vouch(state, &self.rows, target, force)
+        fencing::may_vouch(&self.input(config, state, now).outlook(), target, force)
     }
 
     /// Everybody who is not silent sends heartbeats all the time.

@@ -178,7 +178,14 @@ pub fn commands() -> Vec<Command> {
             machine: machine(),
             claims: BTreeMap::from([(service.clone(), claim)]),
         },
-        Command::DeclareDead { target: node.clone(), incarnation, term: TERM, round: ROUND, answers: answers() },
+        Command::DeclareDead {
+            target: node.clone(),
+            incarnation,
+            term: TERM,
+            round: ROUND,
+            answers: answers(),
+            hearing: [db1()].into(),
+        },
         Command::OpenFence { target: node.clone(), boot: boot.clone(), reason: operator },
         Command::Create { service: service.clone(), node: node.clone(), boot: boot.clone(), incarnation },
         Command::Appoint {
@@ -393,6 +400,7 @@ fn fence() -> Fence {
         stays_off: false,
         refuted: 1,
         all_levels_from: Some(2),
+        lease_refuted: true,
         checks: checks(),
         last_life: Some(disk()),
     }
@@ -414,6 +422,7 @@ pub fn state() -> State {
         kind: IncidentKind::Switchover,
         subject: db1(),
         services: [orders()].into(),
+        settled: [orders()].into(),
         opened: AT,
         outcome: Outcome::Open,
         steps: vec![StepRecord { at: AT, index: LogIndex(12), what: Happening::FenceClosed { fence: FENCE } }.into()],

@@ -2,8 +2,7 @@
 //! every run and must fail, by that kind: one that passes must be taken off this list. A random run that ends in such a
 //! failure is counted apart, and never as one that passed.
 
-use crate::cluster::{MS, S, Tell, World};
-use crate::fence::Device;
+use crate::cluster::{S, Tell, World};
 use crate::invariants::client;
 use crate::stories::{Story, Told, command, cut_networks, end, primary, three};
 use regent::ledger::{Claim, ClaimState, Command, Machine};
@@ -20,12 +19,6 @@ pub struct Failure {
 
 /// Every kind.
 pub const FAILURES: &[Failure] = &[
-    Failure {
-        kind: "S9/blind",
-        name: "a_voter_whose_disk_fails_vouches_for_a_fence",
-        story: blind_voter,
-        ends: "ends when a voter answers only after a full silence on a channel that it could use all the time",
-    },
     Failure {
         kind: "S2/clone",
         name: "an_image_of_the_primary_is_started_beside_it",
@@ -67,21 +60,6 @@ impl Failure {
             Err(why) => Err(format!("it fails otherwise than by {}: {why}", self.kind)),
         }
     }
-}
-
-/// The device lies about the primary, whose networks are cut; two voters hear it on the disk until their own disks hang.
-fn blind_voter(seed: u64, tell: Tell) -> Told {
-    let mut w = three(seed, tell)?;
-    let old = primary(&w)?;
-    w.set_device(old, "ipmi", Device::Lying);
-    cut_networks(&mut w, old);
-    w.run_while(w.now + 20 * S, |w| w.log.state().fences.values().any(|f| f.confirmed.is_some()));
-    for voter in (0..3).filter(|h| *h != old) {
-        w.net.set_disk(voter, true);
-        w.report_disk(voter, MS, Err("the disk hangs"));
-    }
-    w.run_until(w.now + 5 * S);
-    end(w, true, "", "nobody is appointed".to_owned())
 }
 
 /// Last night's image of the primary boots on another machine, finds its database stopped, and says at its join that the

@@ -184,7 +184,8 @@ impl Tenants {
                 self.start_action(desk, name, DbAction::Seal);
                 None
             }
-            DbState::Standby | DbState::Starting => None,
+            // Before it was looked at, and on its way up or down.
+            DbState::Standby | DbState::Starting | DbState::Stopping | DbState::Unclear => None,
             DbState::Stopped if keeper.seen().starts_in_recovery => None,
             // A former primary that its keeper is about to start in recovery.
             DbState::Stopped if self.input(&desk.context, name).is_some_and(|input| keeper::may_be_asked(&input)) => {

@@ -4,7 +4,7 @@
 
 use super::super::context::{Context, Route};
 use super::super::desk::Desk;
-use super::super::mail::{Mail, What};
+use super::super::mail::{Mail, Wanted, What};
 use super::super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Said};
 use super::Tenants;
 use crate::lease::{self, Denial, Grant, LeaseRequest};
@@ -29,32 +29,34 @@ impl Tenants {
         let request = keeper.request(name, desk.context.identity(), desk.context.now)?;
         let resumed = desk.context.state.services.get(name).and_then(|s| s.unproven_resume);
         let request = LeaseRequest { resumed, ..request };
+        let wanted = Wanted::of(&request);
         let (to, request) = match route {
             Route::Local => return Some(request),
             Route::Leader(to) => (to, PeerRequest::Lease(request)),
             Route::Through(to) => (to, PeerRequest::Relay(Box::new(PeerRequest::Lease(request)))),
         };
-        desk.mail.ask(to, What::Lease { service: name.clone() }, request, desk.context.config.lease.renew);
+        desk.mail.ask(to, What::Lease(wanted), request, desk.context.config.lease.renew);
         None
     }
 
     /// What a peer answered, or why there is no answer.
-    pub fn lease_answered(&mut self, desk: &mut Desk, name: &ServiceName, response: Result<PeerResponse, String>) {
-        let Some(keeper) = self.keepers.get_mut(name) else { return };
+    pub fn lease_answered(&mut self, desk: &mut Desk, wanted: &Wanted, response: Result<PeerResponse, String>) {
+        let Some(keeper) = self.keepers.get_mut(&wanted.service) else { return };
         match response {
             Ok(PeerResponse::Lease(result)) => {
                 keeper.answered();
-                self.lease_result(desk, name, result);
+                self.lease_result(desk, wanted, result);
             }
             Ok(_) | Err(_) => {
                 keeper.failed();
-                self.retry_lease(&desk.context, name);
+                self.retry_lease(&desk.context, &wanted.service);
             }
         }
     }
 
     /// The grantor's decision.
-    pub fn lease_result(&mut self, desk: &mut Desk, name: &ServiceName, result: Result<Grant, Denial>) {
+    pub fn lease_result(&mut self, desk: &mut Desk, wanted: &Wanted, result: Result<Grant, Denial>) {
+        let name = &wanted.service;
         match result {
             Ok(grant) => {
                 let held = self.input(&desk.context, name).and_then(|i| i.held()) == Some(grant.epoch);
@@ -63,6 +65,12 @@ impl Tenants {
                 }
             }
             Err(denial) => {
+                // A quorum's word, and not about an earlier incarnation: nothing is gained by writing on to the end.
+                let is_own = desk.context.incarnation == Some(wanted.incarnation);
+                let keeper = self.keepers.get_mut(name).filter(|k| is_own && k.lease_of(wanted.epoch).is_some());
+                if let Some(keeper) = keeper.filter(|_| denial.is_final()) {
+                    keeper.lease_denied(desk.context.now);
+                }
                 desk.mail.say(Said::NoLease { service: name.clone(), denial });
                 self.retry_lease(&desk.context, name);
             }

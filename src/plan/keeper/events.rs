@@ -182,6 +182,11 @@ impl Keeper {
         self.lease.iter_mut().filter(waits).for_each(lease::Holder::ask_again);
     }
 
+    /// A quorum says that the right to write is gone.
+    pub fn lease_denied(&mut self, now: Instant) {
+        self.lease.iter_mut().for_each(|lease| lease.drop_lease(now));
+    }
+
     /// This incarnation is over: the right to write is gone.
     pub fn incarnation_over(&mut self, now: Instant) {
         self.lease.iter_mut().for_each(|lease| lease.drop_lease(now));

@@ -2,7 +2,7 @@
 
 use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, ready_as, seconds, three};
 use crate::ailment::Ailment;
-use crate::cluster::{MS, S, Setup, Tell};
+use crate::cluster::{MS, S, Setup, Tell, World};
 use crate::effects::Part;
 use crate::fence::Device;
 use crate::setup;
@@ -19,6 +19,7 @@ pub const STORIES: &[Listed] = &[
     ("a_leader_renews_each_of_its_two_services_by_itself", own_leases, 2),
     ("whoever_cannot_write_its_log_accuses_nobody", slow_log, 2),
     ("whoever_stood_still_vouches_for_no_fence", vouching, 2),
+    ("whoever_has_gone_blind_vouches_for_no_fence", blind_voters, 2),
     ("whoever_stood_still_judges_again_by_its_own_clock", judging_again, 4),
     ("what_waits_for_a_paused_guest_is_answered_in_its_turn", paused_guest, 4),
     ("a_watchdog_that_cannot_be_armed_is_tried_with_pauses", arming, 2),
@@ -35,6 +36,30 @@ fn slow_device(seed: u64, tell: Tell) -> Told {
     let took = moved_from(&mut w, old, 30 * S)?;
     let cuts = w.facts.counts.cuts.get("verdict").copied().unwrap_or_default();
     end(w, cuts == 1, "not one power cut", format!("new primary after {}", seconds(took)))
+}
+
+/// The device lies about the primary, whose networks are cut; two voters hear it on the disk until their own disks hang.
+fn blind_voters(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::Lying);
+    cut_networks(&mut w, old);
+    let confirmed = |w: &World| w.log.state().fences.values().any(|f| f.confirmed.is_some());
+    let is_confirmed = w.run_while(w.now + 20 * S, confirmed);
+    for voter in (0..3).filter(|h| *h != old) {
+        w.net.set_disk(voter, true);
+        w.report_disk(voter, MS, Err("the disk hangs"));
+    }
+    // While its lease may run, two writers would be possible.
+    w.run_until(w.now + 3 * S);
+    let waits = w.log.state().services.values().all(|s| s.holder.as_ref().is_some_and(|h| h.node == w.hosts[old].name));
+    for voter in (0..3).filter(|h| *h != old) {
+        w.net.set_disk(voter, false);
+        w.report_disk(voter, MS, Ok(()));
+    }
+    let took = moved_from(&mut w, old, 60 * S)?;
+    let ok = is_confirmed && waits;
+    end(w, ok, "it was appointed on their word", format!("new primary {} later", seconds(took)))
 }
 
 /// The holder of both services leads for some seconds, and asks itself for each lease.
