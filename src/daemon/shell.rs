@@ -4,7 +4,7 @@
 use super::host::{self, Opened};
 use super::journal;
 use super::wakeup::{Call, CallReply, Wakeup};
-use crate::action::fence::Runner;
+use crate::action::fence::{Runner, UNTIL_THE_DEADLINE};
 use crate::action::guard::{self, LeaseFile};
 use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
@@ -18,8 +18,7 @@ use crate::errors::with_causes;
 use crate::ledger::{Command, Entry};
 use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 use crate::types::{
-    AgentName, AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, NodeName, Released,
-    ServiceName,
+    AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, NodeName, Released, ServiceName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,9 +62,11 @@ impl Shell {
             Effect::Told { number, result } => drop(self.wakeups.send(Wakeup::Told { number, result })),
             Effect::QuorumRead { id } => self.quorum_read(id),
             Effect::Transfer { to } => self.transfer(to),
-            Effect::RunAgent { key, agent, action, target, fence, limit } => {
+            Effect::RunAgent { key, agent, action, target, fence, limit, persists } => {
                 let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
-                self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
+                let tries = self.config.fencing.agents.get(&agent).map_or(1, |a| a.tries.max(1));
+                let tries = if persists { UNTIL_THE_DEADLINE } else { tries };
+                self.run_agent(key, tries, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
             Effect::EndAgent { key } => drop(self.runs.remove(&key)),
             Effect::LookInForce => self.look_in_force(),
@@ -142,8 +143,7 @@ impl Shell {
         });
     }
 
-    fn run_agent(&mut self, key: RunKey, agent: &AgentName, order: Option<AgentOrder>) {
-        let tries = self.config.fencing.agents.get(agent).map_or(1, |a| a.tries.max(1));
+    fn run_agent(&mut self, key: RunKey, tries: u32, order: Option<AgentOrder>) {
         let (runner, wakeups) = (self.runner.clone(), self.wakeups.clone());
         let (goes_on, ended) = oneshot::channel::<()>();
         self.runs.retain(|_, run| !run.is_closed());

@@ -413,7 +413,7 @@ impl State {
     fn advance_level(&mut self, fence: FenceId, levels: u32) {
         let f = self.fences.get_mut(&fence).expect("callers have seen it");
         f.level += 1;
-        if f.level >= levels || f.all_levels_from.is_some() {
+        if f.level >= levels || f.tries_every_level() {
             f.level = 0;
             f.round += 1;
         }
@@ -533,10 +533,11 @@ impl State {
     }
 }
 
-/// The same run of the same agent was ordered before.
+/// The same run of the same agent was ordered before. What failed on one voter may be ordered of another.
 fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) -> bool {
     let mut same = f.orders.iter().filter(|o| o.was_begun() && o.level == level && o.round == round);
-    same.any(|o| o.agent == new.agent && o.action == new.action)
+    let is_over = |o: &Order| level.is_some() && !o.is_running() && !o.has_succeeded() && o.executor != new.executor;
+    same.any(|o| o.agent == new.agent && o.action == new.action && !is_over(o))
 }
 
 /// Nobody waits for the lease any more. The wait does nothing by itself, so that it cannot act late: an order of it left

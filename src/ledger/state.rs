@@ -335,7 +335,12 @@ impl Fence {
 
     /// Whether an agent of this level may be told to act in the present round.
     pub fn is_level_due(&self, level: u32) -> bool {
-        self.all_levels_from.is_some() || level == self.level
+        self.tries_every_level() || level == self.level
+    }
+
+    /// No level waits for another any more: each has failed once, or was refuted under an appointment.
+    pub fn tries_every_level(&self) -> bool {
+        self.round > 0 || self.all_levels_from.is_some()
     }
 
     /// Whether it still needs work (levels, lifting).

@@ -127,6 +127,12 @@ pub enum Event {
         key: RunKey,
         run: AgentRun,
     },
+    /// The end of a `monitor` that the daemon runs now and then: whether the device answered.
+    Monitored {
+        agent: AgentName,
+        target: NodeName,
+        works: bool,
+    },
     /// The end of `Effect::LookInForce`: what agents have in force on this host.
     InForce {
         standing: Vec<(AgentName, Standing)>,
@@ -224,6 +230,8 @@ pub enum Effect {
         fence: FenceId,
         /// For how long, from now on, it may act: then it is ended, also if this daemon is dead by then.
         limit: Duration,
+        /// Tried again until then, however often it fails: for an order that was given because all else failed before.
+        persists: bool,
     },
     /// End this run at once: its fence is not needed any more. It is told like any other end.
     EndAgent {

@@ -140,9 +140,10 @@ impl Stand {
             Effect::Told { number, .. } => format!("tells the operator of command {number} what became of it"),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
-            Effect::RunAgent { agent, action, target, fence, limit, .. } => {
+            Effect::RunAgent { agent, action, target, fence, limit, persists, .. } => {
                 let limit = limit.as_millis();
-                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
+                let again = if *persists { ", again and again" } else { "" };
+                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms{again}", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", action),
             Effect::EndAgent { key } => match key {

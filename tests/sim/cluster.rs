@@ -425,8 +425,9 @@ impl World {
             Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
             Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}
-            Effect::RunAgent { key, agent, action, target, fence, limit } => {
-                self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
+            Effect::RunAgent { key, agent, action, target, fence, limit, persists } => {
+                let (agent, target) = (&agent, &target);
+                self.run_agent(host, Wanted { key, agent, action, target, fence, limit, persists });
             }
             Effect::EndAgent { key } => self.end_agent(host, key),
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),

@@ -14,7 +14,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(240);
 const FAILOVER: Duration = Duration::from_secs(40);
 
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "power_cut_of_the_primary",
         shows: "1: IPMI confirms, promotion, others follow",
@@ -26,6 +26,12 @@ pub const SCENARIOS: [Scenario; 3] = [
         shows: "2: the first level fails, the second confirms",
         within: LONG,
         run: with_bmc,
+    },
+    Scenario {
+        name: "bmc_refuses_for_40_s",
+        shows: "a BMC without a free session is named as such and used as soon as it has one",
+        within: LONG,
+        run: no_session,
     },
     Scenario {
         name: "all_levels_fail",
@@ -71,6 +77,31 @@ fn with_bmc(world: &mut World) -> Result<()> {
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     ensure!(cluster.device("ipmi", &before.primary)?.offs() == 0, "a device without power was reached");
     ensure!(cluster.device("pdu", &before.primary)?.offs() > 0, "the second power device was not used");
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn no_session(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let before = cluster.reign()?;
+    cluster.device("ipmi", &before.primary)?.refuse_sessions()?;
+    let fault = Stamp::now();
+    cluster.host(&before.primary)?.power_cut()?;
+    cluster.wait("the words for it", Duration::from_secs(20), |status| {
+        let attempts = status.fences.iter().filter(|f| f.node == before.primary).flat_map(|f| &f.attempts);
+        attempts.into_iter().any(|attempt| attempt.contains("no free session"))
+    })?;
+    nobody_is_promoted(&cluster, &before, Duration::from_secs(40).saturating_sub(Stamp::now().since(fault)))?;
+    let device = cluster.device("ipmi", &before.primary)?;
+    ensure!(device.offs() == 0, "a device without a session was used");
+    device.has_sessions()?;
+    let works = std::time::Instant::now();
+    while device.offs() == 0 {
+        ensure!(works.elapsed() < Duration::from_secs(3), "it works for 3 s and nobody has used it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("the device was used {:?} after it worked", works.elapsed());
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(20))?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }
 
