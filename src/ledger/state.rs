@@ -279,6 +279,10 @@ pub enum Cause {
     Order,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// One fence of one boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fence {
@@ -302,6 +306,9 @@ pub struct Fence {
     pub used: bool,
     /// It was lifted by a rule or a person that leaves off what is off.
     pub stays_off: bool,
+    /// What was ordered before this number gave no power back: a person has said so since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub without_power_at: u32,
     pub refuted: u32,
     /// Refuted after an appointment rested on it: from this round on every level is tried at once.
     pub all_levels_from: Option<u32>,
@@ -326,7 +333,7 @@ impl Fence {
             let of_it = self.orders.iter().rev().filter(|o| o.agent == **agent);
             let mut lasting = of_it.filter(|o| match o.action {
                 AgentAction::Off => off(o),
-                _ => o.is_running() || o.has_succeeded(),
+                _ => o.is_running() || o.has_succeeded() && o.number >= self.without_power_at,
             });
             lasting.next().is_some_and(|o| o.action == AgentAction::Off)
         };

@@ -439,7 +439,8 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
     if agents.is_empty() {
         return false;
     }
-    let failed: Vec<_> = fence.orders.iter().filter(|o| o.action == AgentAction::On && has_failed(o)).collect();
+    let is_recent = |o: &&Order| o.action == AgentAction::On && o.number >= fence.without_power_at;
+    let failed: Vec<_> = fence.orders.iter().filter(is_recent).filter(|o| has_failed(o)).collect();
     if let Some(last) = failed.last() {
         // Heard, that is: a join may commit after its node was switched off.
         if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {

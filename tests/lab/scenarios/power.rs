@@ -14,7 +14,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(240);
 const FAILOVER: Duration = Duration::from_secs(40);
 
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "power_cut_of_the_primary",
         shows: "1: IPMI confirms, promotion, others follow",
@@ -32,6 +32,12 @@ pub const SCENARIOS: [Scenario; 4] = [
         shows: "a BMC without a free session is named as such and used as soon as it has one",
         within: LONG,
         run: no_session,
+    },
+    Scenario {
+        name: "unfence_after_a_device_that_lied",
+        shows: "a closed fence left its node off: regent unfence orders the power on again",
+        within: LONG,
+        run: left_off,
     },
     Scenario {
         name: "all_levels_fail",
@@ -103,6 +109,27 @@ fn no_session(world: &mut World) -> Result<()> {
     let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(20))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn left_off(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { power_on: "manual", ..Plan::default() })?;
+    let reign = cluster.reign()?;
+    let (hosts, leader) = (cluster.hosts(), cluster.leader(|_| true)?);
+    let is_other = |host: &&Host| host.name != reign.primary && host.name != leader;
+    let standby = hosts.iter().map(AsRef::as_ref).find(is_other).context("no such standby")?.name.clone();
+    cluster.command(&reign.primary, &["fence", &standby, "--yes"])?;
+    ensure!(!cluster.host(&standby)?.is_on(), "{standby} is fenced and on");
+    cluster.device("ipmi", &standby)?.set_mode(Mode::Lying);
+    cluster.command(&reign.primary, &["unfence", &standby])?;
+    cluster.wait("a closed fence of a silent node", Duration::from_secs(20), |status| {
+        status.fences.is_empty() && status.nodes.get(&standby).is_some_and(|node| node.state != "up")
+    })?;
+    ensure!(!cluster.host(&standby)?.is_on(), "a device that lies has switched {standby} on");
+    cluster.device("ipmi", &standby)?.set_mode(Mode::Honest);
+    cluster.command(&reign.primary, &["unfence", &standby])?;
+    cluster.wait_complete(Duration::from_secs(60))?;
+    ensure!(cluster.reign()? == reign, "the primary moved");
+    cluster.judge(&[&reign.primary]).map(drop)
 }
 
 fn no_level(world: &mut World) -> Result<()> {
