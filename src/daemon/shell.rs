@@ -8,6 +8,7 @@ use crate::action::fence::{Runner, UNTIL_THE_DEADLINE};
 use crate::action::guard::{self, LeaseFile};
 use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
+use crate::channel::goodbye::Prepared;
 use crate::channel::{Disk, Keys, Udp, wire};
 use crate::clock;
 use crate::config::Config;
@@ -18,7 +19,8 @@ use crate::errors::with_causes;
 use crate::ledger::{Command, Entry};
 use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 use crate::types::{
-    AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, NodeName, Released, ServiceName,
+    AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, LeftGoodbye, NodeName, Released,
+    ServiceName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +77,12 @@ impl Shell {
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
             Effect::Tombstone { service, released } => self.tombstone(service, released),
-            Effect::KeepLease { service, epoch, until } => self.keep_lease(&service, epoch, until),
+            Effect::KeepLease { service, epoch, until, goodbye } => {
+                if let Some(goodbye) = goodbye {
+                    self.leave_goodbye(&service, &goodbye);
+                }
+                self.keep_lease(&service, epoch, until);
+            }
             Effect::ArmWatchdog => self.arm_watchdog(),
             Effect::FeedWatchdog { told } => self.feed_watchdog(told),
             Effect::DisarmWatchdog => self.disarm_watchdog(),
@@ -200,6 +207,18 @@ impl Shell {
         });
     }
 
+    fn lease(&self, epoch: Epoch, end: Instant) -> LeaseFile {
+        LeaseFile { boot: self.boot.clone(), epoch, end, released: false, daemon: Some(std::process::id()) }
+    }
+
+    /// Without it this node is suspected as soon as its daemon ends: not worth more than a word.
+    fn leave_goodbye(&self, service: &ServiceName, goodbye: &LeftGoodbye) {
+        let prepared = Prepared::new(&self.config, self.consensus.cluster(), goodbye, self.keys.signing());
+        if let Err(error) = prepared.leave(&self.config.goodbye_file(service)) {
+            tracing::debug!(%service, %error, "no goodbye is left with the guard");
+        }
+    }
+
     fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
         let path = self.config.lease_file(service);
         if let Some(dir) = path.parent().filter(|dir| !dir.exists())
@@ -212,8 +231,7 @@ impl Shell {
                 guard::stand_down(&path);
                 return;
             }
-            Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false })
-                .map(|()| end),
+            Some(end) => guard::write_lease(&path, &self.lease(epoch, end)).map(|()| end),
         };
         let result = written.map_err(|error| with_causes(&error));
         self.tell(Event::LeaseKept { service: service.clone(), result });

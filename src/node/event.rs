@@ -6,8 +6,8 @@ use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
-    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, LogIndex,
-    NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
+    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant,
+    LeftGoodbye, LogIndex, NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -262,6 +262,8 @@ pub enum Effect {
         service: ServiceName,
         epoch: Epoch,
         until: Option<Instant>,
+        /// What this daemon leaves behind for as long, should it end without a word.
+        goodbye: Option<Box<LeftGoodbye>>,
     },
     ArmWatchdog,
     /// Feed it. A refusal is always told; that it worked only where `told` asks for it, because the last time it did not.

@@ -435,7 +435,9 @@ impl World {
             Effect::UndoInForce { undo } => self.undo_in_force(host, &undo),
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
-            Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
+            Effect::KeepLease { service, epoch, until, goodbye } => {
+                self.keep_lease(host, service, epoch, (until, goodbye));
+            }
             Effect::ArmWatchdog => self.arm_watchdog(host),
             Effect::FeedWatchdog { told } => self.feed_watchdog(host, told),
             Effect::DisarmWatchdog => self.disarm_watchdog(host),

@@ -4,6 +4,7 @@
 
 use super::super::context::{Context, Route};
 use super::super::desk::Desk;
+use super::super::goodbye;
 use super::super::mail::{Mail, What};
 use super::super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Said};
 use super::Tenants;
@@ -132,14 +133,15 @@ impl Tenants {
             let until = if paused { Instant(HELD_OPEN.0 + desk.context.state.resumes) } else { until };
             let rests = self.unkept.get(name).is_some_and(|(_, again_at)| desk.context.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
-                self.tell_guard(&mut desk.mail, name, epoch, until);
+                self.tell_guard(desk, name, epoch, until);
             }
         }
     }
 
-    pub(super) fn tell_guard(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch, until: Instant) {
+    pub(super) fn tell_guard(&mut self, desk: &mut Desk, name: &ServiceName, epoch: Epoch, until: Instant) {
         self.kept.insert(name.clone(), (epoch, until));
-        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+        let goodbye = goodbye::left_behind(&desk.context, until).map(Box::new);
+        desk.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until), goodbye });
     }
 
     /// The right to write under an epoch is gone for good on this node; before the first join as well.
@@ -149,6 +151,6 @@ impl Tenants {
         if let Some(keeper) = self.keepers.get_mut(name) {
             keeper.guard_told(false);
         }
-        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
+        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None, goodbye: None });
     }
 }
