@@ -97,6 +97,15 @@ pub fn write_lease(path: &Path, lease: &LeaseFile) -> Result<(), GuardError> {
     }
 }
 
+/// Whether a lease could be written: its spare is there and takes a page. What anybody reads stays as it is.
+pub fn try_lease(path: &Path) -> Result<(), GuardError> {
+    let failed = |doing| move |source| GuardError::File { doing, path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
+    }
+    overwrite(&path.with_extension("spare"), &[b'\n'; PAGE]).map_err(failed("write the spare of"))
+}
+
 /// The lease as text, the checksum of that, and nothing up to the end of the page.
 fn encode(lease: &LeaseFile) -> io::Result<Vec<u8>> {
     let mut page = serde_json::to_vec(lease)?;
@@ -365,6 +374,7 @@ mod tests {
         let lease =
             LeaseFile { boot: Boot("b".into()), epoch: Epoch(7), end: Instant(5), released: false, daemon: None };
         write_lease(&path, &lease).expect("written");
+        try_lease(&path).expect("there is room for another");
         assert_eq!(read_lease(&path).expect("read"), lease);
         stand_down(&path);
         assert!(read_lease(&path).expect("read").released);

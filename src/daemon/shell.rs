@@ -83,6 +83,7 @@ impl Shell {
                 }
                 self.keep_lease(&service, epoch, until);
             }
+            Effect::TryLease { service } => self.try_lease(service),
             Effect::ArmWatchdog => self.arm_watchdog(),
             Effect::FeedWatchdog { told } => self.feed_watchdog(told),
             Effect::DisarmWatchdog => self.disarm_watchdog(),
@@ -235,6 +236,11 @@ impl Shell {
         };
         let result = written.map_err(|error| with_causes(&error));
         self.tell(Event::LeaseKept { service: service.clone(), result });
+    }
+
+    fn try_lease(&self, service: ServiceName) {
+        let result = guard::try_lease(&self.config.lease_file(&service)).map_err(|error| with_causes(&error));
+        self.tell(Event::LeaseTried { service, result });
     }
 
     fn arm_watchdog(&mut self) {

@@ -159,6 +159,11 @@ pub enum Event {
         service: ServiceName,
         result: Result<Instant, String>,
     },
+    /// The end of `Effect::TryLease`: whether the file takes a lease.
+    LeaseTried {
+        service: ServiceName,
+        result: Result<(), String>,
+    },
     /// The slowest recent write of the Raft log.
     LogWrite {
         took: Duration,
@@ -264,6 +269,10 @@ pub enum Effect {
         until: Option<Instant>,
         /// What this daemon leaves behind for as long, should it end without a word.
         goodbye: Option<Box<LeftGoodbye>>,
+    },
+    /// See whether the lease file takes a lease again, where none is held.
+    TryLease {
+        service: ServiceName,
     },
     ArmWatchdog,
     /// Feed it. A refusal is always told; that it worked only where `told` asks for it, because the last time it did not.

@@ -60,6 +60,9 @@ impl Node {
             Event::LeaseKept { service, result } => {
                 return self.tenants.lease_kept(&mut self.desk, &service, result);
             }
+            Event::LeaseTried { service, result } => {
+                return self.tenants.lease_tried(self.desk.context.now, &service, result);
+            }
             Event::LogWrite { took } => self.log_wrote(took),
             Event::Watchdog(said) => self.watchdog.said(now, &mut self.desk.mail, said),
             Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),

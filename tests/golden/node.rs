@@ -154,6 +154,7 @@ impl Stand {
             Effect::UndoInForce { undo } => format!("undoes {undo}"),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
             Effect::Tombstone { released, .. } => format!("writes the tombstone of epoch {}", released.epoch),
+            Effect::TryLease { .. } => "tries whether its lease file takes a lease".to_owned(),
             Effect::KeepLease { epoch, until, .. } => match until {
                 Some(at) if at.0 > u64::MAX / 8 => format!("guard: epoch {epoch} is held open by a pause"),
                 Some(at) => format!("guard: kill the database at {:.3} s, epoch {epoch}", at.0 as f64 / 1e9),

@@ -438,6 +438,7 @@ impl World {
             Effect::KeepLease { service, epoch, until, goodbye } => {
                 self.keep_lease(host, service, epoch, (until, goodbye));
             }
+            Effect::TryLease { service } => self.try_lease(host, service),
             Effect::ArmWatchdog => self.arm_watchdog(host),
             Effect::FeedWatchdog { told } => self.feed_watchdog(host, told),
             Effect::DisarmWatchdog => self.disarm_watchdog(host),

@@ -164,6 +164,11 @@ impl World {
         });
     }
 
+    pub fn try_lease(&mut self, host: usize, service: ServiceName) {
+        let result = if self.hosts[host].works(Part::LeaseFile) { Ok(()) } else { Err(WHY.to_owned()) };
+        self.give_later(MS, host, Event::LeaseTried { service, result });
+    }
+
     /// The lease file, for the guard and the next daemon. What cannot be written leaves them with what they knew.
     pub fn keep_lease(
         &mut self,
