@@ -342,7 +342,7 @@ macro_rules! effects {
 
 effects! {
     Beat, Ask, Reply, Propose, Told, QuorumRead, Transfer, RunAgent, EndAgent, LookInForce, UndoInForce, Db, AbortDb, Tombstone,
-    KeepLease, ArmWatchdog, FeedWatchdog, DisarmWatchdog, Say,
+    KeepLease, TryLease, ArmWatchdog, FeedWatchdog, DisarmWatchdog, Say,
 }
 
 #[test]

@@ -29,8 +29,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plan", &["types", "config", "ledger", "lease", "known_bugs"]),
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
-    // The guard kills a cgroup.
-    ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure"]),
+    // The guard kills a cgroup, and sends what the daemon left.
+    ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure", "channel::goodbye"]),
     ("engine", &["types", "config", "clock", "errors", "durable", "action"]),
     ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),

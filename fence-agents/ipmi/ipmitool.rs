@@ -36,6 +36,8 @@ pub enum BmcError {
     Privilege { given: String },
     #[error("the BMC {address} refuses the login of user {username:?}: wrong user, password or privilege level")]
     Login { address: String, username: String },
+    #[error("the BMC {address} has no free session: others hold all of them ({said})")]
+    NoFreeSession { address: String, said: String },
     #[error("no session with the BMC {address}: it does not answer, or refuses the login ({said})")]
     NoSession { address: String, said: String },
     #[error("the BMC {address} refuses the order: {said}")]
@@ -114,12 +116,16 @@ impl Bmc {
         Ok(ended)
     }
 
-    /// Tells a refused login from silence, where ipmitool's words allow it.
+    /// Tells a refused login, and a BMC that is busy, from silence, where ipmitool's words allow it.
     fn no_session(&self, ended: &Ended) -> BmcError {
         let refused = ["HMAC is invalid", "unauthorized name", "Activate Session error", "insufficient privilege"];
         let address = self.address.clone();
         if refused.iter().any(|words| ended.stderr.contains(words)) {
             return BmcError::Login { address, username: self.username.clone() };
+        }
+        let busy = ["insufficient resources for session", "No session slot", "No slot available", "Out of space"];
+        if let Some(said) = ended.stderr.lines().find(|line| busy.iter().any(|words| line.contains(words))) {
+            return BmcError::NoFreeSession { address, said: said.trim().to_owned() };
         }
         let said = ended.stderr.lines().rfind(|line| line.contains("error")).unwrap_or("no answer");
         BmcError::NoSession { address, said: said.trim().to_owned() }

@@ -6,6 +6,8 @@
 //!   exists (see `process`), because agents that read an empty input *reboot*.
 //! - Every run has a deadline of its own, after which everything that it started is killed: a failure. A process of its
 //!   own does that when this daemon is dead by then (see `leash`).
+//! - A try that failed is followed by another after a pause that grows from a tenth of a second to a second: a device
+//!   that is busy for a moment answers long before the deadline.
 //! - One action at a time per device, in the order of asking. A device is an agent with the options of its target.
 //!   `monitor`, `status` and `in-force` give way to `on` and `off`, and are begun again afterwards, within their
 //!   deadline.
@@ -22,7 +24,7 @@
 )]
 
 use super::agent_metadata::{Metadata, NotMetadata};
-use super::agent_output::{all_lines, last_lines};
+use super::agent_output::{all_lines, last_lines, what_it_means};
 use super::confinement::RunName;
 use super::leashes::Leashes;
 use super::process::{self, End, Finished, StartError};
@@ -42,6 +44,13 @@ use tokio::time::Instant;
 const LIBRARY: &str = "/usr/lib/regent";
 /// How long an agent may take to describe itself.
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
+
+/// As many tries as the deadline has room for.
+pub const UNTIL_THE_DEADLINE: u32 = u32::MAX;
+/// The pause after the first try that failed; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two tries: so much later than it could does a run find that its device works again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why an agent cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +127,7 @@ impl Runner {
     }
 
     /// Runs one order to its end, at most `tries` times (at least once) within its deadline; waiting for the device
-    /// counts. Dropping the future kills the agent. Every ending is an outcome.
+    /// counts, and so do the pauses. Dropping the future kills the agent. Every ending is an outcome.
     pub async fn run(&self, order: &AgentOrder, tries: u32) -> AgentRun {
         let begun = Instant::now();
         let mut run = AgentRun { outcome: AgentOutcome::NotRun, tries: 0, took: Duration::ZERO, output: String::new() };
@@ -258,14 +267,15 @@ async fn attempt(job: &Job, leashes: &Leashes, device: &Device, tries: u32, run:
             return;
         };
         while run.tries < tries {
+            let pause = pause_after(run.tries);
             let left = job.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left <= pause {
                 return;
             }
             let finished = tokio::select! {
                 biased;
                 _ = urgent.wait_for(|count| *count > 0), if job.gives_way => None,
-                finished = process::run(&job.program, &job.input, left, leashes, &job.name) => Some(finished),
+                finished = try_once(job, leashes, pause) => Some(finished),
             };
             let Some(finished) = finished else { break };
             run.tries += 1;
@@ -279,6 +289,20 @@ async fn attempt(job: &Job, leashes: &Leashes, device: &Device, tries: u32, run:
     }
 }
 
+/// How long to wait when so many tries have failed: a device that refuses at once is not asked in a tight loop.
+fn pause_after(failed: u32) -> Duration {
+    match failed {
+        0 => Duration::ZERO,
+        _ => (FIRST_PAUSE * 2u32.pow((failed - 1).min(16))).min(LONGEST_PAUSE),
+    }
+}
+
+async fn try_once(job: &Job, leashes: &Leashes, pause: Duration) -> Result<Finished, StartError> {
+    tokio::time::sleep(pause).await;
+    let left = job.deadline.saturating_duration_since(Instant::now());
+    process::run(&job.program, &job.input, left, leashes, &job.name).await
+}
+
 /// Writes one try into the run. Returns whether another try could help.
 fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut AgentRun) -> bool {
     let finished = match finished {
@@ -286,12 +310,8 @@ fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut
         Err(error) => {
             run.outcome = AgentOutcome::NotRun;
             run.output = with_causes(&error);
-            return false;
+            return true;
         }
-    };
-    run.output = match action {
-        AgentAction::InForce => all_lines(&finished.stdout, &finished.stderr),
-        _ => last_lines(&finished.stdout, &finished.stderr),
     };
     run.outcome = match (finished.end, action) {
         (End::TimedOut, _) => AgentOutcome::TimedOut,
@@ -299,7 +319,19 @@ fn record(action: AgentAction, finished: Result<Finished, StartError>, run: &mut
         (End::Exited(2), AgentAction::Status | AgentAction::Monitor) => AgentOutcome::IsOff,
         (End::Exited(status), _) => AgentOutcome::Failed { status },
     };
-    matches!(run.outcome, AgentOutcome::Failed { .. })
+    let mut said = match action {
+        AgentAction::InForce => all_lines(&finished.stdout, &finished.stderr),
+        _ => last_lines(&finished.stdout, &finished.stderr),
+    };
+    let has_failed = matches!(run.outcome, AgentOutcome::Failed { .. });
+    if let Some(meaning) = what_it_means(&said).filter(|_| has_failed) {
+        said.push_str(&format!("\n{meaning}"));
+    }
+    // A try that the deadline cut off says nothing, mostly: why those before it failed stays.
+    if run.outcome != AgentOutcome::TimedOut || !said.is_empty() {
+        run.output = said;
+    }
+    has_failed
 }
 
 /// Options that the runner itself fills in, so that a configuration need not.

@@ -2,10 +2,12 @@
 //! or starved (S5). It knows one thing: a file that says until when, on CLOCK_BOOTTIME.
 //!
 //! It sleeps until the end that it last read, or until the file is replaced, reads again, and either sleeps on
-//! (renewed), goes (released), or kills the database's whole cgroup.
+//! (renewed), goes (released), or kills the database's whole cgroup. When the daemon ends and its database goes on, it
+//! sends the goodbye that the daemon left (`daemon_watch.rs`).
 //!
 //! Not here: deciding about the lease. A host whose kernel hangs is for the watchdog or the fence.
 
+use super::daemon_watch::DaemonWatch;
 use crate::engine::enclosure::Enclosure;
 use crate::last_words;
 use crate::types::{Boot, Epoch, Instant, Quoted};
@@ -36,6 +38,9 @@ pub struct LeaseFile {
     pub end: Instant,
     /// The database is stopped and nothing is left to guard.
     pub released: bool,
+    /// The process that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<u32>,
 }
 
 /// A lease file that cannot be read or written, or a guard that did not stand up.
@@ -47,7 +52,10 @@ pub enum GuardError {
     Malformed { path: PathBuf, detail: String },
     #[error("the guard {program} did not stand up: {detail}")]
     NotPosted { program: PathBuf, detail: String },
-    #[error("regent guard: {} is not an option; it takes --lease FILE --data-dir DIR [--cgroup DIR]", Quoted(given))]
+    #[error(
+        "regent guard: {} is not an option; it takes --lease FILE --data-dir DIR [--cgroup DIR] [--goodbye FILE]",
+        Quoted(given)
+    )]
     Usage { given: String },
 }
 
@@ -55,6 +63,8 @@ pub enum GuardError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardOptions {
     pub lease: PathBuf,
+    /// What is sent when the daemon ends without a word.
+    pub goodbye: Option<PathBuf>,
     /// The database's cgroup, where it has one.
     pub cgroup: Option<PathBuf>,
     /// Its data directory: processes that work in it are the database's too.
@@ -85,6 +95,15 @@ pub fn write_lease(path: &Path, lease: &LeaseFile) -> Result<(), GuardError> {
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => fs::rename(&spare, path).map_err(failed("replace")),
         Err(error) => Err(failed("replace")(error.into())),
     }
+}
+
+/// Whether a lease could be written: its spare is there and takes a page. What anybody reads stays as it is.
+pub fn try_lease(path: &Path) -> Result<(), GuardError> {
+    let failed = |doing| move |source| GuardError::File { doing, path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
+    }
+    overwrite(&path.with_extension("spare"), &[b'\n'; PAGE]).map_err(failed("write the spare of"))
 }
 
 /// The lease as text, the checksum of that, and nothing up to the end of the page.
@@ -150,6 +169,9 @@ pub async fn spawn(program: &Path, options: &GuardOptions) -> Result<(), GuardEr
     if let Some(cgroup) = &options.cgroup {
         command.arg("--cgroup").arg(cgroup);
     }
+    if let Some(goodbye) = &options.goodbye {
+        command.arg("--goodbye").arg(goodbye);
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     // SAFETY: one system call between fork and exec.
     unsafe {
@@ -174,19 +196,20 @@ pub async fn spawn(program: &Path, options: &GuardOptions) -> Result<(), GuardEr
 
 /// The options of `regent guard`, from its arguments after the word `guard`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<GuardOptions, GuardError> {
-    let (mut lease, mut cgroup, mut data_dir) = (None, None, None);
+    let (mut lease, mut goodbye, mut cgroup, mut data_dir) = (None, None, None, None);
     let mut arguments = arguments.into_iter();
     while let Some(name) = arguments.next() {
         let value = arguments.next().map(PathBuf::from);
         match name.to_str() {
             Some("--lease") => lease = value,
+            Some("--goodbye") => goodbye = value,
             Some("--cgroup") => cgroup = value,
             Some("--data-dir") => data_dir = value,
             _ => return Err(GuardError::Usage { given: name.to_string_lossy().into_owned() }),
         }
     }
     match (lease, data_dir) {
-        (Some(lease), Some(data_dir)) => Ok(GuardOptions { lease, cgroup, data_dir }),
+        (Some(lease), Some(data_dir)) => Ok(GuardOptions { lease, goodbye, cgroup, data_dir }),
         _ => Err(GuardError::Usage { given: "without --lease or --data-dir".to_owned() }),
     }
 }
@@ -218,33 +241,46 @@ pub fn run(options: &GuardOptions) -> ExitCode {
         }
     };
     say_that_it_stands();
+    let mut daemon = DaemonWatch::new(options.goodbye.clone());
     loop {
+        daemon.look_at(known.daemon, &enclosure);
         // An absolute time in the past lets the timer fire at once: no clock needs to be read.
         let end = TimeSpec::from_duration(Duration::from_nanos(known.end.0.max(1)));
         if timer.set(Expiration::OneShot(end), TimerSetTimeFlags::TFD_TIMER_ABSTIME).is_err() {
             return kill(&enclosure, known.epoch);
         }
-        let has_ended = wait(&timer, changes.as_ref());
+        let has_ended = wait(&timer, changes.as_ref(), &mut daemon, &enclosure);
         match read_lease(&options.lease) {
             Ok(lease) if lease.released => return ExitCode::SUCCESS,
             // An end that was read stays: a file that is gone, torn or of another boot renews nothing.
-            Ok(lease) if lease.boot == known.boot && (lease.end > known.end || !has_ended) => known = lease,
+            Ok(lease) if lease.boot == known.boot && (lease.end > known.end || !has_ended) => {
+                if lease != known {
+                    daemon.has_written();
+                }
+                known = lease;
+            }
             _ if has_ended => return kill(&enclosure, known.epoch),
             _ => {}
         }
     }
 }
 
-/// Waits for the lease's end, or a change of its file. Whether it was the end.
-fn wait(timer: &TimerFd, changes: Option<&Changes>) -> bool {
-    let timer_fd = timer.as_fd();
-    let mut both = vec![PollFd::new(timer_fd, PollFlags::POLLIN)];
-    both.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
-    let _ = poll(&mut both, PollTimeout::NONE);
+/// Waits for the lease's end, a change of its file, or the end of the daemon. Whether it was the lease's end.
+fn wait(timer: &TimerFd, changes: Option<&Changes>, daemon: &mut DaemonWatch, enclosure: &Enclosure) -> bool {
+    let mut all = vec![PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
+    all.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
+    let before = all.len();
+    all.extend(daemon.ends().map(|ends| PollFd::new(ends, PollFlags::POLLIN)));
+    let _ = poll(&mut all, PollTimeout::NONE);
+    let lease_has_ended = all[0].any().unwrap_or(false);
+    let daemon_has_ended = all.get(before).is_some_and(|daemon| daemon.any().unwrap_or(false));
     if let Some(changes) = changes {
         changes.forget();
     }
-    both[0].any().unwrap_or(false)
+    if daemon_has_ended {
+        daemon.has_ended(enclosure);
+    }
+    lease_has_ended
 }
 
 /// Tells of replacements in the lease file's directory. Without it (no inotify left) the guard looks at the end only.
@@ -335,8 +371,10 @@ mod tests {
     fn a_lease_is_read_as_it_was_written_and_stood_down() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("lease");
-        let lease = LeaseFile { boot: Boot("b".into()), epoch: Epoch(7), end: Instant(5), released: false };
+        let lease =
+            LeaseFile { boot: Boot("b".into()), epoch: Epoch(7), end: Instant(5), released: false, daemon: None };
         write_lease(&path, &lease).expect("written");
+        try_lease(&path).expect("there is room for another");
         assert_eq!(read_lease(&path).expect("read"), lease);
         stand_down(&path);
         assert!(read_lease(&path).expect("read").released);
@@ -351,7 +389,13 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("lease");
-        let lease = |end| LeaseFile { boot: Boot("b".into()), epoch: Epoch(7), end: Instant(end), released: false };
+        let lease = |end| LeaseFile {
+            boot: Boot("b".into()),
+            epoch: Epoch(7),
+            end: Instant(end),
+            released: false,
+            daemon: None,
+        };
         let files = || {
             let entries = fs::read_dir(dir.path()).expect("readable").map(|e| e.expect("an entry"));
             let mut files: Vec<_> = entries.map(|e| e.metadata().expect("there")).map(|m| (m.ino(), m.len())).collect();
@@ -382,8 +426,9 @@ mod tests {
 
     #[test]
     fn options_are_read_and_unknown_ones_are_named() {
-        let given = ["--lease", "/l", "--data-dir", "/d", "--cgroup", "/c"].map(OsString::from);
-        let expected = GuardOptions { lease: "/l".into(), cgroup: Some("/c".into()), data_dir: "/d".into() };
+        let given = ["--lease", "/l", "--data-dir", "/d", "--cgroup", "/c", "--goodbye", "/g"].map(OsString::from);
+        let (goodbye, cgroup) = (Some("/g".into()), Some("/c".into()));
+        let expected = GuardOptions { lease: "/l".into(), goodbye, cgroup, data_dir: "/d".into() };
         assert_eq!(parse(given).expect("valid"), expected);
         let error = parse(["--leas", "/l"].map(OsString::from)).expect_err("no such option");
         assert!(error.to_string().contains("--leas"), "{error}");

@@ -4,6 +4,7 @@
 pub mod agent_metadata;
 pub mod agent_output;
 pub mod confinement;
+mod daemon_watch;
 pub mod fence;
 pub mod guard;
 pub mod in_force;

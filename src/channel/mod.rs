@@ -15,6 +15,7 @@ mod disk_file;
 pub mod disk_format;
 mod disk_turn;
 pub mod gate;
+pub mod goodbye;
 mod intake;
 pub mod key;
 pub mod replay;

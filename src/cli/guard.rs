@@ -11,6 +11,9 @@ pub struct Arguments {
     /// The lease file
     #[arg(long)]
     lease: Option<PathBuf>,
+    /// What is sent when the daemon ends without a word
+    #[arg(long)]
+    goodbye: Option<PathBuf>,
     /// The database's data directory
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -18,7 +21,7 @@ pub struct Arguments {
     #[arg(long)]
     cgroup: Option<PathBuf>,
     /// See that a guard stands for every database of this host that holds a lease, and return
-    #[arg(long, conflicts_with_all = ["lease", "data_dir", "cgroup"])]
+    #[arg(long, conflicts_with_all = ["lease", "goodbye", "data_dir", "cgroup"])]
     once: bool,
 }
 
@@ -27,10 +30,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> ExitCode {
         return post_all(common);
     }
     let (Some(lease), Some(data_dir)) = (arguments.lease.clone(), arguments.data_dir.clone()) else {
-        output::complain("guard takes --lease FILE --data-dir DIR [--cgroup DIR], or --once");
+        output::complain("guard takes --lease FILE --data-dir DIR [--cgroup DIR] [--goodbye FILE], or --once");
         return ExitCode::from(2);
     };
-    guard::run(&GuardOptions { lease, cgroup: arguments.cgroup.clone(), data_dir })
+    let (goodbye, cgroup) = (arguments.goodbye.clone(), arguments.cgroup.clone());
+    guard::run(&GuardOptions { lease, goodbye, cgroup, data_dir })
 }
 
 /// The engine posted a guard with each start; this is for one that was killed since.

@@ -182,7 +182,7 @@ pub struct Fencing {
     pub power_on: PowerOn,
     pub lease_without_watchdog: bool,
     pub lease_on_virtual_machine: bool,
-    /// First pause between two rounds of levels; doubles up to `retry_max`.
+    /// First pause between two rounds of levels; doubles up to `retry_max` unless a service waits for the fence.
     pub retry: Duration,
     pub retry_max: Duration,
 }
@@ -202,6 +202,7 @@ pub struct Agent {
     pub everywhere: bool,
     /// Deadline of one run, retries included.
     pub timeout: Duration,
+    /// How often it is tried in a fence's first round; later it is tried until the deadline.
     pub tries: u32,
     /// How often `monitor` runs; zero = never.
     pub monitor: Duration,

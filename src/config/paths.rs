@@ -17,6 +17,11 @@ impl Config {
         self.service_dir(service).join("lease")
     }
 
+    /// What the daemon leaves with the guard, to be sent should it end without a word.
+    pub fn goodbye_file(&self, service: &ServiceName) -> PathBuf {
+        self.service_dir(service).join("goodbye")
+    }
+
     /// Who may connect to the database: PostgreSQL's access file, which fence agents put reject lines into.
     pub fn access_file(&self, service: &ServiceName) -> PathBuf {
         self.service_dir(service).join("pg_hba.conf")
@@ -36,6 +41,7 @@ mod tests {
         let (service, run) = (&"orders".parse().expect("valid"), Path::new("/run/regent/orders"));
         assert_eq!(config.service_dir(service), run);
         assert_eq!(config.lease_file(service), run.join("lease"));
+        assert_eq!(config.goodbye_file(service), run.join("goodbye"));
         assert_eq!(config.access_file(service), run.join("pg_hba.conf"));
     }
 }

@@ -79,7 +79,7 @@ pub struct LevelBound {
     /// From its start to its confirmation, where the first executor succeeds; with `lease`, from the verdict.
     #[serde(serialize_with = "as_ms", rename = "confirm_ms")]
     pub confirm: Duration,
-    /// From its start to its failure, after every other voter has tried.
+    /// From its start to its failure: a voter has its turn as long as less than half of the time is spent.
     #[serde(serialize_with = "as_ms", rename = "give_up_ms")]
     pub give_up: Duration,
     /// From the failure to the first write on the new primary, when this level confirms and those before it failed.
@@ -310,8 +310,9 @@ impl Bounds {
 /// Formula of the total of one level: `max(detection, election) + verdict + fence + check + choose + promote`, and
 /// `slow_write` for each of the three entries in the ledger on the way (order, confirmation, appointment).
 fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
-    // Any voter but the target may execute an order; the next one is asked when one fails.
-    let executors = u32::try_from(config.nodes.len() - 1).unwrap_or(u32::MAX);
+    // Any voter but the target may execute an order. Where one fails, the next is asked while less than half of the time
+    // is spent (`plan/fencing.rs`), so the last may begin then.
+    let has_others = config.nodes.len() > 2;
     let before = bounds.detection_worst.max(bounds.election_worst) + bounds.verdict + config.raft.slow_write;
     let after = 2 * config.raft.slow_write + bounds.check + bounds.choose + bounds.promote;
     let mut given_up = Duration::ZERO;
@@ -319,7 +320,7 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
     for (i, names) in config.fencing.levels.iter().enumerate() {
         let agents = || names.iter().filter_map(|name| config.fencing.agents.get(name));
         let run = agents().map(|agent| agent.timeout).max().unwrap_or_default();
-        let failing = agents().map(|a| if a.everywhere { a.timeout } else { a.timeout.saturating_mul(executors) });
+        let failing = agents().map(|a| if has_others && !a.everywhere { a.timeout * 3 / 2 } else { a.timeout });
         let waits = if names.iter().any(AgentName::is_lease) { bounds.lease_wait } else { Duration::ZERO };
         let confirm = run.max(waits);
         let give_up = failing.max().unwrap_or_default().max(waits);

@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn keep(config: &Config, service: &ServiceName, end: Instant) {
-        let lease = LeaseFile { boot: Boot(BOOT.into()), epoch: Epoch(3), end, released: false };
+        let lease = LeaseFile { boot: Boot(BOOT.into()), epoch: Epoch(3), end, released: false, daemon: None };
         write_lease(&config.lease_file(service), &lease).expect("written");
     }
 

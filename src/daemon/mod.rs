@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::errors::with_causes;
 use crate::node::{self, Event, Node};
-use crate::types::{AgentAction, AgentName, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
+use crate::types::{AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
 use inbox::{Inbox, Incoming};
 use operator::Operators;
 use sd_notify::NotifyState;
@@ -265,7 +265,9 @@ impl Daemon {
                 self.operators.follow(&self.node);
             }
             Wakeup::Monitored { agent, target, run } => {
-                self.monitors.insert((agent, target), (clock::wall(), run));
+                let works = matches!(run.outcome, AgentOutcome::Succeeded | AgentOutcome::IsOff);
+                self.monitors.insert((agent.clone(), target.clone()), (clock::wall(), run));
+                self.handle(Event::Monitored { agent, target, works });
             }
             Wakeup::Pulse => {
                 self.shell.feed_what_is_not_counted_on();

@@ -226,10 +226,14 @@ fn confirm(node: &Node, target: &NodeName, incident: IncidentId, force: bool, wh
 }
 
 fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
-    let open = node.state().fences.values().rev().find(|f| {
-        &f.target == target && matches!(f.state, FenceState::Open | FenceState::Confirmed | FenceState::Void)
-    });
-    match open {
+    let state = node.state();
+    let of_it = || state.fences.values().rev().filter(|f| &f.target == target);
+    let open = of_it().find(|f| matches!(f.state, FenceState::Open | FenceState::Confirmed | FenceState::Void));
+    // What was lifted before and left the node off is tried again.
+    let outlook = node.outlook(clock::now());
+    let lives = outlook.is_living(target) && outlook.fresh(target).is_some();
+    let left_off = of_it().next().filter(|f| !lives && state.may_lift_again(f.id));
+    match open.or(left_off) {
         Some(fence) => Begin::Propose(Command::Lift { fence: fence.id, who, power_on: true }),
         None => Begin::Answer(Response::Refused { reasons: vec![format!("{target} is not fenced")] }),
     }

@@ -4,10 +4,11 @@
 use super::host::{self, Opened};
 use super::journal;
 use super::wakeup::{Call, CallReply, Wakeup};
-use crate::action::fence::Runner;
+use crate::action::fence::{Runner, UNTIL_THE_DEADLINE};
 use crate::action::guard::{self, LeaseFile};
 use crate::action::in_force;
 use crate::action::watchdog::Watchdog;
+use crate::channel::goodbye::Prepared;
 use crate::channel::{Disk, Keys, Udp, wire};
 use crate::clock;
 use crate::config::Config;
@@ -18,7 +19,7 @@ use crate::errors::with_causes;
 use crate::ledger::{Command, Entry};
 use crate::node::{self, Effect, Event, PeerRequest, PeerResponse, RunKey, WatchdogSaid};
 use crate::types::{
-    AgentName, AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, NodeName, Released,
+    AgentOrder, AgentOutcome, AgentRun, Boot, DbAction, Epoch, Heartbeat, Instant, LeftGoodbye, NodeName, Released,
     ServiceName,
 };
 use std::collections::BTreeMap;
@@ -63,9 +64,11 @@ impl Shell {
             Effect::Told { number, result } => drop(self.wakeups.send(Wakeup::Told { number, result })),
             Effect::QuorumRead { id } => self.quorum_read(id),
             Effect::Transfer { to } => self.transfer(to),
-            Effect::RunAgent { key, agent, action, target, fence, limit } => {
+            Effect::RunAgent { key, agent, action, target, fence, limit, persists } => {
                 let order = node::agent_order(&self.config, &agent, action, &target, Some(fence));
-                self.run_agent(key, &agent, order.map(|order| AgentOrder { deadline: limit, ..order }));
+                let tries = self.config.fencing.agents.get(&agent).map_or(1, |a| a.tries.max(1));
+                let tries = if persists { UNTIL_THE_DEADLINE } else { tries };
+                self.run_agent(key, tries, order.map(|order| AgentOrder { deadline: limit, ..order }));
             }
             Effect::EndAgent { key } => drop(self.runs.remove(&key)),
             Effect::LookInForce => self.look_in_force(),
@@ -74,7 +77,13 @@ impl Shell {
             // The engine lets a `Stop`, which follows, interrupt what runs.
             Effect::AbortDb { service } => tracing::debug!(%service, "the action under way is given up"),
             Effect::Tombstone { service, released } => self.tombstone(service, released),
-            Effect::KeepLease { service, epoch, until } => self.keep_lease(&service, epoch, until),
+            Effect::KeepLease { service, epoch, until, goodbye } => {
+                if let Some(goodbye) = goodbye {
+                    self.leave_goodbye(&service, &goodbye);
+                }
+                self.keep_lease(&service, epoch, until);
+            }
+            Effect::TryLease { service } => self.try_lease(service),
             Effect::ArmWatchdog => self.arm_watchdog(),
             Effect::FeedWatchdog { told } => self.feed_watchdog(told),
             Effect::DisarmWatchdog => self.disarm_watchdog(),
@@ -142,8 +151,7 @@ impl Shell {
         });
     }
 
-    fn run_agent(&mut self, key: RunKey, agent: &AgentName, order: Option<AgentOrder>) {
-        let tries = self.config.fencing.agents.get(agent).map_or(1, |a| a.tries.max(1));
+    fn run_agent(&mut self, key: RunKey, tries: u32, order: Option<AgentOrder>) {
         let (runner, wakeups) = (self.runner.clone(), self.wakeups.clone());
         let (goes_on, ended) = oneshot::channel::<()>();
         self.runs.retain(|_, run| !run.is_closed());
@@ -200,6 +208,18 @@ impl Shell {
         });
     }
 
+    fn lease(&self, epoch: Epoch, end: Instant) -> LeaseFile {
+        LeaseFile { boot: self.boot.clone(), epoch, end, released: false, daemon: Some(std::process::id()) }
+    }
+
+    /// Without it this node is suspected as soon as its daemon ends: not worth more than a word.
+    fn leave_goodbye(&self, service: &ServiceName, goodbye: &LeftGoodbye) {
+        let prepared = Prepared::new(&self.config, self.consensus.cluster(), goodbye, self.keys.signing());
+        if let Err(error) = prepared.leave(&self.config.goodbye_file(service)) {
+            tracing::debug!(%service, %error, "no goodbye is left with the guard");
+        }
+    }
+
     fn keep_lease(&self, service: &ServiceName, epoch: Epoch, until: Option<Instant>) {
         let path = self.config.lease_file(service);
         if let Some(dir) = path.parent().filter(|dir| !dir.exists())
@@ -212,11 +232,15 @@ impl Shell {
                 guard::stand_down(&path);
                 return;
             }
-            Some(end) => guard::write_lease(&path, &LeaseFile { boot: self.boot.clone(), epoch, end, released: false })
-                .map(|()| end),
+            Some(end) => guard::write_lease(&path, &self.lease(epoch, end)).map(|()| end),
         };
         let result = written.map_err(|error| with_causes(&error));
         self.tell(Event::LeaseKept { service: service.clone(), result });
+    }
+
+    fn try_lease(&self, service: ServiceName) {
+        let result = guard::try_lease(&self.config.lease_file(&service)).map_err(|error| with_causes(&error));
+        self.tell(Event::LeaseTried { service, result });
     }
 
     fn arm_watchdog(&mut self) {

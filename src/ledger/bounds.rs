@@ -109,12 +109,12 @@ impl Fence {
     /// how the last of either kind ended and the last that may have changed anything.
     fn telling(&self) -> BTreeSet<u32> {
         let mut last: BTreeMap<(&AgentName, AgentAction), u32> = BTreeMap::new();
-        let mut lasting: BTreeMap<&AgentName, u32> = BTreeMap::new();
+        let mut lasting: BTreeMap<(&AgentName, AgentAction), u32> = BTreeMap::new();
         for order in &self.orders {
             last.insert((&order.agent, order.action), order.number);
             // What runs may turn out to have never been begun.
             if order.is_lasting() && !order.is_running() {
-                lasting.insert(&order.agent, order.number);
+                lasting.insert((&order.agent, order.action), order.number);
             }
         }
         let present = |order: &&Order| order.is_running() || order.round == self.round;

@@ -17,21 +17,24 @@ fn fence(world: &World) -> &Fence {
 }
 
 /// One round of a fence whose every level fails, with an agent that says much.
-fn failed_round(world: &mut World) {
-    let round = fence(world).round;
+fn failed_round(world: &mut World, outcome: AgentOutcome) {
+    let (round, term) = (fence(world).round, TERM);
     let levels = world.state.settings.as_ref().expect("seeded").levels.clone();
-    for (level, agents) in (0u32..).zip(levels) {
-        for agent in &agents {
-            let new = NewOrder { agent: agent.clone(), action: AgentAction::Off, executor: node("db2") };
-            let number = fence(world).next_order();
-            let orders = vec![new];
-            world.done(Command::Order { fence: FENCE, term: TERM, level: Some(level), round, orders });
-            let output = "no answer from the device ".repeat(200);
-            let run = AgentRun { outcome: AgentOutcome::TimedOut, tries: 3, took: Duration::from_secs(20), output };
-            world.done(Command::OrderDone { fence: FENCE, order: number, run });
+    while fence(world).round == round {
+        for (level, agents) in
+            (0u32..).zip(&levels).filter(|(level, _)| fence(world).is_level_due(*level)).collect::<Vec<_>>()
+        {
+            for agent in agents {
+                let orders = vec![NewOrder { agent: agent.clone(), action: AgentAction::Off, executor: node("db2") }];
+                let order = fence(world).next_order();
+                world.done(Command::Order { fence: FENCE, term, level: Some(level), round, orders });
+                let output = "no answer from the device ".repeat(200);
+                let run = AgentRun { outcome, tries: 3, took: Duration::from_secs(20), output };
+                world.done(Command::OrderDone { fence: FENCE, order, run });
+            }
         }
-        let why = "it did not confirm".to_owned();
-        world.done(Command::NextLevel { fence: FENCE, term: TERM, level, round, why });
+        let (level, why) = (fence(world).level, "it did not confirm".to_owned());
+        world.done(Command::NextLevel { fence: FENCE, term, level, round, why });
     }
 }
 
@@ -39,7 +42,7 @@ fn failed_round(world: &mut World) {
 fn a_fence_that_finds_no_level_stays_small() {
     let mut world = World::dead();
     for _ in 0..2000 {
-        failed_round(&mut world);
+        failed_round(&mut world, AgentOutcome::TimedOut);
     }
     let given = fence(&world).next_order();
     assert!(given >= 4000, "{given} orders were given");
@@ -56,20 +59,12 @@ fn a_fence_that_finds_no_level_stays_small() {
 #[test]
 fn what_may_be_switched_off_is_known_after_any_number_of_rounds() {
     let mut world = World::dead();
-    failed_round(&mut world);
+    failed_round(&mut world, AgentOutcome::TimedOut);
     let off: Vec<_> = fence(&world).to_give_back().into_iter().cloned().collect();
     assert!(off.contains(&agent("ipmi")), "{off:?}");
     // Every later order of it was never begun: the first is the last that may have acted.
-    for round in 1..200 {
-        let number = fence(&world).next_order();
-        let new = NewOrder { agent: agent("ipmi"), action: AgentAction::Off, executor: node("db2") };
-        world.done(Command::Order { fence: FENCE, term: TERM, level: Some(0), round, orders: vec![new] });
-        world.done(ended(number, AgentOutcome::NotBegun));
-        let levels = world.state.settings.as_ref().expect("seeded").levels.len() as u32;
-        for level in 0..levels {
-            let why = String::new();
-            world.done(Command::NextLevel { fence: FENCE, term: TERM, level, round, why });
-        }
+    for _ in 1..200 {
+        failed_round(&mut world, AgentOutcome::NotBegun);
     }
     assert!(fence(&world).orders.len() <= 40, "{} orders are kept", fence(&world).orders.len());
     assert_eq!(fence(&world).to_give_back().into_iter().cloned().collect::<Vec<_>>(), off);

@@ -66,6 +66,7 @@ impl State {
             assisted: BTreeMap::new(),
             used: false,
             stays_off: false,
+            without_power_at: 0,
             refuted: 0,
             all_levels_from: None,
             lease_refuted: false,
@@ -429,7 +430,7 @@ impl State {
     fn advance_level(&mut self, fence: FenceId, levels: u32) {
         let f = self.fences.get_mut(&fence).expect("callers have seen it");
         f.level += 1;
-        if f.level >= levels || f.all_levels_from.is_some() {
+        if f.level >= levels || f.tries_every_level() {
             f.level = 0;
             f.round += 1;
         }
@@ -496,6 +497,9 @@ impl State {
     }
 
     pub(super) fn lift(&mut self, m: Moment, fence: FenceId, who: String, power_on: bool) -> Result<Event, Refusal> {
+        if power_on && self.may_lift_again(fence) {
+            return self.lift_again(m, fence, who);
+        }
         let f = self.fence_in(fence, &[FenceState::Open, FenceState::Confirmed, FenceState::Void])?;
         let hangs = self.epochs_of(&f.target, &f.boot);
         if let Some((service, epoch)) = hangs.into_iter().next() {
@@ -507,6 +511,31 @@ impl State {
         end_wait(f);
         // Power is given back where the policy or the operator wants it.
         f.stays_off = !power_on;
+        let incident = f.incident;
+        self.record(incident, m, Happening::FenceLifting { fence, who });
+        Ok(Event::Noted)
+    }
+
+    /// The fence is lifted or closed, may have switched its node off, and no later boot of the node has joined. No other
+    /// fence of the node is open. Whether it has power the ledger cannot know: a person sees it.
+    pub fn may_lift_again(&self, fence: FenceId) -> bool {
+        let Some(f) = self.fences.get(&fence) else { return false };
+        let lifted = matches!(f.state, FenceState::Lifting | FenceState::Closed);
+        let off = |o: &Order| o.action == AgentAction::Off && o.was_begun() && !o.agent.is_lease();
+        let same_boot = self.nodes.get(&f.target).is_some_and(|n| n.boot == f.boot);
+        let others = self.fences.values().any(|other| other.target == f.target && other.id != f.id && other.is_open());
+        lifted && same_boot && !others && f.orders.iter().any(off)
+    }
+
+    /// A person wants the power on, and sees that it is not: whatever an agent said before, `on` is ordered again.
+    fn lift_again(&mut self, m: Moment, fence: FenceId, who: String) -> Result<Event, Refusal> {
+        let Some(f) = self.fences.get_mut(&fence) else { return Err(Refusal::UnknownFence { fence }) };
+        f.state = FenceState::Lifting;
+        f.stays_off = false;
+        if !f.has_running(AgentAction::On) {
+            f.without_power_at = f.next_order();
+            f.on_failed = 0;
+        }
         let incident = f.incident;
         self.record(incident, m, Happening::FenceLifting { fence, who });
         Ok(Event::Noted)
@@ -551,10 +580,11 @@ impl State {
     }
 }
 
-/// The same run of the same agent was ordered before.
+/// The same run of the same agent was ordered before. What failed on one voter may be ordered of another.
 fn ordered_already(f: &Fence, level: Option<u32>, round: u32, new: &NewOrder) -> bool {
     let mut same = f.orders.iter().filter(|o| o.was_begun() && o.level == level && o.round == round);
-    same.any(|o| o.agent == new.agent && o.action == new.action)
+    let is_over = |o: &Order| level.is_some() && !o.is_running() && !o.has_succeeded() && o.executor != new.executor;
+    same.any(|o| o.agent == new.agent && o.action == new.action && !is_over(o))
 }
 
 /// Nobody waits for the lease any more. The wait does nothing by itself, so that it cannot act late: an order of it left

@@ -293,6 +293,10 @@ pub enum Cause {
     Order,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// One fence of one boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fence {
@@ -320,6 +324,9 @@ pub struct Fence {
     pub used: bool,
     /// It was lifted by a rule or a person that leaves off what is off.
     pub stays_off: bool,
+    /// What was ordered before this number gave no power back: a person has said so since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub without_power_at: u32,
     pub refuted: u32,
     /// Refuted after an appointment rested on it: from this round on every level is tried at once.
     pub all_levels_from: Option<u32>,
@@ -357,14 +364,25 @@ impl Fence {
     /// Agents that may have switched something off and have not switched it on since: `on` is ordered once for each `off`,
     /// and again where it failed.
     pub fn to_give_back(&self) -> BTreeSet<&AgentName> {
-        let lasting = self.orders.iter().filter(|order| order.is_lasting());
+        let counts = |o: &&Order| o.is_lasting() && !(o.has_succeeded() && self.is_doubted(o));
+        let lasting = self.orders.iter().filter(counts);
         let last: BTreeMap<_, _> = lasting.map(|order| (&order.agent, order.action)).collect();
         last.into_iter().filter(|(_, action)| *action == AgentAction::Off).map(|(agent, _)| agent).collect()
     }
 
+    /// Whether a person has said since that the node has no power all the same.
+    fn is_doubted(&self, order: &Order) -> bool {
+        order.action == AgentAction::On && order.number < self.without_power_at
+    }
+
     /// Whether an agent of this level may be told to act in the present round.
     pub fn is_level_due(&self, level: u32) -> bool {
-        self.all_levels_from.is_some() || level == self.level
+        self.tries_every_level() || level == self.level
+    }
+
+    /// No level waits for another any more: each has failed once, or was refuted under an appointment.
+    pub fn tries_every_level(&self) -> bool {
+        self.round > 0 || self.all_levels_from.is_some()
     }
 
     /// Whether it still needs work (levels, lifting).

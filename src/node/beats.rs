@@ -79,7 +79,7 @@ impl Beats {
 
     /// This daemon is about to be restarted.
     pub fn say_goodbye(&mut self, back_within: Duration) {
-        self.goodbye = Some(Goodbye { back_within });
+        self.goodbye = Some(Goodbye::planned(back_within));
     }
 
     /// The slowest recent write of the Raft log, for the others to know.
@@ -160,7 +160,7 @@ mod tests {
             health.position.lsn = crate::types::Lsn(7);
         }
         assert!(!is_news(&said, &later, None), "a position moves all the time");
-        assert!(is_news(&said, &before, Some(Goodbye { back_within: Duration::from_secs(1) })), "a goodbye");
+        assert!(is_news(&said, &before, Some(Goodbye::planned(Duration::from_secs(1)))), "a goodbye");
     }
 
     #[test]

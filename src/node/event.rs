@@ -6,8 +6,8 @@ use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
-    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, LogIndex,
-    NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
+    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant,
+    LeftGoodbye, LogIndex, NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -127,6 +127,12 @@ pub enum Event {
         key: RunKey,
         run: AgentRun,
     },
+    /// The end of a `monitor` that the daemon runs now and then: whether the device answered.
+    Monitored {
+        agent: AgentName,
+        target: NodeName,
+        works: bool,
+    },
     /// The end of `Effect::LookInForce`: what agents have in force on this host.
     InForce {
         standing: Vec<(AgentName, Standing)>,
@@ -152,6 +158,11 @@ pub enum Event {
     LeaseKept {
         service: ServiceName,
         result: Result<Instant, String>,
+    },
+    /// The end of `Effect::TryLease`: whether the file takes a lease.
+    LeaseTried {
+        service: ServiceName,
+        result: Result<(), String>,
     },
     /// The slowest recent write of the Raft log.
     LogWrite {
@@ -224,6 +235,8 @@ pub enum Effect {
         fence: FenceId,
         /// For how long, from now on, it may act: then it is ended, also if this daemon is dead by then.
         limit: Duration,
+        /// Tried again until then, however often it fails: for an order that was given because all else failed before.
+        persists: bool,
     },
     /// End this run at once: its fence is not needed any more. It is told like any other end.
     EndAgent {
@@ -254,6 +267,12 @@ pub enum Effect {
         service: ServiceName,
         epoch: Epoch,
         until: Option<Instant>,
+        /// What this daemon leaves behind for as long, should it end without a word.
+        goodbye: Option<Box<LeftGoodbye>>,
+    },
+    /// See whether the lease file takes a lease again, where none is held.
+    TryLease {
+        service: ServiceName,
     },
     ArmWatchdog,
     /// Feed it. A refusal is always told; that it worked only where `told` asks for it, because the last time it did not.

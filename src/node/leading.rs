@@ -13,8 +13,8 @@ use super::{PeerRequest, PeerResponse};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::{Command, State};
-use crate::plan::{self, Applied, Checked, Lead, LookRound, Note, Plan, Question, Step};
-use crate::types::{Instant, NodeName, Round};
+use crate::plan::{self, Applied, Checked, Lead, LookRound, Monitored, Note, Plan, Question, Step};
+use crate::types::{AgentName, Instant, NodeName, Round};
 
 /// See the module.
 #[derive(Default)]
@@ -24,6 +24,7 @@ pub(super) struct Leading {
     plan: Plan,
     /// Kept by every node, for when it leads.
     applied: Applied,
+    monitored: Monitored,
     /// No round has the number of an earlier one, whoever led meanwhile.
     last_round: Round,
     questions: Questions,
@@ -45,6 +46,11 @@ impl Leading {
     /// A newer copy of the ledger: when waiting counts from.
     pub fn ledger_moved(&mut self, now: Instant, before: &State, after: &State) {
         self.applied.note(before, after, now);
+    }
+
+    /// A monitor of a device ended on this node.
+    pub fn device_monitored(&mut self, now: Instant, agent: AgentName, target: NodeName, works: bool) {
+        self.monitored.note(agent, target, works, now);
     }
 
     /// What was asked for the last leader is of no use to the next.
@@ -79,6 +85,7 @@ impl Leading {
             lead,
             applied: &self.applied,
             rows: peers.rows(),
+            monitored: &self.monitored,
             doubts_itself: peers.doubts_itself(desk.context.now),
         });
         self.say_what_is_new(&mut desk.mail, &new.notes);

@@ -8,6 +8,7 @@ mod context;
 mod desk;
 mod due;
 mod event;
+mod goodbye;
 mod intent;
 mod leading;
 mod mail;

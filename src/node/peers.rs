@@ -99,6 +99,10 @@ impl Peers {
         let Some(body) = body else { return false };
         if let Some(goodbye) = body.goodbye {
             self.detector.goodbye(context.now, node, incarnation, goodbye.back_within);
+            if goodbye.left_behind {
+                // It says nothing else: what that daemon saw and was is what it said last.
+                return true;
+            }
         }
         if self.replay.is_unread(heartbeat) {
             body.heard.iter().for_each(|(peer, (incarnation, sequence))| {

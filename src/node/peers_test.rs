@@ -3,7 +3,10 @@
 use super::context_test::{NOW, config, context};
 use super::peers::Peers;
 use crate::ledger::world_test::*;
-use crate::types::{ChannelName, ClusterId, Health, Heartbeat, HeartbeatBody, Incarnation, PeerView, Sight};
+use crate::types::fitting;
+use crate::types::{
+    ChannelName, ClusterId, Health, Heartbeat, HeartbeatBody, Incarnation, LeftGoodbye, PeerView, Sight,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,27 @@ fn a_recording_is_no_sign_of_life_and_what_was_said_before_is_no_news() {
     assert!(peers.rows()[&node("db2")].health.self_doubt);
     let silent = peers.silence(NOW + Duration::from_millis(70), &node("db2"));
     assert_eq!(silent, BTreeMap::from([(channel, 70)]));
+}
+
+#[test]
+fn the_goodbye_that_a_daemon_left_behind_excuses_its_silence_and_says_nothing_else() {
+    let db1 = context("db1", DB1, &World::new().state);
+    let mut peers = Peers::new(&config("db1"), NOW);
+    let channel = ChannelName::primary();
+    let hear = |peers: &mut Peers, heartbeat: &Heartbeat| {
+        peers.is_sign_of_life(&channel, NOW, heartbeat) && peers.hear(&db1, &channel, NOW, heartbeat)
+    };
+    let health = Arc::new(Health { self_doubt: true, ..Health::default() });
+    let last = HeartbeatBody { health, ..HeartbeatBody::default() };
+    assert!(!hear(&mut peers, &beat("db2", DB2, 1, last.clone())));
+    assert!(hear(&mut peers, &beat("db2", DB2, 2, last)));
+    let end = NOW + Duration::from_secs(8);
+    let from = beat("db2", DB2, 0, HeartbeatBody::default());
+    let left = LeftGoodbye::new(from, end, (Duration::from_secs(8), Duration::from_secs(8)));
+    let letter = fitting(left.letters(), end, NOW).expect("all of it is left");
+    assert!(hear(&mut peers, &letter));
+    assert!(peers.rows()[&node("db2")].health.self_doubt, "what it said last stays");
+    assert!(!hear(&mut peers, &letter), "a recording of it is none");
 }
 
 #[test]

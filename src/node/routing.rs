@@ -49,6 +49,7 @@ impl Node {
             Event::Answered { id, response } => self.answered(id, response),
             Event::AgentEnded { key, run } => self.runs.ended(now, key, run),
             Event::Seen { service, seen } => self.tenants.database_seen(&self.desk.context, &service, *seen),
+            Event::Monitored { agent, target, works } => self.leading.device_monitored(now, agent, target, works),
             Event::InForce { standing, whole } => self.lookout.found(now, standing, whole),
             Event::DbEnded { service, action, outcome } => {
                 self.tenants.database_ended(&mut self.desk, &service, &action, outcome);
@@ -58,6 +59,9 @@ impl Node {
             }
             Event::LeaseKept { service, result } => {
                 return self.tenants.lease_kept(&mut self.desk, &service, result);
+            }
+            Event::LeaseTried { service, result } => {
+                return self.tenants.lease_tried(self.desk.context.now, &service, result);
             }
             Event::LogWrite { took } => self.log_wrote(took),
             Event::Watchdog(said) => self.watchdog.said(now, &mut self.desk.mail, said),

@@ -63,7 +63,11 @@ impl Runs {
                 };
                 match begin {
                     Begin::Asks => {}
-                    Begin::For(limit) => self.run(&mut desk.mail, key, (&order.agent, order.action), fence, limit),
+                    Begin::For(limit) => {
+                        // In the first round the next voter and the next level wait for it.
+                        let persists = order.action == AgentAction::On || order.level.is_some() && order.round > 0;
+                        self.run(&mut desk.mail, key, (&order.agent, order.action), fence, (limit, persists));
+                    }
                     Begin::Never(run) => self.ended(desk.context.now, key, run),
                 }
             }
@@ -95,8 +99,16 @@ impl Runs {
         }
     }
 
-    /// Begins a run: the agent and what it is to do, against the fence's target, for no longer than `limit`.
-    fn run(&mut self, mail: &mut Mail, key: RunKey, what: (&AgentName, AgentAction), fence: &Fence, limit: Duration) {
+    /// Begins a run: the agent and what it is to do, against the fence's target, for no longer than `limit`, and whether it
+    /// is tried for all of that time.
+    fn run(
+        &mut self,
+        mail: &mut Mail,
+        key: RunKey,
+        what: (&AgentName, AgentAction),
+        fence: &Fence,
+        (limit, persists): (Duration, bool),
+    ) {
         self.runs.insert(key.clone(), RunState::Running);
         mail.push(Effect::RunAgent {
             key,
@@ -105,6 +117,7 @@ impl Runs {
             target: fence.target.clone(),
             fence: fence.id,
             limit,
+            persists,
         });
     }
 
@@ -151,7 +164,7 @@ impl Runs {
                 }
             }
             let limit = desk.context.state.agent_timeout(agent);
-            self.run(&mut desk.mail, key, (agent, wanted), fence, limit);
+            self.run(&mut desk.mail, key, (agent, wanted), fence, (limit, false));
         }
     }
 

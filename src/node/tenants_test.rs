@@ -74,6 +74,37 @@ fn the_guard_is_told_of_each_lease_once_and_again_where_it_could_not_be() {
 }
 
 #[test]
+fn a_lease_that_could_not_be_kept_is_tried_where_none_is_held_until_it_can_be() {
+    let world = World::new();
+    let (mut db1, mut tenants) = primary(&world);
+    renews(&mut db1, &mut tenants);
+    tenants.lease_kept(&mut db1, &orders(), Err("no room".to_owned()));
+    // The epoch is another's by now.
+    let mut over = world.state.clone();
+    over.services.get_mut(&orders()).expect("there").holder = None;
+    db1.context.take_state(Arc::new(over));
+    db1.mail.take();
+    let tries = |db1: &mut Desk, tenants: &mut Tenants| {
+        tenants.keep_leases(db1);
+        db1.mail.take().iter().filter(|e| matches!(e, Effect::TryLease { .. })).count()
+    };
+    assert_eq!(tries(&mut db1, &mut tenants), 0, "not at once");
+    for _ in 0..3 {
+        db1.context.now += Duration::from_secs(1);
+        assert_eq!(tries(&mut db1, &mut tenants), 1);
+        assert_eq!(tries(&mut db1, &mut tenants), 0, "once a second");
+        let now = db1.context.now;
+        assert!(tenants.lease_tried(now, &orders(), Err("no room".to_owned())));
+        assert_eq!(tenants.failing().map(|(what, _)| what).collect::<Vec<_>>(), [Failing::LeaseFile]);
+    }
+    let now = db1.context.now;
+    assert!(tenants.lease_tried(now, &orders(), Ok(())), "it is a candidate again");
+    assert_eq!(tenants.failing().count(), 0);
+    db1.context.now += Duration::from_secs(60);
+    assert_eq!(tries(&mut db1, &mut tenants), 0);
+}
+
+#[test]
 fn in_a_pause_the_guard_waits_and_after_it_there_is_an_end_again() {
     let mut world = World::new();
     let (mut db1, mut tenants) = primary(&world);

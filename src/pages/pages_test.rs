@@ -6,7 +6,7 @@ use super::scene_test::*;
 use super::{Refused, Unheard, fence, report};
 use crate::api::status::{NodeState, Phase, ServiceStatus, WatchdogState};
 use crate::ledger::world_test::*;
-use crate::ledger::{Basis, Command, IncidentKind, NewOrder};
+use crate::ledger::{Basis, Command, IncidentKind};
 use crate::plan::keeper::Step;
 use crate::plan::reason::Waiting;
 use crate::types::{
@@ -375,17 +375,10 @@ fn an_incident_says_where_its_time_went() {
 #[test]
 fn what_an_incident_forgot_is_counted_where_it_was() {
     let mut world = World::dead();
-    for round in 0..60 {
-        for level in 0..world.state.settings.as_ref().expect("seeded").levels.len() as u32 {
-            let (term, why) = (TERM, "it did not confirm".to_owned());
-            for agent in world.state.settings.as_ref().expect("seeded").levels[level as usize].clone() {
-                let number = world.state.fences[&FENCE].next_order();
-                let new = NewOrder { agent, action: AgentAction::Off, executor: node("db2") };
-                let orders = vec![new];
-                world.done(Command::Order { fence: FENCE, term, level: Some(level), round, orders });
-                world.done(ended(number, AgentOutcome::TimedOut));
-            }
-            world.done(Command::NextLevel { fence: FENCE, term, level, round, why });
+    for round in 0..300 {
+        while world.state.fences[&FENCE].round == round {
+            let (level, why) = (world.state.fences[&FENCE].level, "it did not confirm".to_owned());
+            world.done(Command::NextLevel { fence: FENCE, term: TERM, level, round, why });
         }
     }
     let incident = world.state.incidents.values().next_back().expect("a failover");

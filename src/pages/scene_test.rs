@@ -175,8 +175,19 @@ impl Scene {
         }
         let Scene { world, config, timing, lead, applied, rows, .. } = self;
         let doubts_itself = rows[&config.node].health.self_doubt;
-        let (me, state) = (&config.node, &world.state);
-        plan::coordinate(&plan::Input { now: NOW, me, state, config, timing, lead, applied, rows, doubts_itself })
+        let (me, state, monitored) = (&config.node, &world.state, &plan::Monitored::default());
+        plan::coordinate(&plan::Input {
+            now: NOW,
+            me,
+            state,
+            config,
+            timing,
+            lead,
+            applied,
+            rows,
+            monitored,
+            doubts_itself,
+        })
     }
 
     /// The page.

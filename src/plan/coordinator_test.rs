@@ -2,7 +2,7 @@
 //! nothing more, and a fenced boot that is heard after its successor was appointed.
 
 use super::note::TransferReason;
-use super::{Applied, Input, Lead, Plan, Row, Step, Timing, coordinate};
+use super::{Applied, Input, Lead, Monitored, Plan, Row, Step, Timing, coordinate};
 use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Command, Confirmation, FenceState};
@@ -23,6 +23,7 @@ struct Leader {
     lead: Lead,
     applied: Applied,
     rows: BTreeMap<NodeName, Row>,
+    monitored: Monitored,
     now: Instant,
 }
 
@@ -33,8 +34,8 @@ impl Leader {
         let config = Config::parse(text, "regent.toml", None, me).expect("an example");
         let timing = Timing::new(&config);
         let (lead, applied) = (Lead::new(TERM, Instant(0), Round(0)), Applied::default());
-        let mut leader =
-            Leader { world, me: node(me), config, timing, lead, applied, rows: BTreeMap::new(), now: START };
+        let (rows, monitored) = (BTreeMap::new(), Monitored::default());
+        let mut leader = Leader { world, me: node(me), config, timing, lead, applied, rows, monitored, now: START };
         leader.hears(&[("db1", DB1), ("db2", DB2), ("w1", W1)]);
         leader
     }
@@ -65,6 +66,7 @@ impl Leader {
             lead: &self.lead,
             applied: &self.applied,
             rows: &self.rows,
+            monitored: &self.monitored,
             doubts_itself: false,
         })
     }
@@ -237,6 +239,10 @@ fn when_every_level_failed_all_are_tried_again_after_a_pause() {
         why: "one of them still runs".to_owned(),
     });
     leader.world.done(failed(3));
+    // Both devices failed at once: the other voter has its turn, and then the round is over.
+    leader.proposals().into_iter().for_each(|command| drop(leader.world.done(command)));
+    leader.world.done(failed(4));
+    leader.world.done(failed(5));
     assert!(matches!(leader.propose(), Command::NextLevel { level: 0, round: 1, .. }));
     leader.applied.fence_level.insert(FENCE, leader.now);
     assert_eq!(leader.proposals(), [], "not at once");

@@ -1,4 +1,5 @@
-//! The coordinator's part about one fence: levels in order, in rounds with back-off, without end; the check; lifting.
+//! The coordinator's part about one fence: levels in order and voter by voter, then all levels at once in rounds without
+//! end; the check; lifting.
 
 use super::note::Passing;
 use super::{Input, Note, Outlook, Plan, Question, evidence};
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// How long it may take until an agent is gone once its time is over, and until its executor has said so.
 const REPORTING: Duration = Duration::from_secs(1);
+
+/// The longest pause between two rounds while a service waits for the fence.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The next step of one fence.
 pub fn advance(input: &Input, fence: &Fence, plan: &mut Plan) {
@@ -85,59 +89,83 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     if !evidence::is_fresh(input, fence, plan) {
         return;
     }
-    if fence.all_levels_from.is_some() {
+    if fence.tries_every_level() {
         return try_every_level(input, fence, &settings.levels, plan);
     }
-    let ended = ordered(fence, fence.level);
-    let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
-    if missing.iter().any(|a| a.is_lease())
-        && let Some(why) = input.state.lease_objection(fence)
-    {
-        return give_level_up(input, fence, format!("lease proves nothing: {why}"), plan);
-    }
-    if !missing.is_empty() {
-        return order_level(input, fence, fence.level, &missing, plan);
-    }
-    if let Some(why) = follow_level(input, fence, &ended, plan) {
+    if let Some(why) = work_on_level(input, fence, fence.level, level, plan) {
         give_level_up(input, fence, why, plan);
     }
 }
 
-/// What was ordered of a level in the present round.
-fn ordered(fence: &Fence, level: u32) -> BTreeMap<&AgentName, &Order> {
-    let orders = fence.orders.iter().filter(|o| o.level == Some(level) && o.round == fence.round);
-    orders.filter(|o| o.action == AgentAction::Off && o.was_begun()).map(|o| (&o.agent, o)).collect()
+/// Orders what of a level is to be ordered, and waits for it; says why when it has ended and did not confirm.
+fn work_on_level(input: &Input, fence: &Fence, number: u32, level: &[AgentName], plan: &mut Plan) -> Option<String> {
+    let ended = ordered(fence, number);
+    let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
+    if missing.iter().any(|a| a.is_lease())
+        && let Some(why) = input.state.lease_objection(fence)
+    {
+        return Some(format!("lease proves nothing: {why}"));
+    }
+    let due = match missing.is_empty() {
+        true => for_the_next_voter(input, fence, number, &ended),
+        false => missing,
+    };
+    if !due.is_empty() {
+        order_level(input, fence, number, &due, plan);
+        return None;
+    }
+    follow_level(input, fence, &ended, plan)
 }
 
-/// The fence was refuted although an appointment rests on it (S9): two nodes may write now, so no level waits for
-/// another. The new primary stays.
+/// The agents of a level that failed on one voter, and so soon that another has its turn in the same round: one of them
+/// may reach the device, and what a level may take stays bounded however many voters there are.
+fn for_the_next_voter<'a>(
+    input: &Input,
+    fence: &Fence,
+    level: u32,
+    ended: &BTreeMap<&'a AgentName, &Order>,
+) -> Vec<&'a AgentName> {
+    let soon = |agent: &AgentName| {
+        let runs = fence.orders.iter().filter(|o| is_of(o, fence, level) && o.agent == *agent);
+        runs.map(took).sum::<Duration>() < input.state.agent_timeout(agent) / 2
+    };
+    let failed = ended.iter().filter(|(agent, order)| !agent.is_lease() && has_failed(order) && soon(agent));
+    failed.filter(|(agent, _)| executor(input, fence, level, agent).is_some()).map(|(agent, _)| *agent).collect()
+}
+
+/// What was ordered last of each agent of a level in the present round.
+fn ordered(fence: &Fence, level: u32) -> BTreeMap<&AgentName, &Order> {
+    fence.orders.iter().filter(|o| is_of(o, fence, level)).map(|o| (&o.agent, o)).collect()
+}
+
+/// Whether it is an order of that level in the present round, and was begun.
+fn is_of(order: &Order, fence: &Fence, level: u32) -> bool {
+    (order.level, order.round, order.action) == (Some(level), fence.round, AgentAction::Off) && order.was_begun()
+}
+
+/// No level waits for another: each has failed before, and any device may be the first that works again. Or the fence was
+/// refuted although an appointment rests on it (S9), and two nodes may write now; the new primary stays.
 fn try_every_level(input: &Input, fence: &Fence, levels: &[Vec<AgentName>], plan: &mut Plan) {
     let mut given_up = Vec::new();
     for (number, level) in (0u32..).zip(levels) {
-        let ended = ordered(fence, number);
-        let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
-        let objection = input.state.lease_objection(fence).filter(|_| missing.iter().any(|a| a.is_lease()));
-        if let Some(why) = objection {
-            given_up.push(format!("lease proves nothing: {why}"));
-        } else if !missing.is_empty() {
-            order_level(input, fence, number, &missing, plan);
-        } else {
-            given_up.extend(follow_level(input, fence, &ended, plan));
-        }
+        given_up.extend(work_on_level(input, fence, number, level, plan));
     }
     if given_up.len() == levels.len() {
         give_level_up(input, fence, given_up.join("; "), plan);
     }
 }
 
-/// When the next round may begin; `None` in the first round, or once something of this round was ordered.
+/// When the next round may begin; `None` in the first two, which follow each other at once, and once something of this
+/// round was ordered. At once where a monitor found a device of the node that answers again.
 fn retry_at(input: &Input, fence: &Fence) -> Option<Instant> {
     let fresh = fence.all_levels_from == Some(fence.round);
-    if fence.round == 0 || fence.level != 0 || fresh || fence.orders.iter().any(|o| o.round == fence.round) {
+    if fence.round <= 1 || fence.level != 0 || fresh || fence.orders.iter().any(|o| o.round == fence.round) {
         return None;
     }
     let since = input.applied.fence_level.get(&fence.id).copied().unwrap_or(input.lead.since);
-    Some(since + pause(input, fence.round))
+    let last = fence.orders.iter().filter(|o| o.round + 1 == fence.round).map(took).max();
+    let at = since + pause(input, fence, fence.round - 1, last.unwrap_or_default());
+    (!input.monitored.is_good_since(&fence.target, since)).then_some(at)
 }
 
 fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
@@ -152,15 +180,18 @@ fn give_level_up(input: &Input, fence: &Fence, why: String, plan: &mut Plan) {
 }
 
 fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName], plan: &mut Plan) {
-    let Some(executor) = executor(input, fence, fence.round as usize) else {
+    let new = |level: Option<u32>, agent: &AgentName| {
+        let executor = match (agent.is_lease(), level) {
+            (true, _) => Some(input.me.clone()),
+            (_, Some(level)) => executor(input, fence, level, agent),
+            _ => voter(input, fence, fence.round as usize),
+        };
+        executor.map(|executor| NewOrder { agent: agent.clone(), action: AgentAction::Off, executor })
+    };
+    let orders: Option<Vec<_>> = missing.iter().map(|a| new(Some(level), a)).collect();
+    let Some(orders) = orders else {
         return plan.say(Note::NoExecutor { target: fence.target.clone() });
     };
-    let new = |agent: &AgentName| NewOrder {
-        agent: agent.clone(),
-        action: AgentAction::Off,
-        executor: if agent.is_lease() { input.me.clone() } else { executor.clone() },
-    };
-    let orders: Vec<_> = missing.iter().map(|a| new(a)).collect();
     let agents = orders.iter().map(|o| o.agent.clone()).collect();
     plan.say(Note::Fencing { target: fence.target.clone(), agents, level });
     let order =
@@ -172,20 +203,34 @@ fn order_level(input: &Input, fence: &Fence, level: u32, missing: &[&AgentName],
         .iter()
         .filter(|a| settings.agents.get(*a).is_some_and(|s| !s.everywhere))
         .filter(|a| !fence.orders.iter().any(|o| &o.agent == *a && o.level.is_none() && o.was_begun()))
-        .map(&new)
+        .filter_map(|a| new(None, a))
         .collect();
     if !assist.is_empty() && level == 0 && fence.round == 0 {
         plan.propose(order(None, assist));
     }
 }
 
-/// The leader itself first, in later rounds the other living voters in turn: one of them may reach the device.
-fn executor(input: &Input, fence: &Fence, turn: usize) -> Option<NodeName> {
+/// Who runs an agent of a level: the first in turn that has not failed with it in this round.
+fn executor(input: &Input, fence: &Fence, level: u32, agent: &AgentName) -> Option<NodeName> {
+    let has_tried = |voter: &NodeName| {
+        fence.orders.iter().any(|o| is_of(o, fence, level) && o.agent == *agent && o.executor == *voter)
+    };
+    in_turn(input, fence, fence.round as usize).into_iter().find(|voter| !has_tried(voter))
+}
+
+fn voter(input: &Input, fence: &Fence, turn: usize) -> Option<NodeName> {
+    in_turn(input, fence, turn).into_iter().next()
+}
+
+/// The living voters that may run an agent: the leader itself first, and each first in its turn. One of them may reach the
+/// device.
+fn in_turn(input: &Input, fence: &Fence, turn: usize) -> Vec<NodeName> {
     let mut voters: Vec<_> =
         input.state.nodes.keys().filter(|n| **n != fence.target && input.is_living(n)).cloned().collect();
     voters.sort_by_key(|n| n != input.me);
     let turn = turn % voters.len().max(1);
-    voters.into_iter().nth(turn)
+    voters.rotate_left(turn);
+    voters
 }
 
 /// Waits for a level; says why when it has ended and did not confirm.
@@ -414,7 +459,8 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
     if agents.is_empty() {
         return false;
     }
-    let last = fence.orders.iter().rfind(|o| o.action == AgentAction::On && has_failed(o));
+    let is_recent = |o: &&Order| o.action == AgentAction::On && o.number >= fence.without_power_at;
+    let last = fence.orders.iter().filter(is_recent).rfind(|o| has_failed(o));
     if let Some(last) = last {
         // Heard, that is: a join may commit after its node was switched off.
         if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {
@@ -422,15 +468,16 @@ fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool 
             return false;
         }
         let ordered = input.applied.ordered.get(&(fence.id, last.number)).copied().unwrap_or(input.lead.since);
-        let at = ordered + took(last) + pause(input, fence.on_failed);
-        if input.now < at {
+        let ended = ordered + took(last);
+        let at = ended + pause(input, fence, fence.on_failed, took(last));
+        if input.now < at && !input.monitored.is_good_since(&fence.target, ended) {
             plan.wake_at(at);
             let wait = Passing(at.since(input.now));
             plan.say(Note::PowerTriedAgain { target: fence.target.clone(), wait });
             return true;
         }
     }
-    let Some(executor) = executor(input, fence, (fence.round + fence.on_failed) as usize) else { return true };
+    let Some(executor) = voter(input, fence, (fence.round + fence.on_failed) as usize) else { return true };
     plan.say(Note::GivesPowerBack { target: fence.target.clone() });
     let orders = agents
         .into_iter()
@@ -451,10 +498,15 @@ fn took(order: &Order) -> Duration {
     }
 }
 
-/// Before the next try after so many that failed.
-fn pause(input: &Input, failed: u32) -> Duration {
+/// Before the next try after so many that failed, the last of which took so long. It stays short while a service waits for
+/// the fence; but where nothing could be tried for any time, the ledger would fill with orders that nobody begins.
+fn pause(input: &Input, fence: &Fence, failed: u32, last: Duration) -> Duration {
     let pause = input.timing.retry * 2u32.saturating_pow(failed.saturating_sub(1).min(16));
-    pause.min(input.timing.retry_max)
+    let longest = match hangs(input, fence) && last >= SHORT {
+        true => SHORT,
+        false => input.timing.retry_max,
+    };
+    pause.min(longest)
 }
 
 fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {

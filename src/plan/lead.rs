@@ -4,10 +4,12 @@ use super::Outlook;
 use super::note::{Note, TransferReason};
 use crate::config::Config;
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
-use crate::types::{Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term};
+use crate::types::{
+    AgentName, Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term,
+};
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,6 +182,30 @@ impl Applied {
     }
 }
 
+/// What this node's own monitors found of the devices: a device that answers again after it did not is worth a round.
+#[derive(Clone, Debug, Default)]
+pub struct Monitored {
+    failing: BTreeSet<(AgentName, NodeName)>,
+    good_again: BTreeMap<NodeName, Instant>,
+}
+
+impl Monitored {
+    /// How the monitor of an agent for a node ended.
+    pub fn note(&mut self, agent: AgentName, target: NodeName, works: bool, now: Instant) {
+        let device = (agent, target);
+        if !works {
+            self.failing.insert(device);
+        } else if self.failing.remove(&device) {
+            self.good_again.insert(device.1, now);
+        }
+    }
+
+    /// Whether a device of the node was found to answer again after `since`.
+    pub fn is_good_since(&self, target: &NodeName, since: Instant) -> bool {
+        self.good_again.get(target).is_some_and(|at| *at > since)
+    }
+}
+
 /// The orders that came to a fence since `old`.
 pub fn new_orders<'a>(old: Option<&Fence>, fence: &'a Fence) -> &'a [Order] {
     let known = old.map_or(0, Fence::next_order);
@@ -250,6 +276,7 @@ pub struct Input<'a> {
     pub lead: &'a Lead,
     pub applied: &'a Applied,
     pub rows: &'a BTreeMap<NodeName, Row>,
+    pub monitored: &'a Monitored,
     /// S10: this leader doubts itself and judges nobody.
     pub doubts_itself: bool,
 }

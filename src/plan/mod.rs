@@ -28,7 +28,7 @@ mod coordinator_test;
 
 pub use coordinator::coordinate;
 pub use keeper::keep;
-pub use lead::{Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing};
+pub use lead::{Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing};
 pub use note::Note;
 pub use objection::{Objection, Purpose, objection, objections};
 pub use outlook::Outlook;

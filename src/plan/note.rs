@@ -117,6 +117,10 @@ pub enum Note {
     NotEligible { service: ServiceName, node: NodeName, why: Objection },
     #[display("{service} is released; waiting for a candidate that has reached the final position")]
     AwaitsCandidate { service: ServiceName },
+    #[display(
+        "{node} could not take {service} over {failed} times, and nobody else can: again in {} ms", wait.0.as_millis()
+    )]
+    RestsBeforeAnother { service: ServiceName, node: NodeName, failed: u32, wait: Passing<Duration> },
     #[display("{service} has no eligible candidate")]
     NoCandidate { service: ServiceName },
     #[display("appointing {node} for {service}: {why}")]
@@ -173,6 +177,7 @@ impl Note {
             | Note::LivesWithoutPower { .. }
             | Note::PowerTriedAgain { .. }
             | Note::NotCreated { .. }
+            | Note::RestsBeforeAnother { .. }
             | Note::NotEligible { .. } => Severity::Warn,
             Note::Seeding
             | Note::Suspected { .. }
@@ -240,6 +245,7 @@ impl Note {
             | Note::AwaitsSeal { service, node }
             | Note::AwaitsHolder { service, node }
             | Note::NotEligible { service, node, .. }
+            | Note::RestsBeforeAnother { service, node, .. }
             | Note::Appointing { service, node, .. }
             | Note::FencePaused { service, target: node }
             | Note::AwaitsFence { service, target: node } => about.service(service).node(node),

@@ -7,6 +7,11 @@ use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
 use crate::types::{AgentKind, DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The rest of an appointee after its second failure, doubled with each up to the longest.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(20);
 
 /// The next step of one service.
 pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
@@ -337,7 +342,26 @@ fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Insta
     {
         choice.best = again.best;
     }
+    if let Some((node, _)) = &choice.best {
+        let failed = service.failed.get(node).copied().unwrap_or(0);
+        let at = since + rest_after(failed);
+        if input.now < at {
+            plan.wake_at(at);
+            let (service, node, wait) = (name.clone(), node.clone(), Passing(at.since(input.now)));
+            return plan.say(Note::RestsBeforeAnother { service, node, failed, wait });
+        }
+    }
     appoint(input, name, service, Basis::Released, choice, plan);
+}
+
+/// Before a node is appointed again that has given back so many appointments since somebody could take over: each costs an
+/// epoch, the number of a timeline and lines in the incident. A reason that its heartbeats tell keeps it from being a
+/// candidate at all while it lasts.
+fn rest_after(failed: u32) -> Duration {
+    match failed {
+        0 | 1 => Duration::ZERO,
+        _ => (FIRST_REST * 2u32.pow((failed - 2).min(16))).min(LONGEST_REST),
+    }
 }
 
 /// The previous holder's node itself, where it lives and its database is startable.

@@ -1,6 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
-use super::{Boot, ClusterId, DbState, Epoch, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline};
+use super::{
+    Boot, ClusterId, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,12 +37,6 @@ pub struct HeartbeatBody {
     /// Set in the last heartbeats before a planned restart of the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodbye: Option<Goodbye>,
-}
-
-/// "Back within": a planned silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Goodbye {
-    pub back_within: Duration,
 }
 
 /// The sender's own state.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod database;
+mod goodbye;
 mod heartbeat;
 mod id;
 mod name;
@@ -17,7 +18,8 @@ mod view;
 
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
-pub use heartbeat::{Alarm, Failing, Goodbye, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
+pub use goodbye::{Goodbye, LeftGoodbye, fitting};
+pub use heartbeat::{Alarm, Failing, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};

@@ -57,13 +57,7 @@ impl Bmc {
         let emulator = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
         std::fs::write(path("bmc.emu"), emulator).expect("written");
-        let simulator = Command::new("ipmi_sim")
-            .args(["-n", "-c", &path("lan.conf"), "-f", &path("bmc.emu"), "-s", &path("sim")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ipmi_sim starts (package openipmi)");
+        let simulator = simulate(folder.path());
         let bmc = Bmc { port, folder, simulator };
         eventually("ipmi_sim answers", || (bmc.ask("status").status == 0).then_some(()));
         bmc
@@ -72,6 +66,32 @@ impl Bmc {
     /// Options of an agent that reach it, the password on standard input.
     pub fn options(&self) -> String {
         format!("ip=127.0.0.1\nipport={}\nusername={USER}\npassword={PASSWORD}\n", self.port)
+    }
+
+    /// Takes every session that it has (63): each is asked for, and none is ever used. They time out, so this is repeated
+    /// for as long as it shall have none; `forget_sessions` frees them at once.
+    pub fn take_all_sessions(&self) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(("127.0.0.1", self.port)).expect("loopback");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).expect("a time-out");
+        for number in 0..64_u8 {
+            socket.send(&open_session_request(number)).expect("sent");
+            let mut answer = [0; 128];
+            socket.recv(&mut answer).expect("an answer");
+            // The status of an RMCP+ open session response: 01h, insufficient resources.
+            if answer[17] == 1 {
+                return;
+            }
+        }
+        panic!("64 sessions were not enough");
+    }
+
+    /// A restart: the host's power stays as it is.
+    pub fn forget_sessions(&mut self) {
+        let _ = self.simulator.kill();
+        let _ = self.simulator.wait();
+        self.simulator = simulate(self.folder.path());
+        eventually("ipmi_sim answers", || (self.ask("status").status == 0).then_some(()));
     }
 
     /// What ipmitool itself says.
@@ -101,6 +121,25 @@ impl Bmc {
         let line = text.lines().find(|line| line.starts_with("System GUID")).expect("a line");
         line.split_once(':').expect("a value").1.trim().to_owned()
     }
+}
+
+fn simulate(folder: &std::path::Path) -> Child {
+    let path = |name: &str| folder.join(name).display().to_string();
+    Command::new("ipmi_sim")
+        .args(["-n", "-c", &path("lan.conf"), "-f", &path("bmc.emu"), "-s", &path("sim")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ipmi_sim starts (package openipmi)")
+}
+
+/// An RMCP+ open session request with cipher suite 3.
+fn open_session_request(number: u8) -> Vec<u8> {
+    let algorithms = [[0, 0, 0, 8, 1, 0, 0, 0], [1, 0, 0, 8, 1, 0, 0, 0], [2, 0, 0, 8, 1, 0, 0, 0]].concat();
+    let payload = [&[number, 0, 0, 0, 1 + number, 0x10, 0, 0][..], &algorithms].concat();
+    let header = [6, 0, 0xff, 7, 6, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, payload.len() as u8, 0];
+    [&header[..], &payload].concat()
 }
 
 impl Drop for Bmc {

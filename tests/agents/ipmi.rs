@@ -117,6 +117,21 @@ fn a_silent_bmc_is_a_failure_within_its_bound() {
 }
 
 #[test]
+fn a_bmc_without_a_free_session_is_told_as_such() {
+    if !is_root() {
+        return;
+    }
+    let bmc = Bmc::start(Power::Obeys);
+    bmc.take_all_sessions();
+    let off = ask(&bmc, "off", "");
+    assert_eq!((off.status, bmc.is_on()), (1, true), "{off:?}");
+    assert!(off.text.contains("has no free session") && !off.text.contains("does not answer"), "{off:?}");
+    // Over IPMI 1.5 it has other words for it.
+    let old = ask(&bmc, "status", "lanplus=0\n");
+    assert!(old.status == 1 && old.text.contains("has no free session"), "{old:?}");
+}
+
+#[test]
 fn the_password_comes_from_a_file_or_a_script() {
     if !is_root() {
         return;

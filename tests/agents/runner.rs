@@ -2,7 +2,7 @@
 
 use crate::bmc::{Bmc, PASSWORD, Power, USER};
 use crate::{FIREWALL, IPMI, eventually, is_root, unique};
-use regent::action::fence::Runner;
+use regent::action::fence::{Runner, UNTIL_THE_DEADLINE};
 use regent::action::leashes::Leashes;
 use regent::config::Agent;
 use regent::engine::enclosure::own_cgroup;
@@ -203,6 +203,62 @@ fn failures_are_tried_again_so_often_and_no_oftener() {
     let script = Script::new("sleep 0.3; exit 1");
     let off = run(&script.runner(), &order(AgentAction::Off, &[("port", "1")], Duration::from_millis(800)), 100);
     assert!(off.tries <= 3 && off.took < Duration::from_secs(3), "the deadline counts all tries: {off:?}");
+}
+
+#[test]
+fn a_device_that_refuses_for_a_while_is_asked_again_within_the_deadline() {
+    // Refuses at once, until a file is there.
+    let body = "date +%s%N >> $DIR/at; [ -e $DIR/works ] || { echo busy; exit 1; }";
+    let script = Script::new(body);
+    let runner = script.runner();
+    let off = order(AgentAction::Off, &[("port", "1")], Duration::from_secs(20));
+    let works = script.path("works");
+    let begun = std::time::Instant::now();
+    let (run, since) = wait(async {
+        let repaired = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            std::fs::write(&works, "").expect("written");
+            std::time::Instant::now()
+        };
+        tokio::join!(runner.run(&off, UNTIL_THE_DEADLINE), repaired)
+    });
+    assert_eq!(run.outcome, AgentOutcome::Succeeded, "{run:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(4) && since.elapsed() < Duration::from_secs(2), "{run:?}");
+    assert!((5..=9).contains(&run.tries), "often at first, then once a second: {run:?}");
+    assert_eq!(script.read("at").lines().count(), run.tries as usize, "every try is counted: {run:?}");
+}
+
+#[test]
+fn why_the_tries_failed_stays_when_the_deadline_cuts_one_off() {
+    let script = Script::new("echo x >> $DIR/count; [ $(wc -l < $DIR/count) -ge 3 ] && sleep 30; echo busy; exit 1");
+    let deadline = Duration::from_secs(1);
+    let off = run(&script.runner(), &order(AgentAction::Off, &[("port", "1")], deadline), UNTIL_THE_DEADLINE);
+    assert_eq!((off.outcome, off.tries, off.output.as_str()), (AgentOutcome::TimedOut, 3, "busy"), "{off:?}");
+}
+
+#[test]
+fn a_bmc_that_gets_its_sessions_back_within_the_deadline_is_switched_off() {
+    if !is_root() {
+        return;
+    }
+    let mut bmc = Bmc::start(Power::Obeys);
+    bmc.take_all_sessions();
+    let port = bmc.port.to_string();
+    let options = [("ip", "127.0.0.1"), ("ipport", port.as_str()), ("username", USER), ("password", PASSWORD)];
+    let runner = runner(IPMI);
+    let refused = run(&runner, &order(AgentAction::Off, &options, SECONDS), 2);
+    assert_eq!((refused.outcome, refused.tries), (AgentOutcome::Failed { status: 1 }, 2), "{refused:?}");
+    assert!(refused.output.contains("no free session"), "{refused:?}");
+    let off = order(AgentAction::Off, &options, Duration::from_secs(20));
+    let (run, back) = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(&runner, &off, UNTIL_THE_DEADLINE));
+        std::thread::sleep(Duration::from_secs(3));
+        bmc.forget_sessions();
+        let back = std::time::Instant::now();
+        (run.join().expect("ended"), back)
+    });
+    assert_eq!((run.outcome, bmc.is_on()), (AgentOutcome::Succeeded, false), "{run:?}");
+    assert!(run.tries > 3 && back.elapsed() < Duration::from_secs(3), "{run:?}, {:?}", back.elapsed());
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Database {
     /// Grants itself a lease.
     pub fn lease(&self, epoch: u64, ttl: Duration) {
         let (boot, end) = (Boot("this".into()), clock::now() + ttl);
-        let lease = LeaseFile { boot, epoch: Epoch(epoch), end, released: false };
+        let lease = LeaseFile { boot, epoch: Epoch(epoch), end, released: false, daemon: None };
         write_lease(&self.run().join("lease"), &lease).expect("the lease can be written");
     }
 

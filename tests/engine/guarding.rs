@@ -11,19 +11,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const REGENT: &str = env!("CARGO_BIN_EXE_regent");
+pub const REGENT: &str = env!("CARGO_BIN_EXE_regent");
 
 /// Something called `postgres` that works in a data directory: a database, for a guard.
-struct Victim(Child);
+pub struct Victim(Child);
 
 impl Victim {
-    fn in_directory(directory: &Path) -> Self {
+    pub fn in_directory(directory: &Path) -> Self {
         let program = directory.join("postgres");
         std::fs::copy("/bin/sleep", &program).expect("every system has it");
         Victim(Command::new(program).arg("600").current_dir(directory).spawn().expect("it can be started"))
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().expect("our own child").is_some()
     }
 }
@@ -36,7 +36,7 @@ impl Drop for Victim {
 }
 
 fn lease_of(ttl: Duration) -> LeaseFile {
-    LeaseFile { boot: Boot("b".into()), epoch: Epoch(1), end: clock::now() + ttl, released: false }
+    LeaseFile { boot: Boot("b".into()), epoch: Epoch(1), end: clock::now() + ttl, released: false, daemon: None }
 }
 
 /// A small file system in memory, mounted for one test.
@@ -81,7 +81,7 @@ async fn renewals_go_on_where_the_run_directory_is_full_and_the_guard_kills_nobo
     let ttl = Duration::from_millis(700);
     write_lease(&lease, &lease_of(ttl)).expect("there is room");
     let mut victim = Victim::in_directory(data.path());
-    let options = GuardOptions { lease: lease.clone(), cgroup: None, data_dir: data.path().to_owned() };
+    let options = GuardOptions { lease: lease.clone(), goodbye: None, cgroup: None, data_dir: data.path().to_owned() };
     spawn(Path::new(REGENT), &options).await.expect("the guard stands");
     small.fill();
     for _ in 0..15 {

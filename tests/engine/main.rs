@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coming_back;
+mod goodbye;
 mod guarding;
 mod life;
 mod moving;

@@ -93,7 +93,8 @@ pub fn run(line: &Line, outcome: &str) -> AgentRun {
         "not-begun" => AgentOutcome::NotBegun,
         _ => line.fail("expected succeeded, failed, timed-out, not-run or not-begun"),
     };
-    AgentRun { outcome, tries: 1, took: Duration::from_millis(800), output: String::new() }
+    let took = line.get("took").map_or(Duration::from_millis(800), |took| line.duration(took));
+    AgentRun { outcome, tries: 1, took, output: String::new() }
 }
 
 fn action(line: &Line, word: &str) -> AgentAction {

@@ -8,7 +8,9 @@ use regent::ledger::{Cause, CheckAnswer, Fence, Refusal, Sighting, State};
 use regent::plan::candidate::{self, Choice};
 use regent::plan::readiness::{self, Beside};
 use regent::plan::switchover;
-use regent::plan::{self, Applied, Checked, Input, Lead, LookRound, Plan, Question, Row, Step, Timing, fencing};
+use regent::plan::{
+    self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
+};
 use regent::types::{
     DbState, Epoch, Failing, Health, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
 };
@@ -22,6 +24,7 @@ pub struct Leader {
     applied: Applied,
     rows: BTreeMap<NodeName, Row>,
     silent: BTreeSet<NodeName>,
+    monitored: Monitored,
     doubts_itself: bool,
 }
 
@@ -33,6 +36,7 @@ impl Leader {
             applied: Applied::default(),
             rows: BTreeMap::new(),
             silent: BTreeSet::new(),
+            monitored: Monitored::default(),
             doubts_itself: false,
         }
     }
@@ -77,6 +81,7 @@ impl Leader {
             lead: &self.lead,
             applied: &self.applied,
             rows: &self.rows,
+            monitored: &self.monitored,
             doubts_itself: self.doubts_itself,
         }
     }
@@ -119,6 +124,10 @@ impl Desk {
             }
             "silent" => {
                 self.leader.silent.insert(line.parse(line.word(1)));
+            }
+            "monitor" => {
+                let (agent, target) = (line.parse(line.word(1)), line.parse(line.word(2)));
+                self.leader.monitored.note(agent, target, line.word(3) == "works", self.now);
             }
             "doubts" => self.leader.doubts_itself = true,
             "sure" => self.leader.doubts_itself = false,

@@ -40,6 +40,7 @@ pub const TRANSITIONS: &[(&str, &[&str])] = &[
             "void -> lifting",
             "void -> closed",
             "lifting -> closed",
+            "closed -> lifting",
         ],
     ),
     ("switchover", &["none -> asked", "asked -> none"]),

@@ -140,9 +140,10 @@ impl Stand {
             Effect::Told { number, .. } => format!("tells the operator of command {number} what became of it"),
             Effect::QuorumRead { .. } => "asks a quorum whether it still leads".to_owned(),
             Effect::Transfer { to } => format!("hands leadership to {to}"),
-            Effect::RunAgent { agent, action, target, fence, limit, .. } => {
+            Effect::RunAgent { agent, action, target, fence, limit, persists, .. } => {
                 let limit = limit.as_millis();
-                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms", action.word())
+                let again = if *persists { ", again and again" } else { "" };
+                format!("runs {agent} {} against {target}, fence {fence}, for at most {limit} ms{again}", action.word())
             }
             Effect::Db { action, .. } => format!("database: {}", action),
             Effect::EndAgent { key } => match key {
@@ -153,6 +154,7 @@ impl Stand {
             Effect::UndoInForce { undo } => format!("undoes {undo}"),
             Effect::AbortDb { .. } => "database: what was under way is given up".to_owned(),
             Effect::Tombstone { released, .. } => format!("writes the tombstone of epoch {}", released.epoch),
+            Effect::TryLease { .. } => "tries whether its lease file takes a lease".to_owned(),
             Effect::KeepLease { epoch, until, .. } => match until {
                 Some(at) if at.0 > u64::MAX / 8 => format!("guard: epoch {epoch} is held open by a pause"),
                 Some(at) => format!("guard: kill the database at {:.3} s, epoch {epoch}", at.0 as f64 / 1e9),

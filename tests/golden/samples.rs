@@ -398,6 +398,7 @@ fn fence() -> Fence {
         assisted: BTreeMap::from([(db1(), BTreeSet::from([ipmi()]))]),
         used: true,
         stays_off: false,
+        without_power_at: 0,
         refuted: 1,
         all_levels_from: Some(2),
         lease_refuted: true,

@@ -4,6 +4,7 @@
 //!
 //! Here: the lab's side and the hook. Not here: what a power cut is (`host.rs`).
 
+use crate::busy_bmc::Busy;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::network::{Net, Switch, run};
@@ -46,6 +47,7 @@ pub struct Bmc {
     switch: Arc<Switch>,
     chassis: Arc<Chassis>,
     simulator: Mutex<Option<Child>>,
+    busy: Mutex<Option<Busy>>,
     directory: PathBuf,
     group: Cgroup,
 }
@@ -98,6 +100,7 @@ impl Bmc {
             switch,
             chassis,
             simulator: Mutex::new(None),
+            busy: Mutex::new(None),
             directory,
             group: group.child(name)?,
         };
@@ -118,6 +121,21 @@ impl Bmc {
     /// How often it was told to switch off.
     pub fn offs(&self) -> u32 {
         *self.chassis.offs.lock().unwrap()
+    }
+
+    /// All of its sessions are taken: it answers, and nobody can log in.
+    pub fn refuse_sessions(&self) -> Result<()> {
+        self.power_down()?;
+        self.switch.add_device(self.index)?;
+        *self.busy.lock().unwrap() = Some(Busy::at(&self.address, &self.switch)?);
+        Ok(())
+    }
+
+    /// It has free sessions again.
+    pub fn has_sessions(&self) -> Result<()> {
+        *self.busy.lock().unwrap() = None;
+        self.switch.remove_device(self.index)?;
+        self.power_up()
     }
 
     /// The device itself loses its power: nobody answers at its address.

@@ -10,6 +10,7 @@
 )]
 
 mod bmc;
+mod busy_bmc;
 mod cgroup;
 mod client;
 mod cluster;

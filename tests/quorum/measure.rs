@@ -8,7 +8,7 @@ mod harness;
 
 use harness::{Cluster, LONG, entry, timing};
 use regent::config::Config;
-use regent::ledger::{self, Command, Entry, FenceReason, Machine, NewOrder, Settings, State};
+use regent::ledger::{self, Command, Entry, Fence, FenceReason, Machine, NewOrder, Settings, State};
 use regent::types::{AgentAction, AgentOutcome, AgentRun, Boot, FenceId, LogIndex, NodeName, Term, WallTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,30 +81,35 @@ impl Ledger {
         self.took.push(began.elapsed());
     }
 
+    fn fence(&self) -> &Fence {
+        self.state.fences[&FenceId(1)].get()
+    }
+
     /// db1 is fenced on order, round after round, and no level confirms.
     fn rounds(&mut self, rounds: u32) {
-        let fence = FenceId(1);
-        for _ in 0..rounds {
-            let levels = self.state.settings.as_ref().expect("seeded").levels.clone();
-            for (level, agents) in (0u32..).zip(&levels) {
-                let of_it = &self.state.fences[&fence];
-                let (first, round) = (of_it.next_order(), of_it.round);
-                let executor: NodeName = "db2".parse().expect("a valid name");
-                let new = agents.iter().map(|a| NewOrder {
-                    agent: a.clone(),
+        let (fence, term, until) = (FenceId(1), Term(1), self.fence().round + rounds);
+        let executor: NodeName = "db2".parse().expect("a valid name");
+        let levels = self.state.settings.as_ref().expect("seeded").levels.clone();
+        while self.fence().round < until {
+            let round = self.fence().round;
+            let due: Vec<_> = (0u32..).zip(&levels).filter(|(level, _)| self.fence().is_level_due(*level)).collect();
+            for (level, agents) in due {
+                let new = |agent: &AgentName| NewOrder {
+                    agent: agent.clone(),
                     action: AgentAction::Off,
                     executor: executor.clone(),
-                });
-                let orders: Vec<_> = new.collect();
+                };
+                let (first, orders): (_, Vec<_>) = (self.fence().next_order(), agents.iter().map(new).collect());
                 let numbers = first..first + orders.len() as u32;
-                self.apply(Command::Order { fence, term: Term(1), level: Some(level), round, orders });
+                self.apply(Command::Order { fence, term, level: Some(level), round, orders });
                 for order in numbers {
                     let output = "no answer from the device ".repeat(10);
                     let (outcome, took) = (AgentOutcome::TimedOut, Duration::from_secs(20));
                     self.apply(Command::OrderDone { fence, order, run: AgentRun { outcome, tries: 3, took, output } });
                 }
-                self.apply(Command::NextLevel { fence, term: Term(1), level, round, why: "it did not confirm".into() });
             }
+            let (level, why) = (self.fence().level, "it did not confirm".to_owned());
+            self.apply(Command::NextLevel { fence, term, level, round, why });
         }
     }
 }

@@ -425,8 +425,9 @@ impl World {
             Effect::QuorumRead { id } => self.give_later(300 * MS, host, Event::QuorumRead { id, confirmed: false }),
             Effect::Transfer { to } if self.hands_over(host) => self.transfer(self.host(&to)),
             Effect::Transfer { .. } => {}
-            Effect::RunAgent { key, agent, action, target, fence, limit } => {
-                self.run_agent(host, Wanted { key, agent: &agent, action, target: &target, fence, limit });
+            Effect::RunAgent { key, agent, action, target, fence, limit, persists } => {
+                let (agent, target) = (&agent, &target);
+                self.run_agent(host, Wanted { key, agent, action, target, fence, limit, persists });
             }
             Effect::EndAgent { key } => self.end_agent(host, key),
             Effect::Db { service, action } => self.database_action(host, self.index(&service), action),
@@ -434,7 +435,10 @@ impl World {
             Effect::UndoInForce { undo } => self.undo_in_force(host, &undo),
             Effect::AbortDb { service } => self.database_abort(host, self.index(&service)),
             Effect::Tombstone { service, released } => self.tombstone(host, service, released),
-            Effect::KeepLease { service, epoch, until } => self.keep_lease(host, service, epoch, until),
+            Effect::KeepLease { service, epoch, until, goodbye } => {
+                self.keep_lease(host, service, epoch, (until, goodbye));
+            }
+            Effect::TryLease { service } => self.try_lease(host, service),
             Effect::ArmWatchdog => self.arm_watchdog(host),
             Effect::FeedWatchdog { told } => self.feed_watchdog(host, told),
             Effect::DisarmWatchdog => self.disarm_watchdog(host),

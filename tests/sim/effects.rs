@@ -6,7 +6,7 @@ use crate::cluster::{MS, World};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::node::{Event, WatchdogSaid};
-use regent::types::{DbAction, Epoch, Instant, Released, ServiceName};
+use regent::types::{DbAction, Epoch, Instant, LeftGoodbye, Released, ServiceName};
 
 /// A part of a host of which an effect has need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,11 +164,28 @@ impl World {
         });
     }
 
+    pub fn try_lease(&mut self, host: usize, service: ServiceName) {
+        let result = if self.hosts[host].works(Part::LeaseFile) { Ok(()) } else { Err(WHY.to_owned()) };
+        self.give_later(MS, host, Event::LeaseTried { service, result });
+    }
+
     /// The lease file, for the guard and the next daemon. What cannot be written leaves them with what they knew.
-    pub fn keep_lease(&mut self, host: usize, service: ServiceName, epoch: Epoch, until: Option<Instant>) {
+    pub fn keep_lease(
+        &mut self,
+        host: usize,
+        service: ServiceName,
+        epoch: Epoch,
+        (until, goodbye): (Option<Instant>, Option<Box<LeftGoodbye>>),
+    ) {
+        if let Some(goodbye) = goodbye {
+            self.hosts[host].goodbyes.insert(service.clone(), goodbye);
+        }
         let works = self.hosts[host].works(Part::LeaseFile);
         match until {
-            None if works => drop(self.hosts[host].kept.remove(&service)),
+            None if works => {
+                self.hosts[host].kept.remove(&service);
+                self.hosts[host].goodbyes.remove(&service);
+            }
             None => {}
             Some(until) => {
                 if works {

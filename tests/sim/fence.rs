@@ -45,6 +45,8 @@ pub struct Wanted<'a> {
     pub fence: FenceId,
     /// For how long it may act, on the clock of its host.
     pub limit: Duration,
+    /// It is tried until then, however often it fails.
+    pub persists: bool,
 }
 
 /// What one run does, how it is told, and when.
@@ -85,7 +87,12 @@ impl World {
         let run = match mode {
             // It ends at its limit, and what it did until then stands.
             Device::Late(_) => Run { acts_after: Some(limit / 2), outcome: AgentOutcome::TimedOut, ends_after: limit },
-            _ => self.run_of(mode, wanted.action, by, true, (limit, took)),
+            _ => self.tried(
+                self.run_of(mode, wanted.action, by, true, (limit, took)),
+                mode,
+                wanted.persists,
+                (limit, took),
+            ),
         };
         if let Some(delay) = run.acts_after {
             let life = self.hosts[by].life;
@@ -104,6 +111,7 @@ impl World {
         let mode = self.device(target, agent.as_str());
         let took = self.rng.random_range(100 * MS..800 * MS);
         let run = self.run_of(mode, action, by, self.hosts[target].power, (limit, took));
+        let run = self.tried(run, mode, wanted.persists, (limit, took));
         self.note(|w| format!("{agent} {action:?} of {} by {}: {mode:?}", w.hosts[target].name, w.hosts[by].name));
         let (started, in_time) = (self.started(), !matches!(mode, Device::Late(_)));
         let run_key = (by, self.hosts[by].life, wanted.key.clone());
@@ -193,6 +201,20 @@ impl World {
             let run = AgentRun { outcome, tries: 1, took, output: String::new() };
             w.give(by, Event::AgentEnded { key, run });
         });
+    }
+
+    /// What becomes of a run that is tried until its limit: a device that refuses is asked again, at least once a second.
+    fn tried(&self, run: Run, mode: Device, persists: bool, (limit, took): (u64, u64)) -> Run {
+        let refused = persists && matches!(run.outcome, AgentOutcome::Failed { .. });
+        match mode {
+            _ if !refused => run,
+            Device::Busy(until) if until + S + took <= self.now + limit => {
+                let begins = until + S - self.now;
+                let (acts_after, outcome) = (Some(begins + took / 2), AgentOutcome::Succeeded);
+                Run { acts_after, outcome, ends_after: begins + took }
+            }
+            _ => Run { ends_after: limit, ..run },
+        }
     }
 
     fn run_of(&self, mode: Device, action: AgentAction, by: usize, has_power: bool, (limit, took): (u64, u64)) -> Run {

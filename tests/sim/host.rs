@@ -8,7 +8,9 @@ use rand::RngExt;
 use regent::config::Config;
 use regent::ledger::{Machine, State};
 use regent::node::{Event, HELD_OPEN, Node, Start};
-use regent::types::{Boot, ClusterId, Epoch, Heartbeat, Instant, NodeName, Released, ServiceName};
+use regent::types::{
+    Boot, ClusterId, Epoch, Heartbeat, Instant, LeftGoodbye, NodeName, Released, ServiceName, fitting,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,6 +51,8 @@ pub struct Host {
     pub is_virtual: bool,
     pub tombstones: BTreeMap<ServiceName, Released>,
     pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
+    /// What the daemon left with the guard of each database.
+    pub goodbyes: BTreeMap<ServiceName, Box<LeftGoodbye>>,
     /// What of it does not work, and how often that was broken.
     pub broken: BTreeMap<Part, u32>,
     pub watchdog_at: Option<u64>,
@@ -108,6 +112,7 @@ impl Host {
             is_virtual: false,
             tombstones: BTreeMap::new(),
             kept: BTreeMap::new(),
+            goodbyes: BTreeMap::new(),
             broken: BTreeMap::new(),
             watchdog_at: None,
             databases: (0..databases).map(|_| Database::absent()).collect(),
@@ -194,6 +199,7 @@ impl World {
         (h.stood_still, h.still_since, h.ahead) = (0, None, 0);
         h.boots += 1;
         h.kept.clear();
+        h.goodbyes.clear();
         h.watchdog_at = None;
         let boots = h.boots;
         self.rules_after_boot(host);
@@ -349,6 +355,28 @@ impl World {
             self.note(|w| format!("{}: the daemon is gone", w.hosts[host].name));
             // The guard has only the lease file now; a lease that ended already is stopped at once.
             self.rearm_guards(host);
+            self.guards_say_goodbye(host);
+        }
+    }
+
+    /// The guard of a database that goes on sends what the daemon left. A host without power has no guard, and one that
+    /// stands still sends it when it goes on.
+    fn guards_say_goodbye(&mut self, host: usize) {
+        let (boots, life) = (self.hosts[host].boots, self.hosts[host].life);
+        for (service, left) in std::mem::take(&mut self.hosts[host].goodbyes) {
+            let s = self.index(&service);
+            let stands = self.hosts[host].frozen_until.map_or(0, |until| until.saturating_sub(self.now));
+            self.after(stands + MS, move |w| {
+                let h = &w.hosts[host];
+                let guarded = h.kept.contains_key(&service) && h.databases[s].process != Process::None;
+                if !h.power || h.boots != boots || !guarded {
+                    return;
+                }
+                if let Some(letter) = fitting(left.letters(), left.end(), h.local(w.now)) {
+                    w.note(|w| format!("{}: the guard says goodbye for the daemon of life {life}", w.hosts[host].name));
+                    w.carry(host, &Arc::new(letter));
+                }
+            });
         }
     }
 

@@ -145,6 +145,9 @@ fn fencing() -> Scene {
     world.done(Command::OrderDone { fence: FENCE, order: 0, run: run.clone() });
     world.done(next_level(0));
     world.done(next_level(1));
+    // The second round, in which every level was tried: nobody could begin an agent.
+    let level = 0;
+    world.done(Command::NextLevel { fence: FENCE, term: TERM, level, round: 1, why: "it failed".to_owned() });
     world.at = WALL;
     scene.applied.fence_level.insert(FENCE, ago(1_000));
     scene.monitors.insert(("ipmi".parse().expect("valid"), node("db1")), (wall_ago(130_000), run));

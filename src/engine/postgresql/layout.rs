@@ -24,6 +24,8 @@ pub struct Layout {
     pub hba: PathBuf,
     /// In `run`: how far the lease reaches, for the guard.
     pub lease: PathBuf,
+    /// In `run`: what the guard sends when the daemon ends without a word.
+    pub goodbye: PathBuf,
     /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
     pub keep: PathBuf,
 }
@@ -38,6 +40,7 @@ impl Layout {
             run: config.service_dir(service),
             hba: config.access_file(service),
             lease: config.lease_file(service),
+            goodbye: config.goodbye_file(service),
             keep: config.data_dir.join(service.as_str()),
         })
     }

@@ -122,7 +122,8 @@ impl PostgreSql {
 pub fn guard_options(config: &Config, service: &ServiceName) -> Result<guard::GuardOptions, EngineError> {
     let layout = layout::Layout::new(config, service)?;
     let cgroup = std::fs::read_to_string(layout.cgroup_record()).ok().map(PathBuf::from);
-    Ok(guard::GuardOptions { lease: layout.lease, cgroup, data_dir: layout.data_dir })
+    let goodbye = Some(config.goodbye_file(service));
+    Ok(guard::GuardOptions { lease: layout.lease, goodbye, cgroup, data_dir: layout.data_dir })
 }
 
 impl Engine for PostgreSql {

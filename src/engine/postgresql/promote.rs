@@ -48,6 +48,7 @@ pub async fn must_hold(core: &Arc<Core>, epoch: Epoch) -> Result<()> {
 pub fn post_guard(core: &Arc<Core>) {
     let options = GuardOptions {
         lease: core.layout.lease.clone(),
+        goodbye: Some(core.layout.goodbye.clone()),
         cgroup: core.enclosure.cgroup().map(ToOwned::to_owned),
         data_dir: core.layout.data_dir.clone(),
     };

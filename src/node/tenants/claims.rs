@@ -87,7 +87,7 @@ impl Tenants {
         let renew = desk.context.config.lease.renew;
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         if let Some((epoch, until)) = keeper.resumed_unseen(service, desk.context.now, lease_use, renew) {
-            self.tell_guard(&mut desk.mail, name, epoch, until);
+            self.tell_guard(desk, name, epoch, until);
         }
     }
 
@@ -102,7 +102,7 @@ impl Tenants {
         let Some(epoch) = kept.or(input.keeper.lease().map(lease::Holder::epoch)) else { return };
         let ladder = desk.context.now + desk.context.stop_time();
         let until = input.resumed_until().map_or(ladder, |grace| ladder.min(grace.max(desk.context.now)));
-        self.tell_guard(&mut desk.mail, name, epoch, until);
+        self.tell_guard(desk, name, epoch, until);
     }
 
     /// Nothing runs that was opened under a lease: what was kept of one must not pass for a promotion under way when the

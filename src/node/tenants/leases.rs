@@ -4,6 +4,7 @@
 
 use super::super::context::{Context, Route};
 use super::super::desk::Desk;
+use super::super::goodbye;
 use super::super::mail::{Mail, Wanted, What};
 use super::super::{Effect, HELD_OPEN, PeerRequest, PeerResponse, Said};
 use super::Tenants;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// The pause before a lease that could not be kept for the guard is written again.
 const KEEP_PAUSE: Duration = Duration::from_millis(200);
+/// The same where no lease is held: so much later than it could is this node a candidate again.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Tenants {
     /// The epoch for which this node wants its lease: it holds it, and is not giving it up.
@@ -127,9 +130,7 @@ impl Tenants {
             let Some((epoch, grace)) =
                 self.input(&desk.context, name).and_then(|i| Some((i.held()?, i.resumed_until())))
             else {
-                // Of what is not held nothing is kept, and so nobody would find out that it can be again: what failed
-                // under an epoch that is over, or is told late, bars no appointment.
-                self.unkept.remove(name);
+                self.try_lease(desk, name);
                 continue;
             };
             let paused = desk.context.state.services.get(name).is_some_and(|s| s.paused);
@@ -140,23 +141,44 @@ impl Tenants {
             let until = if paused { Instant(HELD_OPEN.0 + desk.context.state.resumes) } else { until };
             let rests = self.unkept.get(name).is_some_and(|(_, again_at)| desk.context.now < *again_at);
             if !rests && self.kept.get(name) != Some(&(epoch, until)) {
-                self.tell_guard(&mut desk.mail, name, epoch, until);
+                self.tell_guard(desk, name, epoch, until);
             }
         }
     }
 
-    pub(super) fn tell_guard(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch, until: Instant) {
+    /// Of what is not held nothing is kept. What could not be kept last is tried, so that this node is a candidate again
+    /// as soon as it can hold a lease, and no sooner.
+    fn try_lease(&mut self, desk: &mut Desk, name: &ServiceName) {
+        if let Some((_, again_at)) = self.unkept.get_mut(name).filter(|(_, at)| desk.context.now >= *at) {
+            *again_at = desk.context.now + TRY_PAUSE;
+            desk.mail.push(Effect::TryLease { service: name.clone() });
+        }
+    }
+
+    /// Whether a lease could be kept for the guard. Whether everything must be compared anew.
+    pub fn lease_tried(&mut self, now: Instant, name: &ServiceName, result: Result<(), String>) -> bool {
+        match (result, self.unkept.get_mut(name)) {
+            (Ok(()), _) => self.unkept.remove(name).is_some(),
+            (Err(why), Some(unkept)) => {
+                *unkept = (why, now + TRY_PAUSE);
+                true
+            }
+            (Err(_), None) => false,
+        }
+    }
+
+    pub(super) fn tell_guard(&mut self, desk: &mut Desk, name: &ServiceName, epoch: Epoch, until: Instant) {
         self.kept.insert(name.clone(), (epoch, until));
-        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until) });
+        let goodbye = goodbye::left_behind(&desk.context, until).map(Box::new);
+        desk.mail.push(Effect::KeepLease { service: name.clone(), epoch, until: Some(until), goodbye });
     }
 
     /// The right to write under an epoch is gone for good on this node; before the first join as well.
     pub(super) fn drop_kept(&mut self, mail: &mut Mail, name: &ServiceName, epoch: Epoch) {
         self.kept.remove(name);
-        self.unkept.remove(name);
         if let Some(keeper) = self.keepers.get_mut(name) {
             keeper.guard_told(false);
         }
-        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None });
+        mail.push(Effect::KeepLease { service: name.clone(), epoch, until: None, goodbye: None });
     }
 }

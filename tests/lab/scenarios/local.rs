@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::harness::{Scenario, skip};
 use crate::plan::Plan;
 use crate::postgres;
+use crate::restart::Ending;
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(240);
 
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "postmaster_killed",
         shows: "11: kill -9: restarted in place, no fence",
@@ -31,6 +32,18 @@ pub const SCENARIOS: [Scenario; 5] = [
         shows: "11: kill -9, restarted as its unit does it, after 100 ms: no fence",
         within: LONG,
         run: daemon,
+    },
+    Scenario {
+        name: "daemon_killed_on_a_busy_machine",
+        shows: "11: kill -9 ten times while two cores spin: within its lease nobody suspects it",
+        within: LONG,
+        run: busy,
+    },
+    Scenario {
+        name: "daemon_away_for_most_of_its_lease",
+        shows: "11: kill -9, back after 4 s: its guard has said goodbye, and nobody suspects it",
+        within: LONG,
+        run: away,
     },
     Scenario {
         name: "daemon_restarted",
@@ -102,6 +115,64 @@ fn daemon(world: &mut World) -> Result<()> {
         },
         Duration::from_secs(1),
     )
+}
+
+/// Processes that do nothing but spin, until this is dropped.
+struct Spinning(Vec<std::process::Child>);
+
+impl Spinning {
+    fn start(count: usize) -> Result<Spinning> {
+        let one = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+        Ok(Spinning((0..count).map(|_| one()).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn busy(world: &mut World) -> Result<()> {
+    on_primary(
+        world,
+        |cluster, node| {
+            let _spinning = Spinning::start(2)?;
+            for _ in 0..10 {
+                cluster.restart_daemon(node, Ending::Killed)?;
+            }
+            nobody_is_suspected(cluster)
+        },
+        Duration::from_secs(2),
+    )
+}
+
+fn away(world: &mut World) -> Result<()> {
+    on_primary(
+        world,
+        |cluster, node| {
+            let joins = cluster.joins(node)?;
+            cluster.kill_daemon(node)?;
+            std::thread::sleep(Duration::from_secs(4));
+            cluster.start_daemon(node)?;
+            cluster.wait_joined(node, joins)?;
+            nobody_is_suspected(cluster)
+        },
+        Duration::from_secs(1),
+    )
+}
+
+/// No leader's journal has such a word so far.
+fn nobody_is_suspected(cluster: &Cluster) -> Result<()> {
+    for host in cluster.hosts() {
+        let log = fs::read_to_string(host.log("regent"))?;
+        let word = log.lines().find(|line| line.contains("is suspected by"));
+        ensure!(word.is_none(), "on {}: {word:?}", host.name);
+    }
+    Ok(())
 }
 
 fn restart(world: &mut World) -> Result<()> {

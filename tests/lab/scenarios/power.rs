@@ -14,7 +14,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(240);
 const FAILOVER: Duration = Duration::from_secs(40);
 
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "power_cut_of_the_primary",
         shows: "1: IPMI confirms, promotion, others follow",
@@ -26,6 +26,18 @@ pub const SCENARIOS: [Scenario; 3] = [
         shows: "2: the first level fails, the second confirms",
         within: LONG,
         run: with_bmc,
+    },
+    Scenario {
+        name: "bmc_refuses_for_40_s",
+        shows: "a BMC without a free session is named as such and used as soon as it has one",
+        within: LONG,
+        run: no_session,
+    },
+    Scenario {
+        name: "unfence_after_a_device_that_lied",
+        shows: "a closed fence left its node off: regent unfence orders the power on again",
+        within: LONG,
+        run: left_off,
     },
     Scenario {
         name: "all_levels_fail",
@@ -72,6 +84,52 @@ fn with_bmc(world: &mut World) -> Result<()> {
     ensure!(cluster.device("ipmi", &before.primary)?.offs() == 0, "a device without power was reached");
     ensure!(cluster.device("pdu", &before.primary)?.offs() > 0, "the second power device was not used");
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn no_session(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let before = cluster.reign()?;
+    cluster.device("ipmi", &before.primary)?.refuse_sessions()?;
+    let fault = Stamp::now();
+    cluster.host(&before.primary)?.power_cut()?;
+    cluster.wait("the words for it", Duration::from_secs(20), |status| {
+        let attempts = status.fences.iter().filter(|f| f.node == before.primary).flat_map(|f| &f.attempts);
+        attempts.into_iter().any(|attempt| attempt.contains("no free session"))
+    })?;
+    nobody_is_promoted(&cluster, &before, Duration::from_secs(40).saturating_sub(Stamp::now().since(fault)))?;
+    let device = cluster.device("ipmi", &before.primary)?;
+    ensure!(device.offs() == 0, "a device without a session was used");
+    device.has_sessions()?;
+    let works = std::time::Instant::now();
+    while device.offs() == 0 {
+        ensure!(works.elapsed() < Duration::from_secs(3), "it works for 3 s and nobody has used it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("the device was used {:?} after it worked", works.elapsed());
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(20))?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
+
+fn left_off(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { power_on: "manual", ..Plan::default() })?;
+    let reign = cluster.reign()?;
+    let (hosts, leader) = (cluster.hosts(), cluster.leader(|_| true)?);
+    let is_other = |host: &&Host| host.name != reign.primary && host.name != leader;
+    let standby = hosts.iter().map(AsRef::as_ref).find(is_other).context("no such standby")?.name.clone();
+    cluster.command(&reign.primary, &["fence", &standby, "--yes"])?;
+    ensure!(!cluster.host(&standby)?.is_on(), "{standby} is fenced and on");
+    cluster.device("ipmi", &standby)?.set_mode(Mode::Lying);
+    cluster.command(&reign.primary, &["unfence", &standby])?;
+    cluster.wait("a closed fence of a silent node", Duration::from_secs(20), |status| {
+        status.fences.is_empty() && status.nodes.get(&standby).is_some_and(|node| node.state != "up")
+    })?;
+    ensure!(!cluster.host(&standby)?.is_on(), "a device that lies has switched {standby} on");
+    cluster.device("ipmi", &standby)?.set_mode(Mode::Honest);
+    cluster.command(&reign.primary, &["unfence", &standby])?;
+    cluster.wait_complete(Duration::from_secs(60))?;
+    ensure!(cluster.reign()? == reign, "the primary moved");
+    cluster.judge(&[&reign.primary]).map(drop)
 }
 
 fn no_level(world: &mut World) -> Result<()> {

@@ -120,7 +120,7 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
         Effect::QuorumRead { id } if handling != Handling::LeaseAsked => {
             w.facts.leases.own.insert((host, life, *id), asked);
         }
-        Effect::KeepLease { service, epoch, until: Some(until) } if until.0 < u64::MAX / 8 => {
+        Effect::KeepLease { service, epoch, until: Some(until), .. } if until.0 < u64::MAX / 8 => {
             // What the guard and the next daemon are told is no longer than the lease is. (A pause has no such end.)
             let s = w.index(service);
             leads_itself(w, host, s, *epoch, *until);

@@ -17,6 +17,9 @@ pub const STORIES: &[Listed] = &[
     ("a_dead_standby_is_not_fenced", standby_dies, 1),
     ("a_leader_that_dies_between_fence_and_promotion_is_succeeded", leader_dies, 2),
     ("a_daemon_that_is_back_within_a_second_is_not_fenced", daemon_restart, 1),
+    ("a_daemon_that_is_back_within_its_lease_is_not_suspected", back_within_the_lease, 3),
+    ("a_daemon_that_stays_away_is_waited_for_until_its_lease_ends", stays_away, 3),
+    ("a_daemon_that_dies_with_its_database_is_not_waited_for", dies_with_its_database, 2),
     ("a_planned_restart_of_the_daemon_is_not_a_death", planned_restart, 2),
     ("the_whole_cluster_loses_power_and_comes_back", whole_cluster, 6),
     ("a_lying_device_is_refuted_and_the_next_level_is_tried", lying_device, 2),
@@ -119,6 +122,38 @@ fn daemon_restart(seed: u64, tell: Tell) -> Told {
         return Err(format!("no writes for {}", seconds(w.facts.services[0].longest_gap)));
     }
     nothing_happens(w, 90 * S)
+}
+
+/// For longer than a silence is borne, and in the middle of a lease that says so.
+fn back_within_the_lease(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    for _ in 0..3 {
+        w.kill_daemon(0);
+        w.run_until(w.now + 4 * S);
+        w.start_daemon(0);
+        w.run_until(w.now + 30 * S);
+    }
+    nothing_happens(w, 60 * S)
+}
+
+/// Its database goes on until the guard kills it; then it is dead like any other.
+fn stays_away(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.kill_daemon(old);
+    let took = moved_from(&mut w, old, 20 * S)?;
+    let gap = w.facts.services[0].longest_gap;
+    let what = format!("moved after {}, no writes for {}", seconds(took), seconds(gap));
+    end(w, gap < 5 * S, "the service was down for longer than a failover takes", what)
+}
+
+fn dies_with_its_database(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    w.kill_daemon(old);
+    w.database_killed(old, 0);
+    let took = moved_from(&mut w, old, 20 * S)?;
+    end(w, took < 5 * S, "it was waited for", format!("moved after {}", seconds(took)))
 }
 
 fn planned_restart(seed: u64, tell: Tell) -> Told {

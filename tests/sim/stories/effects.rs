@@ -81,8 +81,8 @@ fn fed_again(seed: u64, tell: Tell) -> Told {
     end(w, same && !fails, "it still says that it cannot be fed", "fed again, and said so".to_owned())
 }
 
-/// That its last lease could not be kept is told after its final word: whether the file takes a lease, nobody tries before
-/// the next one.
+/// That its last lease could not be kept is told after its final word: whether the file takes a lease is tried although
+/// none is held.
 fn lease_file_at_the_end(seed: u64, tell: Tell) -> Told {
     let mut w = three(seed, tell)?;
     let old = primary(&w)?;
