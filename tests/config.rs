@@ -108,7 +108,10 @@ fn the_full_example_says_the_defaults() {
         );
     }
     let [ours, theirs] = [&full, &bare].map(|c| c.services.values().next().expect("one service").clone());
-    assert_eq!((ours.on_crash, ours.max_restarts), (theirs.on_crash, theirs.max_restarts));
+    assert_eq!(
+        (ours.on_crash, ours.max_restarts, ours.restart_window),
+        (theirs.on_crash, theirs.max_restarts, theirs.restart_window)
+    );
     assert_eq!(
         (ours.stop_fast, ours.stop_immediate, ours.stop_kill),
         (theirs.stop_fast, theirs.stop_immediate, theirs.stop_kill)

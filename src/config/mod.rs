@@ -234,12 +234,17 @@ pub struct Failover {
     pub install: Duration,
 }
 
+/// The most restarts that can be asked for: each is remembered for `restart_window`.
+pub const MOST_RESTARTS: usize = 100;
+
 /// One database with one primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub postgresql: Postgresql,
     pub on_crash: OnCrash,
+    /// So many restarts in place within `restart_window`; then the service moves.
     pub max_restarts: u32,
+    pub restart_window: Duration,
     /// The stop ladder of a planned stop.
     pub stop_fast: Duration,
     pub stop_immediate: Duration,

@@ -156,6 +156,7 @@ tables! {
         bootstrap: Bootstrap,
         on_crash: OnCrash,
         max_restarts: u32,
+        restart_window: Duration,
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,

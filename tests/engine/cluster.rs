@@ -347,6 +347,7 @@ fn service(of_node: &Path) -> Service {
         },
         on_crash: OnCrash::Restart,
         max_restarts: 3,
+        restart_window: Duration::from_secs(3600),
         stop_fast: ms(20_000),
         stop_immediate: ms(5000),
         stop_kill: ms(5000),

@@ -302,6 +302,7 @@ fn observed(line: &Line, mut seen: Observation) -> Observation {
     }
     seen.starts_in_recovery |= line.has("starts-in-recovery");
     seen.trouble = line.get("trouble").map(|text| trouble(line, text)).or(seen.trouble.take());
+    seen.writable &= seen.trouble.is_none();
     seen
 }
 

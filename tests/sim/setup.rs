@@ -119,6 +119,7 @@ fn service() -> Service {
         },
         on_crash: OnCrash::Restart,
         max_restarts: 3,
+        restart_window: Duration::from_secs(3600),
         stop_fast: ms(60_000),
         stop_immediate: ms(10_000),
         stop_kill: ms(5000),

@@ -76,6 +76,12 @@ impl Tenants {
         if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
             self.forget_lease_of_the_past(desk, name);
         }
+        // A stop has told the guard that nothing is left to kill, and nothing is opened while that stands.
+        if matches!(action, DbAction::StartPrimary { .. })
+            && let Some((epoch, until)) = self.kept.get(name).copied()
+        {
+            self.tell_guard(&mut desk.mail, name, epoch, until);
+        }
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         keeper.begins(action.clone(), moment(&desk.context, name));
         desk.mail.say(Said::Begins { service: name.clone(), action: action.name() });

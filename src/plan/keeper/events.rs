@@ -3,7 +3,7 @@
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
 use super::{InEpoch, Keeper, Restarts};
-use crate::config::Config;
+use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Grant, LeaseRequest};
 use crate::ledger::{Phase, Service, State};
@@ -85,7 +85,7 @@ impl Keeper {
             // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
             started_as_primary: kept.is_some(),
             closed: false,
-            restarts: Restarts { epoch: leased.map_or(Epoch(0), |kept| kept.epoch), times: 0 },
+            restarts: Restarts { epoch: leased.map_or(Epoch(0), |kept| kept.epoch), ..Restarts::default() },
             stopped_at: None,
             distrusted: false,
             rejoined: Vec::new(),
@@ -240,8 +240,12 @@ impl Keeper {
             self.stopped_at = None;
         }
         self.closed &= !matches!(seen.state, DbState::Primary | DbState::Standby | DbState::Starting);
-        // A standby with a backlog is not given up while it gets on with it.
-        if seen.replayed > self.seen.replayed
+        // A standby with a backlog is not given up while it gets on with it; one that answers at last has got on, and so
+        // has one that is out of recovery.
+        let came_up = seen.state == DbState::Standby && self.seen.state == DbState::Starting;
+        let opened = seen.state == DbState::Primary && !self.in_epoch.was_open;
+        self.in_epoch.was_open |= opened;
+        if (seen.replayed > self.seen.replayed || came_up || opened)
             && let Some(since) = &mut self.in_epoch.install_since
         {
             *since = at.now;
@@ -260,12 +264,7 @@ impl Keeper {
     pub fn begins(&mut self, action: DbAction, at: Moment) {
         match &action {
             DbAction::StartPrimary { epoch } => {
-                if self.restarts.epoch != *epoch {
-                    self.restarts = Restarts { epoch: *epoch, times: 0 };
-                }
-                if at.epoch.is_some_and(|(_, phase)| phase == Phase::Installed) {
-                    self.restarts.times += 1;
-                }
+                self.starts_under(*epoch, at);
                 self.started_as_primary = true;
             }
             DbAction::Promote { .. } => self.started_as_primary = true,
@@ -280,6 +279,20 @@ impl Keeper {
         }
         self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
         self.running = Some((action, at.now));
+    }
+
+    /// Every start under an epoch is a restart but the first, and that too where it was open before.
+    fn starts_under(&mut self, epoch: Epoch, at: Moment) {
+        let again = self.restarts.epoch == epoch || at.epoch.is_some_and(|(_, phase)| phase == Phase::Installed);
+        if self.restarts.epoch != epoch {
+            self.restarts = Restarts { epoch, ..Restarts::default() };
+        }
+        if again {
+            self.restarts.began.push_back(at.now);
+            if self.restarts.began.len() > MOST_RESTARTS {
+                self.restarts.began.pop_front();
+            }
+        }
     }
 
     /// The action that runs ended; `may_write`: the database had the right to write. The error, if it failed. The end of
@@ -305,7 +318,8 @@ impl Keeper {
         self.in_epoch.last_error = Some(error.to_owned());
         self.in_epoch.retry_at = Some(at.now + RETRY);
         match action {
-            DbAction::StartPrimary { .. } => self.restarts.times += 1,
+            // Without a lease it is refused, which says nothing about the database.
+            DbAction::StartPrimary { .. } if !may_write => drop(self.restarts.began.pop_back()),
             DbAction::Stop { .. } => {
                 let before = self.stop_failed.map_or(0, |(times, _)| times);
                 let pause = STOP_PAUSE.saturating_mul(1 << before.min(4)).min(STOP_PAUSE_MAX);

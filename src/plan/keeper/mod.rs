@@ -28,6 +28,7 @@ use crate::types::{
     DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
 use derive_more::Display;
+use std::collections::VecDeque;
 
 /// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
 #[derive(Clone, Debug)]
@@ -74,10 +75,11 @@ pub struct Keeper {
 
 /// Restarts in place within an epoch: the last one under which it was opened out of recovery. No part of [`InEpoch`],
 /// which begins when this node hears of an epoch: a lease that an earlier daemon kept says that it was opened before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Restarts {
     epoch: Epoch,
-    times: u32,
+    /// When each began, however it ended; the newest last, and no more than ever count.
+    began: VecDeque<Instant>,
 }
 
 /// What belongs to the present epoch, as this node's copy of the ledger has it, and is dropped with it as a whole.
@@ -85,6 +87,8 @@ struct Restarts {
 struct InEpoch {
     /// Since when its holder gets on with taking over; `None` before the first epoch is known.
     install_since: Option<Instant>,
+    /// It was seen out of recovery.
+    was_open: bool,
     /// Where it accepted its first write.
     first_write: Option<Position>,
     /// A checkpoint was written, for the move.

@@ -7,6 +7,7 @@ mod hazards_a;
 mod hazards_b;
 mod hazards_c;
 mod judged;
+mod patience;
 mod power;
 mod stale;
 
@@ -27,7 +28,7 @@ pub type Listed = (&'static str, Story, u64);
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
-    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, power::STORIES]
+    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, patience::STORIES, power::STORIES]
         .into_iter()
         .chain(hazards)
         .flatten()
