@@ -101,7 +101,7 @@ fn what_gives_its_epoch_up_asks_for_no_lease() {
     let (mut db1, mut tenants) = primary(&world);
     assert_eq!(tenants.wants_lease(&db1.context, &orders()), Some(Epoch(1)));
     // Without a lease its keeper stops it.
-    tenants.keep(&mut db1, &orders(), true, None);
+    tenants.keep(&mut db1, &orders(), true, &BTreeMap::new(), None);
     let stops = |e: &Effect| matches!(e, Effect::Db { action: DbAction::Stop { .. }, .. });
     assert!(db1.mail.take().iter().any(stops));
     assert_eq!(tenants.wants_lease(&db1.context, &orders()), None);

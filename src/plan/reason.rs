@@ -48,6 +48,9 @@ pub enum Waiting {
     /// Nothing to do.
     #[display("standby of {_0}")]
     StandbyOf(NodeName),
+    /// Its history fits, as far as is known: it goes on asking.
+    #[display("gets no WAL from {_0}, and goes on asking for it")]
+    GetsNothing(NodeName),
     /// On the way to hold an epoch.
     #[display("database {state}, epoch {phase}")]
     Holding { state: DbState, phase: Phase },
@@ -65,7 +68,7 @@ impl Waiting {
     pub fn severity(&self) -> Severity {
         match self {
             Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
-            Waiting::NotAnswering => Severity::Warn,
+            Waiting::NotAnswering | Waiting::GetsNothing(_) => Severity::Warn,
             // What failed was said when it did.
             Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::FinalWordFails { .. } => Severity::Info,
             Waiting::Unmanaged
@@ -102,8 +105,8 @@ pub enum StopReason {
     Hung { since_ms: Passing<u64> },
     #[display("its WAL lies past the fork: it must be rewound")]
     PastTheFork,
-    #[display("it gets no WAL from its upstream: rejoining")]
-    GetsNothing,
+    #[display("it cannot follow as it is: {why}")]
+    CannotFollow { why: String },
     #[display("{_0}")]
     GivenUp(GiveUp),
 }

@@ -107,6 +107,8 @@ pub struct Observation {
     pub streams_from: Option<NodeName>,
     /// Standby: the upstream for which it is configured.
     pub follows: Option<NodeName>,
+    /// Standby: it has replayed all the WAL that it has, and waits for more.
+    pub awaits_wal: bool,
     /// Primary: it accepted a write within the last probe.
     pub writable: bool,
     pub trouble: Option<Trouble>,
@@ -125,6 +127,7 @@ impl Observation {
             starts_in_recovery: false,
             streams_from: None,
             follows: None,
+            awaits_wal: false,
             writable: false,
             trouble: None,
         }
@@ -177,6 +180,8 @@ pub enum DbAction {
     StartStandby { upstream: Option<Upstream> },
     /// Let a running standby follow another upstream, without a restart where the version allows.
     Follow { upstream: Upstream },
+    /// Ask the upstream whether a running standby can follow it as it is. Gives way to whatever is asked for next.
+    Compare { upstream: Upstream },
     /// Close the WAL receiver for good (until the next `Follow`), read the local WAL to its end, report that end.
     Seal,
     /// End recovery, on exactly this new timeline. Only under a lease for `epoch`. Done when it accepted a write.
@@ -198,6 +203,7 @@ impl DbAction {
             DbAction::StartPrimary { .. } => "start as primary",
             DbAction::StartStandby { .. } => "start as standby",
             DbAction::Follow { .. } => "follow",
+            DbAction::Compare { .. } => "compare",
             DbAction::Seal => "seal",
             DbAction::Promote { .. } => "promote",
             DbAction::Checkpoint => "checkpoint",
@@ -216,6 +222,7 @@ impl std::fmt::Display for DbAction {
             DbAction::StartStandby { upstream: Some(up) } | DbAction::Follow { upstream: up } => {
                 write!(f, "{name} of {}", up.node)
             }
+            DbAction::Compare { upstream } => write!(f, "asks {} whether it can follow as it is", upstream.node),
             DbAction::Rejoin { upstream } => {
                 write!(f, "make it a standby of {}: nothing, rewind or clone", upstream.node)
             }
@@ -244,6 +251,8 @@ pub enum DbDone {
     Plain,
     /// `Initdb`.
     Created { system: SystemId },
+    /// `Compare`: why it cannot follow as it is, if so.
+    Compared { unfit: Option<String> },
     /// `Seal`.
     Sealed(Seal),
     /// `StartPrimary` and `Promote`, where it was opened: the timeline and position at which it accepted its first write.

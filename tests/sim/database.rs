@@ -243,6 +243,7 @@ impl World {
             starts_in_recovery: db.standby_signal,
             streams_from: name(db.streams_from),
             follows: name(db.follows),
+            awaits_wal: db.process == Process::Standby && db.replayed(self.now) == db.at.lsn,
             writable: seen.writable,
             trouble,
         };
@@ -327,6 +328,10 @@ impl World {
             DbAction::Follow { upstream } => {
                 let up = self.host(&upstream.node);
                 self.finish(5, 50, act, move |w, a| w.follow(a, up));
+            }
+            DbAction::Compare { upstream } => {
+                let up = self.host(&upstream.node);
+                self.ask_upstream(act, up);
             }
             DbAction::Seal => {
                 self.db(host, service).sealed = true;

@@ -178,6 +178,7 @@ impl Memory {
             replayed: place.replayed.filter(|_| place.in_recovery),
             history,
             follows: follows.filter(|_| place.in_recovery),
+            awaits_wal: place.in_recovery && self.awaits_wal(&place),
             streams_from,
             ..Observation::unclear()
         };
@@ -190,6 +191,12 @@ impl Memory {
         }
         self.last = Some(observation.clone());
         observation
+    }
+
+    /// It waits, or asked again at the moment of this look: what it has is replayed as before.
+    fn awaits_wal(&self, place: &Place) -> bool {
+        let waited = |last: &Observation| last.awaits_wal && last.replayed == place.replayed;
+        place.awaits_wal || self.last.as_ref().is_some_and(waited)
     }
 
     async fn position(&mut self, core: &Arc<Core>, place: &Place) -> Position {

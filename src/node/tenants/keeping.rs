@@ -8,17 +8,29 @@ use super::super::mail::Mail;
 use super::super::{Effect, PeerResponse, Said};
 use super::{Tenants, moment};
 use crate::ledger::Command;
+use crate::plan::Row;
 use crate::plan::keeper::{self, Input, Step};
 use crate::plan::reason::{StopReason, Waiting};
-use crate::types::{DbAction, DbOutcome, DbState, Epoch, Instant, Observation, ServiceName, Severity, StopLadder};
+use crate::types::{
+    DbAction, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, ServiceName, Severity, StopLadder,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Tenants {
     /// Takes the next step for one service. `informed`: this copy of the ledger says how things are, and not how they were
-    /// before this daemon; `unguarded`: why the watchdog cannot be armed, and how often in a row that was found out.
-    pub fn keep(&mut self, desk: &mut Desk, name: &ServiceName, informed: bool, unguarded: Option<(&str, u32)>) {
+    /// before this daemon; `rows`: what others say; `unguarded`: why the watchdog cannot be armed, and how often in a row that
+    /// was found out.
+    pub fn keep(
+        &mut self,
+        desk: &mut Desk,
+        name: &ServiceName,
+        informed: bool,
+        rows: &BTreeMap<NodeName, Row>,
+        unguarded: Option<(&str, u32)>,
+    ) {
         let Some(input) = self.input(&desk.context, name) else { return };
-        let input = Input { unguarded, ..input };
+        let input = Input { rows, unguarded, ..input };
         let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
         self.take_step(desk, name, step);
     }
@@ -186,7 +198,7 @@ impl Tenants {
             _ if !ending => None,
             // The last one failed a moment ago.
             DbState::Standby if keeper.rests(desk.context.now) => None,
-            DbState::Standby if keeper.running().is_none() => {
+            DbState::Standby if keeper.running().is_none_or(|action| matches!(action, DbAction::Compare { .. })) => {
                 self.start_action(desk, name, DbAction::Seal);
                 None
             }

@@ -20,6 +20,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const STOP_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pause between two questions whether a standby that gets nothing can follow as it is.
+pub(super) const COMPARE_PAUSE: Duration = Duration::from_secs(30);
 /// The pause before a final word that could not be written is written again.
 const TOMBSTONE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,7 @@ impl Keeper {
             distrusted: false,
             rejoined: Vec::new(),
             idle_since: None,
+            compared: None,
             sealed: None,
             stop_failed: None,
             quorum_elsewhere_since: None,
@@ -100,6 +103,7 @@ impl Keeper {
     /// This node hears of a new epoch: it opens what the last one had sealed, and what was counted in that is forgotten.
     pub fn epoch_began(&mut self, holder: Option<&NodeName>, now: Instant) {
         self.in_epoch = InEpoch { install_since: Some(now), ..InEpoch::default() };
+        self.compared = None;
         // It is seen anew only when something changes.
         self.idle_since = self.gets_nothing_from(holder).then_some(now);
     }
@@ -253,6 +257,9 @@ impl Keeper {
         self.seen = seen;
         let idle = self.gets_nothing_from(at.holder);
         self.idle_since = if idle { self.idle_since.or(Some(at.now)) } else { None };
+        if !idle {
+            self.compared = None;
+        }
     }
 
     /// It turned out that the directory cannot follow as it is.
@@ -275,7 +282,7 @@ impl Keeper {
             // Opens the WAL receiver again: without this, the keeper would order it without end.
             DbAction::Follow { .. } => self.sealed = None,
             DbAction::Seal => self.sealed = at.epoch.map(|(epoch, _)| epoch),
-            DbAction::Initdb | DbAction::Checkpoint | DbAction::Stop { .. } => {}
+            DbAction::Initdb | DbAction::Checkpoint | DbAction::Compare { .. } | DbAction::Stop { .. } => {}
         }
         self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
         self.running = Some((action, at.now));
@@ -315,6 +322,11 @@ impl Keeper {
     }
 
     fn action_failed(&mut self, action: &DbAction, error: &str, may_write: bool, at: Moment) {
+        // It follows on as it is; nothing waits for the answer.
+        if matches!(action, DbAction::Compare { .. }) {
+            self.compared = Some((at.now, None));
+            return;
+        }
         self.in_epoch.last_error = Some(error.to_owned());
         self.in_epoch.retry_at = Some(at.now + RETRY);
         match action {
@@ -339,6 +351,7 @@ impl Keeper {
         self.in_epoch.last_error = None;
         match done {
             DbDone::Plain | DbDone::Created { .. } => {}
+            DbDone::Compared { unfit } => self.compared = Some((at.now, unfit)),
             DbDone::Sealed(seal) => self.in_epoch.seal_report = self.sealed.map(|epoch| (epoch, Ok(seal))),
             DbDone::Writable { position } => self.in_epoch.first_write = Some(position),
             DbDone::Stopped { clean, position } => {
@@ -362,6 +375,7 @@ impl Keeper {
             // Until now it followed somebody else, and got nothing for that reason.
             DbAction::Follow { .. } => {
                 self.idle_since = self.gets_nothing_from(at.holder).then_some(at.now);
+                self.compared = None;
             }
             _ => {}
         }
@@ -377,9 +391,11 @@ impl Keeper {
         Some(report)
     }
 
-    /// Whether it is a standby of nobody, or of another than whoever holds the epoch.
+    /// Whether it has replayed all that it has, and streams from nobody, or from another than whoever holds the epoch. One
+    /// that still replays has not asked for more yet.
     fn gets_nothing_from(&self, holder: Option<&NodeName>) -> bool {
-        self.seen.state == DbState::Standby && holder.is_some() && self.seen.streams_from.as_ref() != holder
+        let seen = &self.seen;
+        seen.state == DbState::Standby && seen.awaits_wal && holder.is_some() && seen.streams_from.as_ref() != holder
     }
 }
 
@@ -453,6 +469,7 @@ impl Keeper {
             lease.and_then(|l| l.until()).map(|until| until - stop_time),
             lease.and_then(lease::Holder::next_request_at),
             self.idle_since.map(|at| at + stuck_after(config) + Duration::from_millis(1)),
+            self.idle_since.and(self.compared.as_ref()).map(|(at, _)| *at + COMPARE_PAUSE + Duration::from_millis(1)),
             known.resumed_at.zip(grace).map(|(at, grace)| at + grace - stop_time),
             known.tombstone_failed.as_ref().map(|(_, at)| *at),
             known.retry_at,

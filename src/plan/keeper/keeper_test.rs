@@ -10,6 +10,7 @@ use crate::plan::reason::{GiveUp, StopReason, Waiting};
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, StopLadder, Timeline,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const NOW: Instant = Instant(1_000_000_000_000);
@@ -32,6 +33,7 @@ fn next(keeper: &Keeper) -> Step {
         name: &name,
         config: &config,
         keeper,
+        rows: &BTreeMap::new(),
         unguarded: None,
     })
 }
@@ -164,6 +166,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 name: &name,
                 config: &config,
                 keeper: &keeper,
+                rows: &BTreeMap::new(),
                 unguarded: None,
             })
         };

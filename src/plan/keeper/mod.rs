@@ -8,6 +8,7 @@
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
 mod events;
+mod others;
 mod release;
 mod rights;
 mod table;
@@ -18,6 +19,7 @@ mod keeper_test;
 pub use events::{Found, Kept, Moment};
 pub use table::may_be_asked;
 
+use super::Row;
 use super::goal::{Goal, Me, goal};
 use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config;
@@ -25,10 +27,10 @@ use crate::known_bugs::{self, Bug};
 use crate::lease;
 use crate::ledger::{Service, State};
 use crate::types::{
-    DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
+    DbAction, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
 use derive_more::Display;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
 #[derive(Clone, Debug)]
@@ -62,8 +64,10 @@ pub struct Keeper {
     distrusted: bool,
     /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
     rejoined: Vec<(String, Option<String>)>,
-    /// Since when a running standby gets nothing from the upstream that it should follow.
+    /// Since when a running standby has replayed all that it has, and gets nothing from the upstream that it should follow.
     idle_since: Option<Instant>,
+    /// When it was compared with that upstream last, and why it cannot follow as it is, if so.
+    compared: Option<(Instant, Option<String>)>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
     sealed: Option<Epoch>,
     /// How often in a row a stop failed, and when the next one may begin: also one that cannot wait is not tried at once.
@@ -115,6 +119,8 @@ pub struct Input<'a> {
     pub name: &'a ServiceName,
     pub config: &'a config::Config,
     pub keeper: &'a Keeper,
+    /// The last heartbeat of each node. Only [`keep`] looks at it, like at what follows.
+    pub rows: &'a BTreeMap<NodeName, Row>,
     /// Why the watchdog cannot be armed, and how often in a row that was found out: without it no lease is asked for. Only
     /// [`keep`] looks at it: what may run at this moment does not hang on it.
     pub unguarded: Option<(&'a str, u32)>,
@@ -201,7 +207,8 @@ pub fn keep(input: &Input) -> Step {
     }
     let keeper = input.keeper;
     let hasty = input.is_stopping() && known_bugs::has(Bug::ReleasedEarly);
-    if let Some((action, _)) = keeper.running.as_ref().filter(|_| !hasty) {
+    let waits = |(action, _): &&(DbAction, Instant)| !hasty && !matches!(action, DbAction::Compare { .. });
+    if let Some((action, _)) = keeper.running.as_ref().filter(waits) {
         return Step::Wait(Waiting::UnderWay(action.name()));
     }
     if let Some(at) = keeper.in_epoch.retry_at

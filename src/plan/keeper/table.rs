@@ -3,6 +3,7 @@
 //!
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
+use super::events::COMPARE_PAUSE;
 use super::{Input, Step, release};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
@@ -121,8 +122,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         }
         // A former primary, or one that could not follow as it is: rewound or cloned.
         (Goal::Follow(up), DbState::Stopped) => rejoin(up),
-        // Its WAL lies past the fork: it must be rewound, and stops for that.
-        (Goal::Follow(_), DbState::Standby) if is_past_the_fork(seen, s) => {
+        // Its WAL lies past the fork: it must be rewound, and stops for that once there is somebody to rewind it from.
+        (Goal::Follow(up), DbState::Standby) if is_past_the_fork(seen, s) && input.is_writable(&up.node) => {
             Step::StopToRejoin(input.planned_ladder(), StopReason::PastTheFork)
         }
         // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
@@ -130,10 +131,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) => {
             Step::Db(DbAction::Follow { upstream: up.clone() })
         }
-        // It follows, and has got nothing for long: it cannot follow as it is.
-        (Goal::Follow(_), DbState::Standby) if is_stuck(input) => {
-            Step::StopToRejoin(input.planned_ladder(), StopReason::GetsNothing)
-        }
+        // It follows, has replayed all that it has, and gets nothing from a primary that takes writes.
+        (Goal::Follow(up), DbState::Standby) if is_stuck(input, up) => gets_nothing(input, up),
         // The goal.
         (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(up.node.clone())),
         // Somebody else started it.
@@ -225,8 +224,28 @@ fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
     keeper.seen.follows.as_ref() != Some(&upstream.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
 }
 
-fn is_stuck(input: &Input) -> bool {
-    input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config))
+/// A primary that recovers or does not take writes itself is no reason to do anything.
+fn is_stuck(input: &Input, upstream: &Upstream) -> bool {
+    let long = input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config));
+    long && input.is_writable(&upstream.node)
+}
+
+/// The upstream is asked whether it can follow as it is. Only a plain no stops it: one that is too busy to answer, or to be
+/// streamed from, will be asked again, and the readers stay.
+fn gets_nothing(input: &Input, upstream: &Upstream) -> Step {
+    let keeper = input.keeper;
+    if let Some((action @ DbAction::Compare { .. }, _)) = &keeper.running {
+        return Step::Wait(Waiting::UnderWay(action.name()));
+    }
+    match &keeper.compared {
+        Some((_, Some(why))) => {
+            Step::StopToRejoin(input.planned_ladder(), StopReason::CannotFollow { why: why.clone() })
+        }
+        Some((at, None)) if input.now.since(*at) <= COMPARE_PAUSE => {
+            Step::Wait(Waiting::GetsNothing(upstream.node.clone()))
+        }
+        _ => Step::Db(DbAction::Compare { upstream: upstream.clone() }),
+    }
 }
 
 /// The present epoch is another node's and is ending, and this database descends from what was installed last: its node
