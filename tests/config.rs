@@ -109,8 +109,8 @@ fn the_full_example_says_the_defaults() {
     }
     let [ours, theirs] = [&full, &bare].map(|c| c.services.values().next().expect("one service").clone());
     assert_eq!(
-        (ours.on_crash, ours.max_restarts, ours.restart_window),
-        (theirs.on_crash, theirs.max_restarts, theirs.restart_window)
+        (ours.on_crash, ours.max_restarts, ours.restart_window, ours.start_timeout, ours.start_stalled),
+        (theirs.on_crash, theirs.max_restarts, theirs.restart_window, theirs.start_timeout, theirs.start_stalled)
     );
     assert_eq!(
         (ours.stop_fast, ours.stop_immediate, ours.stop_kill),

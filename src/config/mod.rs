@@ -245,6 +245,10 @@ pub struct Service {
     /// So many restarts in place within `restart_window`; then the service moves.
     pub max_restarts: u32,
     pub restart_window: Duration,
+    /// How long a start may take in all, tries included, before the service moves to a node that has nearly as much.
+    pub start_timeout: Duration,
+    /// How long a start may show no progress before it is ended.
+    pub start_stalled: Duration,
     /// The stop ladder of a planned stop.
     pub stop_fast: Duration,
     pub stop_immediate: Duration,

@@ -335,6 +335,8 @@ impl Draft<'_> {
                 on_crash: or(&service.on_crash, OnCrash::Restart),
                 max_restarts: or(&service.max_restarts, 3),
                 restart_window: or(&service.restart_window, Duration::from_secs(3600)),
+                start_timeout: or(&service.start_timeout, Duration::from_secs(300)),
+                start_stalled: or(&service.start_stalled, Duration::from_secs(60)),
                 stop_fast: or(&service.stop_fast, preset.service.stop_fast),
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),

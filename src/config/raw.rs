@@ -157,6 +157,8 @@ tables! {
         on_crash: OnCrash,
         max_restarts: u32,
         restart_window: Duration,
+        start_timeout: Duration,
+        start_stalled: Duration,
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,

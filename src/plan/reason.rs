@@ -5,7 +5,7 @@
 
 use super::note::Passing;
 use crate::ledger::Phase;
-use crate::types::{DbState, NodeName, Severity, Trouble};
+use crate::types::{DbState, NodeName, Position, Severity, Trouble};
 use derive_more::Display;
 
 /// What the keeper waits for, or why there is nothing to do.
@@ -103,6 +103,8 @@ pub enum StopReason {
     AnotherHolds,
     #[display("the database did not answer for {} ms", since_ms.0)]
     Hung { since_ms: Passing<u64> },
+    #[display("its start shows no progress")]
+    StartStalls,
     #[display("its WAL lies past the fork: it must be rewound")]
     PastTheFork,
     #[display("it cannot follow as it is: {why}")]
@@ -137,6 +139,12 @@ pub enum GiveUp {
     NotPromoted { error: Option<String> },
     #[display("it could not take over within the install deadline")]
     Late,
+    #[display(
+        "its start takes longer than start_timeout; its WAL is known to {end}, and {node} has received it to {at}"
+    )]
+    StartsTooLong { node: NodeName, at: Position, end: Position },
+    #[display("its start shows no progress; its WAL is known to {end}, and {node} has received it to {at}")]
+    StartStalls { node: NodeName, at: Position, end: Position },
     /// Whatever it was at first: the last step's error, where there was one.
     #[display("{}", error.as_deref().unwrap_or("its database could not go on"))]
     Other { error: Option<String> },

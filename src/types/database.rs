@@ -109,6 +109,8 @@ pub struct Observation {
     pub follows: Option<NodeName>,
     /// Standby: it has replayed all the WAL that it has, and waits for more.
     pub awaits_wal: bool,
+    /// Starting: a number that changes whenever the start gets on. What it is says nothing.
+    pub progress: u64,
     /// Primary: it accepted a write within the last probe.
     pub writable: bool,
     pub trouble: Option<Trouble>,
@@ -128,6 +130,7 @@ impl Observation {
             streams_from: None,
             follows: None,
             awaits_wal: false,
+            progress: 0,
             writable: false,
             trouble: None,
         }

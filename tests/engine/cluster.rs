@@ -348,6 +348,8 @@ fn service(of_node: &Path) -> Service {
         on_crash: OnCrash::Restart,
         max_restarts: 3,
         restart_window: Duration::from_secs(3600),
+        start_timeout: Duration::from_secs(300),
+        start_stalled: Duration::from_secs(60),
         stop_fast: ms(20_000),
         stop_immediate: ms(5000),
         stop_kill: ms(5000),

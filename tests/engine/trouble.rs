@@ -169,3 +169,53 @@ async fn a_probe_that_cannot_write_is_trouble_and_names_its_error() {
     client.batch_execute("rollback").await.expect("ended");
     db1.until("writable", |seen| seen.writable && seen.trouble.is_none()).await;
 }
+
+/// The process of this postmaster that recovers.
+async fn startup_process(node: &Database) -> i32 {
+    loop {
+        for pid in node.enclosure().members() {
+            let title = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if title.contains("startup recovering") {
+                return pid;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_shows_progress_while_it_replays_and_none_while_its_process_stands_still() {
+    if !possible() {
+        return;
+    }
+    let much_wal = |p: &mut regent::config::Postgresql| {
+        for (name, value) in [("max_wal_size", "10GB"), ("checkpoint_timeout", "1h")] {
+            p.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    let cluster = Cluster::running_with(&["db1"], much_wal).await;
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Checkpoint).await;
+    db1.sql("create table rows (id bigint primary key, text text)").await;
+    db1.sql("insert into rows select i, repeat('x', 200) from generate_series(1, 400000) i").await;
+    signal(db1.postmaster(), libc::SIGKILL);
+    db1.until_state(DbState::Stopped).await;
+    let start = db1.engine().perform(DbAction::StartPrimary { epoch: Epoch(1) });
+    let watch = async {
+        let startup = startup_process(db1).await;
+        signal(startup, libc::SIGSTOP);
+        // The last bytes before it stopped may be seen once.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let stopped = db1.engine().latest();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let later = db1.engine().latest();
+        assert_eq!((stopped.state, stopped.progress), (DbState::Starting, later.progress), "it stands still");
+        signal(startup, libc::SIGCONT);
+        let done = db1.until("getting on", |seen| seen.state != DbState::Starting || seen.progress > later.progress);
+        done.await
+    };
+    let (outcome, moved) = tokio::join!(start, watch);
+    assert!(matches!(outcome, DbOutcome::Done(DbDone::Writable { .. })), "{outcome:?}");
+    println!("after the stop: {:?}, {}", moved.state, moved.progress);
+    db1.until("writable", |seen| seen.writable).await;
+}

@@ -11,6 +11,7 @@ use regent::ledger::{Command, Phase, State};
 use regent::plan::Row;
 use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
+use regent::plan::reason::StopReason;
 use regent::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Lsn, NodeName, Observation, Position, ServiceHealth,
     StopLadder, Timeline, Trouble, Upstream,
@@ -82,7 +83,12 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
         Step::Db(action) => {
             act(keeper, action, state.services.get(&orders()).map_or(Timeline(1), |s| s.timeline), true, at);
         }
-        Step::StopNow(ladder, _) => act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at),
+        Step::StopNow(ladder, why) => {
+            if let StopReason::GivenUp(why) = why {
+                keeper.gives_up(why.clone());
+            }
+            act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at);
+        }
         Step::StopToRejoin(ladder, _) => {
             keeper.distrusts();
             act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
@@ -332,6 +338,9 @@ fn observed(line: &Line, mut seen: Observation) -> Observation {
     if let Some(at) = line.get("at") {
         seen.position = commands::position(line, at);
         seen.history = history(seen.position.timeline);
+    }
+    if let Some(progress) = line.number("progress") {
+        seen.progress = progress;
     }
     if let Some(system) = line.number("system") {
         seen.system = Some(regent::types::SystemId(system));

@@ -41,6 +41,7 @@ struct Seen {
     at: Position,
     replayed: Lsn,
     hung: bool,
+    progress: u64,
     /// One ailment may end while another goes on: which it is counts.
     unclear: bool,
     trouble: Option<Trouble>,
@@ -179,6 +180,7 @@ impl Database {
             at: self.at,
             replayed: self.replayed(now),
             hung,
+            progress: if self.process == Process::Starting && self.ails.gets_on { now / S } else { 0 },
         }
     }
 }
@@ -244,6 +246,7 @@ impl World {
             streams_from: name(db.streams_from),
             follows: name(db.follows),
             awaits_wal: db.process == Process::Standby && db.replayed(self.now) == db.at.lsn,
+            progress: seen.progress,
             writable: seen.writable,
             trouble,
         };

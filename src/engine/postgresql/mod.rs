@@ -28,6 +28,7 @@ mod observer;
 mod postmaster;
 mod prober;
 mod program;
+mod progress;
 mod promote;
 mod rejoin;
 mod seal;

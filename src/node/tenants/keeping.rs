@@ -104,6 +104,9 @@ impl Tenants {
         if self.keepers.get(name).is_some_and(|k| k.rests_from_stopping(desk.context.now)) {
             return self.note_keeping(&mut desk.mail, name, &Step::Wait(Waiting::StopAgain(why)));
         }
+        if let (StopReason::GivenUp(why), Some(keeper)) = (&why, self.keepers.get_mut(name)) {
+            keeper.gives_up(why.clone());
+        }
         desk.mail.say(Said::StopsNow { service: name.clone(), why });
         self.end_what_a_pause_held_open(desk, name);
         if self.keepers.get(name).is_some_and(|k| k.running().is_some()) {

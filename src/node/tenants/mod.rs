@@ -153,7 +153,8 @@ impl Tenants {
 
     /// When something of them is due.
     pub fn due(&self, context: &Context) -> impl Iterator<Item = Instant> {
-        let keepers = self.keepers.values().filter_map(|k| k.due(context.now, &context.config, &context.state));
+        let keepers = self.keepers.iter();
+        let keepers = keepers.filter_map(|(name, k)| k.due(context.now, &context.config, name, &context.state));
         keepers.chain(self.unkept.values().map(|(_, at)| *at))
     }
 }

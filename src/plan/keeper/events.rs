@@ -2,13 +2,14 @@
 //!
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
-use super::{InEpoch, Keeper, Restarts};
+use super::{InEpoch, Keeper, Restarts, Start};
 use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Grant, LeaseRequest};
 use crate::ledger::{Phase, Service, State};
 use crate::plan::goal::Me;
 use crate::plan::lead::stuck_after;
+use crate::plan::reason::GiveUp;
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
 };
@@ -88,6 +89,8 @@ impl Keeper {
             started_as_primary: kept.is_some(),
             closed: false,
             restarts: Restarts { epoch: leased.map_or(Epoch(0), |kept| kept.epoch), ..Restarts::default() },
+            start: None,
+            reached: None,
             stopped_at: None,
             distrusted: false,
             rejoined: Vec::new(),
@@ -104,6 +107,7 @@ impl Keeper {
     pub fn epoch_began(&mut self, holder: Option<&NodeName>, now: Instant) {
         self.in_epoch = InEpoch { install_since: Some(now), ..InEpoch::default() };
         self.compared = None;
+        self.start = self.start.map(|_| Start { since: now, moved_at: now });
         // It is seen anew only when something changes.
         self.idle_since = self.gets_nothing_from(holder).then_some(now);
     }
@@ -254,11 +258,31 @@ impl Keeper {
         {
             *since = at.now;
         }
+        self.starts_or_answers(&seen, at.now);
         self.seen = seen;
         let idle = self.gets_nothing_from(at.holder);
         self.idle_since = if idle { self.idle_since.or(Some(at.now)) } else { None };
         if !idle {
             self.compared = None;
+        }
+    }
+
+    /// A start goes on from try to try until it comes to an answer, or nothing is left of it to start.
+    fn starts_or_answers(&mut self, seen: &Observation, now: Instant) {
+        match seen.state {
+            DbState::Primary | DbState::Standby => (self.start, self.reached) = (None, Some(seen.position)),
+            DbState::Absent | DbState::Unstartable => self.start = None,
+            DbState::Starting => {
+                let moved = self.seen.state != DbState::Starting || seen.progress != self.seen.progress;
+                let start = self.start.get_or_insert(Start { since: now, moved_at: now });
+                if moved {
+                    start.moved_at = now;
+                }
+            }
+            DbState::Stopped | DbState::Stopping | DbState::Unclear => {}
+        }
+        if seen.state == DbState::Stopped && seen.clean {
+            self.reached = Some(seen.position);
         }
     }
 
@@ -269,6 +293,10 @@ impl Keeper {
 
     /// An action begins, and what ran is not waited for any more.
     pub fn begins(&mut self, action: DbAction, at: Moment) {
+        if matches!(action, DbAction::StartPrimary { .. } | DbAction::StartStandby { .. }) {
+            let since = self.start.map_or(at.now, |start| start.since);
+            self.start = Some(Start { since, moved_at: at.now });
+        }
         match &action {
             DbAction::StartPrimary { epoch } => {
                 self.starts_under(*epoch, at);
@@ -300,6 +328,11 @@ impl Keeper {
                 self.restarts.began.pop_front();
             }
         }
+    }
+
+    /// It is stopped because its epoch is given up.
+    pub fn gives_up(&mut self, why: GiveUp) {
+        self.in_epoch.given_up = Some(why);
     }
 
     /// The action that runs ended; `may_write`: the database had the right to write. The error, if it failed. The end of
@@ -460,7 +493,8 @@ impl Keeper {
     }
 
     /// When something of it is due, after `now`.
-    pub fn due(&self, now: Instant, config: &Config, state: &State) -> Option<Instant> {
+    pub fn due(&self, now: Instant, config: &Config, name: &ServiceName, state: &State) -> Option<Instant> {
+        let service = &config.services[name];
         let known = &self.in_epoch;
         let stop_time = state.lease_ladder(&config.lease).whole();
         let lease = self.lease.as_ref();
@@ -473,6 +507,8 @@ impl Keeper {
             known.resumed_at.zip(grace).map(|(at, grace)| at + grace - stop_time),
             known.tombstone_failed.as_ref().map(|(_, at)| *at),
             known.retry_at,
+            self.start.map(|start| start.moved_at + service.start_stalled + Duration::from_millis(1)),
+            self.start.map(|start| start.since + service.start_timeout + Duration::from_millis(1)),
             self.stop_failed.map(|(_, at)| at),
         ];
         all.into_iter().flatten().filter(|at| *at > now).min()

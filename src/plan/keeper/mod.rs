@@ -11,6 +11,7 @@ mod events;
 mod others;
 mod release;
 mod rights;
+mod starting;
 mod table;
 
 #[cfg(test)]
@@ -58,6 +59,9 @@ pub struct Keeper {
     /// A stop has left nothing of it, and nothing was started or seen to run since.
     closed: bool,
     restarts: Restarts,
+    start: Option<Start>,
+    /// Where its WAL ends, if that is known: as it was seen last while it ran, or after an orderly stop.
+    reached: Option<Position>,
     /// The last clean stop: for the final word.
     stopped_at: Option<Position>,
     /// The directory cannot follow as it is.
@@ -86,6 +90,14 @@ struct Restarts {
     began: VecDeque<Instant>,
 }
 
+/// A start that has not come to an answer yet, with the tries before it that came to none.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    since: Instant,
+    /// When the present try was seen to get on last.
+    moved_at: Instant,
+}
+
 /// What belongs to the present epoch, as this node's copy of the ledger has it, and is dropped with it as a whole.
 #[derive(Clone, Debug, Default)]
 struct InEpoch {
@@ -95,6 +107,8 @@ struct InEpoch {
     was_open: bool,
     /// Where it accepted its first write.
     first_write: Option<Position>,
+    /// It was stopped to be given up, and why: nothing opens it again under this epoch.
+    given_up: Option<GiveUp>,
     /// A checkpoint was written, for the move.
     checkpointed: bool,
     /// Promotions that failed under a lease.
@@ -207,6 +221,10 @@ pub fn keep(input: &Input) -> Step {
     }
     let keeper = input.keeper;
     let hasty = input.is_stopping() && known_bugs::has(Bug::ReleasedEarly);
+    // A start that comes to no end has one.
+    if let Some(step) = starting::end(input) {
+        return step;
+    }
     let waits = |(action, _): &&(DbAction, Instant)| !hasty && !matches!(action, DbAction::Compare { .. });
     if let Some((action, _)) = keeper.running.as_ref().filter(waits) {
         return Step::Wait(Waiting::UnderWay(action.name()));

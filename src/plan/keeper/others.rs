@@ -3,7 +3,8 @@
 //! Not here: whether a node is alive (`detector`), and who takes over (`plan/candidate.rs`).
 
 use super::Input;
-use crate::types::{DbState, NodeName, ServiceHealth};
+use crate::ledger::Life;
+use crate::types::{DbState, NodeName, Position, ServiceHealth};
 
 impl<'a> Input<'a> {
     /// What a node said lately of its database, in its present incarnation.
@@ -12,6 +13,21 @@ impl<'a> Input<'a> {
         let row = self.rows.get(node).filter(|row| self.now.since(row.at) <= recent)?;
         self.state.present(node, row.incarnation)?;
         row.health.services.get(self.name)
+    }
+
+    /// The standby that has received most of what ends there, if it lacks no more than may be lost by a failover.
+    pub(super) fn nearest_standby(&self, end: Position) -> Option<(&'a NodeName, Position)> {
+        let near = |at: &Position| {
+            at.timeline == end.timeline && end.lsn.0.saturating_sub(at.lsn.0) <= self.config.failover.max_lag
+        };
+        let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
+        let positions = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
+        let running = positions.filter(|(_, health)| health.state == DbState::Standby);
+        running.map(|(node, health)| (node, health.position)).filter(|(_, at)| near(at)).max_by_key(|(_, at)| *at)
+    }
+
+    fn is_living(&self, node: &NodeName) -> bool {
+        self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up)
     }
 
     /// Whether that node is seen as a primary that takes writes: one that recovers, or is too busy for its own probe, has

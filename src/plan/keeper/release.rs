@@ -2,7 +2,7 @@
 //!
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
-use super::{Input, Keeper};
+use super::{Input, Keeper, starting};
 use crate::config::{OnCrash, timing};
 use crate::ledger::{Phase, Service};
 use crate::plan::reason::GiveUp;
@@ -18,6 +18,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     // It was given up already, whatever the reason has become since.
     if let Some((why, _)) = &known.tombstone_failed {
         return Some(GiveUp::Unsaid { why: why.clone() });
+    }
+    if let Some(why) = &known.given_up {
+        return Some(why.clone());
     }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
@@ -50,7 +53,12 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if failed && s.phase != Phase::Installed {
         return Some(GiveUp::NotPromoted { error: known.last_error.clone() });
     }
-    let late = known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
+    // A start has limits of its own; what is left of the deadline counts again once it has come to an answer.
+    if let Some(why) = starting::give_up(input) {
+        return Some(why);
+    }
+    let late = !starting::is_under_way(input)
+        && known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
     (s.phase != Phase::Installed && late && !takes_writes(keeper)).then_some(GiveUp::Late)
 }
 

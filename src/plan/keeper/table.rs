@@ -4,7 +4,7 @@
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
 use super::events::COMPARE_PAUSE;
-use super::{Input, Step, release};
+use super::{Input, Step, release, starting};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
@@ -53,6 +53,9 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
         (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
 
+        // It gets nowhere, or answers nobody although it says that it is ready: it is killed and started again in place.
+        (_, DbState::Starting) if starting::is_stalled(input) => stalls(input),
+        (_, DbState::Starting) if is_silent(seen) => hung(input),
         // It answers nobody: the probe has its patience, then it is killed and started again in place.
         (_, DbState::Primary) if is_silent(seen) => hung(input),
         // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
@@ -207,9 +210,16 @@ fn hung(input: &Input) -> Step {
     if u128::from(since_ms) < limit.as_millis() {
         return Step::Wait(Waiting::NotAnswering);
     }
-    let kill = input.settings().stop_kill;
-    let ladder = StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill };
-    Step::StopNow(ladder, StopReason::Hung { since_ms: Passing(since_ms) })
+    Step::StopNow(kill_alone(input), StopReason::Hung { since_ms: Passing(since_ms) })
+}
+
+/// The next try begins anew; it counts as a restart.
+pub(super) fn stalls(input: &Input) -> Step {
+    Step::StopNow(kill_alone(input), StopReason::StartStalls)
+}
+
+fn kill_alone(input: &Input) -> StopLadder {
+    StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill: input.settings().stop_kill }
 }
 
 /// On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
