@@ -260,6 +260,8 @@ pub struct Service {
 /// What is done when the database dies while its node is fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCrash {
+    /// It moves at once where a candidate has received all of its WAL, else it is restarted in place.
+    Auto,
     Restart,
     Failover,
 }

@@ -332,7 +332,7 @@ impl Draft<'_> {
             let (Some(name), Some(postgresql)) = (name(given, &key, problems), postgresql) else { continue };
             let service = Service {
                 postgresql,
-                on_crash: or(&service.on_crash, OnCrash::Restart),
+                on_crash: or(&service.on_crash, OnCrash::Auto),
                 max_restarts: or(&service.max_restarts, 3),
                 restart_window: or(&service.restart_window, Duration::from_secs(3600)),
                 start_timeout: or(&service.start_timeout, Duration::from_secs(300)),

@@ -48,6 +48,8 @@ pub enum Waiting {
     /// Nothing to do.
     #[display("standby of {_0}")]
     StandbyOf(NodeName),
+    #[display("it died, and its WAL ends at {end}: who has received all of it?")]
+    Equal { end: Position },
     /// Its history fits, as far as is known: it goes on asking.
     #[display("gets no WAL from {_0}, and goes on asking for it")]
     GetsNothing(NodeName),
@@ -80,6 +82,7 @@ impl Waiting {
             | Waiting::UnderWay(_)
             | Waiting::Stopping
             | Waiting::Tombstone
+            | Waiting::Equal { .. }
             | Waiting::Primary
             | Waiting::StandbyOf(_)
             | Waiting::Holding { .. }
@@ -123,6 +126,8 @@ pub enum GiveUp {
     Unsaid { why: String },
     #[display("the database died and on_crash = \"failover\"")]
     Died,
+    #[display("the database died, and {node} has received all of its WAL, which ends at {end}")]
+    DiedBesideItsEqual { node: NodeName, end: Position },
     #[display("the database could not be kept running ({})", error.as_deref().unwrap_or("it keeps dying"))]
     KeepsDying { error: Option<String> },
     #[display("its lease ended and could not be renewed")]

@@ -193,6 +193,8 @@ pub enum DbAction {
     Checkpoint,
     /// Stop it, rung by rung. Done when its cgroup is empty.
     Stop { ladder: StopLadder },
+    /// Find the end of a dead primary's WAL in its own directory, from a position that it had reached. Bounded in time.
+    FindEnd { from: Position },
     /// Make the stopped (or absent) directory a standby of `upstream`: nothing to do, rewind, or clone; divergent WAL
     /// is kept. Does not start it.
     Rejoin { upstream: Upstream },
@@ -211,6 +213,7 @@ impl DbAction {
             DbAction::Promote { .. } => "promote",
             DbAction::Checkpoint => "checkpoint",
             DbAction::Stop { .. } => "stop",
+            DbAction::FindEnd { .. } => "look for the end of its WAL",
             DbAction::Rejoin { .. } => "rejoin",
         }
     }
@@ -230,6 +233,7 @@ impl std::fmt::Display for DbAction {
                 write!(f, "make it a standby of {}: nothing, rewind or clone", upstream.node)
             }
             DbAction::Stop { ladder } => write!(f, "stop in order ({ladder})"),
+            DbAction::FindEnd { from } => write!(f, "looks for the end of its WAL, from {from} on"),
             DbAction::Initdb | DbAction::StartStandby { upstream: None } | DbAction::Seal | DbAction::Checkpoint => {
                 f.write_str(name)
             }
@@ -262,6 +266,8 @@ pub enum DbDone {
     Writable { position: Position },
     /// `Stop`: nothing is left; `clean` when the control file says so, then `position` is the final end of WAL.
     Stopped { clean: bool, position: Option<Position> },
+    /// `FindEnd`: where it ends.
+    Ends { at: Position },
     /// `Rejoin`: what was done, and the folder that keeps divergent WAL, if there was any.
     Rejoined { how: String, kept: Option<String> },
 }

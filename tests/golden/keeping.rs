@@ -93,7 +93,8 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
             keeper.distrusts();
             act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
         }
-        Step::Tombstone(epoch) => {
+        Step::Tombstone(epoch, why) => {
+            why.iter().for_each(|why| keeper.gives_up(why.clone()));
             assert!(keeper.tombstone_begins(*epoch).is_some(), "it is written already");
             keeper.tombstoned(*epoch, at.now);
         }
@@ -159,6 +160,7 @@ fn acted(mut seen: Observation, action: &DbAction, timeline: Timeline, clean: bo
             DbDone::Rejoined { how: "as the engine does it".to_owned(), kept: None }
         }
         DbAction::Checkpoint | DbAction::Seal => DbDone::Plain,
+        DbAction::FindEnd { from } => DbDone::Ends { at: *from },
         DbAction::Compare { .. } => DbDone::Compared { unfit: Some("its history is another".to_owned()) },
         DbAction::Stop { .. } => {
             (seen.state, seen.clean, seen.writable, seen.streams_from) = (DbState::Stopped, clean, false, None);
@@ -266,6 +268,16 @@ impl Desk {
         if let Some(resumed) = line.get("resumed-at") {
             keeper.resumed(then(resumed));
         }
+        keeper.sees(observed(line, keeper.seen().clone()), at);
+        if let Some(end) = line.get("ends") {
+            let outcome = match end {
+                "unknown" => DbOutcome::Failed { error: "it cannot be told".to_owned() },
+                end => DbOutcome::Done(DbDone::Ends { at: commands::position(line, end) }),
+            };
+            let find = DbAction::FindEnd { from: Position::default() };
+            keeper.begins(find.clone(), at);
+            keeper.ended(&find, outcome, true, at);
+        }
         if let Some(answer) = line.get("compared") {
             compared(keeper, answer, at);
         }
@@ -288,6 +300,7 @@ impl Desk {
         let state = database(line, line.get("database").unwrap_or("standby"));
         let mut health = health(state, at);
         health.writable &= !line.has("too-busy");
+        health.streams_from = line.get("streams-from").map(|node| line.parse(node));
         self.heard.insert(line.parse(line.word(1)), health);
     }
 

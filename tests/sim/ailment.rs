@@ -35,6 +35,11 @@ impl Ailments {
         self.trouble.as_ref().filter(|(_, until)| now < *until).map(|(trouble, _)| trouble)
     }
 
+    /// Its volume is full until then.
+    pub fn refuses_writes(&mut self, until: u64) {
+        self.trouble = Some((Trouble::VolumeFull, until));
+    }
+
     /// Whether a commit gets no answer: its write has no place, or does not end.
     pub fn takes_no_writes(&self, now: u64) -> bool {
         matches!(self.trouble(now), Some(Trouble::VolumeFull | Trouble::VolumeStalled))

@@ -336,6 +336,13 @@ impl World {
                 let up = self.host(&upstream.node);
                 self.ask_upstream(act, up);
             }
+            DbAction::FindEnd { .. } => self.finish(5, 80, act, |w, a| {
+                let db = w.db(a.host, a.service);
+                match db.process {
+                    Process::None => Ok(DbDone::Ends { at: db.at }),
+                    _ => Err("it runs".to_owned()),
+                }
+            }),
             DbAction::Seal => {
                 self.db(host, service).sealed = true;
                 self.finish(5, 60, act, World::seal);

@@ -117,7 +117,7 @@ fn service() -> Service {
             probe_interval: ms(1000),
             probe_timeout: ms(3000),
         },
-        on_crash: OnCrash::Restart,
+        on_crash: OnCrash::Auto,
         max_restarts: 3,
         restart_window: Duration::from_secs(3600),
         start_timeout: Duration::from_secs(300),

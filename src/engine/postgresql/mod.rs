@@ -19,6 +19,7 @@ mod clone;
 mod control;
 mod core;
 mod doorway;
+mod end;
 mod error;
 mod initdb;
 mod keep;
@@ -106,6 +107,10 @@ impl PostgreSql {
             }
             DbAction::Checkpoint => {
                 core.session().await?.execute("write a checkpoint", "checkpoint").await.map(|()| DbDone::Plain)
+            }
+            DbAction::FindEnd { from } => {
+                core.must_be_stopped("look for the end of its WAL").await?;
+                Ok(DbDone::Ends { at: end::end_of_wal(&core.layout, &core.user, from).await? })
             }
             DbAction::Stop { ladder } => self.stop(ladder).await,
             DbAction::Rejoin { upstream } => {

@@ -47,7 +47,12 @@ impl Tenants {
                 }
                 self.stop_now(desk, name, ladder, why);
             }
-            Step::Tombstone(epoch) => self.write_tombstone(&mut desk.mail, name, epoch),
+            Step::Tombstone(epoch, why) => {
+                if let (Some(why), Some(keeper)) = (why, self.keepers.get_mut(name)) {
+                    keeper.gives_up(why);
+                }
+                self.write_tombstone(&mut desk.mail, name, epoch);
+            }
             Step::Release { epoch, position, why } => {
                 let Some(incarnation) = desk.context.incarnation else { return };
                 let (service, node, boot) = (name.clone(), desk.context.me(), desk.context.start.boot.clone());
@@ -95,6 +100,9 @@ impl Tenants {
             self.tell_guard(&mut desk.mail, name, epoch, until);
         }
         let Some(keeper) = self.keepers.get_mut(name) else { return };
+        if let (DbAction::StartPrimary { .. }, Some(end)) = (&action, keeper.died_with()) {
+            desk.mail.say(Said::RecoversInPlace { service: name.clone(), end });
+        }
         keeper.begins(action.clone(), moment(&desk.context, name));
         desk.mail.say(Said::Begins { service: name.clone(), action: action.name() });
         desk.mail.push(Effect::Db { service: name.clone(), action });

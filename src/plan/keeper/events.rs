@@ -2,6 +2,7 @@
 //!
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
+use super::crash::patience;
 use super::{InEpoch, Keeper, Restarts, Start};
 use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
@@ -297,6 +298,9 @@ impl Keeper {
             let since = self.start.map_or(at.now, |start| start.since);
             self.start = Some(Start { since, moved_at: at.now });
         }
+        if matches!(action, DbAction::StartPrimary { .. } | DbAction::Promote { .. }) {
+            (self.in_epoch.wal_ends, self.stopped_at) = (None, None);
+        }
         match &action {
             DbAction::StartPrimary { epoch } => {
                 self.starts_under(*epoch, at);
@@ -310,10 +314,20 @@ impl Keeper {
             // Opens the WAL receiver again: without this, the keeper would order it without end.
             DbAction::Follow { .. } => self.sealed = None,
             DbAction::Seal => self.sealed = at.epoch.map(|(epoch, _)| epoch),
-            DbAction::Initdb | DbAction::Checkpoint | DbAction::Compare { .. } | DbAction::Stop { .. } => {}
+            DbAction::Initdb
+            | DbAction::Checkpoint
+            | DbAction::Compare { .. }
+            | DbAction::FindEnd { .. }
+            | DbAction::Stop { .. } => {}
         }
-        self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
+        self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint | DbAction::FindEnd { .. });
         self.running = Some((action, at.now));
+    }
+
+    /// Nothing of it is left, so this is where its WAL ends for good, unless it is opened again.
+    fn wal_ends(&mut self, end: Position, now: Instant) {
+        self.in_epoch.wal_ends = Some((now, Some(end)));
+        (self.reached, self.stopped_at) = (Some(end), Some(end));
     }
 
     /// Every start under an epoch is a restart but the first, and that too where it was open before.
@@ -330,7 +344,7 @@ impl Keeper {
         }
     }
 
-    /// It is stopped because its epoch is given up.
+    /// Its epoch is given up: it is stopped, or its tombstone written, for this.
     pub fn gives_up(&mut self, why: GiveUp) {
         self.in_epoch.given_up = Some(why);
     }
@@ -355,10 +369,12 @@ impl Keeper {
     }
 
     fn action_failed(&mut self, action: &DbAction, error: &str, may_write: bool, at: Moment) {
-        // It follows on as it is; nothing waits for the answer.
-        if matches!(action, DbAction::Compare { .. }) {
-            self.compared = Some((at.now, None));
-            return;
+        match action {
+            // It follows on as it is; nothing waits for the answer.
+            DbAction::Compare { .. } => return self.compared = Some((at.now, None)),
+            // Then nobody can be said to have all of it.
+            DbAction::FindEnd { .. } => return self.in_epoch.wal_ends = Some((at.now, None)),
+            _ => {}
         }
         self.in_epoch.last_error = Some(error.to_owned());
         self.in_epoch.retry_at = Some(at.now + RETRY);
@@ -385,6 +401,7 @@ impl Keeper {
         match done {
             DbDone::Plain | DbDone::Created { .. } => {}
             DbDone::Compared { unfit } => self.compared = Some((at.now, unfit)),
+            DbDone::Ends { at: end } => self.wal_ends(end, at.now),
             DbDone::Sealed(seal) => self.in_epoch.seal_report = self.sealed.map(|epoch| (epoch, Ok(seal))),
             DbDone::Writable { position } => self.in_epoch.first_write = Some(position),
             DbDone::Stopped { clean, position } => {
@@ -480,6 +497,10 @@ impl Keeper {
     pub fn opened_at(&self) -> Position {
         self.in_epoch.first_write.unwrap_or(self.seen.position)
     }
+    /// Where its WAL was found to end after it died, until it is started again.
+    pub fn died_with(&self) -> Option<Position> {
+        self.in_epoch.wal_ends.and_then(|(_, end)| end)
+    }
     pub fn last_error(&self) -> Option<&str> {
         self.in_epoch.last_error.as_deref()
     }
@@ -507,6 +528,7 @@ impl Keeper {
             known.resumed_at.zip(grace).map(|(at, grace)| at + grace - stop_time),
             known.tombstone_failed.as_ref().map(|(_, at)| *at),
             known.retry_at,
+            known.wal_ends.map(|(at, _)| at + patience(config, service)),
             self.start.map(|start| start.moved_at + service.start_stalled + Duration::from_millis(1)),
             self.start.map(|start| start.since + service.start_timeout + Duration::from_millis(1)),
             self.stop_failed.map(|(_, at)| at),

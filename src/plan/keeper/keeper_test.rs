@@ -87,7 +87,7 @@ fn an_appointee_whose_promotion_failed_twice_gives_the_epoch_back_before_the_dea
     let error = Some("it says nothing".to_owned());
     assert_eq!(why, StopReason::GivenUp(GiveUp::NotPromoted { error }));
     // Stopped: its final word follows.
-    assert!(matches!(next(&failed(DbState::Stopped)), Step::Tombstone(_)));
+    assert!(matches!(next(&failed(DbState::Stopped)), Step::Tombstone(..)));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn what_a_stop_has_left_nothing_of_is_not_stopped_again() {
 /// The reason for which it was given up may be gone by the time that its final word can be written.
 #[test]
 fn what_was_given_up_stays_given_up_until_it_is_said() {
-    assert!(matches!(next(&unsaid(seen(Keeper::default(), DbState::Stopped))), Step::Tombstone(_)));
+    assert!(matches!(next(&unsaid(seen(Keeper::default(), DbState::Stopped))), Step::Tombstone(..)));
 }
 
 /// Its volume does not answer, so that nobody sees that it is closed: to stop it again would end at once, and be wanted
@@ -140,7 +140,7 @@ fn what_was_given_up_stays_given_up_until_it_is_said() {
 #[test]
 fn what_is_given_up_and_closed_is_not_stopped_without_end() {
     let step = next(&unsaid(closed(leased_until(NOW))));
-    assert!(matches!(step, Step::Tombstone(_)), "nothing of it is left, as the stop has said");
+    assert!(matches!(step, Step::Tombstone(..)), "nothing of it is left, as the stop has said");
     assert!(matches!(next(&unsaid(leased_until(NOW))), Step::StopNow(..)), "something of it may be left");
 }
 

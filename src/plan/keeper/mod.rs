@@ -7,6 +7,7 @@
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
+mod crash;
 mod events;
 mod others;
 mod release;
@@ -107,7 +108,9 @@ struct InEpoch {
     was_open: bool,
     /// Where it accepted its first write.
     first_write: Option<Position>,
-    /// It was stopped to be given up, and why: nothing opens it again under this epoch.
+    /// When the end of its WAL was looked for in its own directory, after it died, and where it is, if it was found.
+    wal_ends: Option<(Instant, Option<Position>)>,
+    /// It was given up, and why: nothing opens it again under this epoch.
     given_up: Option<GiveUp>,
     /// A checkpoint was written, for the move.
     checkpointed: bool,
@@ -155,9 +158,9 @@ pub enum Step {
     /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
     #[display("stops, to rejoin ({_0}): {_1}")]
     StopToRejoin(StopLadder, StopReason),
-    /// Write durably that this node never writes under the epoch again.
+    /// Write durably that this node never writes under the epoch again; and why, where it was given up.
     #[display("writes the tombstone of epoch {_0}")]
-    Tombstone(Epoch),
+    Tombstone(Epoch, Option<GiveUp>),
     /// Bring the final word to the ledger.
     #[display("says its final word on epoch {epoch}{}: {why}", position.map_or(String::new(), |p| format!(" at {p}")))]
     Release { epoch: Epoch, position: Option<Position>, why: GiveUp },

@@ -17,13 +17,20 @@ impl<'a> Input<'a> {
 
     /// The standby that has received most of what ends there, if it lacks no more than may be lost by a failover.
     pub(super) fn nearest_standby(&self, end: Position) -> Option<(&'a NodeName, Position)> {
-        let near = |at: &Position| {
-            at.timeline == end.timeline && end.lsn.0.saturating_sub(at.lsn.0) <= self.config.failover.max_lag
-        };
+        self.standbys_near(end).map(|(node, health)| (node, health.position)).max_by_key(|(_, at)| *at)
+    }
+
+    /// Whether one of those streamed from this node when it was heard last.
+    pub(super) fn is_streamed_from(&self, end: Position) -> bool {
+        self.standbys_near(end).any(|(_, health)| health.streams_from.as_ref() == Some(self.me.node))
+    }
+
+    fn standbys_near(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
+        let most = self.config.failover.max_lag;
+        let near = move |at: Position| at.timeline == end.timeline && end.lsn.0.saturating_sub(at.lsn.0) <= most;
         let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
-        let positions = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
-        let running = positions.filter(|(_, health)| health.state == DbState::Standby);
-        running.map(|(node, health)| (node, health.position)).filter(|(_, at)| near(at)).max_by_key(|(_, at)| *at)
+        let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
+        heard.filter(move |(_, health)| health.state == DbState::Standby && near(health.position))
     }
 
     fn is_living(&self, node: &NodeName) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
-use super::{Input, Keeper, starting};
+use super::{Input, Keeper, crash, starting};
 use crate::config::{OnCrash, timing};
 use crate::ledger::{Phase, Service};
 use crate::plan::reason::GiveUp;
@@ -26,6 +26,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == OnCrash::Failover {
         return Some(GiveUp::Died);
+    }
+    if let Some(why) = crash::give_up(input, s) {
+        return Some(why);
     }
     if down && keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize {
         return Some(GiveUp::KeepsDying { error: known.last_error.clone() });

@@ -4,7 +4,7 @@
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
 use super::events::COMPARE_PAUSE;
-use super::{Input, Step, release, starting};
+use super::{Input, Step, crash, release, starting};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
@@ -49,6 +49,8 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
 
         // A directory that is a standby's takes a timeline to come out of recovery: it is promoted once it runs.
         (_, DbState::Stopped) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
+        // One that died is opened again, unless somebody else has all of it.
+        (Goal::GoOn, DbState::Stopped) if let Some(step) = crash::before_a_restart(input, s) => step,
         // A primary's is opened as it is, on its own timeline, under a lease.
         (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
@@ -88,10 +90,10 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
         (Goal::SayReleased, _) => say_released(input, s),
 
         // Nothing is left of it: this node never writes under the epoch again, and writes that down.
-        (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s),
+        (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s, goal),
         // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once,
         // and be wanted again at once.
-        (_, DbState::Unclear) if keeper.closed => write_tombstone(input, s),
+        (_, DbState::Unclear) if keeper.closed => write_tombstone(input, s, goal),
         // Until its last process has ended it could commit.
         (_, DbState::Stopping) => on_its_way_down(input, s),
 
@@ -167,13 +169,20 @@ fn say_released(input: &Input, s: &Service) -> Step {
 }
 
 /// One that could not be written is written again after a pause.
-fn write_tombstone(input: &Input, s: &Service) -> Step {
+fn write_tombstone(input: &Input, s: &Service, goal: &Goal) -> Step {
     if input.keeper.writing_tombstone.is_some_and(|e| e >= s.epoch) {
         return Step::Wait(Waiting::Tombstone);
     }
     match &input.keeper.in_epoch.tombstone_failed {
         Some((why, again_at)) if input.now < *again_at => Step::Wait(Waiting::FinalWordFails { why: why.clone() }),
-        _ => Step::Tombstone(s.epoch),
+        _ => Step::Tombstone(s.epoch, why_of(goal)),
+    }
+}
+
+fn why_of(goal: &Goal) -> Option<GiveUp> {
+    match goal {
+        Goal::GiveUp(why) => Some(why.clone()),
+        _ => None,
     }
 }
 
@@ -182,7 +191,7 @@ fn on_its_way_down(input: &Input, s: &Service) -> Step {
         return Step::Wait(Waiting::Stopping);
     }
     match input.keeper.writing_tombstone {
-        None => Step::Tombstone(s.epoch),
+        None => Step::Tombstone(s.epoch, None),
         Some(_) => Step::Wait(Waiting::Tombstone),
     }
 }

@@ -12,7 +12,7 @@ mod power;
 mod stale;
 
 use crate::cluster::{MS, S, Setup, Tell, World};
-use regent::config::Config;
+use regent::config::{Config, OnCrash};
 use regent::ledger::Command;
 use regent::types::ServiceName;
 
@@ -52,6 +52,13 @@ pub fn ready_as(setup: &Setup, seed: u64) -> Result<World, String> {
 /// Three nodes: two databases and a witness.
 pub fn three(seed: u64, tell: Tell) -> Result<World, String> {
     ready(crate::setup::config(2, 1), tell, seed)
+}
+
+/// The same; a database that dies is always restarted in place.
+pub fn restarting(seed: u64, tell: Tell) -> Result<World, String> {
+    let mut config = crate::setup::config(2, 1);
+    config.services.values_mut().for_each(|s| s.on_crash = OnCrash::Restart);
+    ready(config, tell, seed)
 }
 
 /// What must hold at the end of each story.
