@@ -108,7 +108,10 @@ fn the_full_example_says_the_defaults() {
         );
     }
     let [ours, theirs] = [&full, &bare].map(|c| c.services.values().next().expect("one service").clone());
-    assert_eq!((ours.on_crash, ours.max_restarts), (theirs.on_crash, theirs.max_restarts));
+    assert_eq!(
+        (ours.on_crash, ours.max_restarts, ours.restart_window, ours.start_timeout, ours.start_stalled),
+        (theirs.on_crash, theirs.max_restarts, theirs.restart_window, theirs.start_timeout, theirs.start_stalled)
+    );
     assert_eq!(
         (ours.stop_fast, ours.stop_immediate, ours.stop_kill),
         (theirs.stop_fast, theirs.stop_immediate, theirs.stop_kill)
@@ -286,6 +289,10 @@ fn tables() -> [(&'static str, String); 3] {
     row("failover.choose", &|c| show(c.failover.choose));
     row("failover.install", &|c| show(c.failover.install));
     let service = |c: &Config| c.services.values().next().expect("one service").clone();
+    row("service.*.max_restarts", &|c| service(c).max_restarts.to_string());
+    row("service.*.restart_window", &|c| show(service(c).restart_window));
+    row("service.*.start_timeout", &|c| show(service(c).start_timeout));
+    row("service.*.start_stalled", &|c| show(service(c).start_stalled));
     row("service.*.stop_fast", &|c| show(service(c).stop_fast));
     row("service.*.stop_immediate", &|c| show(service(c).stop_immediate));
     row("service.*.stop_kill", &|c| show(service(c).stop_kill));
@@ -315,6 +322,8 @@ fn bounds_table(profiles: &[Config; 3]) -> String {
     {
         let [a, b, c] = [&fast, &lan, &wan].map(|bounds| show(bounds.levels[i].failover));
         writeln!(text, "| {title} | see below | {a} | {b} | {c} |").expect("a String");
+        let [a, b, c] = [&fast, &lan, &wan].map(|bounds| show(bounds.levels[i].started));
+        writeln!(text, "| {title}; the database started first | see below | {a} | {b} | {c} |").expect("a String");
     }
     text
 }

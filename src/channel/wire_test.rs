@@ -21,6 +21,7 @@ fn keys() -> Keys {
 fn service() -> ServiceHealth {
     ServiceHealth {
         state: DbState::Primary,
+        writable: false,
         holds: Some(Epoch(41)),
         timeline: Timeline(12),
         position: Position { timeline: Timeline(12), lsn: Lsn(0x16_B374_D848) },

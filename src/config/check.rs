@@ -192,6 +192,11 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
         let deadline = "tries share one timeout";
         within(&format!("fencing.agents.{name}.tries"), agent.tries.into(), 1..=10, deadline);
     }
+    for (name, service) in &config.services {
+        let counted = "each is remembered for restart_window";
+        let most = 0..=super::MOST_RESTARTS as u64;
+        within(&format!("service.{name}.max_restarts"), service.max_restarts.into(), most, counted);
+    }
     if !(1.0..=16.0).contains(&config.detector.phi_threshold) {
         problems.add(
             "detector.phi_threshold",

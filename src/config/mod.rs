@@ -235,12 +235,21 @@ pub struct Failover {
     pub install: Duration,
 }
 
+/// The most restarts that can be asked for: each is remembered for `restart_window`.
+pub const MOST_RESTARTS: usize = 100;
+
 /// One database with one primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub postgresql: Postgresql,
     pub on_crash: OnCrash,
+    /// So many restarts in place within `restart_window`; then the service moves.
     pub max_restarts: u32,
+    pub restart_window: Duration,
+    /// How long a start may take in all, tries included, before the service moves to a node that has nearly as much.
+    pub start_timeout: Duration,
+    /// How long a start may show no progress before it is ended.
+    pub start_stalled: Duration,
     /// The stop ladder of a planned stop.
     pub stop_fast: Duration,
     pub stop_immediate: Duration,
@@ -252,6 +261,8 @@ pub struct Service {
 /// What is done when the database dies while its node is fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCrash {
+    /// It moves at once where a candidate has received all of its WAL, else it is restarted in place.
+    Auto,
     Restart,
     Failover,
 }

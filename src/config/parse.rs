@@ -15,6 +15,7 @@ use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceN
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 use toml::de::DeTable;
 
 /// The agents that ship with regent may be named without a table of their own.
@@ -331,8 +332,11 @@ impl Draft<'_> {
             let (Some(name), Some(postgresql)) = (name(given, &key, problems), postgresql) else { continue };
             let service = Service {
                 postgresql,
-                on_crash: or(&service.on_crash, OnCrash::Restart),
+                on_crash: or(&service.on_crash, OnCrash::Auto),
                 max_restarts: or(&service.max_restarts, 3),
+                restart_window: or(&service.restart_window, Duration::from_secs(3600)),
+                start_timeout: or(&service.start_timeout, Duration::from_secs(300)),
+                start_stalled: or(&service.start_stalled, Duration::from_secs(60)),
                 stop_fast: or(&service.stop_fast, preset.service.stop_fast),
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),

@@ -156,6 +156,9 @@ tables! {
         bootstrap: Bootstrap,
         on_crash: OnCrash,
         max_restarts: u32,
+        restart_window: Duration,
+        start_timeout: Duration,
+        start_stalled: Duration,
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,
@@ -193,7 +196,10 @@ words!(Profile, "\"fast\", \"lan\" or \"wan\"",
 words!(Role, "\"database\" or \"witness\"", "database" => Role::Database, "witness" => Role::Witness);
 words!(Engine, "\"postgresql\"", "postgresql" => Engine::Postgresql);
 words!(Bootstrap, "\"initdb\"", "initdb" => Bootstrap::Initdb);
-words!(OnCrash, "\"restart\" or \"failover\"", "restart" => OnCrash::Restart, "failover" => OnCrash::Failover);
+words!(
+    OnCrash, "\"auto\", \"restart\" or \"failover\"",
+    "auto" => OnCrash::Auto, "restart" => OnCrash::Restart, "failover" => OnCrash::Failover
+);
 words!(OnLapsed, "\"alarm\" or \"fence\"", "alarm" => OnLapsed::Alarm, "fence" => OnLapsed::Fence);
 words!(PowerOn, "\"auto\" or \"manual\"", "auto" => PowerOn::Auto, "manual" => PowerOn::Manual);
 words!(AgentKind, "\"power\", \"storage\", \"network\" or \"access\"",

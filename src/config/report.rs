@@ -152,6 +152,9 @@ impl fmt::Display for CheckReport {
             let title = format!("failover by level {}", level.level);
             let formula = "max(detection, election) + verdict + fence + check + choose + promote + 3 × slow_write";
             writeln!(f, "  {title:<28} {:>12}   {formula}", show(level.failover))?;
+            let title = "  its database started first";
+            let formula = "the same + start: no candidate runs, or a restart in place";
+            writeln!(f, "  {title:<28} {:>12}   {formula}", show(level.started))?;
         }
         if self.bounds.failover_worst.is_none() {
             writeln!(f, "  {:<28} {:>12}   there is no fencing level", "failover", "no bound")?;

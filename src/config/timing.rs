@@ -55,10 +55,16 @@ pub struct Bounds {
     /// What an appointee may take while its replay does not advance.
     #[serde(serialize_with = "as_ms", rename = "promote_ms")]
     pub promote: Duration,
-    /// From the failure to the first write on the new primary, when the last level is needed and confirms. `None`
-    /// without levels: then a person confirms.
+    /// What a start may take before the service moves: the slowest service's.
+    #[serde(serialize_with = "as_ms", rename = "start_ms")]
+    pub start: Duration,
+    /// From the failure to the first write on the new primary, when the last level is needed and confirms, and candidates
+    /// run. `None` without levels: then a person confirms.
     #[serde(serialize_with = "as_ms_option", rename = "failover_worst_ms")]
     pub failover_worst: Option<Duration>,
+    /// The same, where the database must be started first: a candidate that does not run, or a restart in place.
+    #[serde(serialize_with = "as_ms_option", rename = "started_worst_ms")]
+    pub started_worst: Option<Duration>,
     /// From the moment a primary is cut off from every leader to its last possible commit.
     #[serde(serialize_with = "as_ms", rename = "writes_stop_after_isolation_ms")]
     pub writes_stop_after_isolation: Duration,
@@ -85,6 +91,9 @@ pub struct LevelBound {
     /// From the failure to the first write on the new primary, when this level confirms and those before it failed.
     #[serde(serialize_with = "as_ms", rename = "failover_ms")]
     pub failover: Duration,
+    /// The same, where the database must be started first, a restart in place included.
+    #[serde(serialize_with = "as_ms", rename = "started_ms")]
+    pub started: Duration,
 }
 
 /// Adds a problem for each inequality that does not hold.
@@ -231,6 +240,13 @@ fn fencing_rules(config: &Config) -> Vec<Inequality> {
             &format!("service.{name}.postgresql.probe_timeout"),
             "otherwise a database is called hung that answered before its next probe was due",
         ));
+        rules.push(at_least(
+            "start that hangs ends first",
+            "start_timeout ≥ start_stalled",
+            (service.start_timeout, service.start_stalled),
+            &format!("service.{name}.start_timeout"),
+            "otherwise a start that hangs is waited for until the service moves, and for ever where it cannot",
+        ));
     }
     rules
 }
@@ -270,13 +286,16 @@ pub fn bounds(config: &Config) -> Bounds {
         check: detection_worst + config.detector.interval,
         choose: config.failover.choose,
         promote: config.failover.install,
+        start: config.services.values().map(|service| service.start_timeout).max().unwrap_or_default(),
         failover_worst: None,
+        started_worst: None,
         writes_stop_after_isolation: lease.used(),
         freeze_tolerated: config.detector.acceptable_pause,
         freeze_fatal: detection_worst + verdict,
     };
     bounds.levels = levels(config, &bounds);
     bounds.failover_worst = bounds.levels.last().map(|level| level.failover);
+    bounds.started_worst = bounds.levels.last().map(|level| level.started);
     bounds
 }
 
@@ -300,6 +319,7 @@ impl Bounds {
             ("check of the fence", "worst detection + interval; none after a clean power cut", self.check),
             ("choose", "failover.choose", self.choose),
             ("promote", "failover.install, extended while replay advances", self.promote),
+            ("start", "service.*.start_timeout, where the database must be started first", self.start),
             ("writes stop after isolation", "ttl × (1 − drift)", self.writes_stop_after_isolation),
             ("freeze that is tolerated", "acceptable_pause", self.freeze_tolerated),
             ("freeze that is fatal", "worst detection + verdict", self.freeze_fatal),
@@ -332,6 +352,7 @@ fn levels(config: &Config, bounds: &Bounds) -> Vec<LevelBound> {
             confirm,
             give_up,
             failover: before + fence + after,
+            started: before + fence + after + bounds.start,
         });
         given_up += give_up;
     }

@@ -137,6 +137,7 @@ mod tests {
     fn row(state: DbState, upstream: Option<&str>) -> Row {
         let health = ServiceHealth {
             state,
+            writable: false,
             holds: None,
             timeline: Default::default(),
             position: Position::default(),

@@ -397,7 +397,7 @@ impl Node {
         for name in self.tenants.served().iter() {
             self.tenants.report_rejoined(&mut self.desk, name);
             let informed = self.is_informed();
-            self.tenants.keep(&mut self.desk, name, informed, self.watchdog.failure());
+            self.tenants.keep(&mut self.desk, name, informed, self.peers.rows(), self.watchdog.failure());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::lease::Denial;
 use crate::ledger::Refusal;
 use crate::plan::note::{Note, Subject, TransferReason};
 use crate::plan::reason::{StopReason, Waiting};
-use crate::types::{Boot, Epoch, Incarnation, NodeName, ServiceName, Severity};
+use crate::types::{Boot, Epoch, Incarnation, NodeName, Position, ServiceName, Severity};
 use derive_more::Display;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub enum Said {
     Keeper { service: ServiceName, waiting: Waiting },
     #[display("{service}: {action}")]
     Begins { service: ServiceName, action: &'static str },
+    #[display("{service}: it died, and no standby has received all of its WAL, to {end}: it recovers in place")]
+    RecoversInPlace { service: ServiceName, end: Position },
     #[display("{service}: stopping now: {why}")]
     StopsNow { service: ServiceName, why: StopReason },
     #[display("{service}: {action} failed: {error}")]
@@ -65,7 +67,8 @@ impl Said {
             | Said::LeaseNotKept { .. }
             | Said::WatchdogNotArmed { .. }
             | Said::WatchdogNotFed { .. } => Severity::Error,
-            Said::StopsNow { .. }
+            Said::RecoversInPlace { .. }
+            | Said::StopsNow { .. }
             | Said::Failed { .. }
             | Said::NoLease { .. }
             | Said::IncarnationOver(_)
@@ -89,6 +92,7 @@ impl Said {
                 Subject { epoch: Some(*epoch), ..about.service(service) }
             }
             Said::Keeper { service, .. }
+            | Said::RecoversInPlace { service, .. }
             | Said::Begins { service, .. }
             | Said::StopsNow { service, .. }
             | Said::Failed { service, .. }

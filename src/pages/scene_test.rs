@@ -136,7 +136,8 @@ impl Scene {
     /// What a node says of its database.
     pub(crate) fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
         let (timeline, streams_from) = (position.timeline, from.map(node));
-        let database = ServiceHealth { state, holds: None, timeline, position, streams_from, released: None };
+        let database =
+            ServiceHealth { state, holds: None, writable: false, timeline, position, streams_from, released: None };
         self.health(name).services.insert(orders(), database);
     }
 

@@ -240,8 +240,15 @@ mod tests {
         let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
         let timing = Timing::new(&config);
         let (timeline, position) = (Timeline(1), at(1, 1000));
-        let database =
-            |state| ServiceHealth { state, holds: None, timeline, position, streams_from: None, released: None };
+        let database = |state| ServiceHealth {
+            state,
+            holds: None,
+            writable: false,
+            timeline,
+            position,
+            streams_from: None,
+            released: None,
+        };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };
         let at = Instant(NOW.0 - age.as_nanos() as u64);

@@ -5,7 +5,7 @@
 
 use super::note::Passing;
 use crate::ledger::Phase;
-use crate::types::{DbState, NodeName, Severity, Trouble};
+use crate::types::{DbState, NodeName, Position, Severity, Trouble};
 use derive_more::Display;
 
 /// What the keeper waits for, or why there is nothing to do.
@@ -48,6 +48,11 @@ pub enum Waiting {
     /// Nothing to do.
     #[display("standby of {_0}")]
     StandbyOf(NodeName),
+    #[display("it died, and its WAL ends at {end}: who has received all of it?")]
+    Equal { end: Position },
+    /// Its history fits, as far as is known: it goes on asking.
+    #[display("gets no WAL from {_0}, and goes on asking for it")]
+    GetsNothing(NodeName),
     /// On the way to hold an epoch.
     #[display("database {state}, epoch {phase}")]
     Holding { state: DbState, phase: Phase },
@@ -65,7 +70,7 @@ impl Waiting {
     pub fn severity(&self) -> Severity {
         match self {
             Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
-            Waiting::NotAnswering => Severity::Warn,
+            Waiting::NotAnswering | Waiting::GetsNothing(_) => Severity::Warn,
             // What failed was said when it did.
             Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::FinalWordFails { .. } => Severity::Info,
             Waiting::Unmanaged
@@ -77,6 +82,7 @@ impl Waiting {
             | Waiting::UnderWay(_)
             | Waiting::Stopping
             | Waiting::Tombstone
+            | Waiting::Equal { .. }
             | Waiting::Primary
             | Waiting::StandbyOf(_)
             | Waiting::Holding { .. }
@@ -100,10 +106,12 @@ pub enum StopReason {
     AnotherHolds,
     #[display("the database did not answer for {} ms", since_ms.0)]
     Hung { since_ms: Passing<u64> },
+    #[display("its start shows no progress")]
+    StartStalls,
     #[display("its WAL lies past the fork: it must be rewound")]
     PastTheFork,
-    #[display("it gets no WAL from its upstream: rejoining")]
-    GetsNothing,
+    #[display("it cannot follow as it is: {why}")]
+    CannotFollow { why: String },
     #[display("{_0}")]
     GivenUp(GiveUp),
 }
@@ -118,6 +126,8 @@ pub enum GiveUp {
     Unsaid { why: String },
     #[display("the database died and on_crash = \"failover\"")]
     Died,
+    #[display("the database died, and {node} has received all of its WAL, which ends at {end}")]
+    DiedBesideItsEqual { node: NodeName, end: Position },
     #[display("the database could not be kept running ({})", error.as_deref().unwrap_or("it keeps dying"))]
     KeepsDying { error: Option<String> },
     #[display("its lease ended and could not be renewed")]
@@ -134,6 +144,12 @@ pub enum GiveUp {
     NotPromoted { error: Option<String> },
     #[display("it could not take over within the install deadline")]
     Late,
+    #[display(
+        "its start takes longer than start_timeout; its WAL is known to {end}, and {node} has received it to {at}"
+    )]
+    StartsTooLong { node: NodeName, at: Position, end: Position },
+    #[display("its start shows no progress; its WAL is known to {end}, and {node} has received it to {at}")]
+    StartStalls { node: NodeName, at: Position, end: Position },
     /// Whatever it was at first: the last step's error, where there was one.
     #[display("{}", error.as_deref().unwrap_or("its database could not go on"))]
     Other { error: Option<String> },

@@ -107,6 +107,10 @@ pub struct Observation {
     pub streams_from: Option<NodeName>,
     /// Standby: the upstream for which it is configured.
     pub follows: Option<NodeName>,
+    /// Standby: it has replayed all the WAL that it has, and waits for more.
+    pub awaits_wal: bool,
+    /// Starting: a number that changes whenever the start gets on. What it is says nothing.
+    pub progress: u64,
     /// Primary: it accepted a write within the last probe.
     pub writable: bool,
     pub trouble: Option<Trouble>,
@@ -125,6 +129,8 @@ impl Observation {
             starts_in_recovery: false,
             streams_from: None,
             follows: None,
+            awaits_wal: false,
+            progress: 0,
             writable: false,
             trouble: None,
         }
@@ -177,6 +183,8 @@ pub enum DbAction {
     StartStandby { upstream: Option<Upstream> },
     /// Let a running standby follow another upstream, without a restart where the version allows.
     Follow { upstream: Upstream },
+    /// Ask the upstream whether a running standby can follow it as it is. Gives way to whatever is asked for next.
+    Compare { upstream: Upstream },
     /// Close the WAL receiver for good (until the next `Follow`), read the local WAL to its end, report that end.
     Seal,
     /// End recovery, on exactly this new timeline. Only under a lease for `epoch`. Done when it accepted a write.
@@ -185,6 +193,8 @@ pub enum DbAction {
     Checkpoint,
     /// Stop it, rung by rung. Done when its cgroup is empty.
     Stop { ladder: StopLadder },
+    /// Find the end of a dead primary's WAL in its own directory, from a position that it had reached. Bounded in time.
+    FindEnd { from: Position },
     /// Make the stopped (or absent) directory a standby of `upstream`: nothing to do, rewind, or clone; divergent WAL
     /// is kept. Does not start it.
     Rejoin { upstream: Upstream },
@@ -198,10 +208,12 @@ impl DbAction {
             DbAction::StartPrimary { .. } => "start as primary",
             DbAction::StartStandby { .. } => "start as standby",
             DbAction::Follow { .. } => "follow",
+            DbAction::Compare { .. } => "compare",
             DbAction::Seal => "seal",
             DbAction::Promote { .. } => "promote",
             DbAction::Checkpoint => "checkpoint",
             DbAction::Stop { .. } => "stop",
+            DbAction::FindEnd { .. } => "look for the end of its WAL",
             DbAction::Rejoin { .. } => "rejoin",
         }
     }
@@ -216,10 +228,12 @@ impl std::fmt::Display for DbAction {
             DbAction::StartStandby { upstream: Some(up) } | DbAction::Follow { upstream: up } => {
                 write!(f, "{name} of {}", up.node)
             }
+            DbAction::Compare { upstream } => write!(f, "asks {} whether it can follow as it is", upstream.node),
             DbAction::Rejoin { upstream } => {
                 write!(f, "make it a standby of {}: nothing, rewind or clone", upstream.node)
             }
             DbAction::Stop { ladder } => write!(f, "stop in order ({ladder})"),
+            DbAction::FindEnd { from } => write!(f, "looks for the end of its WAL, from {from} on"),
             DbAction::Initdb | DbAction::StartStandby { upstream: None } | DbAction::Seal | DbAction::Checkpoint => {
                 f.write_str(name)
             }
@@ -244,12 +258,16 @@ pub enum DbDone {
     Plain,
     /// `Initdb`.
     Created { system: SystemId },
+    /// `Compare`: why it cannot follow as it is, if so.
+    Compared { unfit: Option<String> },
     /// `Seal`.
     Sealed(Seal),
     /// `StartPrimary` and `Promote`, where it was opened: the timeline and position at which it accepted its first write.
     Writable { position: Position },
     /// `Stop`: nothing is left; `clean` when the control file says so, then `position` is the final end of WAL.
     Stopped { clean: bool, position: Option<Position> },
+    /// `FindEnd`: where it ends.
+    Ends { at: Position },
     /// `Rejoin`: what was done, and the folder that keeps divergent WAL, if there was any.
     Rejoined { how: String, kept: Option<String> },
 }

@@ -100,6 +100,9 @@ pub struct ServiceHealth {
     pub state: DbState,
     /// The epoch under which it may write right now (a lease is held), if any.
     pub holds: Option<Epoch>,
+    /// It took a write within its last probe.
+    #[serde(default)]
+    pub writable: bool,
     pub timeline: Timeline,
     /// Primary: end of flushed WAL. Standby: end of received and flushed WAL.
     pub position: Position,
@@ -126,8 +129,8 @@ impl Health {
 impl ServiceHealth {
     /// The same but for where its log ends.
     pub fn is_alike(&self, other: &ServiceHealth) -> bool {
-        (self.state, self.holds, self.timeline, self.released)
-            == (other.state, other.holds, other.timeline, other.released)
+        (self.state, self.holds, self.writable, self.timeline, self.released)
+            == (other.state, other.holds, other.writable, other.timeline, other.released)
             && self.streams_from == other.streams_from
     }
 }

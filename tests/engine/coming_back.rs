@@ -1,6 +1,7 @@
 //! An old primary becomes a standby again: rewound, cloned, or refused; what only it had is kept.
 
 use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
+use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::path::Path;
 use std::time::Duration;
@@ -107,4 +108,31 @@ async fn a_directory_of_another_database_is_refused_and_named() {
     other.node("db2").until_state(DbState::Stopped).await;
     cluster.engine("db1");
     cluster.node("db1").done(DbAction::Stop { ladder: LADDER }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_standby_is_compared_with_its_upstream_and_left_as_it_is() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2", "db3"]).await;
+    let (db1, db2, db3) = (cluster.node("db1"), cluster.node("db2"), cluster.node("db3"));
+    db1.sql("insert into orders values (1)").await;
+    db2.until_ids(&[1]).await;
+    db2.done(DbAction::Seal).await;
+    db2.until("waiting for WAL", |seen| seen.awaits_wal && seen.streams_from.is_none()).await;
+    let compare = |upstream| DbAction::Compare { upstream: cluster.upstream(upstream) };
+    assert_eq!(db2.done(compare("db1")).await, DbDone::Compared { unfit: None });
+    // What only db3 gets lies past the point at which db2 leaves.
+    db1.sql("insert into orders values (2)").await;
+    db3.until_ids(&[1, 2]).await;
+    db1.enclosure().kill();
+    let failed = db3.fails(compare("db1")).await;
+    assert!(failed.contains("upstream"), "{failed}");
+    db2.lease(2, Duration::from_secs(60));
+    db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await;
+    let postmaster = db3.postmaster();
+    let DbDone::Compared { unfit: Some(why) } = db3.done(compare("db2")).await else { panic!("it cannot follow") };
+    assert!(why.contains("db2 left it at"), "{why}");
+    assert_eq!((db3.engine().latest().state, db3.postmaster()), (DbState::Standby, postmaster));
 }

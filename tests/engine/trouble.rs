@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, StopLadder, Trouble};
+use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Lsn, StopLadder, Trouble};
 use std::time::{Duration, Instant};
 
 fn signal(pid: i32, signal: i32) {
@@ -168,4 +168,93 @@ async fn a_probe_that_cannot_write_is_trouble_and_names_its_error() {
     assert_eq!((seen.state, seen.writable), (DbState::Primary, false));
     client.batch_execute("rollback").await.expect("ended");
     db1.until("writable", |seen| seen.writable && seen.trouble.is_none()).await;
+}
+
+/// The process of this postmaster that recovers.
+async fn startup_process(node: &Database) -> i32 {
+    loop {
+        for pid in node.enclosure().members() {
+            let title = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if title.contains("startup recovering") {
+                return pid;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_shows_progress_while_it_replays_and_none_while_its_process_stands_still() {
+    if !possible() {
+        return;
+    }
+    let much_wal = |p: &mut regent::config::Postgresql| {
+        for (name, value) in [("max_wal_size", "10GB"), ("checkpoint_timeout", "1h")] {
+            p.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    let cluster = Cluster::running_with(&["db1"], much_wal).await;
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Checkpoint).await;
+    db1.sql("create table rows (id bigint primary key, text text)").await;
+    db1.sql("insert into rows select i, repeat('x', 200) from generate_series(1, 400000) i").await;
+    signal(db1.postmaster(), libc::SIGKILL);
+    db1.until_state(DbState::Stopped).await;
+    let start = db1.engine().perform(DbAction::StartPrimary { epoch: Epoch(1) });
+    let watch = async {
+        let startup = startup_process(db1).await;
+        signal(startup, libc::SIGSTOP);
+        // The last bytes before it stopped may be seen once.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let stopped = db1.engine().latest();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let later = db1.engine().latest();
+        assert_eq!((stopped.state, stopped.progress), (DbState::Starting, later.progress), "it stands still");
+        signal(startup, libc::SIGCONT);
+        let done = db1.until("getting on", |seen| seen.state != DbState::Starting || seen.progress > later.progress);
+        done.await
+    };
+    let (outcome, moved) = tokio::join!(start, watch);
+    assert!(matches!(outcome, DbOutcome::Done(DbDone::Writable { .. })), "{outcome:?}");
+    println!("after the stop: {:?}, {}", moved.state, moved.progress);
+    db1.until("writable", |seen| seen.writable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_dead_primarys_wal_is_what_a_standby_with_all_of_it_has() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    let mut equal = 0;
+    for round in 0..6_i64 {
+        db1.until("writable", |seen| seen.writable).await;
+        let from = db1.engine().latest().position;
+        // Rows of every length, so that the end lies anywhere in a page; the third round crosses segments.
+        let rows = if round == 2 { 200_000 } else { 37 * round };
+        let text = 11 * round + 1;
+        db1.sql(&format!("create table t{round} as select i, repeat('x', {text}) from generate_series(1, {rows}) i"))
+            .await;
+        let client = db1.client().await.expect("it answers");
+        let row = client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await.expect("answered");
+        let acknowledged: Lsn = row.get::<_, &str>(0).parse().expect("an LSN");
+        signal(db1.postmaster(), libc::SIGKILL);
+        db1.until_state(DbState::Stopped).await;
+        let (done, took) = timed("the end of the WAL", db1.done(DbAction::FindEnd { from })).await;
+        let DbDone::Ends { at } = done else { panic!("{done:?}") };
+        assert!(at.lsn >= acknowledged, "round {round}: {at} lies before what was flushed, {acknowledged}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        // The standby has no more than that, and mostly all of it: what was written at the last moment and not flushed was
+        // not sent, and not acknowledged.
+        let sealed = db2.done(DbAction::Seal).await;
+        let DbDone::Sealed(seal) = sealed else { panic!("{sealed:?}") };
+        assert!(seal.end <= at, "round {round}: {at} lies before {}, which the standby has", seal.end);
+        assert_eq!(seal.end.timeline, at.timeline);
+        equal += u32::from(seal.end == at);
+        db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        assert!(db1.fails(DbAction::FindEnd { from }).await.contains("running"));
+        cluster.follow_running("db2", "db1").await;
+    }
+    assert!(equal > 0, "the standby had all of it at least once");
 }

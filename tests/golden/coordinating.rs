@@ -171,6 +171,7 @@ impl Desk {
             let database = ServiceHealth {
                 state: database(line, text),
                 holds: line.number("holds").map(Epoch),
+                writable: text == "primary",
                 timeline: Timeline(position.timeline.0),
                 position,
                 streams_from: line.get("from").map(|n| line.parse(n)),

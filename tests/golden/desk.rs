@@ -2,6 +2,7 @@
 //! applied one by one, and what a leader and keepers see of it. Every refusal is checked to have changed nothing.
 
 use crate::fates::{Seen, changes};
+use crate::keeping::Heard;
 use crate::story::{Line, Stage};
 use crate::{commands, coordinating::Leader, goals, setup, words};
 use regent::config::Config;
@@ -25,6 +26,8 @@ pub struct Desk {
     wall: WallTime,
     pub leader: Leader,
     pub keepers: BTreeMap<NodeName, Keeper>,
+    /// What keepers hear of the databases of others.
+    pub heard: Heard,
     pub seen: Seen,
     /// What was applied since it was last asked for: for a whole node that follows this ledger.
     pub applied: Vec<(Arc<Entry>, Arc<Answer>, Arc<State>)>,
@@ -40,6 +43,7 @@ impl Desk {
             now: Instant(0),
             wall: WallTime(MIDNIGHT),
             keepers: BTreeMap::new(),
+            heard: Heard::new(),
             seen: Seen::default(),
             applied: Vec::new(),
             config,

@@ -8,13 +8,17 @@ use crate::story::Line;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Command, Phase, Shared, State};
+use regent::plan::Row;
 use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
+use regent::plan::reason::StopReason;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Lsn, NodeName, Observation, Position, StopLadder, Timeline,
-    Trouble,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Lsn, NodeName, Observation, Position, ServiceHealth,
+    StopLadder, Timeline, Trouble, Upstream,
 };
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The hosts of a story were started so long before it begins.
@@ -33,9 +37,31 @@ pub fn moment(state: &State, now: Instant) -> Moment<'_> {
     Moment::of(local_time(now), state.services.get(&orders()).map(Shared::get))
 }
 
+/// What is heard of the databases of the others: what the story says, and of the holder that it takes writes.
+pub type Heard = BTreeMap<NodeName, ServiceHealth>;
+
+fn rows(state: &State, heard: &Heard, now: Instant) -> BTreeMap<NodeName, Row> {
+    let mut all = heard.clone();
+    if let Some((holder, epoch)) = state.services.get(&orders()).and_then(|s| Some((s.holder.as_ref()?, s.epoch))) {
+        let holds = all.entry(holder.node.clone()).or_insert_with(|| health(DbState::Primary, Position::default()));
+        holds.holds = Some(epoch);
+    }
+    let row = |(node, health): (NodeName, ServiceHealth)| {
+        let (_, incarnation) = present(state, &node);
+        let health = Health { services: [(orders(), health)].into(), ..Health::default() };
+        (node, Row { at: local_time(now), incarnation, views: Arc::default(), health: Arc::new(health) })
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn health(state: DbState, position: Position) -> ServiceHealth {
+    let (timeline, writable) = (position.timeline, state == DbState::Primary);
+    ServiceHealth { state, holds: None, writable, timeline, position, streams_from: None, released: None }
+}
+
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
 pub fn ask<T>(
-    (config, state): (&Config, &State),
+    (config, state, heard): (&Config, &State, &Heard),
     node: &NodeName,
     keeper: &Keeper,
     now: Instant,
@@ -44,7 +70,8 @@ pub fn ask<T>(
 ) -> T {
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: joined.then_some(incarnation) };
-    question(&Input { now: local_time(now), me, state, name: &orders(), config, keeper, unguarded: None })
+    let rows = rows(state, heard, now);
+    question(&Input { now: local_time(now), me, state, name: &orders(), config, keeper, rows: &rows, unguarded: None })
 }
 
 /// Does what an engine does that always succeeds. `Some`: what is to be brought to the ledger.
@@ -62,12 +89,18 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
                 at,
             );
         }
-        Step::StopNow(ladder, _) => act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at),
+        Step::StopNow(ladder, why) => {
+            if let StopReason::GivenUp(why) = why {
+                keeper.gives_up(why.clone());
+            }
+            act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at);
+        }
         Step::StopToRejoin(ladder, _) => {
             keeper.distrusts();
             act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
         }
-        Step::Tombstone(epoch) => {
+        Step::Tombstone(epoch, why) => {
+            why.iter().for_each(|why| keeper.gives_up(why.clone()));
             assert!(keeper.tombstone_begins(*epoch).is_some(), "it is written already");
             keeper.tombstoned(*epoch, at.now);
         }
@@ -133,6 +166,8 @@ fn acted(mut seen: Observation, action: &DbAction, timeline: Timeline, clean: bo
             DbDone::Rejoined { how: "as the engine does it".to_owned(), kept: None }
         }
         DbAction::Checkpoint | DbAction::Seal => DbDone::Plain,
+        DbAction::FindEnd { from } => DbDone::Ends { at: *from },
+        DbAction::Compare { .. } => DbDone::Compared { unfit: Some("its history is another".to_owned()) },
         DbAction::Stop { .. } => {
             (seen.state, seen.clean, seen.writable, seen.streams_from) = (DbState::Stopped, clean, false, None);
             DbDone::Stopped { clean, position: Some(seen.position) }
@@ -165,7 +200,9 @@ pub fn opened(keeper: &mut Keeper) {
 
 /// The holder asks, and the ledger decides; never while it stops or gives up.
 pub fn renew(config: &Config, state: &State, node: &NodeName, keeper: &mut Keeper, now: Instant) {
-    let Some(epoch) = ask((config, state), node, keeper, now, true, |input| input.wants_lease()) else { return };
+    let Some(epoch) = ask((config, state, &Heard::new()), node, keeper, now, true, |input| input.wants_lease()) else {
+        return;
+    };
     keeper.wants_lease(epoch, config.lease.renew);
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: Some(incarnation) };
@@ -190,6 +227,7 @@ impl Desk {
     pub fn keeps(&mut self, line: &Line) -> Option<String> {
         match line.verb() {
             "local" => self.local(line),
+            "peer" => self.hears_of(line),
             "keep" => return Some(self.keep_once(line)),
             "keep-on" => return Some(self.keep_on(line)),
             _ => return None,
@@ -236,6 +274,19 @@ impl Desk {
         if let Some(resumed) = line.get("resumed-at") {
             keeper.resumed(then(resumed));
         }
+        keeper.sees(observed(line, keeper.seen().clone()), at);
+        if let Some(end) = line.get("ends") {
+            let outcome = match end {
+                "unknown" => DbOutcome::Failed { error: "it cannot be told".to_owned() },
+                end => DbOutcome::Done(DbDone::Ends { at: commands::position(line, end) }),
+            };
+            let find = DbAction::FindEnd { from: Position::default() };
+            keeper.begins(find.clone(), at);
+            keeper.ended(&find, outcome, true, at);
+        }
+        if let Some(answer) = line.get("compared") {
+            compared(keeper, answer, at);
+        }
         failed(keeper, line, at, line.get("retry").map(then));
         keeper.sees(observed(line, keeper.seen().clone()), at);
         match line.get("running") {
@@ -249,10 +300,21 @@ impl Desk {
         }
     }
 
+    /// What a node's heartbeats say of its database, for the keepers of the others.
+    fn hears_of(&mut self, line: &Line) {
+        let at = line.get("at").map_or(Position::default(), |at| commands::position(line, at));
+        let state = database(line, line.get("database").unwrap_or("standby"));
+        let mut health = health(state, at);
+        health.writable &= !line.has("too-busy");
+        health.streams_from = line.get("streams-from").map(|node| line.parse(node));
+        self.heard.insert(line.parse(line.word(1)), health);
+    }
+
     fn keep_once(&mut self, line: &Line) -> String {
         let node: NodeName = line.parse(line.word(1));
         let keeper = self.keepers.entry(node.clone()).or_default();
-        let step = ask((&self.config, &self.state), &node, keeper, self.now, !line.has("not-joined"), keep);
+        let step =
+            ask((&self.config, &self.state, &self.heard), &node, keeper, self.now, !line.has("not-joined"), keep);
         format!("keeper of {node} at {} s: {step}\n", self.now.0 as f64 / 1e9)
     }
 
@@ -265,7 +327,7 @@ impl Desk {
             if !line.has("without-lease") {
                 renew(&self.config, &self.state, &node, &mut keeper, self.now);
             }
-            let step = ask((&self.config, &self.state), &node, &keeper, self.now, true, keep);
+            let step = ask((&self.config, &self.state, &self.heard), &node, &keeper, self.now, true, keep);
             writeln!(out, "keeper of {node} at {} s: {step}", self.now.0 as f64 / 1e9)
                 .expect("a string takes everything");
             let before = keeper.seen().state;
@@ -296,6 +358,9 @@ fn observed(line: &Line, mut seen: Observation) -> Observation {
         seen.position = commands::position(line, at);
         seen.history = history(seen.position.timeline);
     }
+    if let Some(progress) = line.number("progress") {
+        seen.progress = progress;
+    }
     if let Some(system) = line.number("system") {
         seen.system = Some(regent::types::SystemId(system));
     }
@@ -304,11 +369,26 @@ fn observed(line: &Line, mut seen: Observation) -> Observation {
         seen.streams_from = seen.follows.clone();
     }
     if line.has("gets-nothing") {
-        seen.streams_from = None;
+        (seen.streams_from, seen.awaits_wal) = (None, true);
     }
+    seen.awaits_wal &= !line.has("replays");
     seen.starts_in_recovery |= line.has("starts-in-recovery");
     seen.trouble = line.get("trouble").map(|text| trouble(line, text)).or(seen.trouble.take());
+    seen.writable &= seen.trouble.is_none();
     seen
+}
+
+/// The upstream was asked: it `fits`, it did not answer (`busy`), or why it cannot follow.
+fn compared(keeper: &mut Keeper, answer: &str, at: Moment) {
+    let upstream = Upstream { node: "db1".parse().expect("valid"), addresses: Vec::new(), port: 0 };
+    let compare = DbAction::Compare { upstream };
+    keeper.begins(compare.clone(), at);
+    let outcome = match answer {
+        "busy" => DbOutcome::Failed { error: "sorry, too many clients already".to_owned() },
+        "fits" => DbOutcome::Done(DbDone::Compared { unfit: None }),
+        why => DbOutcome::Done(DbDone::Compared { unfit: Some(why.replace('_', " ")) }),
+    };
+    keeper.ended(&compare, outcome, false, at);
 }
 
 /// Something failed: long ago, or so that it is tried again at that moment.

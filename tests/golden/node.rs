@@ -245,6 +245,7 @@ impl Stand {
             let health = ServiceHealth {
                 state: database(line, text),
                 holds: line.number("holds").map(Epoch),
+                writable: text == "primary",
                 timeline: position.timeline,
                 position,
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),

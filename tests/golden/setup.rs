@@ -61,6 +61,9 @@ pub fn config(line: &Line, node: &str) -> Config {
     }
     let service = config.services.values_mut().next().expect("one service");
     service.bootstrap_initdb = !line.has("no-bootstrap");
+    if line.has("on-crash-restart") {
+        service.on_crash = OnCrash::Restart;
+    }
     if line.has("on-crash-failover") {
         service.on_crash = OnCrash::Failover;
     }

@@ -15,6 +15,8 @@ pub struct Ailments {
     /// The next start as a standby, or as the primary, takes so much longer.
     pub late_standby: u64,
     pub late_primary: u64,
+    /// Whether that start shows progress.
+    pub gets_on: bool,
     /// The recovery under way ends then.
     pub recovers_until: u64,
     /// Every connection is taken: nobody new streams from it, copies it or rewinds from it.
@@ -31,6 +33,11 @@ pub struct Ailments {
 impl Ailments {
     pub fn trouble(&self, now: u64) -> Option<&Trouble> {
         self.trouble.as_ref().filter(|(_, until)| now < *until).map(|(trouble, _)| trouble)
+    }
+
+    /// Its volume is full until then.
+    pub fn refuses_writes(&mut self, until: u64) {
+        self.trouble = Some((Trouble::VolumeFull, until));
     }
 
     /// Whether a commit gets no answer: its write has no place, or does not end.
@@ -70,11 +77,12 @@ impl World {
     pub fn ail(&mut self, rng: &mut StdRng, (host, service): (usize, usize), ailment: Ailment, lasts: u64) {
         let until = self.now + lasts;
         self.note(|w| format!("{}: {ailment:?} of {}", w.hosts[host].name, w.services[service]));
-        let minutes = rng.random_range(10 * S..240 * S);
+        let minutes = rng.random_range(10 * S..480 * S);
+        let gets_on = rng.random_range(0..3) > 0;
         let ails = &mut self.db(host, service).ails;
         match ailment {
-            Ailment::SlowStart => ails.late_standby = minutes,
-            Ailment::SlowRecovery => ails.late_primary = minutes,
+            Ailment::SlowStart => (ails.late_standby, ails.gets_on) = (minutes, gets_on),
+            Ailment::SlowRecovery => (ails.late_primary, ails.gets_on) = (minutes, gets_on),
             Ailment::Crowded => ails.crowded_until = until,
             Ailment::ProbeFails => {
                 ails.trouble = Some((Trouble::ProbeFailed { error: "canceling statement".to_owned() }, until));
@@ -141,7 +149,8 @@ pub fn seen(db: &Database, (now, daemon_since): (u64, u64), well: Observation) -
         }
         // One that starts says nothing of itself.
         _ if db.process == Process::Starting => {
-            Observation { state: well.state, position: Position::default(), ..Observation::unclear() }
+            let (state, progress, trouble) = (well.state, well.progress, well.trouble);
+            Observation { state, position: Position::default(), progress, trouble, ..Observation::unclear() }
         }
         _ => well,
     }

@@ -41,6 +41,7 @@ struct Seen {
     at: Position,
     replayed: Lsn,
     hung: bool,
+    progress: u64,
     /// One ailment may end while another goes on: which it is counts.
     unclear: bool,
     trouble: Option<Trouble>,
@@ -179,6 +180,7 @@ impl Database {
             at: self.at,
             replayed: self.replayed(now),
             hung,
+            progress: if self.process == Process::Starting && self.ails.gets_on { now / S } else { 0 },
         }
     }
 }
@@ -243,6 +245,8 @@ impl World {
             starts_in_recovery: db.standby_signal,
             streams_from: name(db.streams_from),
             follows: name(db.follows),
+            awaits_wal: db.process == Process::Standby && db.replayed(self.now) == db.at.lsn,
+            progress: seen.progress,
             writable: seen.writable,
             trouble,
         };
@@ -328,6 +332,17 @@ impl World {
                 let up = self.host(&upstream.node);
                 self.finish(5, 50, act, move |w, a| w.follow(a, up));
             }
+            DbAction::Compare { upstream } => {
+                let up = self.host(&upstream.node);
+                self.ask_upstream(act, up);
+            }
+            DbAction::FindEnd { .. } => self.finish(5, 80, act, |w, a| {
+                let db = w.db(a.host, a.service);
+                match db.process {
+                    Process::None => Ok(DbDone::Ends { at: db.at }),
+                    _ => Err("it runs".to_owned()),
+                }
+            }),
             DbAction::Seal => {
                 self.db(host, service).sealed = true;
                 self.finish(5, 60, act, World::seal);

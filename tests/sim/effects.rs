@@ -46,7 +46,7 @@ pub fn part_of(action: &DbAction) -> Part {
         DbAction::Follow { .. } => Part::Follow,
         DbAction::Seal => Part::Seal,
         DbAction::Promote { .. } => Part::Promote,
-        DbAction::Checkpoint => Part::Checkpoint,
+        DbAction::Checkpoint | DbAction::Compare { .. } | DbAction::FindEnd { .. } => Part::Checkpoint,
         DbAction::Stop { .. } => Part::Stop,
         DbAction::Rejoin { .. } => Part::Rejoin,
     }

@@ -32,12 +32,6 @@ pub const FAILURES: &[Failure] = &[
         ends: "ends when a join of another boot is refused or waited for while the present boot is heard",
     },
     Failure {
-        kind: "L1/deadline",
-        name: "a_primary_whose_recovery_takes_longer_than_its_deadline_is_stopped",
-        story: late_recovery,
-        ends: "ends when a database that is open under its lease wins over the install deadline",
-    },
-    Failure {
         kind: "S7/restart",
         name: "a_folder_is_not_named_if_the_daemon_dies_before_it_says_so",
         story: unnamed_folder,
@@ -97,18 +91,6 @@ fn late_join(seed: u64, tell: Tell) -> Told {
     })?;
     w.run_until(w.now + 30 * S);
     end(w, true, "", "the boot that runs goes on".to_owned())
-}
-
-/// The site loses power. The former primary is appointed again, and its crash recovery takes longer than the deadline.
-fn late_recovery(seed: u64, tell: Tell) -> Told {
-    let mut w = three(seed, tell)?;
-    let old = primary(&w)?;
-    (0..3).for_each(|h| w.power_off(h));
-    w.db(old, 0).ails.late_primary = 45 * S;
-    w.run_until(w.now + 2 * S);
-    (0..3).for_each(|h| w.power_on(h));
-    w.run_until(w.now + 120 * S);
-    end(w, true, "", "it goes on as primary".to_owned())
 }
 
 /// The daemon dies between the end of the rejoin and the report of it.

@@ -15,11 +15,7 @@ impl World {
         let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
         let to = self.hosts[act.host].databases[act.service].clone();
         let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
-        let crowded = self.now < from.ails.crowded_until;
-        let reaches = self.net.reaches(act.host, up) && !self.is_barred(act.host, up) && self.hosts[up].power;
-        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.silent_since().is_none();
-        if !reaches || crowded || !runs || self.hosts[up].is_frozen() {
-            let why = if crowded { "sorry, too many clients already" } else { "the upstream does not answer" };
+        if let Some(why) = self.does_not_answer(act.host, up, act.service) {
             return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
         }
         if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
@@ -34,6 +30,31 @@ impl World {
         // The marker that forbids a start stands from here on.
         self.db(act.host, act.service).unfinished = true;
         self.finish(300, 1500, act, move |w, a| w.overwrite(a, up));
+    }
+
+    /// Asks the upstream whether a running standby can follow it as it is. What is asked for next does not wait.
+    pub fn ask_upstream(&mut self, act: Act, up: usize) {
+        let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
+        if let Some(why) = self.does_not_answer(act.host, up, act.service) {
+            return self.finish(50, 5000, act, move |_, _| Err(why.to_owned()));
+        }
+        self.finish(5, 50, act, move |w, a| {
+            let to = w.db(a.host, a.service);
+            let fits = to.system == from.system && from.history.can_follow(from.at, to.at);
+            let fits = fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn);
+            Ok(DbDone::Compared { unfit: (!fits).then(|| "its history is another".to_owned()) })
+        });
+    }
+
+    /// Why `up` takes no connection of regent on `host`, if so.
+    fn does_not_answer(&self, host: usize, up: usize, service: usize) -> Option<&'static str> {
+        let from = self.hosts[up].databases.get(service)?;
+        let reaches = self.net.reaches(host, up) && !self.is_barred(host, up) && self.hosts[up].power;
+        let runs = matches!(from.process, Process::Primary | Process::Standby) && from.silent_since().is_none();
+        if self.now < from.ails.crowded_until {
+            return Some("sorry, too many clients already");
+        }
+        (!reaches || !runs || self.hosts[up].is_frozen()).then_some("the upstream does not answer")
     }
 
     /// A rewind or clone: the directory becomes the upstream's; what was its own is kept in a folder.

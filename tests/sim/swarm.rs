@@ -136,9 +136,8 @@ fn draw_setup(rng: &mut StdRng, tell: Tell) -> Setup {
     }
     config.fencing.on_lapsed = if rng.random_range(0..3) == 0 { OnLapsed::Alarm } else { OnLapsed::Fence };
     config.fencing.power_on = if rng.random_range(0..4) == 0 { PowerOn::Manual } else { PowerOn::Auto };
-    if rng.random_range(0..4) == 0 {
-        config.services.values_mut().for_each(|s| s.on_crash = OnCrash::Failover);
-    }
+    let on_crash = [OnCrash::Auto, OnCrash::Auto, OnCrash::Restart, OnCrash::Failover][rng.random_range(0..4)];
+    config.services.values_mut().for_each(|s| s.on_crash = on_crash);
     let sync = match rng.random_range(0..8) {
         0 => 1,
         1 => usize::from(databases) - 1,

@@ -172,7 +172,7 @@ pub fn segment_name(timeline: Timeline, lsn: Lsn, segment_size: u64) -> PathBuf 
 
 /// Where a record of `length` bytes ends that begins at `start`: aligned to 8, with the headers of the pages that it
 /// runs into (24 bytes; 40 on the first page of a segment).
-fn record_end(start: Lsn, length: u32, segment_size: u64, block_size: u64) -> Lsn {
+pub fn record_end(start: Lsn, length: u32, segment_size: u64, block_size: u64) -> Lsn {
     let mut rest = u64::from(length).next_multiple_of(8);
     let mut at = start.0;
     loop {

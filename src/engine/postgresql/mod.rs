@@ -19,6 +19,7 @@ mod clone;
 mod control;
 mod core;
 mod doorway;
+mod end;
 mod error;
 mod initdb;
 mod keep;
@@ -28,6 +29,7 @@ mod observer;
 mod postmaster;
 mod prober;
 mod program;
+mod progress;
 mod promote;
 mod rejoin;
 mod seal;
@@ -59,6 +61,8 @@ pub struct PostgreSql {
     turn: Mutex<()>,
     /// Counts the stops that were asked for: each interrupts what is under way.
     stops: watch::Sender<u64>,
+    /// Counts what was asked for: each interrupts a comparison.
+    asked: watch::Sender<u64>,
     /// The version of the observation that `latest` last handed out.
     handed_out: AtomicU64,
 }
@@ -75,7 +79,8 @@ impl PostgreSql {
         let core = Arc::new(Core::new(config, service, guard)?);
         let observer = tokio::spawn(observer::run(core.clone()));
         let (stops, _) = watch::channel(0);
-        Ok(PostgreSql { core, observer, turn: Mutex::new(()), stops, handed_out: AtomicU64::new(0) })
+        let (asked, _) = watch::channel(0);
+        Ok(PostgreSql { core, observer, turn: Mutex::new(()), stops, asked, handed_out: AtomicU64::new(0) })
     }
 
     /// The ids of all processes of the database that are left.
@@ -95,12 +100,17 @@ impl PostgreSql {
                 start::start_standby(core, upstream.as_ref()).await.map(|()| DbDone::Plain)
             }
             DbAction::Follow { upstream } => seal::follow(core, &upstream).await.map(|()| DbDone::Plain),
+            DbAction::Compare { upstream } => Ok(DbDone::Compared { unfit: rejoin::compare(core, &upstream).await? }),
             DbAction::Seal => Ok(DbDone::Sealed(seal::seal(core).await?)),
             DbAction::Promote { epoch, timeline } => {
                 Ok(DbDone::Writable { position: promote::promote(core, epoch, timeline).await? })
             }
             DbAction::Checkpoint => {
                 core.session().await?.execute("write a checkpoint", "checkpoint").await.map(|()| DbDone::Plain)
+            }
+            DbAction::FindEnd { from } => {
+                core.must_be_stopped("look for the end of its WAL").await?;
+                Ok(DbDone::Ends { at: end::end_of_wal(&core.layout, &core.user, from).await? })
             }
             DbAction::Stop { ladder } => self.stop(ladder).await,
             DbAction::Rejoin { upstream } => {
@@ -127,19 +137,22 @@ pub fn guard_options(config: &Config, service: &ServiceName) -> Result<guard::Gu
 }
 
 impl Engine for PostgreSql {
-    /// A `Stop` interrupts whatever else is under way; everything else waits for its turn.
+    /// A `Stop` interrupts whatever else is under way, and everything a comparison; else each waits for its turn.
     async fn perform(&self, action: DbAction) -> DbOutcome {
         let is_stop = matches!(action, DbAction::Stop { .. });
         if is_stop {
             self.stops.send_modify(|count| *count += 1);
         }
-        let mut stops = self.stops.subscribe();
+        self.asked.send_modify(|count| *count += 1);
+        let (mut stops, mut asked) = (self.stops.subscribe(), self.asked.subscribe());
+        let compares = matches!(action, DbAction::Compare { .. });
         let _turn = self.turn.lock().await;
         let outcome = if is_stop {
             self.act(action).await
         } else {
             tokio::select! {
                 _ = stops.changed() => Err(EngineError::Interrupted),
+                _ = asked.changed(), if compares => Err(EngineError::Interrupted),
                 outcome = self.act(action) => outcome,
             }
         };

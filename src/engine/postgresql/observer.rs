@@ -11,6 +11,7 @@ use super::core::Core;
 use super::error::EngineError;
 use super::postmaster::{Phase, Postmaster, phase};
 use super::prober::Prober;
+use super::progress::Progress;
 use super::session::Place;
 use super::timeline::{history_of, timeline_on_disk};
 use super::{doorway, settings};
@@ -60,6 +61,7 @@ struct Memory {
     silent_since: Option<Instant>,
     looks_since_doorway: u32,
     prober: Option<Prober>,
+    progress: Progress,
 }
 
 impl Memory {
@@ -147,7 +149,11 @@ impl Memory {
         let place = match answer {
             Ok(Ok(place)) => place,
             Ok(Err(error)) => return self.unanswered(core, &error).await,
-            Err(_) => return self.silent(),
+            // Its recovery may take everything that the host has.
+            Err(_) => {
+                let error = EngineError::NoAnswer { what: "the server", after: deadline };
+                return self.unanswered(core, &error).await;
+            }
         };
         self.looks_since_doorway += 1;
         if self.looks_since_doorway >= DOORWAY_EVERY || self.silent_since.is_some() {
@@ -178,6 +184,7 @@ impl Memory {
             replayed: place.replayed.filter(|_| place.in_recovery),
             history,
             follows: follows.filter(|_| place.in_recovery),
+            awaits_wal: place.in_recovery && self.awaits_wal(&place),
             streams_from,
             ..Observation::unclear()
         };
@@ -190,6 +197,12 @@ impl Memory {
         }
         self.last = Some(observation.clone());
         observation
+    }
+
+    /// It waits, or asked again at the moment of this look: what it has is replayed as before.
+    fn awaits_wal(&self, place: &Place) -> bool {
+        let waited = |last: &Observation| last.awaits_wal && last.replayed == place.replayed;
+        place.awaits_wal || self.last.as_ref().is_some_and(waited)
     }
 
     async fn position(&mut self, core: &Arc<Core>, place: &Place) -> Position {
@@ -238,7 +251,11 @@ impl Memory {
                 let state = if self.last.is_some() { before.state } else { DbState::Starting };
                 Observation { state, trouble, writable: false, ..before }
             }
-            _ => Observation { state: DbState::Starting, ..Observation::unclear() },
+            _ => {
+                self.silent_since = None;
+                let progress = self.progress.look(core, pid).await;
+                Observation { state: DbState::Starting, progress, ..Observation::unclear() }
+            }
         }
     }
 

@@ -52,7 +52,8 @@ enum Way {
 /// Makes the directory a standby of `upstream`. Brings what was done, and the folder of what only this node had.
 pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Option<String>)> {
     core.must_be_stopped("rejoin").await?;
-    let source = ask(core, upstream).await?;
+    let (session, source) = ask(core, upstream).await?;
+    await_checkpoint(&session, source.end.timeline.0).await?;
     let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
     let mark = core.on_disk(|core| std::fs::read_to_string(core.layout.marker()).unwrap_or_default()).await;
     let absent = core.on_disk(|core| core.layout.is_absent()).await;
@@ -71,6 +72,23 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     })
     .await?;
     Ok((how, kept))
+}
+
+/// Whether a running standby can follow `upstream` as it is; why not, if so. Touches nothing.
+pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<String>> {
+    let (_session, source) = ask(core, upstream).await?;
+    let here = core.seen.borrow().observation.clone();
+    let control = Control::read(&core.layout, &core.user).await?;
+    if control.system != source.system {
+        return Ok(Some(format!("{} has another database, {}", upstream.node, source.system)));
+    }
+    // It waits for more, so what it has replayed is all that it can use of its WAL.
+    let end = Position { lsn: here.replayed.unwrap_or(here.position.lsn), ..here.position };
+    Ok(match choose(&control, (true, end), &here.history, &source) {
+        Way::Nothing => None,
+        Way::Rewind { fork } => Some(format!("its WAL ends at {end}, and {} left it at {fork}", upstream.node)),
+        Way::Clone { why } => Some(why),
+    })
 }
 
 async fn compare_and_move(
@@ -170,7 +188,7 @@ fn choose(control: &Control, end: (bool, Position), history: &History, source: &
 }
 
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
-async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<Source> {
+async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)> {
     let postgresql = core.postgresql();
     let password = access::password(postgresql)?;
     let mut config = tokio_postgres::Config::new();
@@ -197,8 +215,7 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<Source> {
     } else {
         History::default()
     };
-    await_checkpoint(&session, timeline.0).await?;
-    Ok(Source { system, end: Position { timeline, lsn }, history })
+    Ok((session, Source { system, end: Position { timeline, lsn }, history }))
 }
 
 /// Until its first checkpoint a new primary's control file names the old timeline, and pg_rewind (before 16) believes

@@ -4,7 +4,7 @@
 
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::session::{Place, Session};
+use super::session::{AT_THE_END, Place, Session};
 use super::timeline::{history_of, timeline_on_disk};
 use super::{numbers, settings};
 use crate::types::{Position, Seal, Upstream};
@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// How often the state of sealing is looked at.
 const POLL: Duration = Duration::from_millis(3);
-/// What the startup process waits for when it has read all the WAL that is here.
-const AT_THE_END: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
 /// Lets the standby follow another upstream, without a restart.
 pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {

@@ -24,6 +24,8 @@ pub struct Place {
     /// Standby: what was received since the last start of streaming, and what is replayed.
     pub received: Option<Lsn>,
     pub replayed: Option<Lsn>,
+    /// Standby: the startup process waits for WAL that is not here.
+    pub awaits_wal: bool,
     /// Standby: the WAL receiver, while one runs.
     pub receiver: Option<Receiver>,
     pub conninfo: String,
@@ -49,12 +51,16 @@ impl Place {
     }
 }
 
+/// What the startup process waits for when it has read all the WAL that is here.
+pub const AT_THE_END: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
+
 const PLACE: &str = "select pg_is_in_recovery(), \
     case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
     case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
     pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
     case when pg_has_role('pg_read_all_settings', 'usage') then current_setting('primary_conninfo') else '' end, \
-    r.pid, r.status, r.received_tli, r.sender_host \
+    r.pid, r.status, r.received_tli, r.sender_host, \
+    (select wait_event from pg_stat_activity where backend_type = 'startup') \
     from (select) one left join pg_stat_wal_receiver r on true";
 
 impl Session {
@@ -114,6 +120,7 @@ impl Session {
             flushed: lsn(1).zip(flushed_on),
             received: lsn(3),
             replayed: lsn(4),
+            awaits_wal: row.get::<_, Option<&str>>(10).is_some_and(|event| AT_THE_END.contains(&event)),
             receiver,
             conninfo: row.get::<_, &str>(5).to_owned(),
         })

@@ -8,17 +8,29 @@ use super::super::mail::Mail;
 use super::super::{Effect, PeerResponse, Said};
 use super::{Tenants, moment};
 use crate::ledger::Command;
+use crate::plan::Row;
 use crate::plan::keeper::{self, Input, Step};
 use crate::plan::reason::{StopReason, Waiting};
-use crate::types::{DbAction, DbOutcome, DbState, Epoch, Instant, Observation, ServiceName, Severity, StopLadder};
+use crate::types::{
+    DbAction, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, ServiceName, Severity, StopLadder,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Tenants {
     /// Takes the next step for one service. `informed`: this copy of the ledger says how things are, and not how they were
-    /// before this daemon; `unguarded`: why the watchdog cannot be armed, and how often in a row that was found out.
-    pub fn keep(&mut self, desk: &mut Desk, name: &ServiceName, informed: bool, unguarded: Option<(&str, u32)>) {
+    /// before this daemon; `rows`: what others say; `unguarded`: why the watchdog cannot be armed, and how often in a row that
+    /// was found out.
+    pub fn keep(
+        &mut self,
+        desk: &mut Desk,
+        name: &ServiceName,
+        informed: bool,
+        rows: &BTreeMap<NodeName, Row>,
+        unguarded: Option<(&str, u32)>,
+    ) {
         let Some(input) = self.input(&desk.context, name) else { return };
-        let input = Input { unguarded, ..input };
+        let input = Input { rows, unguarded, ..input };
         let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
         self.take_step(desk, name, step);
     }
@@ -35,7 +47,12 @@ impl Tenants {
                 }
                 self.stop_now(desk, name, ladder, why);
             }
-            Step::Tombstone(epoch) => self.write_tombstone(&mut desk.mail, name, epoch),
+            Step::Tombstone(epoch, why) => {
+                if let (Some(why), Some(keeper)) = (why, self.keepers.get_mut(name)) {
+                    keeper.gives_up(why);
+                }
+                self.write_tombstone(&mut desk.mail, name, epoch);
+            }
             Step::Release { epoch, position, why } => {
                 let Some(incarnation) = desk.context.incarnation else { return };
                 let (service, node, boot) = (name.clone(), desk.context.me(), desk.context.start.boot.clone());
@@ -76,7 +93,16 @@ impl Tenants {
         if matches!(action, DbAction::StartStandby { .. } | DbAction::Rejoin { .. }) {
             self.forget_lease_of_the_past(desk, name);
         }
+        // A stop has told the guard that nothing is left to kill, and nothing is opened while that stands.
+        if matches!(action, DbAction::StartPrimary { .. })
+            && let Some((epoch, until)) = self.kept.get(name).copied()
+        {
+            self.tell_guard(desk, name, epoch, until);
+        }
         let Some(keeper) = self.keepers.get_mut(name) else { return };
+        if let (DbAction::StartPrimary { .. }, Some(end)) = (&action, keeper.died_with()) {
+            desk.mail.say(Said::RecoversInPlace { service: name.clone(), end });
+        }
         keeper.begins(action.clone(), moment(&desk.context, name));
         desk.mail.say(Said::Begins { service: name.clone(), action: action.name() });
         desk.mail.push(Effect::Db { service: name.clone(), action });
@@ -85,6 +111,9 @@ impl Tenants {
     fn stop_now(&mut self, desk: &mut Desk, name: &ServiceName, ladder: StopLadder, why: StopReason) {
         if self.keepers.get(name).is_some_and(|k| k.rests_from_stopping(desk.context.now)) {
             return self.note_keeping(&mut desk.mail, name, &Step::Wait(Waiting::StopAgain(why)));
+        }
+        if let (StopReason::GivenUp(why), Some(keeper)) = (&why, self.keepers.get_mut(name)) {
+            keeper.gives_up(why.clone());
         }
         desk.mail.say(Said::StopsNow { service: name.clone(), why });
         self.end_what_a_pause_held_open(desk, name);
@@ -180,7 +209,7 @@ impl Tenants {
             _ if !ending => None,
             // The last one failed a moment ago.
             DbState::Standby if keeper.rests(desk.context.now) => None,
-            DbState::Standby if keeper.running().is_none() => {
+            DbState::Standby if keeper.running().is_none_or(|action| matches!(action, DbAction::Compare { .. })) => {
                 self.start_action(desk, name, DbAction::Seal);
                 None
             }

@@ -14,10 +14,14 @@ use super::desk::Desk;
 use super::{HELD_OPEN, Start};
 use crate::config::{Config, Role};
 use crate::ledger::{Shared, State};
+use crate::plan::Row;
 use crate::plan::keeper::{Found, Input, Keeper, Kept, Moment, Step};
 use crate::types::{Epoch, Failing, Instant, NodeName, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Where it does not matter what others say of their databases.
+static NOBODY_HEARD: BTreeMap<NodeName, Row> = BTreeMap::new();
 
 /// See the module.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Tenants {
         &self.keeping
     }
 
-    /// What the keeper of this service looks at, but for the watchdog.
+    /// What the keeper of this service looks at, but for the watchdog and the other nodes.
     pub fn input<'a>(&'a self, context: &'a Context, name: &ServiceName) -> Option<Input<'a>> {
         let (name, keeper) = self.keepers.get_key_value(name)?;
         Some(Input {
@@ -84,6 +88,7 @@ impl Tenants {
             name,
             config: &context.config,
             keeper,
+            rows: &NOBODY_HEARD,
             unguarded: None,
         })
     }
@@ -127,6 +132,7 @@ impl Tenants {
             let seen = keeper.seen();
             ServiceHealth {
                 state: seen.state,
+                writable: seen.writable,
                 holds: keeper.lease().filter(|l| l.is_valid(now)).map(|l| l.epoch()),
                 timeline: seen.position.timeline,
                 position: seen.position,
@@ -147,7 +153,8 @@ impl Tenants {
 
     /// When something of them is due.
     pub fn due(&self, context: &Context) -> impl Iterator<Item = Instant> {
-        let keepers = self.keepers.values().filter_map(|k| k.due(context.now, &context.config, &context.state));
+        let keepers = self.keepers.iter();
+        let keepers = keepers.filter_map(|(name, k)| k.due(context.now, &context.config, name, &context.state));
         keepers.chain(self.unkept.values().map(|(_, at)| *at))
     }
 }

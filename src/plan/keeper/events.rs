@@ -2,13 +2,15 @@
 //!
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
-use super::{InEpoch, Keeper, Restarts};
-use crate::config::Config;
+use super::crash::patience;
+use super::{InEpoch, Keeper, Restarts, Start};
+use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Grant, LeaseRequest};
 use crate::ledger::{Phase, Service, State};
 use crate::plan::goal::Me;
 use crate::plan::lead::stuck_after;
+use crate::plan::reason::GiveUp;
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
 };
@@ -20,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const STOP_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pause between two questions whether a standby that gets nothing can follow as it is.
+pub(super) const COMPARE_PAUSE: Duration = Duration::from_secs(30);
 /// The pause before a final word that could not be written is written again.
 const TOMBSTONE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,11 +89,14 @@ impl Keeper {
             // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
             started_as_primary: kept.is_some(),
             closed: false,
-            restarts: Restarts { epoch: leased.map_or(Epoch(0), |kept| kept.epoch), times: 0 },
+            restarts: Restarts { epoch: leased.map_or(Epoch(0), |kept| kept.epoch), ..Restarts::default() },
+            start: None,
+            reached: None,
             stopped_at: None,
             distrusted: false,
             rejoined: Vec::new(),
             idle_since: None,
+            compared: None,
             sealed: None,
             stop_failed: None,
             quorum_elsewhere_since: None,
@@ -100,6 +107,8 @@ impl Keeper {
     /// This node hears of a new epoch: it opens what the last one had sealed, and what was counted in that is forgotten.
     pub fn epoch_began(&mut self, holder: Option<&NodeName>, now: Instant) {
         self.in_epoch = InEpoch { install_since: Some(now), ..InEpoch::default() };
+        self.compared = None;
+        self.start = self.start.map(|_| Start { since: now, moved_at: now });
         // It is seen anew only when something changes.
         self.idle_since = self.gets_nothing_from(holder).then_some(now);
     }
@@ -245,15 +254,42 @@ impl Keeper {
             self.stopped_at = None;
         }
         self.closed &= !matches!(seen.state, DbState::Primary | DbState::Standby | DbState::Starting);
-        // A standby with a backlog is not given up while it gets on with it.
-        if seen.replayed > self.seen.replayed
+        // A standby with a backlog is not given up while it gets on with it; one that answers at last has got on, and so
+        // has one that is out of recovery.
+        let came_up = seen.state == DbState::Standby && self.seen.state == DbState::Starting;
+        let opened = seen.state == DbState::Primary && !self.in_epoch.was_open;
+        self.in_epoch.was_open |= opened;
+        if (seen.replayed > self.seen.replayed || came_up || opened)
             && let Some(since) = &mut self.in_epoch.install_since
         {
             *since = at.now;
         }
+        self.starts_or_answers(&seen, at.now);
         self.seen = seen;
         let idle = self.gets_nothing_from(at.holder);
         self.idle_since = if idle { self.idle_since.or(Some(at.now)) } else { None };
+        if !idle {
+            self.compared = None;
+        }
+    }
+
+    /// A start goes on from try to try until it comes to an answer, or nothing is left of it to start.
+    fn starts_or_answers(&mut self, seen: &Observation, now: Instant) {
+        match seen.state {
+            DbState::Primary | DbState::Standby => (self.start, self.reached) = (None, Some(seen.position)),
+            DbState::Absent | DbState::Unstartable => self.start = None,
+            DbState::Starting => {
+                let moved = self.seen.state != DbState::Starting || seen.progress != self.seen.progress;
+                let start = self.start.get_or_insert(Start { since: now, moved_at: now });
+                if moved {
+                    start.moved_at = now;
+                }
+            }
+            DbState::Stopped | DbState::Stopping | DbState::Unclear => {}
+        }
+        if seen.state == DbState::Stopped && seen.clean {
+            self.reached = Some(seen.position);
+        }
     }
 
     /// It turned out that the directory cannot follow as it is.
@@ -263,14 +299,16 @@ impl Keeper {
 
     /// An action begins, and what ran is not waited for any more.
     pub fn begins(&mut self, action: DbAction, at: Moment) {
+        if matches!(action, DbAction::StartPrimary { .. } | DbAction::StartStandby { .. }) {
+            let since = self.start.map_or(at.now, |start| start.since);
+            self.start = Some(Start { since, moved_at: at.now });
+        }
+        if matches!(action, DbAction::StartPrimary { .. } | DbAction::Promote { .. }) {
+            (self.in_epoch.wal_ends, self.stopped_at) = (None, None);
+        }
         match &action {
             DbAction::StartPrimary { epoch } => {
-                if self.restarts.epoch != *epoch {
-                    self.restarts = Restarts { epoch: *epoch, times: 0 };
-                }
-                if at.epoch.is_some_and(|(_, phase)| phase == Phase::Installed) {
-                    self.restarts.times += 1;
-                }
+                self.starts_under(*epoch, at);
                 self.started_as_primary = true;
             }
             DbAction::Promote { .. } => self.started_as_primary = true,
@@ -281,10 +319,39 @@ impl Keeper {
             // Opens the WAL receiver again: without this, the keeper would order it without end.
             DbAction::Follow { .. } => self.sealed = None,
             DbAction::Seal => self.sealed = at.epoch.map(|(epoch, _)| epoch),
-            DbAction::Initdb | DbAction::Checkpoint | DbAction::Stop { .. } => {}
+            DbAction::Initdb
+            | DbAction::Checkpoint
+            | DbAction::Compare { .. }
+            | DbAction::FindEnd { .. }
+            | DbAction::Stop { .. } => {}
         }
-        self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint);
+        self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint | DbAction::FindEnd { .. });
         self.running = Some((action, at.now));
+    }
+
+    /// Nothing of it is left, so this is where its WAL ends for good, unless it is opened again.
+    fn wal_ends(&mut self, end: Position, now: Instant) {
+        self.in_epoch.wal_ends = Some((now, Some(end)));
+        (self.reached, self.stopped_at) = (Some(end), Some(end));
+    }
+
+    /// Every start under an epoch is a restart but the first, and that too where it was open before.
+    fn starts_under(&mut self, epoch: Epoch, at: Moment) {
+        let again = self.restarts.epoch == epoch || at.epoch.is_some_and(|(_, phase)| phase == Phase::Installed);
+        if self.restarts.epoch != epoch {
+            self.restarts = Restarts { epoch, ..Restarts::default() };
+        }
+        if again {
+            self.restarts.began.push_back(at.now);
+            if self.restarts.began.len() > MOST_RESTARTS {
+                self.restarts.began.pop_front();
+            }
+        }
+    }
+
+    /// Its epoch is given up: it is stopped, or its tombstone written, for this.
+    pub fn gives_up(&mut self, why: GiveUp) {
+        self.in_epoch.given_up = Some(why);
     }
 
     /// The action that runs ended; `may_write`: the database had the right to write. The error, if it failed. The end of
@@ -307,10 +374,18 @@ impl Keeper {
     }
 
     fn action_failed(&mut self, action: &DbAction, error: &str, may_write: bool, at: Moment) {
+        match action {
+            // It follows on as it is; nothing waits for the answer.
+            DbAction::Compare { .. } => return self.compared = Some((at.now, None)),
+            // Then nobody can be said to have all of it.
+            DbAction::FindEnd { .. } => return self.in_epoch.wal_ends = Some((at.now, None)),
+            _ => {}
+        }
         self.in_epoch.last_error = Some(error.to_owned());
         self.in_epoch.retry_at = Some(at.now + RETRY);
         match action {
-            DbAction::StartPrimary { .. } => self.restarts.times += 1,
+            // Without a lease it is refused, which says nothing about the database.
+            DbAction::StartPrimary { .. } if !may_write => drop(self.restarts.began.pop_back()),
             DbAction::Stop { .. } => {
                 let before = self.stop_failed.map_or(0, |(times, _)| times);
                 let pause = STOP_PAUSE.saturating_mul(1 << before.min(4)).min(STOP_PAUSE_MAX);
@@ -330,6 +405,8 @@ impl Keeper {
         self.in_epoch.last_error = None;
         match done {
             DbDone::Plain | DbDone::Created { .. } => {}
+            DbDone::Compared { unfit } => self.compared = Some((at.now, unfit)),
+            DbDone::Ends { at: end } => self.wal_ends(end, at.now),
             DbDone::Sealed(seal) => self.in_epoch.seal_report = self.sealed.map(|epoch| (epoch, Ok(seal))),
             DbDone::Writable { position } => self.in_epoch.first_write = Some(position),
             DbDone::Stopped { clean, position } => {
@@ -353,6 +430,7 @@ impl Keeper {
             // Until now it followed somebody else, and got nothing for that reason.
             DbAction::Follow { .. } => {
                 self.idle_since = self.gets_nothing_from(at.holder).then_some(at.now);
+                self.compared = None;
             }
             _ => {}
         }
@@ -368,9 +446,11 @@ impl Keeper {
         Some(report)
     }
 
-    /// Whether it is a standby of nobody, or of another than whoever holds the epoch.
+    /// Whether it has replayed all that it has, and streams from nobody, or from another than whoever holds the epoch. One
+    /// that still replays has not asked for more yet.
     fn gets_nothing_from(&self, holder: Option<&NodeName>) -> bool {
-        self.seen.state == DbState::Standby && holder.is_some() && self.seen.streams_from.as_ref() != holder
+        let seen = &self.seen;
+        seen.state == DbState::Standby && seen.awaits_wal && holder.is_some() && seen.streams_from.as_ref() != holder
     }
 }
 
@@ -422,6 +502,10 @@ impl Keeper {
     pub fn opened_at(&self) -> Position {
         self.in_epoch.first_write.unwrap_or(self.seen.position)
     }
+    /// Where its WAL was found to end after it died, until it is started again.
+    pub fn died_with(&self) -> Option<Position> {
+        self.in_epoch.wal_ends.and_then(|(_, end)| end)
+    }
     pub fn last_error(&self) -> Option<&str> {
         self.in_epoch.last_error.as_deref()
     }
@@ -435,7 +519,8 @@ impl Keeper {
     }
 
     /// When something of it is due, after `now`.
-    pub fn due(&self, now: Instant, config: &Config, state: &State) -> Option<Instant> {
+    pub fn due(&self, now: Instant, config: &Config, name: &ServiceName, state: &State) -> Option<Instant> {
+        let service = &config.services[name];
         let known = &self.in_epoch;
         let stop_time = state.lease_ladder(&config.lease).whole();
         let lease = self.lease.as_ref();
@@ -444,9 +529,13 @@ impl Keeper {
             lease.and_then(|l| l.until()).map(|until| until - stop_time),
             lease.and_then(lease::Holder::next_request_at),
             self.idle_since.map(|at| at + stuck_after(config) + Duration::from_millis(1)),
+            self.idle_since.and(self.compared.as_ref()).map(|(at, _)| *at + COMPARE_PAUSE + Duration::from_millis(1)),
             known.resumed_at.zip(grace).map(|(at, grace)| at + grace - stop_time),
             known.tombstone_failed.as_ref().map(|(_, at)| *at),
             known.retry_at,
+            known.wal_ends.map(|(at, _)| at + patience(config, service)),
+            self.start.map(|start| start.moved_at + service.start_stalled + Duration::from_millis(1)),
+            self.start.map(|start| start.since + service.start_timeout + Duration::from_millis(1)),
             self.stop_failed.map(|(_, at)| at),
         ];
         all.into_iter().flatten().filter(|at| *at > now).min()

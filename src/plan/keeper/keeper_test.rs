@@ -10,6 +10,7 @@ use crate::plan::reason::{GiveUp, StopReason, Waiting};
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, Observation, Position, Released, StopLadder, Timeline,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const NOW: Instant = Instant(1_000_000_000_000);
@@ -32,6 +33,7 @@ fn next(keeper: &Keeper) -> Step {
         name: &name,
         config: &config,
         keeper,
+        rows: &BTreeMap::new(),
         unguarded: None,
     })
 }
@@ -85,7 +87,7 @@ fn an_appointee_whose_promotion_failed_twice_gives_the_epoch_back_before_the_dea
     let error = Some("it says nothing".to_owned());
     assert_eq!(why, StopReason::GivenUp(GiveUp::NotPromoted { error }));
     // Stopped: its final word follows.
-    assert!(matches!(next(&failed(DbState::Stopped)), Step::Tombstone(_)));
+    assert!(matches!(next(&failed(DbState::Stopped)), Step::Tombstone(..)));
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn what_a_stop_has_left_nothing_of_is_not_stopped_again() {
 /// The reason for which it was given up may be gone by the time that its final word can be written.
 #[test]
 fn what_was_given_up_stays_given_up_until_it_is_said() {
-    assert!(matches!(next(&unsaid(seen(Keeper::default(), DbState::Stopped))), Step::Tombstone(_)));
+    assert!(matches!(next(&unsaid(seen(Keeper::default(), DbState::Stopped))), Step::Tombstone(..)));
 }
 
 /// Its volume does not answer, so that nobody sees that it is closed: to stop it again would end at once, and be wanted
@@ -138,7 +140,7 @@ fn what_was_given_up_stays_given_up_until_it_is_said() {
 #[test]
 fn what_is_given_up_and_closed_is_not_stopped_without_end() {
     let step = next(&unsaid(closed(leased_until(NOW))));
-    assert!(matches!(step, Step::Tombstone(_)), "nothing of it is left, as the stop has said");
+    assert!(matches!(step, Step::Tombstone(..)), "nothing of it is left, as the stop has said");
     assert!(matches!(next(&unsaid(leased_until(NOW))), Step::StopNow(..)), "something of it may be left");
 }
 
@@ -164,6 +166,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 name: &name,
                 config: &config,
                 keeper: &keeper,
+                rows: &BTreeMap::new(),
                 unguarded: None,
             })
         };

@@ -7,9 +7,12 @@
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
+mod crash;
 mod events;
+mod others;
 mod release;
 mod rights;
+mod starting;
 mod table;
 
 #[cfg(test)]
@@ -18,6 +21,7 @@ mod keeper_test;
 pub use events::{Found, Kept, Moment};
 pub use table::may_be_asked;
 
+use super::Row;
 use super::goal::{Goal, Me, goal};
 use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config;
@@ -25,9 +29,10 @@ use crate::known_bugs::{self, Bug};
 use crate::lease;
 use crate::ledger::{Service, Shared, State};
 use crate::types::{
-    DbAction, Epoch, Instant, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
+    DbAction, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
 use derive_more::Display;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
 #[derive(Clone, Debug)]
@@ -55,14 +60,19 @@ pub struct Keeper {
     /// A stop has left nothing of it, and nothing was started or seen to run since.
     closed: bool,
     restarts: Restarts,
+    start: Option<Start>,
+    /// Where its WAL ends, if that is known: as it was seen last while it ran, or after an orderly stop.
+    reached: Option<Position>,
     /// The last clean stop: for the final word.
     stopped_at: Option<Position>,
     /// The directory cannot follow as it is.
     distrusted: bool,
     /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
     rejoined: Vec<(String, Option<String>)>,
-    /// Since when a running standby gets nothing from the upstream that it should follow.
+    /// Since when a running standby has replayed all that it has, and gets nothing from the upstream that it should follow.
     idle_since: Option<Instant>,
+    /// When it was compared with that upstream last, and why it cannot follow as it is, if so.
+    compared: Option<(Instant, Option<String>)>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
     sealed: Option<Epoch>,
     /// How often in a row a stop failed, and when the next one may begin: also one that cannot wait is not tried at once.
@@ -74,10 +84,19 @@ pub struct Keeper {
 
 /// Restarts in place within an epoch: the last one under which it was opened out of recovery. No part of [`InEpoch`],
 /// which begins when this node hears of an epoch: a lease that an earlier daemon kept says that it was opened before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Restarts {
     epoch: Epoch,
-    times: u32,
+    /// When each began, however it ended; the newest last, and no more than ever count.
+    began: VecDeque<Instant>,
+}
+
+/// A start that has not come to an answer yet, with the tries before it that came to none.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    since: Instant,
+    /// When the present try was seen to get on last.
+    moved_at: Instant,
 }
 
 /// What belongs to the present epoch, as this node's copy of the ledger has it, and is dropped with it as a whole.
@@ -85,8 +104,14 @@ struct Restarts {
 struct InEpoch {
     /// Since when its holder gets on with taking over; `None` before the first epoch is known.
     install_since: Option<Instant>,
+    /// It was seen out of recovery.
+    was_open: bool,
     /// Where it accepted its first write.
     first_write: Option<Position>,
+    /// When the end of its WAL was looked for in its own directory, after it died, and where it is, if it was found.
+    wal_ends: Option<(Instant, Option<Position>)>,
+    /// It was given up, and why: nothing opens it again under this epoch.
+    given_up: Option<GiveUp>,
     /// A checkpoint was written, for the move.
     checkpointed: bool,
     /// Promotions that failed under a lease.
@@ -111,6 +136,8 @@ pub struct Input<'a> {
     pub name: &'a ServiceName,
     pub config: &'a config::Config,
     pub keeper: &'a Keeper,
+    /// The last heartbeat of each node. Only [`keep`] looks at it, like at what follows.
+    pub rows: &'a BTreeMap<NodeName, Row>,
     /// Why the watchdog cannot be armed, and how often in a row that was found out: without it no lease is asked for. Only
     /// [`keep`] looks at it: what may run at this moment does not hang on it.
     pub unguarded: Option<(&'a str, u32)>,
@@ -131,9 +158,9 @@ pub enum Step {
     /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
     #[display("stops, to rejoin ({_0}): {_1}")]
     StopToRejoin(StopLadder, StopReason),
-    /// Write durably that this node never writes under the epoch again.
+    /// Write durably that this node never writes under the epoch again; and why, where it was given up.
     #[display("writes the tombstone of epoch {_0}")]
-    Tombstone(Epoch),
+    Tombstone(Epoch, Option<GiveUp>),
     /// Bring the final word to the ledger.
     #[display("says its final word on epoch {epoch}{}: {why}", position.map_or(String::new(), |p| format!(" at {p}")))]
     Release { epoch: Epoch, position: Option<Position>, why: GiveUp },
@@ -197,7 +224,12 @@ pub fn keep(input: &Input) -> Step {
     }
     let keeper = input.keeper;
     let hasty = input.is_stopping() && known_bugs::has(Bug::ReleasedEarly);
-    if let Some((action, _)) = keeper.running.as_ref().filter(|_| !hasty) {
+    // A start that comes to no end has one.
+    if let Some(step) = starting::end(input) {
+        return step;
+    }
+    let waits = |(action, _): &&(DbAction, Instant)| !hasty && !matches!(action, DbAction::Compare { .. });
+    if let Some((action, _)) = keeper.running.as_ref().filter(waits) {
         return Step::Wait(Waiting::UnderWay(action.name()));
     }
     if let Some(at) = keeper.in_epoch.retry_at

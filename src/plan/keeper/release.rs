@@ -2,11 +2,11 @@
 //!
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
-use super::{Input, Keeper};
+use super::{Input, Keeper, crash, starting};
 use crate::config::{OnCrash, timing};
 use crate::ledger::{Phase, Service};
 use crate::plan::reason::GiveUp;
-use crate::types::{DbState, Epoch};
+use crate::types::{DbState, Epoch, Trouble};
 use std::time::Duration;
 
 /// Why this node cannot or must not go on under the epoch that it holds.
@@ -19,12 +19,18 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if let Some((why, _)) = &known.tombstone_failed {
         return Some(GiveUp::Unsaid { why: why.clone() });
     }
+    if let Some(why) = &known.given_up {
+        return Some(why.clone());
+    }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == OnCrash::Failover {
         return Some(GiveUp::Died);
     }
-    if down && keeper.restarts.epoch == s.epoch && keeper.restarts.times > input.settings().max_restarts {
+    if let Some(why) = crash::give_up(input, s) {
+        return Some(why);
+    }
+    if down && keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize {
         return Some(GiveUp::KeepsDying { error: known.last_error.clone() });
     }
     if down && !s.paused && has_lapsed(input, s.epoch) {
@@ -50,8 +56,26 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if failed && s.phase != Phase::Installed {
         return Some(GiveUp::NotPromoted { error: known.last_error.clone() });
     }
-    let late = known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
-    (s.phase != Phase::Installed && late).then_some(GiveUp::Late)
+    // A start has limits of its own; what is left of the deadline counts again once it has come to an answer.
+    if let Some(why) = starting::give_up(input) {
+        return Some(why);
+    }
+    let late = !starting::is_under_way(input)
+        && known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
+    (s.phase != Phase::Installed && late && !takes_writes(keeper)).then_some(GiveUp::Late)
+}
+
+/// One that is out of recovery has taken over, whenever that is told: clients may write while regent's own probe cannot.
+/// Only where its volume takes no write at all there is nothing that they could have written.
+fn takes_writes(keeper: &Keeper) -> bool {
+    let dead_volume = matches!(keeper.seen.trouble, Some(Trouble::VolumeFull | Trouble::VolumeStalled));
+    keeper.seen.state == DbState::Primary && !dead_volume
+}
+
+/// How often it was started again in the time that counts.
+fn restarts(input: &Input) -> usize {
+    let window = input.settings().restart_window;
+    input.keeper.restarts.began.iter().filter(|at| input.now.since(**at) < window).count()
 }
 
 /// While it is being made there is nothing yet, unless it was opened under this very epoch: this copy of the ledger may

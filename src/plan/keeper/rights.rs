@@ -64,7 +64,8 @@ impl Input<'_> {
 
     /// Whether its database runs, open or on the way to it.
     fn runs_open(&self) -> bool {
-        matches!(self.keeper.seen.state, DbState::Primary | DbState::Standby) && self.could_commit()
+        let runs = matches!(self.keeper.seen.state, DbState::Primary | DbState::Standby | DbState::Starting);
+        runs && self.could_commit()
     }
 
     /// Whether an earlier daemon's lease of this epoch can be adopted: its database runs on under it, or is being

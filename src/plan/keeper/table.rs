@@ -3,7 +3,8 @@
 //!
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
-use super::{Input, Step, release};
+use super::events::COMPARE_PAUSE;
+use super::{Input, Step, crash, release, starting};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
@@ -48,10 +49,15 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
 
         // A directory that is a standby's takes a timeline to come out of recovery: it is promoted once it runs.
         (_, DbState::Stopped) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
+        // One that died is opened again, unless somebody else has all of it.
+        (Goal::GoOn, DbState::Stopped) if let Some(step) = crash::before_a_restart(input, s) => step,
         // A primary's is opened as it is, on its own timeline, under a lease.
         (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
 
+        // It gets nowhere, or answers nobody although it says that it is ready: it is killed and started again in place.
+        (_, DbState::Starting) if starting::is_stalled(input) => stalls(input),
+        (_, DbState::Starting) if is_silent(seen) => hung(input),
         // It answers nobody: the probe has its patience, then it is killed and started again in place.
         (_, DbState::Primary) if is_silent(seen) => hung(input),
         // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
@@ -84,10 +90,10 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
         (Goal::SayReleased, _) => say_released(input, s),
 
         // Nothing is left of it: this node never writes under the epoch again, and writes that down.
-        (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s),
+        (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s, goal),
         // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once,
         // and be wanted again at once.
-        (_, DbState::Unclear) if keeper.closed => write_tombstone(input, s),
+        (_, DbState::Unclear) if keeper.closed => write_tombstone(input, s, goal),
         // Until its last process has ended it could commit.
         (_, DbState::Stopping) => on_its_way_down(input, s),
 
@@ -121,8 +127,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         }
         // A former primary, or one that could not follow as it is: rewound or cloned.
         (Goal::Follow(up), DbState::Stopped) => rejoin(up),
-        // Its WAL lies past the fork: it must be rewound, and stops for that.
-        (Goal::Follow(_), DbState::Standby) if is_past_the_fork(seen, s) => {
+        // Its WAL lies past the fork: it must be rewound, and stops for that once there is somebody to rewind it from.
+        (Goal::Follow(up), DbState::Standby) if is_past_the_fork(seen, s) && input.is_writable(&up.node) => {
             Step::StopToRejoin(input.planned_ladder(), StopReason::PastTheFork)
         }
         // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
@@ -130,10 +136,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) => {
             Step::Db(DbAction::Follow { upstream: up.clone() })
         }
-        // It follows, and has got nothing for long: it cannot follow as it is.
-        (Goal::Follow(_), DbState::Standby) if is_stuck(input) => {
-            Step::StopToRejoin(input.planned_ladder(), StopReason::GetsNothing)
-        }
+        // It follows, has replayed all that it has, and gets nothing from a primary that takes writes.
+        (Goal::Follow(up), DbState::Standby) if is_stuck(input, up) => gets_nothing(input, up),
         // The goal.
         (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(up.node.clone())),
         // Somebody else started it.
@@ -165,13 +169,20 @@ fn say_released(input: &Input, s: &Service) -> Step {
 }
 
 /// One that could not be written is written again after a pause.
-fn write_tombstone(input: &Input, s: &Service) -> Step {
+fn write_tombstone(input: &Input, s: &Service, goal: &Goal) -> Step {
     if input.keeper.writing_tombstone.is_some_and(|e| e >= s.epoch) {
         return Step::Wait(Waiting::Tombstone);
     }
     match &input.keeper.in_epoch.tombstone_failed {
         Some((why, again_at)) if input.now < *again_at => Step::Wait(Waiting::FinalWordFails { why: why.clone() }),
-        _ => Step::Tombstone(s.epoch),
+        _ => Step::Tombstone(s.epoch, why_of(goal)),
+    }
+}
+
+fn why_of(goal: &Goal) -> Option<GiveUp> {
+    match goal {
+        Goal::GiveUp(why) => Some(why.clone()),
+        _ => None,
     }
 }
 
@@ -180,7 +191,7 @@ fn on_its_way_down(input: &Input, s: &Service) -> Step {
         return Step::Wait(Waiting::Stopping);
     }
     match input.keeper.writing_tombstone {
-        None => Step::Tombstone(s.epoch),
+        None => Step::Tombstone(s.epoch, None),
         Some(_) => Step::Wait(Waiting::Tombstone),
     }
 }
@@ -208,9 +219,16 @@ fn hung(input: &Input) -> Step {
     if u128::from(since_ms) < limit.as_millis() {
         return Step::Wait(Waiting::NotAnswering);
     }
-    let kill = input.settings().stop_kill;
-    let ladder = StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill };
-    Step::StopNow(ladder, StopReason::Hung { since_ms: Passing(since_ms) })
+    Step::StopNow(kill_alone(input), StopReason::Hung { since_ms: Passing(since_ms) })
+}
+
+/// The next try begins anew; it counts as a restart.
+pub(super) fn stalls(input: &Input) -> Step {
+    Step::StopNow(kill_alone(input), StopReason::StartStalls)
+}
+
+fn kill_alone(input: &Input) -> StopLadder {
+    StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill: input.settings().stop_kill }
 }
 
 /// On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
@@ -225,8 +243,28 @@ fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
     keeper.seen.follows.as_ref() != Some(&upstream.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
 }
 
-fn is_stuck(input: &Input) -> bool {
-    input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config))
+/// A primary that recovers or does not take writes itself is no reason to do anything.
+fn is_stuck(input: &Input, upstream: &Upstream) -> bool {
+    let long = input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config));
+    long && input.is_writable(&upstream.node)
+}
+
+/// The upstream is asked whether it can follow as it is. Only a plain no stops it: one that is too busy to answer, or to be
+/// streamed from, will be asked again, and the readers stay.
+fn gets_nothing(input: &Input, upstream: &Upstream) -> Step {
+    let keeper = input.keeper;
+    if let Some((action @ DbAction::Compare { .. }, _)) = &keeper.running {
+        return Step::Wait(Waiting::UnderWay(action.name()));
+    }
+    match &keeper.compared {
+        Some((_, Some(why))) => {
+            Step::StopToRejoin(input.planned_ladder(), StopReason::CannotFollow { why: why.clone() })
+        }
+        Some((at, None)) if input.now.since(*at) <= COMPARE_PAUSE => {
+            Step::Wait(Waiting::GetsNothing(upstream.node.clone()))
+        }
+        _ => Step::Db(DbAction::Compare { upstream: upstream.clone() }),
+    }
 }
 
 /// The present epoch is another node's and is ending, and this database descends from what was installed last: its node

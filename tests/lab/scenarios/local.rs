@@ -14,12 +14,18 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(240);
 
-pub const SCENARIOS: [Scenario; 7] = [
+pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "postmaster_killed",
         shows: "11: kill -9: restarted in place, no fence",
         within: LONG,
         run: killed,
+    },
+    Scenario {
+        name: "postmaster_killed_beside_standbys",
+        shows: "11: kill -9, on_crash = \"auto\": moved within 2 s to a standby that has all of the WAL, no fence, nothing lost",
+        within: LONG,
+        run: killed_beside_standbys,
     },
     Scenario {
         name: "postmaster_stopped",
@@ -84,6 +90,34 @@ fn on_primary(world: &mut World, act: impl Fn(&Cluster, &str) -> Result<()>, lon
 
 fn killed(world: &mut World) -> Result<()> {
     on_primary(world, |c, node| postgres::signal_postmaster(c.host(node)?, "KILL"), Duration::from_secs(20))
+}
+
+/// A commit that is under way when the postmaster dies may be acknowledged and not have been sent: then it recovers in place,
+/// and the postmaster dies once more. Whatever happens, nothing is lost.
+fn killed_beside_standbys(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { on_crash: "auto", probers: false, ..Plan::default() })?;
+    let mut gap = None;
+    for _ in 0..3 {
+        let before = cluster.reign()?;
+        let fault = Stamp::now();
+        postgres::signal_postmaster(cluster.host(&before.primary)?, "KILL")?;
+        cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(60))?;
+        let after = cluster.reign()?;
+        if after.primary != before.primary {
+            gap = Some(cluster.writer()?.longest_gap_after(fault)?);
+            println!("{} took over after {gap:?}", after.primary);
+            break;
+        }
+        println!("it recovered in place");
+        cluster.wait_complete(Duration::from_secs(60))?;
+    }
+    let gap = gap.context("no standby ever had all of it")?;
+    ensure!(gap <= Duration::from_secs(2), "writes paused for {gap:?}");
+    let status = cluster.wait_complete(Duration::from_secs(60))?;
+    ensure!(status.fences.is_empty(), "there is a fence: {:?}", status.fences);
+    let (seen, _) = cluster.judge(&[])?;
+    ensure!(seen.lost.is_empty(), "acknowledged writes were lost: {:?}", seen.lost);
+    Ok(())
 }
 
 fn stopped(world: &mut World) -> Result<()> {

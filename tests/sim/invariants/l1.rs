@@ -1,6 +1,9 @@
 //! L1: it comes back. Once a majority has healed, every service takes writes within the bound that `regent config
 //! check` prints for the last fencing level; a little later every database of it replicates.
 //!
+//! It prints two: one for candidates that run, and one with `start_timeout` where a database must be started first. Which
+//! applies is seen: the time for which a database starts that nobody could do without comes on top, and no more than that.
+//!
 //! The bound counts from the moment at which the premises hold (hosts and daemons up, no pause, nothing hangs), and is
 //! counted anew only after a fault broke one of them: what regent itself switches off counts against it, so two nodes that
 //! fence each other in turn do not come back. One thing comes on top, because the rule itself grants it: a fence whose
@@ -10,6 +13,7 @@
 //! over is in force anywhere, and no host is left without power by regent where regent is to give it back.
 
 use crate::cluster::{MS, S, World};
+use crate::database::Process;
 use crate::liveness;
 use rand::rngs::StdRng;
 use regent::config::timing;
@@ -28,6 +32,21 @@ fn bound(w: &World) -> u64 {
         std::time::Duration::ZERO
     };
     (printed + back_off).as_nanos() as u64
+}
+
+/// Whether some service waits for a start: that of its holder's database, or of a candidate where none runs.
+fn waits_for_a_start(w: &World, rest: &[usize]) -> bool {
+    let starts = |service: usize| {
+        let holder = w.log.state().services.get(&w.services[service]).and_then(|s| s.holder.as_ref());
+        let of = |(h, host): (usize, &crate::host::Host)| {
+            let process = host.databases.get(service).map(|db| db.process)?;
+            (host.power && !rest.contains(&h)).then(|| (holder.is_some_and(|held| held.node == host.name), process))
+        };
+        let all: Vec<_> = w.hosts.iter().enumerate().filter_map(of).collect();
+        let runs = all.iter().any(|(_, process)| matches!(process, Process::Standby | Process::Primary));
+        all.iter().any(|(holds, process)| *process == Process::Starting && (*holds || !runs))
+    };
+    (0..w.services.len()).any(starts)
 }
 
 /// One of the rest has its power and its networks again (an `on` came late): it may be the primary like any other.
@@ -65,7 +84,8 @@ pub fn comes_back(w: &mut World, rng: &mut StdRng, rest: &[usize]) -> Recovery {
 
 /// How long it took until every service took writes again; then every database of it replicates.
 fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
-    let (mut since, mut back, mut turn) = (None, None, 0);
+    let (mut since, mut back, mut turn, mut starting) = (None, None, 0, 0);
+    let start_timeout = timing::bounds(&w.hosts[0].config).start.as_nanos() as u64;
     let end = healed + CAP * bound(w);
     loop {
         w.run_until(w.now + 200 * MS);
@@ -73,6 +93,9 @@ fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
             return None;
         }
         turn += 1;
+        if waits_for_a_start(w, rest) {
+            starting = start_timeout.min(starting + 200 * MS);
+        }
         liveness::tend(w, rest, turn);
         if !liveness::premises(w, rest) {
             // What broke before may end meanwhile (a freeze, a late device); it is not counted against the bound.
@@ -90,7 +113,7 @@ fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
         }
         // What was refuted meanwhile has its back-off too.
         let (from, before) = since.unwrap_or((w.now, 0));
-        let bound = before.max(bound(w));
+        let bound = before.max(bound(w)) + starting;
         if back.is_none() && (w.now > from + bound || w.now > end) {
             return fails(w, rest, bound, format!("no writes within the bound of {} s", bound / S));
         }

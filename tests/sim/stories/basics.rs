@@ -1,6 +1,8 @@
 //! Directed stories of what a cluster does every day: creation, failover, switchover, restarts, pauses.
 
-use super::{Listed, Told, ask_switchover, command, end, moved_from, nothing_happens, primary, ready, seconds, three};
+use super::{
+    Listed, Told, ask_switchover, command, end, moved_from, nothing_happens, primary, ready, restarting, seconds, three,
+};
 use crate::cluster::{MS, S, Setup, Tell, World};
 use crate::fence::Device;
 use crate::setup;
@@ -231,7 +233,7 @@ fn isolated(seed: u64, tell: Tell) -> Told {
 }
 
 fn crash_in_place(seed: u64, tell: Tell) -> Told {
-    let mut w = three(seed, tell)?;
+    let mut w = restarting(seed, tell)?;
     let old = primary(&w)?;
     w.facts.services[0].longest_gap = 0;
     w.database_killed(old, 0);

@@ -7,11 +7,12 @@ mod hazards_a;
 mod hazards_b;
 mod hazards_c;
 mod judged;
+mod patience;
 mod power;
 mod stale;
 
 use crate::cluster::{MS, S, Setup, Tell, World};
-use regent::config::Config;
+use regent::config::{Config, OnCrash};
 use regent::ledger::Command;
 use regent::types::ServiceName;
 
@@ -27,7 +28,7 @@ pub type Listed = (&'static str, Story, u64);
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
-    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, power::STORIES]
+    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, patience::STORIES, power::STORIES]
         .into_iter()
         .chain(hazards)
         .flatten()
@@ -51,6 +52,13 @@ pub fn ready_as(setup: &Setup, seed: u64) -> Result<World, String> {
 /// Three nodes: two databases and a witness.
 pub fn three(seed: u64, tell: Tell) -> Result<World, String> {
     ready(crate::setup::config(2, 1), tell, seed)
+}
+
+/// The same; a database that dies is always restarted in place.
+pub fn restarting(seed: u64, tell: Tell) -> Result<World, String> {
+    let mut config = crate::setup::config(2, 1);
+    config.services.values_mut().for_each(|s| s.on_crash = OnCrash::Restart);
+    ready(config, tell, seed)
 }
 
 /// What must hold at the end of each story.

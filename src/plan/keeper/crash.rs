@@ -1,0 +1,52 @@
+//! A primary that died on a node that is fine (`on_crash = "auto"`): where its WAL ends is read from its own directory. If a
+//! standby has received all of it, the service moves at once, without a fence and without loss, instead of waiting for a
+//! crash recovery. Else it recovers in place.
+//!
+//! Not here: reading the WAL (`engine`), and choosing who takes over (`plan/candidate.rs`): whoever has that position.
+
+use super::{Input, Step};
+use crate::config::{self, Config, OnCrash};
+use crate::ledger::{Phase, Service};
+use crate::plan::reason::{GiveUp, Waiting};
+use crate::types::{DbAction, DbState, Position};
+use std::time::Duration;
+
+/// Whether it died as the installed primary, under a lease that goes on, and may move.
+fn has_died(input: &Input, s: &Service) -> bool {
+    let keeper = input.keeper;
+    let down = keeper.seen.state == DbState::Stopped && !keeper.seen.clean && keeper.started_as_primary;
+    let may = s.phase == Phase::Installed && !s.paused && input.settings().on_crash == OnCrash::Auto;
+    down && may && input.may_write(input.stop_time())
+}
+
+/// What comes before a restart in place, if anything.
+pub(super) fn before_a_restart(input: &Input, s: &Service) -> Option<Step> {
+    if !has_died(input, s) {
+        return None;
+    }
+    match input.keeper.in_epoch.wal_ends {
+        // Where nobody is near what it is known to have had, nobody has all of it.
+        None => {
+            let from = input.keeper.reached?;
+            input.nearest_standby(from).map(|_| Step::Db(DbAction::FindEnd { from }))
+        }
+        // One that streamed from it when it was heard last may have all of it by now.
+        Some((looked, Some(end))) if input.now < looked + patience(input.config, input.settings()) => {
+            input.is_streamed_from(end).then_some(Step::Wait(Waiting::Equal { end }))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Why the epoch is given up at once, if a standby has received all that is here.
+pub(super) fn give_up(input: &Input, s: &Service) -> Option<GiveUp> {
+    let (_, end) = input.keeper.in_epoch.wal_ends?;
+    let end: Position = end.filter(|_| has_died(input, s))?;
+    let (node, at) = input.nearest_standby(end)?;
+    (at.timeline == end.timeline && at.lsn >= end.lsn).then(|| GiveUp::DiedBesideItsEqual { node: node.clone(), end })
+}
+
+/// How long a standby may take to say what it has received: one look at its database, and a heartbeat that is lost.
+pub(super) fn patience(config: &Config, service: &config::Service) -> Duration {
+    service.postgresql.probe_interval + config.detector.interval * 3
+}

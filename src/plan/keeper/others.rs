@@ -1,0 +1,45 @@
+//! What the keeper looks at of other nodes: what their heartbeats say of their databases.
+//!
+//! Not here: whether a node is alive (`detector`), and who takes over (`plan/candidate.rs`).
+
+use super::Input;
+use crate::ledger::Life;
+use crate::types::{DbState, NodeName, Position, ServiceHealth};
+
+impl<'a> Input<'a> {
+    /// What a node said lately of its database, in its present incarnation.
+    fn heard_of(&self, node: &NodeName) -> Option<&'a ServiceHealth> {
+        let recent = self.config.detector.patience().recent();
+        let row = self.rows.get(node).filter(|row| self.now.since(row.at) <= recent)?;
+        self.state.present(node, row.incarnation)?;
+        row.health.services.get(self.name)
+    }
+
+    /// The standby that has received most of what ends there, if it lacks no more than may be lost by a failover.
+    pub(super) fn nearest_standby(&self, end: Position) -> Option<(&'a NodeName, Position)> {
+        self.standbys_near(end).map(|(node, health)| (node, health.position)).max_by_key(|(_, at)| *at)
+    }
+
+    /// Whether one of those streamed from this node when it was heard last.
+    pub(super) fn is_streamed_from(&self, end: Position) -> bool {
+        self.standbys_near(end).any(|(_, health)| health.streams_from.as_ref() == Some(self.me.node))
+    }
+
+    fn standbys_near(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
+        let most = self.config.failover.max_lag;
+        let near = move |at: Position| at.timeline == end.timeline && end.lsn.0.saturating_sub(at.lsn.0) <= most;
+        let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
+        let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
+        heard.filter(move |(_, health)| health.state == DbState::Standby && near(health.position))
+    }
+
+    fn is_living(&self, node: &NodeName) -> bool {
+        self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up)
+    }
+
+    /// Whether that node is seen as a primary that takes writes: one that recovers, or is too busy for its own probe, has
+    /// nothing to say to a standby yet.
+    pub(super) fn is_writable(&self, node: &NodeName) -> bool {
+        self.heard_of(node).is_some_and(|health| health.state == DbState::Primary && health.writable)
+    }
+}

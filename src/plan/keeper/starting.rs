@@ -1,0 +1,64 @@
+//! How long the holder's start may take. PostgreSQL replays what it must, for seconds or for an hour, and a clock alone ends
+//! none of that: one that shows no progress is ended and tried again, and one that hangs or takes too long gives its epoch
+//! back where another node has nearly as much. One that is open is no start any more.
+//!
+//! Not here: what progress is (`engine`), and how an epoch is given back (`table.rs`).
+
+use super::{Input, Start, Step, table};
+use crate::plan::reason::{GiveUp, StopReason};
+use crate::types::{DbAction, DbState, Trouble};
+
+/// The start that has come to no answer yet, with the pauses between its tries.
+fn start(input: &Input) -> Option<Start> {
+    let paused = input.service().is_some_and(|s| s.paused);
+    input.keeper.start.filter(|_| input.held().is_some() && !paused)
+}
+
+/// Whether it goes on, or will be tried again: then no deadline but its own counts.
+pub(super) fn is_under_way(input: &Input) -> bool {
+    start(input).is_some()
+}
+
+/// Whether an action that starts it runs.
+fn is_waited_for(input: &Input) -> bool {
+    matches!(input.keeper.running, Some((DbAction::StartPrimary { .. } | DbAction::StartStandby { .. }, _)))
+}
+
+/// Whether the present try has shown no progress for too long.
+pub(super) fn is_stalled(input: &Input) -> bool {
+    let tries = is_waited_for(input) || input.keeper.seen.state == DbState::Starting;
+    // One that answers with a refusal hangs nowhere.
+    let refuses = matches!(input.keeper.seen.trouble, Some(Trouble::ProbeFailed { .. }));
+    let start = start(input).filter(|_| tries && !refuses);
+    start.is_some_and(|start| input.now.since(start.moved_at) > input.settings().start_stalled)
+}
+
+fn is_too_long(input: &Input) -> bool {
+    start(input).is_some_and(|start| input.now.since(start.since) > input.settings().start_timeout)
+}
+
+/// The end of a start that is waited for: it hangs, or somebody else goes on instead.
+pub(super) fn end(input: &Input) -> Option<Step> {
+    if !is_waited_for(input) {
+        return None;
+    }
+    match give_up(input) {
+        Some(why) => Some(Step::StopNow(input.lease_ladder(), StopReason::GivenUp(why))),
+        None => is_stalled(input).then(|| table::stalls(input)),
+    }
+}
+
+/// Why the epoch is given back, if another node can go on instead: it has received nearly all that is here.
+pub(super) fn give_up(input: &Input) -> Option<GiveUp> {
+    let (stalled, too_long) = (is_stalled(input), is_too_long(input));
+    if !stalled && !too_long {
+        return None;
+    }
+    let end = input.keeper.reached?;
+    let (node, at) = input.nearest_standby(end)?;
+    let node = node.clone();
+    Some(match too_long {
+        true => GiveUp::StartsTooLong { node, at, end },
+        false => GiveUp::StartStalls { node, at, end },
+    })
+}
