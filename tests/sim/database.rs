@@ -174,7 +174,8 @@ impl Database {
             trouble,
             state: self.state(),
             streams_from: self.streams_from,
-            follows: self.follows,
+            // A seal takes its upstream out of the settings.
+            follows: self.follows.filter(|_| !self.sealed),
             writable: self.process == Process::Primary && !hung && !ails,
             starts_in_recovery: self.standby_signal,
             at: self.at,
@@ -244,7 +245,7 @@ impl World {
             clean: db.clean,
             starts_in_recovery: db.standby_signal,
             streams_from: name(db.streams_from),
-            follows: name(db.follows),
+            follows: name(seen.follows),
             awaits_wal: db.process == Process::Standby && db.replayed(self.now) == db.at.lsn,
             progress: seen.progress,
             writable: seen.writable,
