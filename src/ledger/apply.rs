@@ -47,7 +47,9 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
     }
     match command.clone() {
         Command::Seed { .. } => unreachable!("handled above"),
-        Command::Join { node, boot, request, machine, claims } => state.join(m, node, boot, request, machine, &claims),
+        Command::Join { node, boot, request, succeeds, machine, claims } => {
+            state.join(m, node, (boot, request, succeeds), machine, &claims)
+        }
         Command::DeclareDead { target, incarnation, term, round, answers, hearing } => {
             state.declare_dead(m, target, incarnation, (term, round), answers, &hearing)
         }

@@ -108,6 +108,11 @@ pub enum Command {
         node: NodeName,
         boot: Boot,
         request: u64,
+        /// The incarnation of this node that it comes after, as its copy of the ledger has it; 0 where there was none. A
+        /// join that commits after one of another boot is refused. `None`: it has no copy yet, and goes on in the boot that
+        /// the ledger knows.
+        #[serde(default)]
+        succeeds: Option<Incarnation>,
         machine: Machine,
         claims: BTreeMap<ServiceName, Claim>,
     },

@@ -20,8 +20,7 @@ impl State {
         &mut self,
         m: Moment,
         node: NodeName,
-        boot: Boot,
-        request: u64,
+        (boot, request, succeeds): (Boot, u64, Option<Incarnation>),
         machine: Machine,
         claims: &BTreeMap<ServiceName, Claim>,
     ) -> Result<Event, Refusal> {
@@ -37,6 +36,11 @@ impl State {
                 }
                 Ordering::Less if record.boot == boot => return Err(Refusal::SpentJoin { node }),
                 _ => {}
+            }
+            // It was on its way while another boot joined, which may be the one that runs. (Within one boot requests count.)
+            let is_late = |before: &Incarnation| record.boot != boot && *before != record.incarnation;
+            if let Some(incarnation) = succeeds.filter(is_late) {
+                return Err(Refusal::OldIncarnation { node, incarnation });
             }
             if record.past_boots.contains(&boot) {
                 return Err(Refusal::OldBoot { node, boot });

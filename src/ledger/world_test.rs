@@ -128,7 +128,7 @@ impl World {
         for (name, incarnation) in [("db1", DB1), ("db2", DB2), ("w1", W1)] {
             let machine = if name == "db1" { db1.clone() } else { machine(name) };
             let (node, boot, request) = (node(name), boot(name, 1), next_request());
-            let join = Command::Join { node, boot, request, machine, claims: BTreeMap::new() };
+            let join = Command::Join { node, boot, request, succeeds: None, machine, claims: BTreeMap::new() };
             assert_eq!(world.done(join), Event::Joined { incarnation });
         }
         world.done(Command::Create { service: orders(), node: node("db1"), boot: boot("db1", 1), incarnation: DB1 });
@@ -196,7 +196,8 @@ impl World {
 pub(crate) fn join(name: &str, n: u32, claims: &[(u64, ClaimState)]) -> Command {
     let claims =
         claims.iter().map(|(epoch, state)| (orders(), Claim { epoch: Epoch(*epoch), state: *state })).collect();
-    Command::Join { node: node(name), boot: boot(name, n), request: next_request(), machine: machine(name), claims }
+    let (request, succeeds) = (next_request(), None);
+    Command::Join { node: node(name), boot: boot(name, n), request, succeeds, machine: machine(name), claims }
 }
 
 /// Each join of a test is a need of its own.

@@ -40,6 +40,8 @@ impl Membership {
 
     /// Asks to join, with what is claimed of the local databases.
     pub fn join(&mut self, desk: &mut Desk, claims: BTreeMap<ServiceName, Claim>) {
+        let known = desk.context.state.nodes.get(&desk.context.config.node).map(|n| n.incarnation);
+        let succeeds = desk.context.state.settings.is_some().then(|| known.unwrap_or_default());
         // The clock of this boot is behind what the ledger has of it (a guest that was set back): later all the same.
         let record =
             desk.context.state.nodes.get(&desk.context.config.node).filter(|r| r.boot == desk.context.start.boot);
@@ -48,7 +50,7 @@ impl Membership {
         }
         let (node, boot) = (desk.context.me(), desk.context.start.boot.clone());
         let (request, machine) = (self.request(), desk.context.start.machine.clone());
-        desk.propose(Command::Join { node, boot, request, machine, claims });
+        desk.propose(Command::Join { node, boot, request, succeeds, machine, claims });
     }
 
     /// Whether the ledger answered what this daemon needs now, and not an earlier need, with an incarnation that is newer

@@ -159,6 +159,7 @@ mod tests {
             node: "db1".parse().expect("a valid name"),
             boot: crate::types::Boot("db1-boot1".into()),
             request,
+            succeeds: None,
             machine: Machine { id: "db1".to_owned(), is_virtual: false, watchdog: None },
             claims: [("orders".parse().expect("a valid name"), claim)].into(),
         }

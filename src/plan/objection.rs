@@ -42,6 +42,8 @@ pub enum Objection {
     Ledger(Ineligible),
     /// This leader's own view speaks against it.
     Suspected,
+    /// It says that it hears nobody: it would not learn of its appointment.
+    Deaf,
     /// It cannot hold a lease: whoever cannot be ended in time asks for none.
     Failing(Failing),
     /// Nothing was heard of its database lately.
@@ -75,6 +77,7 @@ impl fmt::Display for Objection {
             Objection::NoReport { why } => f.write_str(why),
             Objection::Ledger(why) => why.fmt(f),
             Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
+            Objection::Deaf => f.write_str("it hears no other node on any network"),
             Objection::Failing(what) => what.fmt(f),
             Objection::Unknown => f.write_str("nothing recent is known of its database"),
             Objection::NoRunningStandby { state } => {
@@ -103,8 +106,20 @@ struct Case<'a> {
 }
 
 /// How each reason is found, in the order in which they are told.
-const REASONS: &[fn(&Case) -> Option<Objection>] =
-    &[no_report, ledger, suspected, failing, unknown, no_running_standby, not_startable, lineage, streams, end, lag];
+const REASONS: &[fn(&Case) -> Option<Objection>] = &[
+    no_report,
+    ledger,
+    suspected,
+    deaf,
+    failing,
+    unknown,
+    no_running_standby,
+    not_startable,
+    lineage,
+    streams,
+    end,
+    lag,
+];
 
 /// The first reason against `node`, if any.
 pub fn objection(seen: &Outlook, node: &NodeName, purpose: Purpose) -> Option<Objection> {
@@ -153,6 +168,10 @@ fn ledger(case: &Case) -> Option<Objection> {
 
 fn suspected(case: &Case) -> Option<Objection> {
     case.seen.is_suspected(case.node).then_some(Objection::Suspected)
+}
+
+fn deaf(case: &Case) -> Option<Objection> {
+    case.seen.is_deaf(case.node).then_some(Objection::Deaf)
 }
 
 fn failing(case: &Case) -> Option<Objection> {
@@ -286,5 +305,27 @@ mod tests {
         let dead = World::dead();
         let against = resumes(&dead, Some(DbState::Stopped), Duration::ZERO, &[]);
         assert_eq!(against, [Objection::Ledger(Ineligible::Dead)]);
+    }
+
+    #[test]
+    fn a_node_that_hears_nobody_on_a_network_is_no_candidate() {
+        use crate::types::{ChannelName, PeerView, Sight};
+        let world = World::new();
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
+        let timing = Timing::new(&config);
+        let deaf = |primary, disk| {
+            let channels = [(ChannelName::primary(), primary), (ChannelName::disk(), disk)].into();
+            let view = PeerView { channels, ..sees(DB1, "uuu").view };
+            let views = Arc::new(BTreeMap::from([(node("db1"), view)]));
+            let row = Row { at: NOW, incarnation: DB2, views, health: Arc::default() };
+            let rows = BTreeMap::from([(node("db2"), row)]);
+            let (me, state) = (&config.node, &world.state);
+            let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+            objections(&seen, &node("db2"), Purpose::Resume { name: &orders() }).contains(&Objection::Deaf)
+        };
+        assert!(!deaf(Sight::Up, Sight::Lost));
+        assert!(deaf(Sight::Lost, Sight::Up), "the disk alone brings it no appointment");
+        assert!(deaf(Sight::Blind, Sight::Blind), "its own cards");
     }
 }

@@ -6,7 +6,7 @@ use super::{Row, Timing};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Life, State};
-use crate::types::{Instant, NodeName, ServiceHealth, ServiceName};
+use crate::types::{Instant, NodeName, PeerView, ServiceHealth, ServiceName, Sight};
 use std::collections::BTreeMap;
 
 /// One node's sight, at one moment.
@@ -48,6 +48,14 @@ impl<'a> Outlook<'a> {
     /// Whether this node sees the other as living: up in the ledger, and not suspected by its own view.
     pub fn is_living(&self, node: &NodeName) -> bool {
         self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up) && !self.is_suspected(node)
+    }
+
+    /// Whether the other says lately that it hears no voter on any network: whatever is decided does not reach it.
+    pub fn is_deaf(&self, node: &NodeName) -> bool {
+        let on_a_network =
+            |view: &PeerView| view.channels.iter().any(|(channel, sight)| !channel.is_disk() && *sight == Sight::Up);
+        let row = self.fresh(node).filter(|row| !row.views.is_empty());
+        row.is_some_and(|row| !row.views.values().any(on_a_network))
     }
 
     /// Whether this node can count on the other's vote now: itself, or one that lives and is heard.

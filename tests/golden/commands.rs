@@ -236,7 +236,8 @@ impl Draft<'_, '_> {
         let claims = over.or(adopts).map(|claim| (orders(), claim)).into_iter().collect();
         // Each line is a need of its own, unless it says which one it repeats.
         let request = self.line.number("request").unwrap_or_else(|| NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
-        Command::Join { boot: self.boot(&node), node, request, machine, claims }
+        let succeeds = self.line.number("succeeds").map(Incarnation);
+        Command::Join { boot: self.boot(&node), node, request, succeeds, machine, claims }
     }
 
     fn declare(&self) -> Command {

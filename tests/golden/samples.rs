@@ -175,6 +175,7 @@ pub fn commands() -> Vec<Command> {
             node: node.clone(),
             boot: boot.clone(),
             request: 10,
+            succeeds: Some(LIFE),
             machine: machine(),
             claims: BTreeMap::from([(service.clone(), claim)]),
         },

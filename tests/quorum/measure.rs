@@ -125,7 +125,14 @@ fn measure_apply() {
     for node in config.nodes.keys() {
         let boot = Boot(format!("boot of {node}").into());
         let machine = Machine { id: node.to_string(), is_virtual: false, watchdog: None };
-        ledger.apply(Command::Join { node: node.clone(), boot, request: 1, machine, claims: BTreeMap::new() });
+        ledger.apply(Command::Join {
+            node: node.clone(),
+            boot,
+            request: 1,
+            succeeds: None,
+            machine,
+            claims: BTreeMap::new(),
+        });
     }
     let (target, boot) = ("db1".parse().expect("a valid name"), Boot("boot of db1".into()));
     ledger.apply(Command::OpenFence { target, boot, reason: FenceReason::Operator { who: "the benchmark".into() } });

@@ -265,7 +265,9 @@ fn clone_of(w: &mut World, host: usize) {
         state.services.iter().filter(|(_, s)| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == name));
     let over = |epoch| Claim { epoch, state: ClaimState::Over { position: None } };
     let claims = held.map(|(service, s)| (service.clone(), over(s.epoch))).collect();
-    w.order(Command::Join { node: name, boot: boot.clone(), request: w.now, machine, claims });
+    // Its copy of the log is as new as that of its twin.
+    let succeeds = state.nodes.get(&name).map(|n| n.incarnation);
+    w.order(Command::Join { node: name, boot: boot.clone(), request: w.now, succeeds, machine, claims });
     for turn in 1..40 {
         let boot = boot.clone();
         w.after(turn * 200 * MS, move |w| {

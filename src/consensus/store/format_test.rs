@@ -39,7 +39,14 @@ fn commands() -> Vec<Command> {
 }
 
 fn joined(name: &str, request: u64) -> Command {
-    Command::Join { node: node(name), boot: boot(name, 1), request, machine: machine(name), claims: BTreeMap::new() }
+    Command::Join {
+        node: node(name),
+        boot: boot(name, 1),
+        request,
+        succeeds: None,
+        machine: machine(name),
+        claims: BTreeMap::new(),
+    }
 }
 
 /// The log of it: the membership, a leader's blank entry, and the commands.

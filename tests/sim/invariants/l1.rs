@@ -133,7 +133,7 @@ fn is_superseded(w: &World, host: usize) -> bool {
 fn fails(w: &mut World, rest: &[usize], bound: u64, what: String) -> Option<u64> {
     if let Some(host) = (0..w.hosts.len()).find(|h| !rest.contains(h) && is_superseded(w, *h)) {
         let what = format!("{what}: the ledger takes another boot of {} for the present one", w.hosts[host].name);
-        w.violate("S8/boot", what);
+        w.violate("L1", what);
         return None;
     }
     let waits = (0..w.hosts.len()).find(|h| !rest.contains(h) && w.off_by_regent_for(*h) > bound / 2);
@@ -155,7 +155,7 @@ fn comes_to_rest(w: &mut World, rest: &[usize], healed: u64) -> u64 {
         let Some((at, host, what)) = last.filter(|(at, ..)| w.now < at + QUIET) else { break };
         if w.now > from + QUIET_WITHIN {
             let what = format!("{what} of {} at {:.1} s, and no end", w.hosts[host].name, at as f64 / S as f64);
-            w.violate(if is_superseded(w, host) { "S8/boot" } else { "rest" }, what);
+            w.violate("rest", what);
             break;
         }
         w.run_until(w.now + 200 * MS);

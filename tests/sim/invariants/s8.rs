@@ -15,10 +15,7 @@ pub fn proposed(w: &mut World, command: &Command) {
                 w.facts.counts.false_failovers += 1;
                 let ears = w.facts.hearing.tell(w.now, host);
                 w.note(|_| format!("{ears}; {command:?}"));
-                // The ledger has another boot of it than the one that runs, which it hears no more.
-                let other = w.log.state().nodes.get(target).is_some_and(|n| n.boot != w.hosts[host].boot());
-                let kind = if other { "S8/boot" } else { "S8" };
-                w.violate(kind, format!("{target} is to be declared dead, and no majority had a reason for that"));
+                w.violate("S8", format!("{target} is to be declared dead, and no majority had a reason for that"));
             }
         }
         // Who waited as the leader of another term proposes in vain: S4 looks at that.

@@ -10,8 +10,8 @@ use crate::invariants::{l1, rules};
 use crate::setup;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use regent::ledger::{Command, Entry, OrderState, Phase};
-use regent::types::{FenceId, NodeName};
+use regent::ledger::{Command, Entry, Machine, OrderState, Phase};
+use regent::types::{Boot, FenceId, Incarnation, NodeName};
 use std::sync::Arc;
 
 /// Every story here.
@@ -21,8 +21,29 @@ pub const STORIES: &[Listed] = &[
     ("what_an_assistant_did_on_a_voter_that_was_cut_off_is_undone", assistant_stays, 2),
     ("a_final_word_that_could_not_be_written_is_written_later", forgotten_word, 2),
     ("whoever_catches_up_does_not_propose_its_join_with_every_entry", joins, 3),
+    ("a_join_of_a_boot_that_is_over_ends_no_later_one", late_join, 2),
     ("a_database_is_made_once", made_once, 3),
 ];
+
+/// A standby's host booted twice. What its first boot proposed to join with commits only now.
+fn late_join(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let standby = 1 - primary(&w)?;
+    let node = w.hosts[standby].name.clone();
+    // It does not learn of it, and goes on as it was.
+    w.fall_behind(standby, 60 * S);
+    command(&mut w, |_| Command::Join {
+        boot: Boot(format!("{node}-boot0").into()),
+        request: 1,
+        succeeds: Some(Incarnation(0)),
+        machine: Machine { id: node.to_string(), is_virtual: false, watchdog: None },
+        claims: Default::default(),
+        node,
+    })?;
+    w.run_until(w.now + 30 * S);
+    let goes_on = w.log.state().nodes.get(&w.hosts[standby].name).is_some_and(|n| n.boot == w.hosts[standby].boot());
+    end(w, goes_on, "it is taken for the past", "the boot that runs goes on".to_owned())
+}
 
 /// The primary's copy of the ledger falls behind before it shows that the database was installed, and somebody removes its
 /// directory.
