@@ -26,8 +26,11 @@ pub enum Request {
         dry_run: bool,
     },
     /// Move the primary by force: the present one is fenced, whatever it looks like.
+    /// `force`: although no majority of voters would be left.
     Failover {
         service: Option<ServiceName>,
+        #[serde(default)]
+        force: bool,
     },
     Pause {
         service: Option<ServiceName>,
@@ -35,9 +38,11 @@ pub enum Request {
     Resume {
         service: Option<ServiceName>,
     },
-    /// Fence the present boot of a node.
+    /// Fence the present boot of a node. `force`: although no majority of voters would be left.
     Fence {
         node: NodeName,
+        #[serde(default)]
+        force: bool,
     },
     /// A person vouches that the node's fenced boot cannot write any more. `force`: although a sign of life shows;
     /// recorded.

@@ -12,6 +12,9 @@ pub struct Arguments {
     /// Which service, where there are several
     #[arg(long, value_name = "SERVICE")]
     service: Option<ServiceName>,
+    /// Although no majority of voters would be left without the primary's host
+    #[arg(long)]
+    force: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -20,12 +23,12 @@ pub struct Arguments {
 }
 
 pub fn run(common: &Common, arguments: Arguments) -> anyhow::Result<Exit> {
-    let Arguments { service, yes, waiting } = arguments;
+    let Arguments { service, force, yes, waiting } = arguments;
     let service = which(&ask_status(common)?, service)?;
     if !confirm::by_typing(service.name.as_str(), &service.warning(), yes)? {
         return Ok(Exit::Failed);
     }
-    perform(common, &waiting, &Request::Failover { service: Some(service.name) })
+    perform(common, &waiting, &Request::Failover { service: Some(service.name), force })
 }
 
 /// The service that was meant, and what a person should know before its primary is shot.

@@ -15,6 +15,9 @@ pub struct Arguments {
     /// The node to fence now
     #[arg(value_name = "NODE", required = true)]
     node: Option<NodeName>,
+    /// Although no majority of voters would be left without it
+    #[arg(long)]
+    force: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -77,7 +80,7 @@ pub fn run(common: &Common, arguments: Arguments) -> anyhow::Result<Exit> {
             if !confirm::by_typing(node.as_str(), &warning, arguments.yes)? {
                 return Ok(Exit::Failed);
             }
-            perform(common, &arguments.waiting, &Request::Fence { node })
+            perform(common, &arguments.waiting, &Request::Fence { node, force: arguments.force })
         }
         (None, None) => Err(UsageError("which node? regent fence NODE".into()).into()),
     }

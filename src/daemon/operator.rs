@@ -150,13 +150,13 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             };
             switchover(node, &name, to.as_ref(), *dry_run, who)
         }
-        Request::Failover { service } => {
+        Request::Failover { service, force } => {
             let name = match the_service(node, service.as_ref()) {
                 Ok(name) => name,
                 Err(why) => return refuse(why),
             };
             match node.state().services.get(&name).and_then(|s| s.holder.as_ref()) {
-                Some(holder) => open_fence(node, &holder.node, who),
+                Some(holder) => open_fence(node, &holder.node, *force, who),
                 None => refuse(format!("{name} has no primary to fail over from")),
             }
         }
@@ -168,7 +168,7 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             Ok(service) => Begin::Propose(Command::Resume { service, who }),
             Err(why) => refuse(why),
         },
-        Request::Fence { node: target } => open_fence(node, target, who),
+        Request::Fence { node: target, force } => open_fence(node, target, *force, who),
         Request::FenceConfirm { node: target, incident, force } => confirm(node, target, *incident, *force, who),
         Request::Unfence { node: target } => unfence(node, target, who),
         Request::Status | Request::History | Request::Explain { .. } => {
@@ -206,7 +206,15 @@ fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: b
     }
 }
 
-fn open_fence(node: &Node, target: &NodeName, who: String) -> Begin {
+/// Refused where the quorum would be shot with it, unless forced: nothing could be confirmed then, nor taken back.
+fn open_fence(node: &Node, target: &NodeName, force: bool, who: String) -> Begin {
+    if !force && node.outlook(clock::now()).needs_for_majority(target) {
+        let why = format!(
+            "without {target} no majority of voters would be left: its fence could not be confirmed, and nobody could take \
+             over (--force fences it all the same)"
+        );
+        return Begin::Answer(Response::Refused { reasons: vec![why] });
+    }
     match node.state().nodes.get(target) {
         Some(record) => Begin::Propose(Command::OpenFence {
             target: target.clone(),

@@ -328,4 +328,23 @@ mod tests {
         assert!(deaf(Sight::Lost, Sight::Up), "the disk alone brings it no appointment");
         assert!(deaf(Sight::Blind, Sight::Blind), "its own cards");
     }
+
+    /// w1 hears db1 alone: to fence either of them would leave nobody to confirm it.
+    #[test]
+    fn whoever_a_majority_needs_is_told_from_whom_it_does_not() {
+        let world = World::new();
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
+        let timing = Timing::new(&config);
+        let needed = |db2: &str| {
+            let views = BTreeMap::from([(node("db1"), sees(DB1, "uuu").view), (node("db2"), sees(DB2, db2).view)]);
+            let row = Row { at: NOW, incarnation: W1, views: Arc::new(views), health: Arc::default() };
+            let rows = BTreeMap::from([(node("w1"), row)]);
+            let (me, state) = (&config.node, &world.state);
+            let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+            ["db1", "db2", "w1"].map(|name| seen.needs_for_majority(&node(name)))
+        };
+        assert_eq!(needed("uuu"), [false; 3], "one of three may be lost");
+        assert_eq!(needed("lll"), [true, false, true]);
+    }
 }

@@ -64,6 +64,11 @@ impl<'a> Outlook<'a> {
         node == self.me || (self.is_living(node) && view.is_some_and(|view| view.is_heard()))
     }
 
+    /// Whether the others alone would be no majority.
+    pub fn needs_for_majority(&self, node: &NodeName) -> bool {
+        self.margin() - i32::from(self.is_connected(node)) < 0
+    }
+
     /// How many voters can be counted on, less those that a majority needs: so many may be lost.
     pub fn margin(&self) -> i32 {
         let voters = self.config.nodes.len();

@@ -106,7 +106,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     if !beside.has_leader {
         reasons.push(Reason::NoLeader);
     }
-    if margin - i32::from(holder.is_some_and(|node| seen.is_connected(node))) < 0 {
+    if holder.map_or(margin < 0, |node| seen.needs_for_majority(node)) {
         reasons.push(Reason::NoMajorityLeft);
     }
     reasons.extend(holder.into_iter().flat_map(|node| failing(seen, beside, node)));
