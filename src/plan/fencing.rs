@@ -79,9 +79,10 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
         && input.now < at
     {
         plan.wake_at(at);
-        let (target, incident, round) = (fence.target.clone(), fence.incident, fence.round);
-        let wait = Passing(Some(at.since(input.now)));
-        return plan.say(Note::LevelsExhausted { target, incident, round, wait });
+        return plan.say(exhausted(fence, Some(at.since(input.now))));
+    }
+    if fence.round > fence.all_levels_from.unwrap_or(0) {
+        plan.say(exhausted(fence, None));
     }
     if fence.has_running(AgentAction::On) {
         return plan.say(Note::AwaitsOn { target: fence.target.clone() });
@@ -95,6 +96,12 @@ fn try_level(input: &Input, fence: &Fence, plan: &mut Plan) {
     if let Some(why) = work_on_level(input, fence, fence.level, level, plan) {
         give_level_up(input, fence, why, plan);
     }
+}
+
+/// Every level has failed, and is tried again now, or after so long.
+fn exhausted(fence: &Fence, wait: Option<Duration>) -> Note {
+    let (target, incident, round) = (fence.target.clone(), fence.incident, fence.round);
+    Note::LevelsExhausted { target, incident, round, wait: Passing(wait) }
 }
 
 /// Orders what of a level is to be ordered, and waits for it; says why when it has ended and did not confirm.

@@ -14,6 +14,7 @@ pub const STORIES: &[Listed] = &[
     ("without_a_candidate_the_fenced_host_gets_its_power_back", no_candidate, 3),
     ("an_on_that_fails_is_tried_again", on_fails, 3),
     ("an_off_ends_when_its_node_is_back", off_ends, 3),
+    ("a_device_that_refuses_for_40_seconds_is_used_as_soon_as_it_works", busy_device, 4),
     ("an_order_that_came_too_late_is_given_again", too_late, 3),
     ("a_node_that_is_back_is_not_switched_off_for_a_refuted_fence", back_in_vain, 3),
     ("the_only_copy_left_is_not_kept_away_by_a_spent_fence", only_copy, 3),
@@ -137,6 +138,21 @@ fn only_copy(seed: u64, tell: Tell) -> Told {
 }
 
 /// Only one voter reaches the device, and that is behind the log for most of the order's time.
+/// Both devices of the primary's host refuse at once: the first for 40 seconds, the second for good.
+fn busy_device(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    let works_at = w.now + 40 * S;
+    w.set_device(old, "ipmi", Device::Busy(works_at));
+    w.set_device(old, "pdu", Device::Failing);
+    w.power_off(old);
+    moved_from(&mut w, old, 90 * S)?;
+    let orders = orders(&w).count();
+    let late = w.now.saturating_sub(works_at);
+    let what = format!("{} after the device worked, {orders} orders", seconds(late));
+    end(w, late < 5 * S && orders < 60, &what.clone(), what)
+}
+
 fn too_late(seed: u64, tell: Tell) -> Told {
     let mut w = three(seed, tell)?;
     let old = primary(&w)?;
