@@ -2,6 +2,9 @@
 //! standby has received all of it, the service moves at once, without a fence and without loss, instead of waiting for a
 //! crash recovery. Else it recovers in place.
 //!
+//! The end is looked for as well before a former primary takes over again, because a recovery without an end gives way only
+//! to who is near it (`starting.rs`).
+//!
 //! Not here: reading the WAL (`engine`), and choosing who takes over (`plan/candidate.rs`): whoever has that position.
 
 use super::{Input, Step};
@@ -36,6 +39,16 @@ pub(super) fn before_a_restart(input: &Input, s: &Service) -> Option<Step> {
         }
         Some(_) => None,
     }
+}
+
+/// A former primary that is to take over again, after a power cut: this daemon has not seen where its WAL ends. Known, its
+/// recovery may give way to a standby that is near; unknown, to nobody.
+pub(super) fn before_a_return(input: &Input) -> Option<Step> {
+    let (keeper, seen) = (input.keeper, &input.keeper.seen);
+    let crashed = !seen.clean && !seen.starts_in_recovery;
+    let unknown = keeper.reached.is_none() && keeper.in_epoch.wal_ends.is_none();
+    let from = seen.position;
+    (crashed && unknown && input.nearest_standby(from).is_some()).then_some(Step::Db(DbAction::FindEnd { from }))
 }
 
 /// Why the epoch is given up at once, if a standby has received all that is here.

@@ -71,6 +71,14 @@ impl Writer {
         Ok(gaps.max().unwrap_or_default())
     }
 
+    /// Lets it stand still, or go on.
+    pub fn stand_still(&self, stands: bool) -> Result<()> {
+        let signal = if stands { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: a plain system call on a child that was not waited for.
+        ensure!(unsafe { libc::kill(self.process.id() as i32, signal) } == 0, "the writer is gone");
+        Ok(())
+    }
+
     /// Ends the writer and returns what was acknowledged.
     pub fn stop(mut self) -> Result<Vec<Ack>> {
         self.process.kill()?;

@@ -1,5 +1,6 @@
 //! Who has taken over is not stopped for having been late (L1): a database that takes writes in the present epoch, under a
-//! lease that runs, is left alone by its own daemon. A planned move stops it, and so does an answer that stays away.
+//! lease that runs, is left alone by its own daemon. A planned move stops it, and so do an answer that stays away and a
+//! fence, which ends its incarnation.
 
 use crate::cluster::World;
 use crate::database::Process;
@@ -14,6 +15,7 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
     let (h, Some(record)) = (&w.hosts[host], w.log.state().services.get(service)) else { return };
     let Some(db) = h.databases.get(s) else { return };
     let holds = record.over.is_none() && record.moving.is_none() && !record.paused;
+    let holds = holds && w.log.state().fence_of(record).is_none();
     let holds = holds && record.holder.as_ref().is_some_and(|holder| holder.node == h.name && holder.boot == h.boot());
     // Its copy of the ledger may not know yet that the epoch is its own, or that it is no more.
     let knows =
