@@ -430,6 +430,17 @@ impl State {
             .collect()
     }
 
+    /// Whether what confirmed the fence, or is being tried, takes the power of its node away.
+    pub fn takes_power(&self, fence: &Fence) -> bool {
+        if let Some(confirmation) = &fence.confirmed {
+            return confirmation.demands_silence();
+        }
+        let Some(settings) = &self.settings else { return false };
+        let is_power = |agent| settings.agents.get(agent).is_some_and(|a| a.kind == AgentKind::Power);
+        let tried = (0u32..).zip(&settings.levels).filter(|(level, _)| fence.is_level_due(*level));
+        tried.flat_map(|(_, agents)| agents).any(is_power)
+    }
+
     /// The fence that stands between a service and its next epoch.
     pub fn fence_of(&self, service: &Service) -> Option<&Fence> {
         let holder = service.holder.as_ref()?;

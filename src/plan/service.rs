@@ -5,7 +5,7 @@ use super::note::{Missing, Passing};
 use super::{Checked, Input, Note, Plan, Purpose, Question, fencing, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
-use crate::types::{AgentKind, DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
+use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -175,7 +175,7 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     // Of a host without power nothing more is received: the reports are here by the time that it is known to be off. Of
     // any other what it still acknowledges is, and that its database feeds a standby is a sign of life, which the check
     // looks for first.
-    let powerless = is_fenced_by_power(input, fence);
+    let powerless = input.state.takes_power(fence);
     if powerless {
         ask_seals(input, name, service, plan);
     }
@@ -221,17 +221,6 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
-}
-
-/// Whether what confirmed the fence, or is being tried, takes the power away.
-fn is_fenced_by_power(input: &Input, fence: &Fence) -> bool {
-    if let Some(confirmation) = &fence.confirmed {
-        return confirmation.demands_silence();
-    }
-    let Some(settings) = &input.state.settings else { return false };
-    let is_power = |agent| settings.agents.get(agent).is_some_and(|a| a.kind == AgentKind::Power);
-    let tried = (0u32..).zip(&settings.levels).filter(|(level, _)| fence.is_level_due(*level));
-    tried.flat_map(|(_, agents)| agents).any(is_power)
 }
 
 /// From when on heartbeats tell whether the fenced boot fell silent, where silence is what confirms.

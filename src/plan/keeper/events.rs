@@ -317,7 +317,10 @@ impl Keeper {
                 self.sealed = None;
             }
             // Opens the WAL receiver again: without this, the keeper would order it without end.
-            DbAction::Follow { .. } => self.sealed = None,
+            DbAction::Follow { .. } => {
+                self.sealed = None;
+                self.in_epoch.seal_report = None;
+            }
             DbAction::Seal => self.sealed = at.epoch.map(|(epoch, _)| epoch),
             DbAction::Initdb
             | DbAction::Checkpoint

@@ -6,8 +6,8 @@
 use super::events::COMPARE_PAUSE;
 use super::{Input, Step, crash, release, starting};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Phase, Service};
-use crate::plan::goal::Goal;
+use crate::ledger::{FenceState, Phase, Service};
+use crate::plan::goal::{Goal, upstream};
 use crate::plan::lead::stuck_after;
 use crate::plan::note::Passing;
 use crate::plan::reason::{GiveUp, StopReason, Waiting};
@@ -150,6 +150,14 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
             Step::Wait(Waiting::Following(state))
         }
 
+        // Its receiver was closed for a level that took no power, and the next one leaves the node alive: what that still
+        // acknowledges is received again.
+        (Goal::StandBy, DbState::Standby) if opens_again(input, s).is_some() && !is_silent(seen) => {
+            opens_again(input, s).map_or(Step::Wait(Waiting::NobodyToFollow(seen.state)), |upstream| {
+                Step::Db(DbAction::Follow { upstream })
+            })
+        }
+
         // From here on there is nobody to follow. It may be asked where its WAL ends; one that answers nobody cannot be.
         (_, DbState::Standby | DbState::Starting) if is_silent(seen) => hung(input),
         // A standby runs, so that it can be asked. So does a former primary that could be appointed.
@@ -242,6 +250,13 @@ fn is_past_the_fork(seen: &Observation, s: &Service) -> bool {
 fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
     let keeper = input.keeper;
     keeper.seen.follows.as_ref() != Some(&upstream.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
+}
+
+/// Whom it got its WAL from until it was closed for this very epoch, while its fence goes on by other means than power.
+fn opens_again(input: &Input, s: &Service) -> Option<Upstream> {
+    let fence = input.state.fence_of(s).filter(|_| input.keeper.sealed == Some(s.epoch))?;
+    let alive = fence.state == FenceState::Open && !input.state.takes_power(fence);
+    upstream(input.config, input.name, &fence.target).filter(|_| alive)
 }
 
 /// A primary that recovers or does not take writes itself is no reason to do anything.
