@@ -148,8 +148,6 @@ pub enum GiveUp {
         "its start takes longer than start_timeout; its WAL is known to {end}, and {node} has received it to {at}"
     )]
     StartsTooLong { node: NodeName, at: Position, end: Position },
-    #[display("its start shows no progress; its WAL is known to {end}, and {node} has received it to {at}")]
-    StartStalls { node: NodeName, at: Position, end: Position },
     /// Whatever it was at first: the last step's error, where there was one.
     #[display("{}", error.as_deref().unwrap_or("its database could not go on"))]
     Other { error: Option<String> },

@@ -1,6 +1,6 @@
 //! How long the holder's start may take. PostgreSQL replays what it must, for seconds or for an hour, and a clock alone ends
-//! none of that: one that shows no progress is ended and tried again, and one that hangs or takes too long gives its epoch
-//! back where another node has nearly as much. One that is open is no start any more.
+//! none of that: one that shows no progress is ended and tried again, and one that takes too long, tries included, gives its
+//! epoch back where another node has nearly as much. One that is open is no start any more.
 //!
 //! Not here: what progress is (`engine`), and how an epoch is given back (`table.rs`).
 
@@ -48,17 +48,10 @@ pub(super) fn end(input: &Input) -> Option<Step> {
     }
 }
 
-/// Why the epoch is given back, if another node can go on instead: it has received nearly all that is here.
+/// Why the epoch is given back, if another node can go on instead: it has received nearly all that is here. One that hangs
+/// is tried again until then: whatever it has is not lost for a hang.
 pub(super) fn give_up(input: &Input) -> Option<GiveUp> {
-    let (stalled, too_long) = (is_stalled(input), is_too_long(input));
-    if !stalled && !too_long {
-        return None;
-    }
-    let end = input.keeper.reached?;
+    let end = input.keeper.reached.filter(|_| is_too_long(input))?;
     let (node, at) = input.nearest_standby(end)?;
-    let node = node.clone();
-    Some(match too_long {
-        true => GiveUp::StartsTooLong { node, at, end },
-        false => GiveUp::StartStalls { node, at, end },
-    })
+    Some(GiveUp::StartsTooLong { node: node.clone(), at, end })
 }
