@@ -341,3 +341,22 @@ fn a_stop_that_fails_is_ordered_again_after_a_pause_that_grows() {
     }
     assert_eq!(stops, 6, "in three seconds, at 0, 0.1, 0.3, 0.7, 1.5 and 2.5");
 }
+
+/// The daemon that made a folder died before it had said so: the next one finds it, and says so unless an incident names it.
+#[test]
+fn a_folder_that_an_earlier_daemon_made_is_named_once() {
+    let folder = "/srv/orders.diverged-1";
+    let is_unsaid = |world: &World| {
+        let mut db2 = Running::start("db2", None);
+        let kept = vec![folder.to_owned()];
+        let seen = Observation { state: DbState::Stopped, system: Some(SYSTEM), kept, ..Observation::unclear() };
+        db2.tell(Event::Seen { service: orders(), seen: Box::new(seen) });
+        db2.joined(world, DB2);
+        db2.node.keepers()[&orders()].unsaid_rejoin().is_some()
+    };
+    let mut world = World::dead();
+    assert!(is_unsaid(&world), "it is said until the ledger has it");
+    let (how, kept) = ("rewound".to_owned(), Some(folder.to_owned()));
+    world.done(Command::Rejoined { service: orders(), epoch: crate::types::Epoch(1), node: node("db2"), how, kept });
+    assert!(!is_unsaid(&world), "an incident names it");
+}

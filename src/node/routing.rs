@@ -395,8 +395,10 @@ impl Node {
     /// One step for each local database.
     pub(super) fn keep_databases(&mut self) {
         for name in self.tenants.served().iter() {
-            self.tenants.report_rejoined(&mut self.desk, name);
             let informed = self.is_informed();
+            if informed {
+                self.tenants.report_rejoined(&mut self.desk, name);
+            }
             self.tenants.keep(&mut self.desk, name, informed, self.peers.rows(), self.watchdog.failure());
         }
     }

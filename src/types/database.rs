@@ -114,6 +114,8 @@ pub struct Observation {
     /// Primary: it accepted a write within the last probe.
     pub writable: bool,
     pub trouble: Option<Trouble>,
+    /// The folders beside the data directory that hold what only this node had, as they were when the daemon started.
+    pub kept: Vec<String>,
 }
 
 impl Observation {
@@ -133,6 +135,7 @@ impl Observation {
             progress: 0,
             writable: false,
             trouble: None,
+            kept: Vec::new(),
         }
     }
 }

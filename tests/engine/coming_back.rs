@@ -25,7 +25,7 @@ async fn an_old_primary_is_rewound_and_its_own_wal_is_kept() {
     if !possible() {
         return;
     }
-    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let mut cluster = Cluster::running(&["db1", "db2"]).await;
     fail_over(&cluster).await;
     let db1 = cluster.node("db1");
     let rejoined = timed("rejoin by rewind", cluster.follow("db1", "db2")).await.0;
@@ -34,6 +34,7 @@ async fn an_old_primary_is_rewound_and_its_own_wal_is_kept() {
     db1.until_ids(&[1, 3]).await;
     let seen = db1.until_state(DbState::Standby).await;
     assert_eq!((seen.position.timeline.0, seen.writable), (2, false));
+    let folder = kept.clone();
     let kept = Path::new(&kept);
     assert!(kept.join("000000010000000000000001").exists() || kept.read_dir().expect("a folder").count() > 1);
     let note = std::fs::read_to_string(kept.join("README")).expect("it says what it is");
@@ -42,6 +43,10 @@ async fn an_old_primary_is_rewound_and_its_own_wal_is_kept() {
     // What came with the rewind is the other node's, and was put right.
     let conf = std::fs::read_to_string(db1.postgresql().data_dir.join("postgresql.auto.conf")).expect("there");
     assert!(conf.contains("application_name=''db1''") && conf.matches("primary_conninfo").count() == 1, "{conf}");
+    // The next daemon finds it, whether or not this one has said so.
+    assert_eq!(seen.kept, Vec::<String>::new(), "nothing lay there when this one started");
+    cluster.engine("db1");
+    assert_eq!(cluster.node("db1").until_state(DbState::Standby).await.kept, [folder]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -230,6 +230,13 @@ impl World {
         }
     }
 
+    /// What lay beside the data directory when the daemon started.
+    fn kept_before(&self, host: usize, service: usize) -> Vec<String> {
+        let life = self.hosts[host].life;
+        let before = self.facts.kept.iter().filter(|k| (k.host, k.service) == (host, service) && k.life < life);
+        before.map(|k| k.name.clone()).collect()
+    }
+
     fn observation(&self, host: usize, service: usize) -> Observation {
         let db = &self.hosts[host].databases[service];
         let seen = db.look(self.now);
@@ -250,6 +257,7 @@ impl World {
             progress: seen.progress,
             writable: seen.writable,
             trouble,
+            kept: self.kept_before(host, service),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
     }

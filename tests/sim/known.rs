@@ -2,9 +2,8 @@
 //! every run and must fail, by that kind: one that passes must be taken off this list. A random run that ends in such a
 //! failure is counted apart, and never as one that passed.
 
-use crate::cluster::{S, Tell, World};
-use crate::invariants::client;
-use crate::stories::{Story, Told, command, cut_networks, end, primary, three};
+use crate::cluster::{S, Tell};
+use crate::stories::{Story, Told, command, end, primary, three};
 use regent::ledger::{Claim, ClaimState, Command, Machine};
 use regent::types::Boot;
 
@@ -18,20 +17,12 @@ pub struct Failure {
 }
 
 /// Every kind.
-pub const FAILURES: &[Failure] = &[
-    Failure {
-        kind: "S2/clone",
-        name: "an_image_of_the_primary_is_started_beside_it",
-        story: clone_joins,
-        ends: "ends when a join of another boot is refused or waited for while the holder's own boot is heard",
-    },
-    Failure {
-        kind: "S7/restart",
-        name: "a_folder_is_not_named_if_the_daemon_dies_before_it_says_so",
-        story: unnamed_folder,
-        ends: "ends when the next daemon finds the folder and reports it",
-    },
-];
+pub const FAILURES: &[Failure] = &[Failure {
+    kind: "S2/clone",
+    name: "an_image_of_the_primary_is_started_beside_it",
+    story: clone_joins,
+    ends: "ends when a join of another boot is refused or waited for while the holder's own boot is heard",
+}];
 
 /// The kind of this violation, if it is known.
 pub fn kind(violation: Option<&str>) -> Option<&'static str> {
@@ -69,26 +60,4 @@ fn clone_joins(seed: u64, tell: Tell) -> Told {
     })?;
     w.run_until(w.now + 20 * S);
     end(w, true, "", "the epoch goes on".to_owned())
-}
-
-/// The daemon dies between the end of the rejoin and the report of it.
-fn unnamed_folder(seed: u64, tell: Tell) -> Told {
-    let mut w = three(seed, tell)?;
-    let old = primary(&w)?;
-    cut_networks(&mut w, old);
-    w.net.set_disk(old, true);
-    w.run_while(w.now + 20 * S, |w| w.primary().is_some_and(|p| p != old));
-    w.net.heal();
-    w.power_on(old);
-    w.run_while(w.now + 30 * S, |w: &World| w.hosts[old].databases[0].unfinished);
-    w.net.unconnected[old] = true;
-    w.run_while(w.now + 10 * S, |w| !w.facts.kept.is_empty());
-    w.kill_daemon(old);
-    w.net.unconnected[old] = false;
-    w.run_until(w.now + S);
-    w.start_daemon(old);
-    w.run_until(w.now + 30 * S);
-    let made = !w.facts.kept.is_empty();
-    client::at_the_end(&mut w, &[]);
-    end(w, made, "no folder was made", "the folder is named".to_owned())
 }

@@ -75,6 +75,7 @@ pub struct Facts {
 pub struct Kept {
     pub name: String,
     pub host: usize,
+    pub service: usize,
     /// The daemon that made it.
     pub life: u64,
 }

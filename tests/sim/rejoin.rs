@@ -72,7 +72,7 @@ impl World {
         (db.system, db.at, db.history, db.files) = (from.system, from.at, from.history, from.files);
         (db.unfinished, db.standby_signal, db.clean) = (false, true, true);
         if let Some(name) = &kept {
-            crate::invariants::client::kept(self, (act.host, act.life), name.clone());
+            crate::invariants::client::kept(self, (act.host, act.service, act.life), name.clone());
         }
         Ok(DbDone::Rejoined { how: "rewound".to_owned(), kept })
     }

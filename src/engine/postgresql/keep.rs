@@ -83,6 +83,12 @@ pub fn folders(layout: &Layout, suffix: &str) -> Vec<PathBuf> {
     entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(name))).map(|e| e.path()).collect()
 }
 
+/// Everything that a rejoin has kept there.
+pub fn kept(layout: &Layout) -> Vec<String> {
+    let all = [".diverged-", ".replaced-"].into_iter().flat_map(|suffix| folders(layout, suffix));
+    all.map(|folder| folder.display().to_string()).collect()
+}
+
 /// The time of day for a folder's name.
 pub fn stamp() -> String {
     let now = i64::try_from(clock::wall().0).unwrap_or_default();

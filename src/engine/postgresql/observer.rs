@@ -9,6 +9,7 @@
 use super::control::Control;
 use super::core::Core;
 use super::error::EngineError;
+use super::keep;
 use super::postmaster::{Phase, Postmaster, phase};
 use super::prober::Prober;
 use super::progress::Progress;
@@ -26,8 +27,14 @@ const DOORWAY_EVERY: u32 = 5;
 /// Looks for as long as the engine lives.
 pub async fn run(core: Arc<Core>) {
     let mut memory = Memory::default();
+    let mut kept = None;
     loop {
-        let observation = memory.look(&core).await;
+        let mut observation = memory.look(&core).await;
+        if kept.is_none() {
+            let look = core.on_disk(|core| keep::kept(&core.layout));
+            kept = tokio::time::timeout(core.postgresql().probe_timeout, look).await.ok();
+        }
+        observation.kept = kept.clone().unwrap_or_default();
         let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
         core.publish(observation);
         let interval = core.postgresql().probe_interval;

@@ -7,7 +7,7 @@ use super::super::desk::Desk;
 use super::super::mail::Mail;
 use super::super::{Effect, PeerResponse, Said};
 use super::{Tenants, moment};
-use crate::ledger::Command;
+use crate::ledger::{Command, Happening};
 use crate::plan::Row;
 use crate::plan::keeper::{self, Input, Step};
 use crate::plan::reason::{StopReason, Waiting};
@@ -162,8 +162,13 @@ impl Tenants {
     }
 
     /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
-    pub fn report_rejoined(&self, desk: &mut Desk, name: &ServiceName) {
-        let Some((how, kept)) = self.keepers.get(name).and_then(|k| k.unsaid_rejoin().cloned()) else { return };
+    pub fn report_rejoined(&mut self, desk: &mut Desk, name: &ServiceName) {
+        let Some(keeper) = self.keepers.get_mut(name) else { return };
+        while let Some((how, kept)) = keeper.unsaid_rejoin().cloned().filter(|(_, kept)| is_named(&desk.context, kept))
+        {
+            keeper.rejoin_said(&how, kept.as_deref());
+        }
+        let Some((how, kept)) = keeper.unsaid_rejoin().cloned() else { return };
         let Some(epoch) = desk.context.state.services.get(name).map(|s| s.epoch) else { return };
         desk.propose(Command::Rejoined { service: name.clone(), epoch, node: desk.context.me(), how, kept });
     }
@@ -223,4 +228,13 @@ impl Tenants {
             state => no(&format!("its database is no running standby ({state})")),
         }
     }
+}
+
+/// Whether an incident of the ledger names this folder of this node.
+fn is_named(context: &Context, folder: &Option<String>) -> bool {
+    let names = |what: &Happening| match what {
+        Happening::Rejoined { node, kept, .. } => *node == context.config.node && kept == folder,
+        _ => false,
+    };
+    folder.is_some() && context.state.incidents.values().flat_map(|i| &i.steps).any(|step| names(&step.what))
 }

@@ -14,6 +14,7 @@ use crate::plan::reason::GiveUp;
 use crate::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The pause before a failed action is tried again.
@@ -98,6 +99,7 @@ impl Keeper {
             idle_since: None,
             compared: None,
             sealed: None,
+            found_kept: BTreeSet::new(),
             stop_failed: None,
             quorum_elsewhere_since: None,
             in_epoch: InEpoch::default(),
@@ -250,6 +252,7 @@ impl Keeper {
 impl Keeper {
     /// It was looked at.
     pub fn sees(&mut self, seen: Observation, at: Moment) {
+        self.finds_kept(&seen.kept);
         if seen.state == DbState::Primary {
             self.stopped_at = None;
         }
@@ -289,6 +292,15 @@ impl Keeper {
         }
         if seen.state == DbState::Stopped && seen.clean {
             self.reached = Some(seen.position);
+        }
+    }
+
+    /// An earlier daemon may have died before it had said what its rejoin kept.
+    fn finds_kept(&mut self, folders: &[String]) {
+        for folder in folders {
+            if self.found_kept.insert(folder.clone()) {
+                self.rejoined.push(("an earlier daemon may not have said so".to_owned(), Some(folder.clone())));
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use crate::types::{
     DbAction, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
 };
 use derive_more::Display;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What this node knows of the local database of one service. Its events change it (`events.rs`), and nothing else.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub struct Keeper {
     compared: Option<(Instant, Option<String>)>,
     /// Sealed for this epoch: the WAL receiver stays closed until the next epoch.
     sealed: Option<Epoch>,
+    /// What earlier rejoins kept on this host, as far as it was seen.
+    found_kept: BTreeSet<String>,
     /// How often in a row a stop failed, and when the next one may begin: also one that cannot wait is not tried at once.
     stop_failed: Option<(u32, Instant)>,
     /// Since when others have a quorum without this node, as their heartbeats tell, while its lease has ended.

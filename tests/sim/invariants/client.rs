@@ -65,23 +65,21 @@ fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> boo
 }
 
 /// A directory was overwritten, and what was its own lies in this folder.
-pub fn kept(w: &mut World, (host, life): (usize, u64), name: String) {
-    w.facts.kept.push(Kept { name, host, life });
+pub fn kept(w: &mut World, (host, service, life): (usize, usize, u64), name: String) {
+    w.facts.kept.push(Kept { name, host, service, life });
 }
 
 /// At the end of a run, when everything has come to rest: the ledger names every such folder of a host that reaches the
-/// others. One whose daemon died before it had said so is of a kind of its own.
+/// others, also where the daemon died that had made it.
 pub fn at_the_end(w: &mut World, rest: &[usize]) {
     let state = w.log.state().clone();
     let named = |folder: &Kept| {
         let name = |what: &Happening| matches!(what, Happening::Rejoined { kept: Some(k), .. } if k == &folder.name);
         state.incidents.values().flat_map(|i| &i.steps).any(|step| name(&step.what))
     };
-    let lived_on = |k: &Kept| w.hosts[k.host].life == k.life;
     let asked = |k: &&Kept| !rest.contains(&k.host) && w.hosts[k.host].daemon.is_some() && !named(k);
-    let missing = w.facts.kept.iter().filter(asked).max_by_key(|k| lived_on(k));
-    if let Some(k) = missing {
+    if let Some(k) = w.facts.kept.iter().find(asked) {
         let what = format!("no incident names the folder {} of {}", k.name, w.hosts[k.host].name);
-        w.violate(if lived_on(k) { "S7" } else { "S7/restart" }, what);
+        w.violate("S7", what);
     }
 }

@@ -1,14 +1,16 @@
 //! Directed stories of effects that fail, of copies of the ledger that are old, and of what assistants leave behind.
 
-use super::{Listed, Told, ask_switchover, end, moved_from, primary, ready, seconds, three};
+use super::{Listed, Told, ask_switchover, cut_networks, end, moved_from, primary, ready, seconds, three};
 use crate::cluster::{MS, S, Tell, World};
 use crate::effects::Part;
 use crate::fence::Device;
+use crate::invariants::client;
 use crate::setup;
 use regent::node::Event;
 
 /// Every story here, with the number of seeds for which it is told.
 pub const STORIES: &[Listed] = &[
+    ("a_folder_is_named_though_the_daemon_that_made_it_died", unnamed_folder, 2),
     ("whoever_cannot_arm_its_watchdog_is_passed_over", unarmed_appointee, 3),
     ("an_executor_that_was_behind_switches_nobody_off_two_minutes_later", executor_behind, 3),
     ("a_final_word_that_cannot_be_written_is_said_later", final_word, 2),
@@ -142,4 +144,26 @@ fn one_voter(seed: u64, tell: Tell) -> Told {
     w.power_off(old);
     let took = moved_from(&mut w, old, 60 * S)?;
     end(w, true, "", format!("new primary after {}", seconds(took)))
+}
+
+/// The daemon dies between the end of the rejoin and the report of it.
+fn unnamed_folder(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    w.run_while(w.now + 20 * S, |w| w.primary().is_some_and(|p| p != old));
+    w.net.heal();
+    w.power_on(old);
+    w.run_while(w.now + 30 * S, |w: &World| w.hosts[old].databases[0].unfinished);
+    w.net.unconnected[old] = true;
+    w.run_while(w.now + 10 * S, |w| !w.facts.kept.is_empty());
+    w.kill_daemon(old);
+    w.net.unconnected[old] = false;
+    w.run_until(w.now + S);
+    w.start_daemon(old);
+    w.run_until(w.now + 30 * S);
+    let made = !w.facts.kept.is_empty();
+    client::at_the_end(&mut w, &[]);
+    end(w, made, "no folder was made", "the folder is named".to_owned())
 }
