@@ -441,6 +441,12 @@ impl State {
         tried.flat_map(|(_, agents)| agents).any(is_power)
     }
 
+    /// Whether the service's holder is being fenced by what leaves it alive: what it acknowledges is still received.
+    pub fn is_received_from(&self, service: &Service) -> bool {
+        let fence = self.fence_of(service).filter(|_| service.over.is_none());
+        fence.is_some_and(|fence| fence.state == FenceState::Open && !self.takes_power(fence))
+    }
+
     /// The fence that stands between a service and its next epoch.
     pub fn fence_of(&self, service: &Service) -> Option<&Fence> {
         let holder = service.holder.as_ref()?;

@@ -12,7 +12,7 @@ use super::questions::Questions;
 use super::{PeerRequest, PeerResponse};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
-use crate::ledger::{Command, FenceState, State};
+use crate::ledger::{Command, State};
 use crate::plan::{self, Applied, Checked, Lead, LookRound, Monitored, Note, Plan, Question, Step};
 use crate::types::{AgentName, Instant, NodeName, Round};
 
@@ -46,12 +46,12 @@ impl Leading {
     /// A newer copy of the ledger: when waiting counts from.
     pub fn ledger_moved(&mut self, now: Instant, before: &State, after: &State) {
         self.applied.note(before, after, now);
-        // Where the next level leaves the node alive, its standbys receive again: what they reported is not the end.
-        let open = after.fences.values().filter(|f| f.state == FenceState::Open && !after.takes_power(f));
-        for fence in open {
-            let seals = self.lead.iter_mut().map(|lead| &mut lead.seals);
-            seals.for_each(|seals| seals.retain(|(service, epoch), _| fence.epochs.get(service) != Some(epoch)));
-        }
+        // Where a level leaves the node alive, its standbys receive from it: what they reported before is not the end.
+        let (services, lead) = (&before.services, self.lead.iter_mut());
+        let received: Vec<_> = services.iter().filter(|(_, s)| before.is_received_from(s)).collect();
+        lead.for_each(|lead| {
+            lead.seals.retain(|(name, epoch), _| !received.iter().any(|(n, s)| *n == name && s.epoch == *epoch));
+        });
     }
 
     /// A monitor of a device ended on this node.

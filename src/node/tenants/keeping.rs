@@ -212,6 +212,8 @@ impl Tenants {
         match keeper.seen().state {
             // The leader is ahead: the word that ends the epoch is on its way here.
             _ if !ending => None,
+            // Asked for a level that is over: the next one leaves the node alive.
+            _ if desk.context.state.is_received_from(service) => None,
             // The last one failed a moment ago.
             DbState::Standby if keeper.rests(desk.context.now) => None,
             DbState::Standby if keeper.running().is_none_or(|action| matches!(action, DbAction::Compare { .. })) => {

@@ -6,7 +6,7 @@
 use super::events::COMPARE_PAUSE;
 use super::{Input, Step, crash, release, starting};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{FenceState, Phase, Service};
+use crate::ledger::{Phase, Service};
 use crate::plan::goal::{Goal, upstream};
 use crate::plan::lead::stuck_after;
 use crate::plan::note::Passing;
@@ -254,9 +254,8 @@ fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
 
 /// Whom it got its WAL from until it was closed for this very epoch, while its fence goes on by other means than power.
 fn opens_again(input: &Input, s: &Service) -> Option<Upstream> {
-    let fence = input.state.fence_of(s).filter(|_| input.keeper.sealed == Some(s.epoch))?;
-    let alive = fence.state == FenceState::Open && !input.state.takes_power(fence);
-    upstream(input.config, input.name, &fence.target).filter(|_| alive)
+    let again = input.keeper.sealed == Some(s.epoch) && input.state.is_received_from(s);
+    upstream(input.config, input.name, &s.holder.as_ref().filter(|_| again)?.node)
 }
 
 /// A primary that recovers or does not take writes itself is no reason to do anything.
