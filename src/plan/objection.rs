@@ -171,7 +171,13 @@ fn suspected(case: &Case) -> Option<Objection> {
 }
 
 fn deaf(case: &Case) -> Option<Objection> {
-    case.seen.is_deaf(case.node).then_some(Objection::Deaf)
+    match case.purpose {
+        // It was asked for its report, and has answered.
+        Purpose::Appoint { .. } => None,
+        Purpose::Resume { .. } | Purpose::Switchover { .. } | Purpose::Failover { .. } => {
+            case.seen.is_deaf(case.node).then_some(Objection::Deaf)
+        }
+    }
 }
 
 fn failing(case: &Case) -> Option<Objection> {
@@ -327,6 +333,19 @@ mod tests {
         assert!(!deaf(Sight::Up, Sight::Lost));
         assert!(deaf(Sight::Lost, Sight::Up), "the disk alone brings it no appointment");
         assert!(deaf(Sight::Blind, Sight::Blind), "its own cards");
+        let row = |self_doubt| {
+            let health = Arc::new(Health { self_doubt, ..Health::default() });
+            let view = PeerView { channels: [(ChannelName::primary(), Sight::Blind)].into(), ..sees(DB1, "uuu").view };
+            let views = Arc::new(BTreeMap::from([(node("db1"), view)]));
+            BTreeMap::from([(node("db2"), Row { at: NOW, incarnation: DB2, views, health })])
+        };
+        let is_deaf = |rows: &BTreeMap<NodeName, Row>, me: &NodeName| {
+            let state = &world.state;
+            Outlook { now: NOW, me, state, config: &config, timing: &timing, rows }.is_deaf(&node("db2"))
+        };
+        assert!(is_deaf(&row(false), &node("w1")));
+        assert!(!is_deaf(&row(true), &node("w1")), "it only stood still");
+        assert!(!is_deaf(&row(false), &node("db2")), "a leader is answered by a quorum");
     }
 
     /// w1 hears db1 alone: to fence either of them would leave nobody to confirm it.

@@ -50,11 +50,13 @@ impl<'a> Outlook<'a> {
         self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up) && !self.is_suspected(node)
     }
 
-    /// Whether the other says lately that it hears no voter on any network: whatever is decided does not reach it.
+    /// Whether the other says lately that it hears no voter on any network: whatever is decided does not reach it. One that
+    /// doubts itself has only stood still, and has not listened yet.
     pub fn is_deaf(&self, node: &NodeName) -> bool {
         let on_a_network =
             |view: &PeerView| view.channels.iter().any(|(channel, sight)| !channel.is_disk() && *sight == Sight::Up);
-        let row = self.fresh(node).filter(|row| !row.views.is_empty());
+        let listens = |row: &&Row| !row.views.is_empty() && !row.health.self_doubt;
+        let row = self.fresh(node).filter(listens).filter(|_| node != self.me);
         row.is_some_and(|row| !row.views.values().any(on_a_network))
     }
 
