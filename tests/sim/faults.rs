@@ -32,7 +32,7 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     match kind {
         Kind::PowerCut | Kind::Blackout | Kind::Freeze | Kind::GuestPause | Kind::CommonStall => power(w, rng, &hit),
         Kind::SlowBoot | Kind::Slew | Kind::Clone => machine(w, rng, &hit),
-        Kind::LogFull => log_full(w, host, (w.hosts[host].boots, w.now + hit.lasts * 3)),
+        Kind::LogFull => log_full(w, host, (w.hosts[host].boots, w.now + hit.lasts * 3, w.healings)),
         Kind::DaemonKilled | Kind::PlannedRestart | Kind::Upgrade => restart(w, rng, &hit),
         Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition | Kind::Flapping => cut(w, rng, &hit),
         Kind::Unconnected | Kind::Loss | Kind::Delay | Kind::Doubling | Kind::Reordering => network(w, rng, &hit),
@@ -282,18 +282,17 @@ fn clone_of(w: &mut World, host: usize) {
 }
 
 /// The log's disk is full: the daemon aborts, and again a second after each restart, until somebody makes room.
-fn log_full(w: &mut World, host: usize, (boots, until): (u64, u64)) {
-    if w.hosts[host].boots != boots {
+fn log_full(w: &mut World, host: usize, (boots, until, healings): (u64, u64, u64)) {
+    if w.hosts[host].boots != boots || w.healings != healings {
         return;
     }
     w.kill_daemon(host);
     let back = w.rng.random_range(500 * MS..3 * S);
-    let healings = w.healings;
     w.after(back, move |w| {
         if w.hosts[host].boots == boots {
             w.start_daemon(host);
             if w.now < until && w.healings == healings {
-                w.after(S, move |w| log_full(w, host, (boots, until)));
+                w.after(S, move |w| log_full(w, host, (boots, until, healings)));
             }
         }
     });
