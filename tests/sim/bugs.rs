@@ -29,7 +29,7 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::PauseIgnoredByLease, &["a_resume_that_the_holder", "h02_pause"], &["S1", "S2"]),
     (Bug::SyncSetIgnored, &["h21_any_one_of_two"], &["S6"]),
     (Bug::DoubtIgnored, &["h16_whoever_stood_still"], &["S8", "S10"]),
-    (Bug::LeaseNotWaitedFor, &["h13_daemon_killed", "h12_both"], &["S1", "S2"]),
+    (Bug::LeaseNotWaitedFor, &["h12_cut_off", "h13_daemon_killed", "h12_both"], &["S1", "S2"]),
     (Bug::NumberGivenTwice, &["h22_the_appointee_dies"], &["S4"]),
     (Bug::StaleOrderRuns, &["whoever_catches_up_does_not_begin"], &["S4"]),
     (Bug::LateVerdictShoots, &["a_verdict_that_commits_late"], &["S8"]),

@@ -10,6 +10,7 @@ pub const STORIES: &[Listed] = &[
     ("h10_a_late_on_lands_after_a_confirmed_off", late_on, 2),
     ("h11_a_confirmation_commits_after_the_power_is_back", late_confirmation, 2),
     ("h12_both_networks_lost_disk_alive_only_the_lease_is_left", disk_alone, 2),
+    ("h12_cut_off_from_everything_only_the_lease_is_left", cut_off, 2),
     ("h13_daemon_killed_database_and_clients_alive_no_watchdog", daemon_killed, 2),
     ("h14_connections_of_the_holder_fail_heartbeats_are_up", unconnected, 2),
     ("h15_leader_and_holder_cut_from_each_other_both_see_the_third", bridge, 2),
@@ -69,6 +70,17 @@ fn disk_alone(seed: u64, tell: Tell) -> Told {
     w.run_until(w.now + 30 * S);
     let ok = boots == 1 && w.hosts[old].power;
     end(w, ok, "the watchdog had to", format!("it stopped, said so on the disk, and moved after {}", seconds(took)))
+}
+
+/// Nobody hears it on any channel, and its clients reach it: it writes to the end of its lease.
+fn cut_off(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
+    let old = primary(&w)?;
+    w.set_device(old, "ipmi", Device::Failing);
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    let took = moved_from(&mut w, old, 60 * S)?;
+    end(w, took > 8 * S, "it did not wait for the lease", format!("new primary after {}", seconds(took)))
 }
 
 /// Only the guard is left to stop the database; nobody is appointed before that.
