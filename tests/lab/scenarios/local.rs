@@ -41,7 +41,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         run: daemon,
     },
     Scenario {
-        name: "daemon_killed_on_a_busy_machine",
+        name: "killed_ten_times_on_a_busy_machine",
         shows: "11: kill -9 ten times while two cores spin: within its lease nobody suspects it",
         within: LONG,
         run: busy,
