@@ -51,6 +51,8 @@ pub enum Bug {
     TombstoneForgotten,
     /// A verdict that commits late has its node fenced without another look.
     LateVerdictShoots,
+    /// An appointee is passed over although it was granted a lease, and is granted leases while it is.
+    PassedOverAfterGrant,
 }
 
 /// Every bug with the name by which it is chosen.
@@ -77,6 +79,7 @@ pub const ALL: &[(&str, Bug)] = &[
     ("assistant_stays", Bug::AssistantStays),
     ("tombstone_forgotten", Bug::TombstoneForgotten),
     ("late_verdict_shoots", Bug::LateVerdictShoots),
+    ("passed_over_after_grant", Bug::PassedOverAfterGrant),
 ];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]

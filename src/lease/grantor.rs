@@ -1,6 +1,7 @@
 //! The grantor's side: whether a request may be granted, decided on the ledger as applied up to the grantor's own
 //! quorum read. After a verdict or a fence order nothing is granted, because both are in the ledger.
 
+use crate::known_bugs::{self, Bug};
 use crate::ledger::{Life, State};
 use crate::types::{Boot, Epoch, Incarnation, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub enum Denial {
     Dead { node: NodeName },
     #[error("{node} is being fenced")]
     Fenced { node: NodeName },
+    #[error("{node} did not take over in time and is being passed over")]
+    PassedOver { node: NodeName },
 }
 
 impl Denial {
@@ -54,7 +57,7 @@ impl Denial {
     pub fn is_final(&self) -> bool {
         match self {
             Denial::OldEpoch { .. } | Denial::Dead { .. } | Denial::Fenced { .. } => true,
-            Denial::Unknown | Denial::NotHolder { .. } => false,
+            Denial::Unknown | Denial::NotHolder { .. } | Denial::PassedOver { .. } => false,
         }
     }
 }
@@ -80,6 +83,9 @@ pub fn decide(state: &State, request: &LeaseRequest) -> Result<Grant, Denial> {
     }
     if state.is_fenced(&request.node, &request.boot) {
         return Err(Denial::Fenced { node: request.node.clone() });
+    }
+    if service.denied && !known_bugs::has(Bug::PassedOverAfterGrant) {
+        return Err(Denial::PassedOver { node: request.node.clone() });
     }
     Ok(Grant {
         epoch: request.epoch,

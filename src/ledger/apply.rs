@@ -66,7 +66,7 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::Lift { fence, who, power_on } => state.lift(m, fence, who, power_on),
         Command::CloseFence { fence } => state.close_fence(m, fence),
         Command::Create { service, node, boot, incarnation } => {
-            state.create(service, super::Holder { node, boot, incarnation })
+            state.create(m, service, super::Holder { node, boot, incarnation })
         }
         Command::Appoint { service, prior, node, boot, incarnation, basis, seals, why } => {
             let to = super::Holder { node, boot, incarnation };
@@ -82,6 +82,8 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
             let by = super::Holder { node, boot, incarnation };
             state.release(m, service, epoch, by, position, why)
         }
+        Command::DenyLease { service, epoch } => state.deny_lease(&service, epoch),
+        Command::PassOver { service, epoch, term, no_lease } => state.pass_over(m, service, epoch, term, no_lease),
         Command::Switchover { service, epoch, to, who } => state.switchover(m, service, epoch, to, who),
         Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
         Command::Pause { service, who } => state.pause(m, service, who),

@@ -18,7 +18,7 @@ struct EpochOver {
 impl State {
     /// Epoch 1 of a service that does not exist yet: nothing is before it. Or once more, under the next epoch, where
     /// whoever was to make the database gave its epoch back before it ever accepted a write.
-    pub(super) fn create(&mut self, service: ServiceName, holder: Holder) -> Result<Event, Refusal> {
+    pub(super) fn create(&mut self, m: Moment, service: ServiceName, holder: Holder) -> Result<Event, Refusal> {
         match self.set().services.get(&service) {
             None => return Err(Refusal::UnknownService { service }),
             Some(false) => {
@@ -42,6 +42,8 @@ impl State {
         let record = Service {
             epoch,
             holder: Some(holder.clone()),
+            appointed_in: m.term,
+            denied: false,
             phase: Phase::Creating,
             over: None,
             system: None,
@@ -91,6 +93,8 @@ impl State {
         let record = self.services.get_mut(&service).expect("just seen");
         record.epoch = epoch;
         record.holder = Some(to.clone());
+        record.appointed_in = m.term;
+        record.denied = false;
         record.phase = Phase::Appointed;
         record.over = None;
         record.sealed_at = sealed_at;
@@ -119,7 +123,7 @@ impl State {
         Ok(Event::Appointed { epoch })
     }
 
-    /// S2 and S9: released, or fenced by something that ends an epoch and looked at again in the present term.
+    /// S2 and S9: released, passed over, or fenced by something that ends an epoch and looked at again in the present term.
     fn prove_over(
         &self,
         term: Term,
@@ -132,7 +136,12 @@ impl State {
                 let basis = if *at_join { "its release at the join of a later start" } else { "its release" };
                 Ok(EpochOver { basis: basis.to_owned(), fence: None, checks: BTreeMap::new() })
             }
-            (Basis::Released, None) => Err(Refusal::EpochNotOver { service: service.clone(), epoch: record.epoch }),
+            (Basis::PassedOver, Some(Over::PassedOver)) => {
+                Ok(EpochOver { basis: "being passed over".to_owned(), fence: None, checks: BTreeMap::new() })
+            }
+            (Basis::Released | Basis::PassedOver, _) => {
+                Err(Refusal::EpochNotOver { service: service.clone(), epoch: record.epoch })
+            }
             (Basis::Fenced { fence, term: asked_in, checks }, _) => {
                 if *asked_in != term {
                     return Err(Refusal::OldTerm { based_on: *asked_in, term });
@@ -216,7 +225,7 @@ fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
         Some(seal) => seal.history.left_at(on),
         None => None,
     };
-    let said = record.over.as_ref().and_then(|Over::Released { position, .. }| *position);
+    let said = record.over.as_ref().and_then(Over::position);
     let covers = |end: Option<Position>, on, at| end.is_some_and(|end| end.timeline == on && end.lsn <= at);
     // A node's own directory has whatever it wrote there itself. Another may have followed it before its epoch was
     // installed, which it then never was, and have what was written up to some moment.

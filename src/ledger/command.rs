@@ -2,7 +2,7 @@
 //! (epoch, incarnation, boot, fence, term, round), so that a late or repeated one is refused (S4).
 
 use super::format::FIRST;
-use super::{Refusal, Settings};
+use super::{NoLease, Refusal, Settings};
 use crate::types::{
     AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, NodeName, PeerView,
     Position, Round, Seal, ServiceName, SystemId, Term, Timeline, WallTime,
@@ -82,12 +82,14 @@ pub enum CheckAnswer {
     Refuted { channel: ChannelName, what: String },
 }
 
-/// On what an appointment rests (S2): only these two can end the epoch before.
+/// On what an appointment rests (S2): only these three can end the epoch before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// The holder's own final word.
     Released,
+    /// The holder never took over, and was passed over.
+    PassedOver,
     /// A confirmed fence of the holder's boot, checked in the present term.
     Fenced { fence: FenceId, term: Term, checks: BTreeMap<NodeName, CheckAnswer> },
 }
@@ -243,6 +245,18 @@ pub enum Command {
         position: Option<Position>,
         why: String,
     },
+    /// The appointee is to be passed over: it is granted no lease of this epoch any more.
+    DenyLease {
+        service: ServiceName,
+        epoch: Epoch,
+    },
+    /// The appointee was denied its lease, and surely has none: its epoch is over, and another is appointed.
+    PassOver {
+        service: ServiceName,
+        epoch: Epoch,
+        term: Term,
+        no_lease: NoLease,
+    },
     /// A planned move.
     Switchover {
         service: ServiceName,
@@ -352,6 +366,8 @@ impl Command {
             Command::Promoting { .. } => "Promoting",
             Command::Installed { .. } => "Installed",
             Command::Release { .. } => "Release",
+            Command::DenyLease { .. } => "DenyLease",
+            Command::PassOver { .. } => "PassOver",
             Command::Switchover { .. } => "Switchover",
             Command::CancelSwitchover { .. } => "CancelSwitchover",
             Command::Pause { .. } => "Pause",
@@ -390,6 +406,8 @@ impl Command {
             | Command::Promoting { service, .. }
             | Command::Installed { service, .. }
             | Command::Release { service, .. }
+            | Command::DenyLease { service, .. }
+            | Command::PassOver { service, .. }
             | Command::Switchover { service, .. }
             | Command::CancelSwitchover { service, .. }
             | Command::Pause { service, .. }

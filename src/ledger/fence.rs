@@ -7,7 +7,6 @@ use super::{
     Cause, Confirmation, Event, Fence, FenceReason, FenceState, Happening, Incident, IncidentKind, Life, NewOrder,
     Order, OrderState, Outcome, Refusal, State,
 };
-use crate::known_bugs::{self, Bug};
 use crate::types::{
     AgentAction, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, FenceId, Incarnation, IncidentId, NodeName,
     ServiceName, Term,
@@ -279,47 +278,6 @@ impl State {
             Some(why) => Err(Refusal::LeaseProvesNothing { node: f.target.clone(), why }),
             None => Ok(()),
         }
-    }
-
-    /// Why waiting for the lease would prove nothing about this fence's boot; `None` where it does.
-    pub fn lease_objection(&self, f: &Fence) -> Option<String> {
-        let settings = self.settings.as_ref()?;
-        if f.lease_refuted {
-            return Some("its database took writes after that wait".to_owned());
-        }
-        let machine = self.nodes.get(&f.target).filter(|n| n.boot == f.boot).map(|n| &n.machine);
-        let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
-        if machine.is_virtual && !settings.lease_on_virtual_machine {
-            return Some(
-                "it is a virtual machine, whose clock stops with it (lease_on_virtual_machine = true accepts that)"
-                    .to_owned(),
-            );
-        }
-        if machine.watchdog.is_none() && !settings.lease_without_watchdog {
-            return Some("it reported no armed watchdog (lease_without_watchdog = true accepts that)".to_owned());
-        }
-        // The wait counts with what the ledger was seeded with; a host arms what its own file says.
-        if let Some(armed) = machine.watchdog.filter(|armed| *armed > settings.watchdog)
-            && !settings.lease_without_watchdog
-        {
-            let (armed, counted) = (armed.as_secs_f64(), settings.watchdog.as_secs_f64());
-            return Some(format!(
-                "its watchdog resets it only after {armed} s, and the wait for its lease counts with {counted} s: \
-                 write the same timeout on every host"
-            ));
-        }
-        if known_bugs::has(Bug::PauseIgnoredByLease) {
-            return None;
-        }
-        f.epochs.keys().filter_map(|name| Some((name, self.services.get(name)?))).find_map(|(name, s)| {
-            if s.paused {
-                Some(format!("{name} is paused: its leases do not stop the database"))
-            } else if s.unproven_resume.is_some() {
-                Some(format!("{name} was resumed and its holder has not renewed since"))
-            } else {
-                None
-            }
-        })
     }
 
     /// How one order ended. When all agents of the level succeeded and no `on` may be under way: confirmed.

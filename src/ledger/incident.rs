@@ -1,7 +1,7 @@
 //! The record of one switchover or failover: what happened, with the evidence, in the order of the log (S7).
 //! Only data and its sentences; nothing is decided from it.
 
-use super::{CheckAnswer, Refusal, Shared, Sighting};
+use super::{CheckAnswer, NoLease, Refusal, Shared, Sighting};
 use crate::types::{
     AgentAction, AgentName, AgentOutcome, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, LogIndex, Lsn,
     NodeName, Position, Round, ServiceName, Timeline, WallTime,
@@ -149,6 +149,12 @@ pub enum Happening {
         position: Option<Position>,
         why: String,
     },
+    PassedOver {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        no_lease: NoLease,
+    },
     Appointed {
         service: ServiceName,
         epoch: Epoch,
@@ -218,14 +224,8 @@ impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Happening::DeclaredDead { target, incarnation, round, answers } => {
-                let channels: BTreeSet<_> = answers.values().flat_map(|s| s.view.channels.keys()).collect();
-                let saw = answers.iter().filter(|(_, s)| s.view.suspects(channels.len()));
-                let names: Vec<_> = saw.map(|(voter, _)| voter.as_str()).collect();
-                write!(
-                    f,
-                    "{target} (incarnation {incarnation}) declared dead in round {round}, seen by {}",
-                    names.join(", ")
-                )
+                let seen = seen_by(answers);
+                write!(f, "{target} (incarnation {incarnation}) declared dead in round {round}, seen by {seen}")
             }
             Happening::FenceOpened { fence, target, boot, why } => {
                 write!(f, "fence {fence} of {target}, boot {boot}: {why}")
@@ -259,6 +259,9 @@ impl fmt::Display for Happening {
                 }
                 write!(f, ": {why}")
             }
+            Happening::PassedOver { service, epoch, node, no_lease: why } => {
+                write!(f, "{node} passed over as primary of {service}, epoch {epoch}: it never took over, and {why}")
+            }
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
             }
@@ -283,6 +286,13 @@ impl fmt::Display for Happening {
             Happening::Refused { command, refusal } => write!(f, "{command} refused: {refusal}"),
         }
     }
+}
+
+/// Those who saw the node lost.
+fn seen_by(answers: &BTreeMap<NodeName, Sighting>) -> String {
+    let channels: BTreeSet<_> = answers.values().flat_map(|s| s.view.channels.keys()).collect();
+    let saw = answers.iter().filter(|(_, s)| s.view.suspects(channels.len()));
+    saw.map(|(voter, _)| voter.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn word(action: AgentAction) -> &'static str {

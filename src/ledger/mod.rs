@@ -17,6 +17,8 @@ pub mod format;
 mod incident;
 mod invariant;
 mod join;
+mod lease_wait;
+mod pass_over;
 mod quorum;
 mod refusal;
 mod sentence;
@@ -43,6 +45,7 @@ pub use command::{
 pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
+pub use pass_over::NoLease;
 pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};

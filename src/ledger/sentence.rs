@@ -70,6 +70,7 @@ impl Display for Command {
             Command::Create { node, .. } => write!(f, " on {node}"),
             Command::Appoint { prior, node, basis, why, .. } => match basis {
                 Basis::Released => write!(f, " {node} after epoch {prior}, on its release: {why}"),
+                Basis::PassedOver => write!(f, " {node} after epoch {prior}, whose appointee was passed over: {why}"),
                 Basis::Fenced { fence, .. } => write!(f, " {node} after epoch {prior}, on fence {fence}: {why}"),
             },
             Command::Promoting { epoch, node, timeline, .. } => {
@@ -79,6 +80,8 @@ impl Display for Command {
             Command::Release { epoch, node, position, why, .. } => {
                 write!(f, " {node}, epoch {epoch}{}: {why}", at(*position))
             }
+            Command::DenyLease { epoch, .. } => write!(f, " of epoch {epoch}"),
+            Command::PassOver { epoch, no_lease, .. } => write!(f, " the appointee of epoch {epoch}: {no_lease}"),
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),

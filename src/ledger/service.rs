@@ -13,11 +13,10 @@ use std::collections::BTreeSet;
 const EPOCHS_KEPT: usize = 64;
 
 impl Service {
-    /// The present epoch is over by its holder's own word. Said before it was installed, it is a failed appointment.
+    /// The present epoch is over, without a fence. Before it was installed, it is a failed appointment.
     pub(super) fn end_with(&mut self, over: Over) {
-        let Over::Released { position, .. } = over;
         if self.phase == Phase::Installed {
-            self.final_end = position;
+            self.final_end = over.position();
         } else if let Some(holder) = &self.holder {
             *self.failed.entry(holder.node.clone()).or_default() += 1;
         }

@@ -112,6 +112,18 @@ pub enum Over {
         /// Said by a later boot or incarnation at its join.
         at_join: bool,
     },
+    /// Its appointee had no lease and could get none any more (`pass_over.rs`).
+    PassedOver,
+}
+
+impl Over {
+    /// Where its holder said that WAL ends.
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Over::Released { position, .. } => *position,
+            Over::PassedOver => None,
+        }
+    }
 }
 
 /// A planned move of the present epoch.
@@ -144,6 +156,12 @@ pub struct Begun {
 pub struct Service {
     pub epoch: Epoch,
     pub holder: Option<Holder>,
+    /// The term of the leader that appointed it.
+    #[serde(default)]
+    pub appointed_in: Term,
+    /// Its appointee gets no lease any more (`pass_over.rs`).
+    #[serde(default)]
+    pub denied: bool,
     pub phase: Phase,
     /// `None`: the epoch goes on (or it is 0).
     pub over: Option<Over>,

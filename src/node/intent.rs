@@ -2,7 +2,7 @@
 //!
 //! Not here: when an intent may be proposed again (`outbox.rs`).
 
-use crate::ledger::{Basis, Command, FenceReason};
+use crate::ledger::{Basis, Command, FenceReason, NoLease};
 use crate::types::{
     AgentAction, AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, Round, ServiceName, Term,
 };
@@ -28,6 +28,8 @@ pub(super) enum Intent {
     Create(ServiceName, Incarnation),
     /// With the fence, and the term of its check, that it rests on.
     Appoint(ServiceName, Epoch, NodeName, Incarnation, Option<(FenceId, Term)>),
+    DenyLease(ServiceName, Epoch),
+    PassOver(ServiceName, Epoch, Term, NoLease),
     Promoting(ServiceName, Epoch),
     Installed(ServiceName, Epoch),
     Release(ServiceName, Epoch),
@@ -76,13 +78,17 @@ impl Intent {
             Command::Appoint { service, prior, node, incarnation, basis, .. } => {
                 let basis = match basis {
                     Basis::Fenced { fence, term, .. } => Some((*fence, *term)),
-                    Basis::Released => None,
+                    Basis::Released | Basis::PassedOver => None,
                 };
                 Intent::Appoint(service.clone(), *prior, node.clone(), *incarnation, basis)
             }
             Command::Promoting { service, epoch, .. } => Intent::Promoting(service.clone(), *epoch),
             Command::Installed { service, epoch, .. } => Intent::Installed(service.clone(), *epoch),
             Command::Release { service, epoch, .. } => Intent::Release(service.clone(), *epoch),
+            Command::DenyLease { service, epoch } => Intent::DenyLease(service.clone(), *epoch),
+            Command::PassOver { service, epoch, term, no_lease } => {
+                Intent::PassOver(service.clone(), *epoch, *term, *no_lease)
+            }
             Command::Switchover { service, epoch, to, .. } => Intent::Switchover(service.clone(), *epoch, to.clone()),
             Command::CancelSwitchover { service, epoch, .. } => Intent::CancelSwitchover(service.clone(), *epoch),
             Command::Pause { service, .. } => Intent::Pause(service.clone()),

@@ -14,13 +14,15 @@ use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Denial, Grant, LeaseRequest};
 use crate::ledger::{Command, State};
 use crate::plan::{self, Applied, Checked, Lead, LookRound, Monitored, Note, Plan, Question, Step};
-use crate::types::{AgentName, Instant, NodeName, Round};
+use crate::types::{AgentName, Instant, NodeName, Round, Term};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Leading {
     /// The book of the term in which this node leads.
     lead: Option<Lead>,
+    /// That of the term in which it led last, while no quorum is behind it.
+    led: Option<Lead>,
     plan: Plan,
     /// Kept by every node, for when it leads.
     applied: Applied,
@@ -69,11 +71,23 @@ impl Leading {
         if self.lead.as_ref().map(|l| l.term) == context.leads {
             return false;
         }
-        // The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8).
-        let book = self.lead.take().filter(|_| known_bugs::has(Bug::LeaseBookKept));
-        let (now, round) = (context.now, self.last_round);
-        self.lead = context.leads.map(|term| Lead { term, ..book.unwrap_or_else(|| Lead::new(term, now, round)) });
+        self.led = self.lead.take().or(self.led.take());
+        self.lead = context.leads.map(|term| self.book(context.now, term));
         true
+    }
+
+    /// The book of a term is kept for that term alone, and begins when this node holds the votes (H1.8). Where it only had no
+    /// quorum for a moment, what it appointed and granted in this term stays known; everything is waited for anew.
+    fn book(&mut self, now: Instant, term: Term) -> Lead {
+        let led = self.led.take();
+        if known_bugs::has(Bug::LeaseBookKept) {
+            return led.map_or_else(|| Lead::new(term, now, self.last_round), |led| Lead { term, ..led });
+        }
+        let new = Lead::new(term, now, self.last_round);
+        match led.filter(|led| led.term == term) {
+            Some(Lead { appointed, renewed, .. }) => Lead { appointed, renewed, ..new },
+            None => new,
+        }
     }
 
     /// What the coordinator wants now; nothing where this node does not lead.
@@ -106,10 +120,10 @@ impl Leading {
         new.cloned().for_each(|note| mail.say(Said::Coordinator(note)));
     }
 
-    /// This leader proposes it. That a node lapsed is remembered: the plan waits for what comes of it.
+    /// This leader proposes it.
     pub fn note_proposed(&mut self, now: Instant, command: &Command) {
-        if let (Command::OpenFence { target, .. }, Some(lead)) = (command, &mut self.lead) {
-            lead.lapse_said.insert(target.clone(), now);
+        if let Some(lead) = &mut self.lead {
+            lead.note_proposed(now, command);
         }
     }
 
@@ -140,8 +154,7 @@ impl Leading {
         if to == desk.context.config.node {
             return Some(question);
         }
-        let deadline = desk.context.timing.acceptable_pause * 2 + desk.context.timing.detection;
-        desk.mail.ask(to, what, PeerRequest::Question(question), deadline);
+        desk.mail.ask(to, what, PeerRequest::Question(question), desk.context.timing.answer());
         None
     }
 
@@ -186,7 +199,7 @@ impl Leading {
     /// further, and can only be newer.
     pub fn grant(&mut self, desk: &mut Desk, request: &LeaseRequest) -> Result<Grant, Denial> {
         let grant = lease::decide(&desk.context.state, request)?;
-        if let Some(lead) = &mut self.lead {
+        if let Some(lead) = self.lead.as_mut().or(self.led.as_mut()) {
             lead.renewed.insert(request.service.clone(), (request.epoch, desk.context.now));
         }
         if let Some(resumed) = grant.resumed {

@@ -34,6 +34,28 @@ fn the_book_of_a_term_is_closed_with_it() {
     assert_eq!(leading.coordinate(&mut w1, &Peers::new(&config("w1"), NOW)), [], "who does not lead wants nothing");
 }
 
+/// An appointee that was granted a lease in such a moment may not be passed over as one that never had any.
+#[test]
+fn what_was_granted_in_a_term_stays_known_while_no_quorum_was_there_for_a_moment() {
+    let mut w1 = desk("w1", W1, &World::new().state);
+    let mut leading = Leading::default();
+    leading.take(&w1.context);
+    leading.note_proposed(NOW, &appoint_db2(1, crate::ledger::Basis::Released));
+    w1.context.leads = None;
+    leading.take(&w1.context);
+    assert!(leading.grant(&mut w1, &request()).is_ok(), "the quorum read says that it leads");
+    w1.context.leads = Some(TERM);
+    w1.context.now = NOW + std::time::Duration::from_secs(9);
+    leading.take(&w1.context);
+    let book = leading.lead().expect("it leads");
+    assert_eq!(book.granted(&orders(), Epoch(1)), Some(NOW));
+    assert_eq!(book.appointed.get(&orders()), Some(&Epoch(2)));
+    assert_eq!(book.since, w1.context.now, "everything is waited for anew");
+    w1.context.leads = Some(Term(TERM.0 + 1));
+    leading.take(&w1.context);
+    assert!(leading.lead().is_some_and(|book| book.appointed.is_empty()));
+}
+
 #[test]
 fn a_refused_lease_is_in_no_book() {
     let mut w1 = desk("w1", W1, &World::dead().state);

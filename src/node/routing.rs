@@ -309,11 +309,11 @@ impl Node {
 
 /// What this node does with what several parts know.
 impl Node {
-    /// Proposes a command; the age of what this node proposes as the leader counts from now.
+    /// Proposes a command. Of some a leader remembers that it proposed them, and when.
     pub(super) fn propose(&mut self, command: Command) {
         let now = self.desk.context.now;
-        let has_an_age = matches!(command, Command::Order { .. } | Command::OpenFence { .. });
-        let noted = has_an_age.then(|| command.clone());
+        let is_noted = matches!(command, Command::Order { .. } | Command::OpenFence { .. } | Command::Appoint { .. });
+        let noted = is_noted.then(|| command.clone());
         if self.desk.propose(command)
             && let Some(command) = noted
         {

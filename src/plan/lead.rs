@@ -110,6 +110,8 @@ pub struct Lead {
     pub last_transfer: Option<Instant>,
     /// When this leader said last that a node lapsed.
     pub lapse_said: BTreeMap<NodeName, Instant>,
+    /// The last epoch of a service that this leader wanted to give, and so every grant of which is in this book.
+    pub appointed: BTreeMap<ServiceName, Epoch>,
 }
 
 impl Lead {
@@ -124,7 +126,24 @@ impl Lead {
             renewed: BTreeMap::new(),
             last_transfer: None,
             lapse_said: BTreeMap::new(),
+            appointed: BTreeMap::new(),
         }
+    }
+
+    /// This leader proposes it: what it has to remember of that.
+    pub fn note_proposed(&mut self, now: Instant, command: &Command) {
+        match command {
+            Command::OpenFence { target, .. } => drop(self.lapse_said.insert(target.clone(), now)),
+            Command::Appoint { service, prior, .. } => {
+                self.appointed.insert(service.clone(), prior.next());
+            }
+            _ => {}
+        }
+    }
+
+    /// When this leader granted a lease of this epoch last.
+    pub fn granted(&self, service: &ServiceName, epoch: Epoch) -> Option<Instant> {
+        self.renewed.get(service).filter(|(of, _)| *of == epoch).map(|(_, at)| *at)
     }
 }
 
@@ -253,6 +272,13 @@ impl Timing {
             grace: config.lease.grace,
             install: config.failover.install,
         }
+    }
+}
+
+impl Timing {
+    /// How long a living node may take to answer.
+    pub fn answer(&self) -> Duration {
+        self.acceptable_pause * 2 + self.detection
     }
 }
 

@@ -8,6 +8,7 @@
 //! Not here: doing anything (`node` hands the steps out, `daemon` and `action` do them).
 
 pub mod alarm;
+mod appointee;
 pub mod candidate;
 pub mod coordinator;
 mod evidence;

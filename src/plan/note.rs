@@ -4,7 +4,7 @@
 //! Not here: what a keeper waits for (`reason.rs`), and choosing what to say (the plan's other files).
 
 use super::Objection;
-use crate::ledger::Phase;
+use crate::ledger::{NoLease, Phase};
 use crate::types::{AgentName, DbState, Epoch, FenceId, IncidentId, NodeName, Round, ServiceName, Severity};
 use derive_more::Display;
 use std::time::Duration;
@@ -100,6 +100,8 @@ pub enum Note {
         ms(" for ", silent, "")
     )]
     Lapsed { service: ServiceName, holder: NodeName, epoch: Epoch, silent: Passing<Option<Duration>> },
+    #[display("{holder} does not take over {service}, epoch {epoch}, and is passed over: {no_lease}")]
+    PassesOver { service: ServiceName, holder: NodeName, epoch: Epoch, no_lease: NoLease },
     #[display("waiting for {node} to report the end of its WAL")]
     AwaitsSeal { service: ServiceName, node: NodeName },
     #[display("{service} waits for the fence of {target}")]
@@ -178,6 +180,7 @@ impl Note {
             | Note::PowerTriedAgain { .. }
             | Note::NotCreated { .. }
             | Note::RestsBeforeAnother { .. }
+            | Note::PassesOver { .. }
             | Note::NotEligible { .. } => Severity::Warn,
             Note::Seeding
             | Note::Suspected { .. }
@@ -249,7 +252,9 @@ impl Note {
             | Note::Appointing { service, node, .. }
             | Note::FencePaused { service, target: node }
             | Note::AwaitsFence { service, target: node } => about.service(service).node(node),
-            Note::AwaitsInstallation { service, holder, epoch, .. } | Note::Lapsed { service, holder, epoch, .. } => {
+            Note::AwaitsInstallation { service, holder, epoch, .. }
+            | Note::PassesOver { service, holder, epoch, .. }
+            | Note::Lapsed { service, holder, epoch, .. } => {
                 Subject { epoch: Some(*epoch), ..about.service(service).node(holder) }
             }
         }

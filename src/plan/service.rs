@@ -2,10 +2,10 @@
 
 use super::candidate::{self, Choice};
 use super::note::{Missing, Passing};
-use super::{Checked, Input, Note, Plan, Purpose, Question, fencing, objection};
+use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
-use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
+use crate::types::{DbState, Failing, Instant, NodeName, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
         return plan.say(Note::Paused { service: name.clone() });
     }
     match (&service.over, input.state.fence_of(service)) {
-        (Some(Over::Released { position, at_join }), _) => released(input, name, service, *position, *at_join, plan),
+        (Some(over), _) => after_the_end(input, name, service, over, plan),
         (None, Some(fence)) => fenced(input, name, service, fence, plan),
         (None, None) => holding(input, name, service, plan),
     }
@@ -82,7 +82,7 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
             why: "said in its heartbeats".to_owned(),
         });
     }
-    if service.unproven_resume.is_some() && input.lead.renewed.get(name).is_some_and(|(e, _)| *e == service.epoch) {
+    if service.unproven_resume.is_some() && input.lead.granted(name, service.epoch).is_some() {
         plan.say(Note::AwaitsRenewal { service: name.clone(), holder: holder.node.clone() });
     }
     lapsed(input, name, service, plan);
@@ -98,12 +98,14 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
 /// A holder that is not dead and does not renew.
 fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let (Some(holder), Some(settings)) = (&service.holder, &input.state.settings) else { return };
-    let last =
-        input.lead.renewed.get(name).filter(|(e, _)| *e == service.epoch).map_or(input.lead.since, |(_, at)| *at);
+    let last = input.lead.granted(name, service.epoch).unwrap_or(input.lead.since);
     let began = input.applied.epoch.get(name).copied().unwrap_or(input.lead.since);
     // Renewals may have failed all through a pause: its holder has the time of a lease to renew after it.
     let resumed = input.applied.resumed.get(name).copied().unwrap_or(began);
     let last = last.max(began.min(input.now)).max(resumed).max(input.lead.since);
+    if appointee::pass_over(input, name, service, last, plan) {
+        return;
+    }
     let limit = last + settings.lease_wait() + input.timing.grace;
     if input.now < limit {
         return plan.wake_at(limit);
@@ -114,7 +116,9 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
     let dead = input.state.nodes.get(&holder.node).is_some_and(|n| n.life == Life::Dead);
     // A holder that has closed its database and cannot make its final word durable asks for the fence itself.
     let mute = input.fresh(&holder.node).is_some_and(|row| row.health.failing.contains(&Failing::FinalWord));
-    let fences = settings.on_lapsed == crate::config::OnLapsed::Fence || mute;
+    // Of one that never took over there is nothing that a person could decide.
+    let bars = appointee::bars(input, service);
+    let fences = settings.on_lapsed == crate::config::OnLapsed::Fence || mute || bars;
     if fences && !dead && !input.doubts_itself {
         plan.propose(Command::OpenFence {
             target: holder.node.clone(),
@@ -252,14 +256,9 @@ fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnsw
     (!input.state.is_majority(checks.keys())).then_some(Missing::Majority)
 }
 
-fn released(
-    input: &Input,
-    name: &ServiceName,
-    service: &Service,
-    position: Option<Position>,
-    at_join: bool,
-    plan: &mut Plan,
-) {
+/// The epoch is over without a fence: the holder released it, or never took over.
+fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Over, plan: &mut Plan) {
+    let (position, at_join) = (over.position(), matches!(over, Over::Released { at_join: true, .. }));
     if service.system.is_none() && service.history.is_empty() && is_absent_everywhere(input, name) {
         return create(input, name, plan);
     }
@@ -340,7 +339,8 @@ fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Insta
             return plan.say(Note::RestsBeforeAnother { service, node, failed, wait });
         }
     }
-    appoint(input, name, service, Basis::Released, choice, plan);
+    let basis = if service.over == Some(Over::PassedOver) { Basis::PassedOver } else { Basis::Released };
+    appoint(input, name, service, basis, choice, plan);
 }
 
 /// Before a node is appointed again that has given back so many appointments since somebody could take over: each costs an

@@ -3,8 +3,8 @@
 
 use crate::story::Line;
 use regent::ledger::{
-    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, Phase, Service, Settings, Sighting,
-    State,
+    Basis, CheckAnswer, Claim, ClaimState, Command, FenceReason, Machine, NewOrder, NoLease, Phase, Service, Settings,
+    Sighting, State,
 };
 use regent::types::{
     AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Lsn,
@@ -306,6 +306,11 @@ impl Draft<'_, '_> {
                     why: line.say("why", "its database could not go on"),
                 }
             }
+            "deny-lease" => Command::DenyLease { service, epoch: self.epoch("epoch") },
+            "pass-over" => {
+                let no_lease = if line.has("waited") { NoLease::Waited } else { NoLease::NeverGranted };
+                Command::PassOver { service, epoch: self.epoch("epoch"), term: self.term(), no_lease }
+            }
             "switchover" => {
                 let to = line.get("to").map(|to| line.parse(to));
                 Command::Switchover { service, epoch: self.epoch("epoch"), to, who: self.who() }
@@ -350,6 +355,7 @@ impl Draft<'_, '_> {
         let line = self.line;
         let node = self.node(1);
         let basis = match line.number("by-fence") {
+            None if line.has("passed-over") => Basis::PassedOver,
             None => Basis::Released,
             Some(fence) => {
                 let holds = names(line, line.get("checked").unwrap_or("")).into_iter();

@@ -264,7 +264,8 @@ impl Desk {
                     }
                 }
                 Step::Transfer { .. } => self.leader.lead.last_transfer = Some(self.now),
-                _ => {}
+                Step::Propose(command) => self.leader.lead.note_proposed(self.now, command),
+                Step::Ask { .. } => {}
             }
         }
     }

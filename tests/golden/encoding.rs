@@ -106,7 +106,7 @@ fn written() -> String {
     book.kind::<Cause>("cause of a fence", samples::causes());
     book.kind::<Confirmation>("confirmation", samples::confirmations());
     book.kind::<Phase>("phase", samples::phases());
-    book.kind::<Over>("end of an epoch", [samples::over()]);
+    book.kind::<Over>("end of an epoch", samples::ends());
     book.kind::<OrderState>("order", samples::order_states());
     book.kind::<Outcome>("outcome of an incident", samples::outcomes());
     book.kind::<Life>("life", [Life::Up, Life::Dead]);

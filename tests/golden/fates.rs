@@ -25,6 +25,9 @@ pub const TRANSITIONS: &[(&str, &[&str])] = &[
             "appointed -> released",
             "promoting -> released",
             "installed -> released",
+            "appointed -> passed over",
+            "promoting -> passed over",
+            "passed over -> appointed",
         ],
     ),
     (
@@ -68,6 +71,7 @@ pub fn fates(state: &State) -> BTreeMap<String, Fate> {
     for (name, s) in &state.services {
         let phase = match (&s.over, s.phase) {
             (Some(Over::Released { .. }), _) => "released",
+            (Some(Over::PassedOver), _) => "passed over",
             (None, Phase::Creating) => "creating",
             (None, Phase::Appointed) => "appointed",
             (None, Phase::Promoting { .. }) => "promoting",

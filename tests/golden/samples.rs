@@ -6,9 +6,9 @@
 use regent::config::{OnLapsed, PowerOn, Role};
 use regent::ledger::{
     AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Command, Confirmation, EpochRecord, Fence,
-    FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move, NewOrder, NodeRecord,
-    NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service, Settings, Sighting, State,
-    StepRecord,
+    FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move, NewOrder, NoLease,
+    NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service, Settings, Sighting,
+    State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -101,8 +101,8 @@ pub fn fence_reasons() -> [FenceReason; 2] {
     [FenceReason::Operator { who: who() }, FenceReason::Lapsed { service: orders(), epoch: EPOCH, term: TERM }]
 }
 
-pub fn bases() -> [Basis; 2] {
-    [Basis::Released, Basis::Fenced { fence: FENCE, term: TERM, checks: checks() }]
+pub fn bases() -> [Basis; 3] {
+    [Basis::Released, Basis::PassedOver, Basis::Fenced { fence: FENCE, term: TERM, checks: checks() }]
 }
 
 pub fn causes() -> [Cause; 3] {
@@ -133,8 +133,8 @@ pub fn outcomes() -> [Outcome; 4] {
     ]
 }
 
-pub fn over() -> Over {
-    Over::Released { position: Some(END), at_join: true }
+pub fn ends() -> [Over; 2] {
+    [Over::Released { position: Some(END), at_join: true }, Over::PassedOver]
 }
 
 pub fn settings() -> Settings {
@@ -167,7 +167,7 @@ pub fn commands() -> Vec<Command> {
     let (service, node, boot, incarnation, epoch) = (orders(), db1(), boot(), LIFE, EPOCH);
     let claim = Claim { epoch, state: ClaimState::Over { position: Some(END) } };
     let [operator, _] = fence_reasons();
-    let [_, fenced] = bases();
+    let [_, _, fenced] = bases();
     let mut commands = fence_commands();
     commands.extend([
         Command::Seed { settings: Box::new(settings()) },
@@ -217,6 +217,8 @@ pub fn commands() -> Vec<Command> {
             position: Some(END),
             why: why(),
         },
+        Command::DenyLease { service: service.clone(), epoch },
+        Command::PassOver { service: service.clone(), epoch, term: TERM, no_lease: NoLease::NeverGranted },
         Command::Switchover { service: service.clone(), epoch, to: Some(node.clone()), who: who() },
         Command::CancelSwitchover { service: service.clone(), epoch, why: why() },
         Command::Pause { service: service.clone(), who: who() },
@@ -321,6 +323,7 @@ pub fn happenings() -> Vec<Happening> {
         Happening::SwitchoverAsked { service: service(), epoch, to: Some(node()), who: who() },
         Happening::SwitchoverCancelled { service: service(), why: why() },
         Happening::Released { service: service(), epoch, node: node(), position: Some(END), why: why() },
+        Happening::PassedOver { service: service(), epoch, node: node(), no_lease: NoLease::Waited },
         Happening::Appointed {
             service: service(),
             epoch,
@@ -349,11 +352,14 @@ pub fn happenings() -> Vec<Happening> {
 }
 
 fn service() -> Service {
+    let [released, _] = ends();
     Service {
         epoch: EPOCH,
         holder: Some(Holder { node: db1(), boot: boot(), incarnation: LIFE }),
+        appointed_in: TERM,
+        denied: true,
         phase: Phase::Installed,
-        over: Some(over()),
+        over: Some(released),
         system: Some(SYSTEM),
         timeline: Timeline(2),
         begun: BTreeMap::from([(Timeline(3), Begun { epoch: EPOCH, node: db1(), after: Lsn(9) })]),

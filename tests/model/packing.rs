@@ -3,7 +3,7 @@
 //! Not here: what the fields mean. `states_survive_packing` looks at both on every state of a scope.
 
 use crate::search::Key;
-use crate::state::{Agent, Ask, Deed, Fence, Node, Order, Stage, State, Via};
+use crate::state::{Agent, Ask, Deed, Fence, NoLease, Node, Order, Stage, State, Via};
 
 /// Fields one after the other into one word.
 struct Into64(u64, u32);
@@ -131,6 +131,7 @@ pub fn pack(s: &State) -> Key {
     second.put(l.via[0] as u8 | (l.via[1] as u8) << 3, 6);
     second.put(l.round.open as u8 | l.round.target << 1 | l.round.incarnation << 3 | l.round.answers << 5, 8);
     second.put(l.term | l.epoch << 2, 4);
+    second.put(l.denied as u8 | (l.own as u8) << 1 | (l.granted as u8) << 2, 3);
     third.put(l.holder[1] | l.holder[2] << 2 | l.holder[3] << 4 | (l.released as u8) << 6, 7);
     third.put(l.incarnation[0] | l.incarnation[1] << 2 | l.incarnation[2] << 4, 6);
     third.put(l.boot[0] | l.boot[1] << 2 | l.boot[2] << 4, 6);
@@ -143,6 +144,7 @@ pub fn pack(s: &State) -> Key {
     let b = &s.broken;
     let early = b.s3 as u8 | (b.s4 as u8) << 1;
     first.put(early, 2);
+    first.put(l.passes as u8, 2);
     third.put(b.s8 as u8 | (b.s9 as u8) << 1 | (b.order as u8) << 2, 3);
     words.map(|word| word.whole())
 }
@@ -157,12 +159,13 @@ pub fn unpack(key: &Key) -> State {
     s.cut = [second.flag(), second.flag(), second.flag()];
     (s.cuts, s.crashes, s.outages, s.lied) = (second.take(2), second.take(2), second.take(2), second.flag());
     s.steady = [second.flag(), second.flag(), second.flag()];
-    let vias = [Via::Nothing, Via::Release, Via::Power, Via::Lease, Via::Unheard];
+    let vias = [Via::Nothing, Via::Release, Via::Power, Via::Lease, Via::Unheard, Via::PassedOver];
     let l = &mut s.ledger;
     l.via = [vias[second.take(3) as usize], vias[second.take(3) as usize]];
     l.round.open = second.flag();
     (l.round.target, l.round.incarnation, l.round.answers) = (second.take(2), second.take(2), second.take(3));
     (l.term, l.epoch) = (second.take(2), second.take(2));
+    (l.denied, l.own, l.granted) = (second.flag(), second.flag(), second.flag());
     l.holder = [0, third.take(2), third.take(2), third.take(2)];
     l.released = third.flag();
     l.incarnation = [third.take(2), third.take(2), third.take(2)];
@@ -175,6 +178,7 @@ pub fn unpack(key: &Key) -> State {
     l.orders = [Order::unpack(&mut fourth), Order::unpack(&mut fourth), Order::unpack(&mut fourth)];
     (l.ordered, l.running, l.order_age) = (fourth.take(2), fourth.flag(), fourth.take(2));
     (s.broken.s3, s.broken.s4) = (first.flag(), first.flag());
+    s.ledger.passes = [NoLease::Unsaid, NoLease::Never, NoLease::Waited][first.take(2) as usize];
     (s.broken.s8, s.broken.s9, s.broken.order) = (third.flag(), third.flag(), third.flag());
     s
 }

@@ -71,6 +71,8 @@ pub const SWITCHED_ON: Question<State> = ("a node that is switched on after its 
     let on = |n: usize| done(n) && s.ledger.orders[s.nodes[n].agent_order as usize - 1].deed == Deed::On;
     NODES.into_iter().any(on)
 });
+pub const PASSED: Question<State> =
+    ("move after an appointee was passed over", |s| s.ledger.via[1] == Via::PassedOver && writes_under(s, 3));
 pub const NOBODY_SHOT: Question<State> = ("move after a verdict, without a fence", |s| {
     s.ledger.via[0] == Via::Release && s.ledger.fences[0].stage == Stage::Unused && writes_under(s, 2)
 });

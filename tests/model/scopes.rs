@@ -4,7 +4,8 @@
 //! A mistake is looked for in a scope that is also searched without it: what is found there is the mistake's doing.
 
 use crate::properties::{
-    AFTER_LEASE, AFTER_POWER, AFTER_RELEASE, BEHIND, NOBODY_SHOT, REFUTED, SECOND, SECOND_ORDER, SWITCHED_ON, UNHEARD,
+    AFTER_LEASE, AFTER_POWER, AFTER_RELEASE, BEHIND, NOBODY_SHOT, PASSED, REFUTED, SECOND, SECOND_ORDER, SWITCHED_ON,
+    UNHEARD,
 };
 use crate::search::Question;
 use crate::state::State;
@@ -38,6 +39,7 @@ const NONE: Scope = Scope {
     orders: 0,
     on: false,
     late: false,
+    passes: false,
     false_suspicion: false,
     bug: None,
 };
@@ -61,6 +63,10 @@ const LIE_AND_CUTS: Scope = Scope { cuts: 3, terms: 1, ..LIE };
 const LATE: Scope = Scope { late: true, cuts: 2, power: true, epochs: 2, fences: 1, ..NONE };
 const LATE_AND_CRASH: Scope = Scope { crashes: 1, ..LATE };
 const LATE_CUTS: Scope = Scope { cuts: 3, ..LATE };
+const PASSED_OVER: Scope = Scope { cuts: 2, lease: true, passes: true, epochs: 3, fences: 0, ..NONE };
+const PASSED_OVER_AND_CRASH: Scope = Scope { crashes: 1, cuts: 1, fences: 1, ..PASSED_OVER };
+const PASSED_OVER_IN_A_PAUSE: Scope = Scope { pause: true, cuts: 1, epochs: 2, fences: 1, ..PASSED_OVER };
+const PASSED_OVER_AND_THREE_LEADERS: Scope = Scope { terms: 3, fences: 2, ..PASSED_OVER };
 /// With executors: one daemon crashes, which gives the reason for a verdict.
 const EXECUTORS: Scope = Scope { executors: true, crashes: 1, power: true, epochs: 2, fences: 1, ..NONE };
 const EXPIRE: Scope = Scope { terms: 1, orders: 2, ..EXECUTORS };
@@ -87,6 +93,7 @@ const EVERYTHING: Scope = Scope {
     orders: 0,
     on: false,
     late: false,
+    passes: true,
     false_suspicion: true,
     bug: None,
 };
@@ -101,7 +108,7 @@ const fn deep(name: &'static str, scope: Scope, goals: &'static [Question<State>
     Searched { deep: true, ..whole(name, scope, goals) }
 }
 
-pub const SEARCHED: [Searched; 29] = [
+pub const SEARCHED: [Searched; 33] = [
     whole("two_hosts_lose_power", OUTAGES, &[AFTER_POWER, SECOND]),
     whole("two_daemons_crash", CRASHES, &[AFTER_POWER, AFTER_LEASE]),
     whole("three_links_are_cut", CUTS, &[AFTER_LEASE, SECOND]),
@@ -117,6 +124,8 @@ pub const SEARCHED: [Searched; 29] = [
     whole("orders_are_inherited", INHERITED, &[AFTER_POWER, BEHIND]),
     whole("power_comes_back", POWER_BACK, &[AFTER_POWER, SWITCHED_ON, BEHIND]),
     whole("verdicts_are_late", LATE, &[NOBODY_SHOT]),
+    whole("appointees_are_passed_over", PASSED_OVER, &[PASSED]),
+    whole("an_appointee_is_passed_over_in_a_pause", PASSED_OVER_IN_A_PAUSE, &[]),
     Searched { name: "everything_at_once", scope: EVERYTHING, depth: Some(8), goals: &[], deep: false },
     Searched { name: "everything_and_orders", scope: EVERYTHING_AND_ORDERS, depth: Some(6), goals: &[], deep: false },
     deep("releases_and_two_failovers", RELEASES_TWICE, &[AFTER_LEASE, AFTER_RELEASE]),
@@ -130,6 +139,8 @@ pub const SEARCHED: [Searched; 29] = [
     deep("verdicts_are_late_and_three_links_are_cut", LATE_CUTS, &[AFTER_POWER, NOBODY_SHOT]),
     deep("late_verdicts_and_executors", LATE_ORDERS, &[BEHIND, NOBODY_SHOT]),
     deep("orders_are_given_anew", ORDERED_ANEW, &[AFTER_POWER, SECOND_ORDER, BEHIND]),
+    deep("an_appointee_is_passed_over_and_a_daemon_crashes", PASSED_OVER_AND_CRASH, &[AFTER_LEASE, PASSED]),
+    deep("an_appointee_is_passed_over_and_three_leaders", PASSED_OVER_AND_THREE_LEADERS, &[AFTER_LEASE, PASSED]),
     deep("an_executor_crashes", EXECUTOR_CRASHES, &[AFTER_POWER, BEHIND]),
 ];
 
@@ -149,7 +160,7 @@ const fn mistake(name: &'static str, bug: Bug, scope: &'static str, rule: &'stat
     Mistake { name, bug, scope, rule, two_writers }
 }
 
-pub const MISTAKES: [Mistake; 19] = [
+pub const MISTAKES: [Mistake; 22] = [
     mistake("promote_before_the_fence", Bug::PromoteBeforeFence, "three_links_are_cut", "S2", true),
     mistake("majority_of_the_living", Bug::MajorityOfTheLiving, "the_detector_errs", "S3", false),
     mistake("lease_counted_from_the_answer", Bug::LeaseCountedFromTheAnswer, "three_links_are_cut", "S5", true),
@@ -168,5 +179,8 @@ pub const MISTAKES: [Mistake; 19] = [
     mistake("order_ended_early", Bug::OrderEndedEarly, "an_order_expires", "a device acts", false),
     mistake("on_without_warrant", Bug::OnWithoutWarrant, "power_comes_back", "a device acts", false),
     mistake("late_verdict_obeyed", Bug::LateVerdictObeyed, "verdicts_are_late", "S8", false),
+    mistake("passed_over_after_a_grant", Bug::PassedOverAfterGrant, "appointees_are_passed_over", "S2", true),
+    mistake("grant_after_the_denial", Bug::GrantAfterDenial, "appointees_are_passed_over", "S2", true),
+    mistake("passed_over_in_another_term", Bug::PassedOverInAnotherTerm, "appointees_are_passed_over", "S2", true),
     mistake("old_check_believed", Bug::OldCheckBelieved, "a_device_lies_and_a_daemon_crashes", "S2", true),
 ];

@@ -142,6 +142,17 @@ pub struct Round {
     pub stale: bool,
 }
 
+/// Why a holder surely has no lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NoLease {
+    #[default]
+    Unsaid,
+    /// It was never granted one.
+    Never,
+    /// It was waited for.
+    Waited,
+}
+
 /// How an epoch came to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Via {
@@ -152,6 +163,8 @@ pub enum Via {
     Lease,
     /// By power, and the device had lied: the node was on, and nobody could hear that.
     Unheard,
+    /// Its predecessor's holder was denied its lease, and released nothing that the model told apart.
+    PassedOver,
 }
 
 /// What is committed. Raft is taken for granted: one list, extended only by a leader that a majority answers.
@@ -172,6 +185,13 @@ pub struct Ledger {
     pub checks: u8,
     /// Ticks since the verdict, up to `WAIT`.
     pub verdict_age: u8,
+    /// The holder of the present epoch gets no lease any more.
+    pub denied: bool,
+    /// The leader that appointed it leads still, in the same term, and whether it has granted it a lease since.
+    pub own: bool,
+    pub granted: bool,
+    /// Why it is to be passed over: proposed, and not committed yet.
+    pub passes: NoLease,
     pub round: Round,
     /// 0 never paused, 1 paused, 2 resumed.
     pub pause: u8,

@@ -3,6 +3,7 @@
 //! Not here: when a step is possible and what it does; see `world`, `keeper`, `verdict`, `executor` and
 //! `appointment`.
 
+use crate::state::NoLease;
 use std::fmt;
 
 /// One step. Nodes are 0, 1, 2 for a, b, c; fences 0, 1, 2 for fence 1, 2, 3.
@@ -52,6 +53,9 @@ pub enum Step {
     Resume,
     Learn { node: usize },
     LearnDead { node: usize },
+    Deny,
+    Passes { why: NoLease },
+    PassOver,
 }
 
 const NAME: [&str; 3] = ["a", "b", "c"];
@@ -114,6 +118,10 @@ impl fmt::Display for Step {
             Step::Pause => write!(f, "the service is paused"),
             Step::Resume => write!(f, "the service is resumed"),
             Step::Learn { node } => write!(f, "{} learns of it", NAME[node]),
+            Step::Deny => write!(f, "the holder is granted no lease of its epoch any more"),
+            Step::Passes { why: NoLease::Never } => write!(f, "that the holder never had a lease is proposed"),
+            Step::Passes { .. } => write!(f, "that the lease of the holder has surely ended is proposed"),
+            Step::PassOver => write!(f, "the holder is passed over"),
             Step::LearnDead { node } => write!(f, "{} learns that it was declared dead", NAME[node]),
         }
     }
@@ -141,6 +149,9 @@ pub enum Bug {
     OnWithoutWarrant,
     LateVerdictObeyed,
     OldCheckBelieved,
+    PassedOverAfterGrant,
+    GrantAfterDenial,
+    PassedOverInAnotherTerm,
 }
 
 /// What may happen, and how often: the borders of one search.
@@ -174,6 +185,8 @@ pub struct Scope {
     pub releases: bool,
     /// The service may be paused and resumed once.
     pub pause: bool,
+    /// An appointee that has no lease may be passed over.
+    pub passes: bool,
     /// Observers may suspect a node that they could hear.
     pub false_suspicion: bool,
     pub bug: Option<Bug>,

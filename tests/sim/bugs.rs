@@ -33,6 +33,7 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::NumberGivenTwice, &["h22_the_appointee_dies"], &["S4"]),
     (Bug::StaleOrderRuns, &["whoever_catches_up_does_not_begin"], &["S4"]),
     (Bug::LateVerdictShoots, &["a_verdict_that_commits_late"], &["S8"]),
+    (Bug::PassedOverAfterGrant, &["a_recovery_that_takes_longer"], &["S1", "S2"]),
     (Bug::AssistantStays, &["what_an_assistant_did"], &["rules"]),
     (Bug::TombstoneForgotten, &["a_final_word_that_could"], &["L1"]),
     (Bug::LossUnnamed, &["h22_the_appointee_dies", "h21_the_acknowledging"], &["S7"]),

@@ -88,6 +88,8 @@ pub struct Counts {
     pub appointments: u64,
     /// Appointments that rest on a fence.
     pub failovers: u64,
+    /// Epochs whose appointee was passed over.
+    pub passed_over: u64,
     pub refuted: u64,
     pub refusals: u64,
     /// Fences of a node that had done nothing wrong for longer than the threshold.

@@ -87,6 +87,7 @@ impl Totals {
         all.verdicts += one.verdicts;
         all.fences += one.fences;
         all.refuted += one.refuted;
+        all.passed_over += one.passed_over;
         all.refusals += one.refusals;
         all.false_failovers += one.false_failovers;
         all.lost += one.lost;
@@ -184,8 +185,9 @@ impl fmt::Display for Totals {
         let c = &self.counts;
         writeln!(
             f,
-            "{} verdicts, {} fences, {} refuted; {} appointments, {} of them failovers, {} false failovers; {} refusals",
-            c.verdicts, c.fences, c.refuted, c.appointments, c.failovers, c.false_failovers, c.refusals
+            "{} verdicts, {} fences, {} refuted; {} appointments, {} of them failovers, {} appointees \
+             passed over, {} false failovers; {} refusals",
+            c.verdicts, c.fences, c.refuted, c.appointments, c.failovers, c.passed_over, c.false_failovers, c.refusals
         )?;
         writeln!(
             f,

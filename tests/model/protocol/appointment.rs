@@ -4,12 +4,14 @@
 
 use super::Protocol;
 use super::verdict::hears_life;
-use crate::state::{Deed, NODES, Round, Stage, State, Via};
+use crate::state::{Deed, NODES, NoLease, Round, Stage, State, Via};
 use crate::step::{Bug, Step};
 
 pub fn steps(p: &Protocol, s: &State, into: &mut Vec<(Step, State)>) {
     let l = &s.ledger;
-    if l.epoch >= p.scope.epochs || l.pause == 1 || s.leader().is_none() {
+    let Some(leader) = s.leader() else { return };
+    pass_over(p, s, leader, into);
+    if l.epoch >= p.scope.epochs || l.pause == 1 {
         return;
     }
     let Some(via) = over(p, s) else { return };
@@ -28,16 +30,47 @@ pub fn steps(p: &Protocol, s: &State, into: &mut Vec<(Step, State)>) {
         (t.ledger.released, t.ledger.checks, t.ledger.verdict_age) = (false, 0, 0);
         t.ledger.round = Round::default();
         t.ledger.barred = false;
+        t.ledger.passes = NoLease::Unsaid;
+        (t.ledger.denied, t.ledger.own, t.ledger.granted) = (false, p.scope.passes, false);
         // Whoever has applied its appointment has applied everything before it.
         t.nodes[to].pause = l.pause;
         p.push(into, Step::Appoint { node: to, epoch }, t);
     }
 }
 
+/// The holder is denied its lease. Whoever knows by then that it has none ends the epoch: the leader that appointed it and
+/// has granted none, or one that has waited for longer than any lease lasts, where that proves anything.
+fn pass_over(p: &Protocol, s: &State, leader: usize, into: &mut Vec<(Step, State)>) {
+    let l = &s.ledger;
+    if !p.scope.passes || l.released || l.pause == 1 || s.fence_of(s.holder()).is_some() {
+        return;
+    }
+    if !l.denied {
+        let mut t = *s;
+        t.ledger.denied = true;
+        return p.push(into, Step::Deny, t);
+    }
+    let never = l.own && (!l.granted || p.scope.has(Bug::PassedOverAfterGrant));
+    let waited = p.scope.lease && s.nodes[leader].book == 0;
+    for (why, may) in [(NoLease::Never, never), (NoLease::Waited, waited)] {
+        if may && l.passes != why {
+            let mut t = *s;
+            t.ledger.passes = why;
+            p.push(into, Step::Passes { why }, t);
+        }
+    }
+    let proves = l.passes == NoLease::Never || l.passes == NoLease::Waited && !l.barred;
+    if proves {
+        let mut t = *s;
+        (t.ledger.released, t.ledger.passes) = (true, NoLease::Unsaid);
+        p.push(into, Step::PassOver, t);
+    }
+}
+
 /// Why the present epoch is over: its holder said so, or its boot is fenced and both other voters found that it holds.
 fn over(p: &Protocol, s: &State) -> Option<Via> {
     if s.ledger.released {
-        return Some(Via::Release);
+        return Some(if s.ledger.denied { Via::PassedOver } else { Via::Release });
     }
     let fence = s.fence_of(s.holder())?;
     let others = !(1 << s.holder()) & 0b111;

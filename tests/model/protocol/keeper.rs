@@ -46,7 +46,7 @@ fn join(p: &Protocol, s: &State, node: usize, into: &mut Next) {
             return;
         }
     } else if holds {
-        t.ledger.released = true;
+        (t.ledger.released, t.ledger.passes) = (true, Default::default());
     }
     // A fence is about a boot, and about an epoch that is not over.
     if let Some(id) = s.fence_of(node)
@@ -95,6 +95,9 @@ fn grant(p: &Protocol, s: &State, by: usize, to: usize, into: &mut Next) {
         if old && !p.scope.has(Bug::EpochNotChecked) {
             return;
         }
+        if l.denied && !old && !p.scope.has(Bug::GrantAfterDenial) {
+            return;
+        }
         let condemned = l.dead[to] || s.fence_of(to).is_some();
         if condemned && !p.scope.has(Bug::GrantAfterTheVerdict) {
             return;
@@ -104,6 +107,7 @@ fn grant(p: &Protocol, s: &State, by: usize, to: usize, into: &mut Next) {
     t.broken.s4 |= n.ask_epoch != l.epoch;
     t.nodes[to].ask = Ask::Granted;
     t.nodes[by].book = WAIT;
+    t.ledger.granted |= l.own && n.ask_epoch == l.epoch;
     if l.pause == 2 && n.ask_resumed {
         t.ledger.barred = false;
     }
@@ -174,7 +178,7 @@ fn release(p: &Protocol, s: &State, node: usize, into: &mut Next) {
     let over = n.open == 0 && n.tomb >= l.epoch || n.stopping && p.scope.has(Bug::ReleasedBeforeTheEnd);
     if present && over && s.leader().is_some_and(|leader| s.reaches(leader, node)) {
         let mut t = *s;
-        t.ledger.released = true;
+        (t.ledger.released, t.ledger.passes) = (true, Default::default());
         if let Some(id) = s.fence_of(node) {
             t.ledger.fences[id].stage = Stage::Closed;
             t.ledger.checks = 0;

@@ -130,6 +130,9 @@ fn elect(p: &Protocol, s: &State, node: usize, voter: usize, into: &mut Next) {
     } else {
         t.ledger.round = Default::default();
     }
+    // What the last leader proposed is lost; if it is not, it was committed before.
+    t.ledger.passes = Default::default();
+    (t.ledger.own, t.ledger.granted) = (p.scope.has(Bug::PassedOverInAnotherTerm) && t.ledger.own, false);
     for n in [node, voter] {
         t.nodes[n].term = term;
         t.nodes[n].leads = n == node;

@@ -115,10 +115,14 @@ pub fn committed(
             {
                 w.rests_on(w.host(&fence.target));
             }
-            s2::appointment(w, before, service);
+            s2::epoch_over(w, before, service, "an appointment");
             s4::appointment(w, before, after, service, *epoch);
             s7::appointment(w, before, after, command, *epoch);
             s9::appointment(w, before, basis);
+        }
+        (Event::Noted, Command::PassOver { service, .. }) => {
+            w.facts.counts.passed_over += 1;
+            s2::epoch_over(w, before, service, "its appointee is passed over");
         }
         (_, Command::Installed { service, .. }) => {
             let s = w.index(service);

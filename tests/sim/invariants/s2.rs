@@ -1,18 +1,19 @@
-//! S2: when an appointment commits, nobody can write under the epoch before any more, now or later. And no join of another
-//! boot ends the epoch of one that can still write.
+//! S2: when an appointment commits, nobody can write under the epoch before any more, now or later; nor under one whose
+//! appointee is passed over. And no join of another boot ends the epoch of one that can still write.
 
 use crate::cluster::World;
 use regent::ledger::{Claim, ClaimState, State};
 use regent::types::{Boot, NodeName, ServiceName};
 use std::collections::BTreeMap;
 
-pub fn appointment(w: &mut World, before: &State, service: &ServiceName) {
+/// `what` commits, on the ledger `before`.
+pub fn epoch_over(w: &mut World, before: &State, service: &ServiceName, what: &str) {
     let s = w.index(service);
     let epoch = before.services.get(service).map(|s| s.epoch);
     for host in 0..w.hosts.len() {
         // Not only the holder of the record: whoever has a postmaster that could.
         if w.could_acknowledge_later(host, s) && !w.is_excused(host, s) {
-            let what = format!("an appointment after epoch {epoch:?} while {} could still write", w.hosts[host].name);
+            let what = format!("{what} after epoch {epoch:?} while {} could still write", w.hosts[host].name);
             return w.violate("S2", what);
         }
     }

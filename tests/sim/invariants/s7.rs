@@ -34,6 +34,9 @@ pub fn appointment(w: &mut World, before: &State, after: &State, command: &Comma
         Basis::Released => {
             says(&|s| matches!(s, Happening::Released { service: of, epoch: e, .. } if of == service && e == prior))
         }
+        Basis::PassedOver => {
+            says(&|s| matches!(s, Happening::PassedOver { service: of, epoch: e, .. } if of == service && e == prior))
+        }
         Basis::Fenced { fence, .. } => {
             let holder = before.services.get(service).and_then(|s| s.holder.as_ref());
             let boot = holder.map(|h| (&h.node, &h.boot));

@@ -1,6 +1,7 @@
 //! Directed stories: one situation each, told as it must end. Every story is told for a few seeds, which decide delays
 //! and clock rates; the situation is the same.
 
+mod appointee;
 mod basics;
 mod effects;
 mod hazards_a;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
     [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, patience::STORIES, power::STORIES]
         .into_iter()
+        .chain([appointee::STORIES])
         .chain(hazards)
         .flatten()
 }
