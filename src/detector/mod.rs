@@ -203,6 +203,12 @@ impl Detector {
         self.peers.iter().zip(rows).map(|((name, peer), row)| (name.clone(), view((peer, row)))).collect()
     }
 
+    /// Whether nobody is heard on any network any more, although somebody was.
+    pub fn is_deaf(&self, now: Instant) -> bool {
+        let networks = (0..self.ears.len()).filter(|ear| self.ears[*ear].kind == Kind::Network);
+        fusion::is_deaf(now, networks.flat_map(|ear| self.links(ear)))
+    }
+
     /// How suspicious the silence of `node` on `channel` is now; `None` when it was never heard there. For people.
     pub fn phi(&self, now: Instant, node: &NodeName, channel: &ChannelName) -> Option<f64> {
         let link = self.peers.get(node)?.links[self.ear(channel)?].as_ref()?;
@@ -356,6 +362,22 @@ mod tests {
         assert!((phi - lan().phi_threshold).abs() < 1e-6, "phi is {phi} when a is lost");
         assert!(lost.since(at(3920)) > lan().patience().usual(), "an uneven rhythm earns more patience");
         assert!(lost.since(at(3920)) <= lan().patience().worst());
+    }
+
+    #[test]
+    fn a_node_is_deaf_once_nobody_is_heard_on_any_network_whatever_its_disk_says() {
+        let mut d = detector();
+        let hears = |d: &mut Detector, on: &str, name: &str, beats: std::ops::Range<u64>| {
+            beats.for_each(|n| d.heard(at(n * 200), &channel(on), &node(name), &Boot("x".into()), Incarnation(1)));
+        };
+        assert!(!d.is_deaf(at(60_000)), "nobody was ever heard");
+        hears(&mut d, "primary", "a", 0..20);
+        hears(&mut d, "secondary", "b", 0..30);
+        hears(&mut d, "disk", "a", 0..60);
+        assert!(!d.is_deaf(at(7000)), "one is heard on one network");
+        assert!(d.is_deaf(at(9000)));
+        hears(&mut d, "primary", "b", 50..55);
+        assert!(!d.is_deaf(at(11_000)));
     }
 
     #[test]

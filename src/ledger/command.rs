@@ -243,6 +243,9 @@ pub enum Command {
         boot: Boot,
         incarnation: Incarnation,
         position: Option<Position>,
+        /// It could not renew its lease, and nothing else.
+        #[serde(default)]
+        lapsed: bool,
         why: String,
     },
     /// The appointee is to be passed over: it is granted no lease of this epoch any more.

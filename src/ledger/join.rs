@@ -137,7 +137,7 @@ impl State {
                 record.holder.as_mut().expect("held_by lists held epochs").incarnation = incarnation;
             }
             ClaimState::Over { position } => {
-                record.end_with(Over::Released { position, at_join: true });
+                record.end_with(Over::Released { position, at_join: true, lapsed: false });
                 let why = "said at its join: its database is closed".to_owned();
                 let what = Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
                 let incident = self.incident_for(m, service, node, IncidentKind::LocalFailure);

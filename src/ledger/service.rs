@@ -155,7 +155,7 @@ impl State {
         service: ServiceName,
         epoch: Epoch,
         by: Holder,
-        position: Option<Position>,
+        (position, lapsed): (Option<Position>, bool),
         why: String,
     ) -> Result<Event, Refusal> {
         // The same final word may come from the holder and, out of its heartbeats, from anybody else.
@@ -170,7 +170,7 @@ impl State {
         if record.holder.as_ref().is_some_and(|h| h.boot != by.boot) {
             return Err(Refusal::OldBoot { node: by.node, boot: by.boot });
         }
-        record.end_with(Over::Released { position, at_join: false });
+        record.end_with(Over::Released { position, at_join: false, lapsed });
         let planned = record.moving.is_some();
         let incident = self.incident_for(m, &service, &by.node, IncidentKind::LocalFailure);
         if !planned && let Some(node) = self.nodes.get_mut(&by.node) {

@@ -111,6 +111,9 @@ pub enum Over {
         position: Option<Position>,
         /// Said by a later boot or incarnation at its join.
         at_join: bool,
+        /// Its holder could not renew its lease, and nothing else.
+        #[serde(default)]
+        lapsed: bool,
     },
     /// Its appointee had no lease and could get none any more (`pass_over.rs`).
     PassedOver,

@@ -17,6 +17,7 @@ fn released(by: &str, epoch: u64, incarnation: Incarnation, position: Option<Pos
         boot: boot(by, 1),
         incarnation,
         position,
+        lapsed: false,
         why: "its database ended".to_owned(),
     }
 }

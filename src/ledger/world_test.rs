@@ -269,6 +269,7 @@ pub(crate) fn release(epoch: u64, n: u32, incarnation: Incarnation) -> Command {
         boot: boot("db1", n),
         incarnation,
         position: Some(at(1, 1000)),
+        lapsed: false,
         why: "its database ended".to_owned(),
     }
 }

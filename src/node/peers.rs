@@ -59,6 +59,11 @@ impl Peers {
         self.detector.is_self_doubting(now)
     }
 
+    /// Whether nobody is heard on any network any more, although somebody was, and this node did not just stand still.
+    pub fn have_all_fallen_silent(&self, now: Instant) -> bool {
+        !self.doubts_itself(now) && self.detector.is_deaf(now)
+    }
+
     /// Whether a channel can be used at all.
     pub fn channel_state(&mut self, now: Instant, channel: &ChannelName, usable: Result<(), String>) {
         self.detector.channel_state(now, channel, usable);

@@ -427,11 +427,14 @@ impl Node {
         }
     }
 
-    /// Whether a lease that has ended could be renewed by others who have a quorum without this node.
+    /// Whether a lease that has ended could be renewed by others who have a quorum without this node, and whether their
+    /// answers could get here.
     pub(super) fn look_for_quorum_elsewhere(&mut self) {
         let elsewhere = self.tenants.has_lease_ended(self.desk.context.now)
             && self.peers.have_a_quorum_without_us(&self.desk.context);
         self.tenants.quorum_elsewhere(self.desk.context.now, elsewhere);
+        let deaf = self.peers.have_all_fallen_silent(self.desk.context.now);
+        self.tenants.is_deaf(self.desk.context.now, deaf);
     }
 
     /// This node's own row, as its next heartbeat carries it.

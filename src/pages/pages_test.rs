@@ -35,6 +35,7 @@ fn release(scene: &mut Scene) {
         boot,
         incarnation: DB1,
         position: Some(at(1, 1000)),
+        lapsed: false,
         why: "its database ended".to_owned(),
     });
 }

@@ -5,7 +5,7 @@ use super::note::{Note, TransferReason};
 use crate::config::Config;
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
 use crate::types::{
-    AgentName, Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Term,
+    AgentName, Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Sight, Term,
 };
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,23 @@ pub struct Row {
     pub incarnation: Incarnation,
     pub views: Arc<BTreeMap<NodeName, PeerView>>,
     pub health: Arc<Health>,
+}
+
+impl Row {
+    /// Whether it says that its node hears no other on any network. One that doubts itself has only stood still, and has
+    /// not listened yet.
+    pub fn is_deaf(&self) -> bool {
+        !self.views.is_empty() && !self.health.self_doubt && !self.views.values().any(on_a_network)
+    }
+
+    /// Whether its node hears the other on a network.
+    pub fn hears(&self, node: &NodeName) -> bool {
+        self.views.get(node).is_some_and(on_a_network)
+    }
+}
+
+fn on_a_network(view: &PeerView) -> bool {
+    view.channels.iter().any(|(channel, sight)| !channel.is_disk() && *sight == Sight::Up)
 }
 
 /// One round of looking again.

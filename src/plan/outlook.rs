@@ -6,7 +6,7 @@ use super::{Row, Timing};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Life, State};
-use crate::types::{Instant, NodeName, PeerView, ServiceHealth, ServiceName, Sight};
+use crate::types::{Instant, NodeName, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
 
 /// One node's sight, at one moment.
@@ -53,11 +53,7 @@ impl<'a> Outlook<'a> {
     /// Whether the other says lately that it hears no voter on any network: whatever is decided does not reach it. One that
     /// doubts itself has only stood still, and has not listened yet.
     pub fn is_deaf(&self, node: &NodeName) -> bool {
-        let on_a_network =
-            |view: &PeerView| view.channels.iter().any(|(channel, sight)| !channel.is_disk() && *sight == Sight::Up);
-        let listens = |row: &&Row| !row.views.is_empty() && !row.health.self_doubt;
-        let row = self.fresh(node).filter(listens).filter(|_| node != self.me);
-        row.is_some_and(|row| !row.views.values().any(on_a_network))
+        self.fresh(node).filter(|_| node != self.me).is_some_and(Row::is_deaf)
     }
 
     /// Whether this node can count on the other's vote now: itself, or one that lives and is heard.

@@ -132,6 +132,8 @@ pub enum GiveUp {
     KeepsDying { error: Option<String> },
     #[display("its lease ended and could not be renewed")]
     Lapsed,
+    #[display("it hears no other node on any network, and others hear it: it could not renew its lease")]
+    Deaf,
     #[display("its watchdog cannot be armed: {why}")]
     Unguarded { why: String },
     #[display("its guard could not be told that the pause is over")]
@@ -151,4 +153,11 @@ pub enum GiveUp {
     /// Whatever it was at first: the last step's error, where there was one.
     #[display("{}", error.as_deref().unwrap_or("its database could not go on"))]
     Other { error: Option<String> },
+}
+
+impl GiveUp {
+    /// It could not renew its lease, and nothing else: its database can go on.
+    pub fn is_lapse(&self) -> bool {
+        matches!(self, GiveUp::Lapsed | GiveUp::Deaf)
+    }
 }

@@ -79,6 +79,7 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
             boot: holder.boot.clone(),
             incarnation: holder.incarnation,
             position: released.position,
+            lapsed: released.lapsed,
             why: "said in its heartbeats".to_owned(),
         });
     }
@@ -258,26 +259,23 @@ fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnsw
 
 /// The epoch is over without a fence: the holder released it, or never took over.
 fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Over, plan: &mut Plan) {
-    let (position, at_join) = (over.position(), matches!(over, Over::Released { at_join: true, .. }));
+    let position = over.position();
+    let goes_on = matches!(over, Over::Released { at_join: true, .. } | Over::Released { lapsed: true, .. });
     if service.system.is_none() && service.history.is_empty() && is_absent_everywhere(input, name) {
         return create(input, name, plan);
     }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
-    // The node that held the epoch has everything: after a restart of its host it goes on, before anybody is asked to
-    // lose something. Where it failed to take over once, not again before the others.
+    // The node that held the epoch has everything: after a restart of its host, or of the network that kept it from
+    // renewing its lease, it goes on, before anybody is asked to lose something. Where it failed to take over once, not again before the others.
     let failed = service.holder.as_ref().and_then(|h| service.failed.get(&h.node)).copied().unwrap_or(0);
-    let back = service.holder.as_ref().map(|h| &h.node).filter(|_| at_join && failed <= 1);
+    let back = service.holder.as_ref().map(|h| &h.node).filter(|_| goes_on && failed <= 1);
     if let Some(choice) =
         back.and_then(|_| resume_choice(input, name, service, "it held the last epoch and has all of its WAL"))
     {
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     ask_seals(input, name, service, plan);
-    // Its join commits before its first heartbeat is heard.
-    let limit = since + input.timing.choose;
-    if let Some(node) = back.filter(|n| input.is_living(n) && input.fresh(n).is_none())
-        && input.now < limit
-    {
+    if let Some((node, limit)) = back.and_then(|n| Some((n, awaited(input, n, since)?))) {
         plan.wake_at(limit);
         return plan.say(Note::AwaitsHolder { service: name.clone(), node: node.clone() });
     }
@@ -315,6 +313,17 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
         why.push_str(&format!("; nobody has reached the final position {end}: what lies after its own end is lost"));
     }
     appoint(input, name, service, Basis::Released, choice, plan);
+}
+
+/// Until when it is worth a wait for the former holder to say how it is: its join commits before its first heartbeat is
+/// heard; and after a network that failed for all there is a leader before the others have heard anybody for long enough.
+fn awaited(input: &Input, node: &NodeName, since: Instant) -> Option<Instant> {
+    let limit = match input.fresh(node) {
+        None if input.is_living(node) => since + input.timing.choose,
+        Some(_) if input.outlook().is_deaf(node) => input.lead.since + input.timing.recent * 2,
+        _ => return None,
+    };
+    (input.now < limit).then_some(limit)
 }
 
 /// An appointee could not take over. Nobody's WAL grows before somebody does, so there is nothing to wait for but the

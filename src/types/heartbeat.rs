@@ -141,4 +141,7 @@ pub struct Released {
     pub epoch: Epoch,
     /// End of WAL, when it is known.
     pub position: Option<Position>,
+    /// It could not renew its lease, and nothing else: its database can go on where it is reached again.
+    #[serde(default)]
+    pub lapsed: bool,
 }

@@ -303,6 +303,7 @@ impl Draft<'_, '_> {
                     incarnation: self.incarnation(&node),
                     node,
                     position: line.get("at").map(|at| position(line, at)),
+                    lapsed: line.has("lapsed"),
                     why: line.say("why", "its database could not go on"),
                 }
             }

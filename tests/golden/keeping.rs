@@ -105,8 +105,8 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
             keeper.tombstoned(*epoch, at.now);
         }
         Step::Release { epoch, position, why } => {
-            let (epoch, position, why) = (*epoch, *position, why.to_string());
-            return Some(Command::Release { service, epoch, node, boot, incarnation, position, why });
+            let (epoch, position, lapsed, why) = (*epoch, *position, why.is_lapse(), why.to_string());
+            return Some(Command::Release { service, epoch, node, boot, incarnation, position, lapsed, why });
         }
         Step::Promoting { epoch, timeline } => {
             let (epoch, timeline) = (*epoch, *timeline);

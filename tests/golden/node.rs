@@ -175,7 +175,8 @@ impl Stand {
             let until = if until == "held" { HELD_OPEN } else { Instant(0) + line.duration(until) };
             (orders(), (Epoch(line.parse(epoch)), until))
         });
-        let tombstone = line.number("tombstone").map(|e| (orders(), Released { epoch: Epoch(e), position: None }));
+        let said = |e| Released { epoch: Epoch(e), position: None, lapsed: false };
+        let tombstone = line.number("tombstone").map(|e| (orders(), said(e)));
         let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
         let start = Start {
             cluster: ClusterId("story".to_owned()),
@@ -241,7 +242,8 @@ impl Stand {
         }
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
-            let released = line.number("released").map(|e| Released { epoch: Epoch(e), position: Some(position) });
+            let said = |e| Released { epoch: Epoch(e), position: Some(position), lapsed: false };
+            let released = line.number("released").map(said);
             let health = ServiceHealth {
                 state: database(line, text),
                 holds: line.number("holds").map(Epoch),

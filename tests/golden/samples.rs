@@ -134,7 +134,7 @@ pub fn outcomes() -> [Outcome; 4] {
 }
 
 pub fn ends() -> [Over; 2] {
-    [Over::Released { position: Some(END), at_join: true }, Over::PassedOver]
+    [Over::Released { position: Some(END), at_join: true, lapsed: true }, Over::PassedOver]
 }
 
 pub fn settings() -> Settings {
@@ -215,6 +215,7 @@ pub fn commands() -> Vec<Command> {
             boot,
             incarnation,
             position: Some(END),
+            lapsed: true,
             why: why(),
         },
         Command::DenyLease { service: service.clone(), epoch },

@@ -56,8 +56,8 @@ impl Tenants {
             Step::Release { epoch, position, why } => {
                 let Some(incarnation) = desk.context.incarnation else { return };
                 let (service, node, boot) = (name.clone(), desk.context.me(), desk.context.start.boot.clone());
-                let why = why.to_string();
-                desk.propose(Command::Release { service, epoch, node, boot, incarnation, position, why });
+                let (lapsed, why) = (why.is_lapse(), why.to_string());
+                desk.propose(Command::Release { service, epoch, node, boot, incarnation, position, lapsed, why });
             }
             Step::Promoting { epoch, timeline } => {
                 let Some(incarnation) = desk.context.incarnation else { return };

@@ -103,6 +103,11 @@ impl Tenants {
         self.keepers.values_mut().for_each(|keeper| keeper.quorum_elsewhere(elsewhere, now));
     }
 
+    /// Whether this node hears no other on any network.
+    pub fn is_deaf(&mut self, now: Instant, deaf: bool) {
+        self.keepers.values_mut().for_each(|keeper| keeper.is_deaf(deaf, now));
+    }
+
     /// Whether the guard knows; what failed is tried again soon, because the guard kills at the end that it knows. Whether
     /// everything must be compared anew.
     pub fn lease_kept(&mut self, desk: &mut Desk, name: &ServiceName, result: Result<Instant, String>) -> bool {

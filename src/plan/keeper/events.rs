@@ -3,7 +3,7 @@
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
 use super::crash::patience;
-use super::{InEpoch, Keeper, Restarts, Start};
+use super::{InEpoch, Keeper, Restarts, Start, release};
 use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
 use crate::lease::{self, Grant, LeaseRequest};
@@ -102,6 +102,7 @@ impl Keeper {
             found_kept: BTreeSet::new(),
             stop_failed: None,
             quorum_elsewhere_since: None,
+            deaf_since: None,
             in_epoch: InEpoch::default(),
         }
     }
@@ -208,6 +209,12 @@ impl Keeper {
         std::mem::replace(&mut self.guard_waits, waits) != waits
     }
 
+    /// Whether this node hears no other on any network.
+    pub fn is_deaf(&mut self, deaf: bool, now: Instant) {
+        let since = self.deaf_since.unwrap_or(now);
+        self.deaf_since = deaf.then_some(since);
+    }
+
     /// Whether others have a quorum without this node. It matters while its lease has ended.
     pub fn quorum_elsewhere(&mut self, elsewhere: bool, now: Instant) {
         let since = self.quorum_elsewhere_since.unwrap_or(now);
@@ -223,14 +230,19 @@ impl Keeper {
             return None;
         }
         self.writing_tombstone = Some(epoch);
-        Some(Released { epoch, position: self.stopped_at })
+        Some(self.final_word(epoch))
+    }
+
+    fn final_word(&self, epoch: Epoch) -> Released {
+        let lapsed = self.in_epoch.given_up.as_ref().is_some_and(GiveUp::is_lapse);
+        Released { epoch, position: self.stopped_at, lapsed }
     }
 
     /// It is durable: only now is it said.
     pub fn tombstoned(&mut self, epoch: Epoch, now: Instant) {
         self.in_epoch.tombstone_failed = None;
         self.tombstone = self.tombstone.max(epoch);
-        self.released = Some(Released { epoch, position: self.stopped_at });
+        self.released = Some(self.final_word(epoch));
         self.writing_tombstone = None;
         self.lease.iter_mut().for_each(|l| l.drop_lease(now));
     }
@@ -552,6 +564,7 @@ impl Keeper {
             self.start.map(|start| start.moved_at + service.start_stalled + Duration::from_millis(1)),
             self.start.map(|start| start.since + service.start_timeout + Duration::from_millis(1)),
             self.stop_failed.map(|(_, at)| at),
+            self.deaf_since.map(|since| (since + release::noticing(config)).max(now + config.detector.interval / 4)),
         ];
         all.into_iter().flatten().filter(|at| *at > now).min()
     }

@@ -75,7 +75,7 @@ fn closed(mut keeper: Keeper) -> Keeper {
 
 /// Its final word could not be written.
 fn unsaid(mut keeper: Keeper) -> Keeper {
-    assert_eq!(keeper.tombstone_begins(APPOINTED), Some(Released { epoch: APPOINTED, position: None }));
+    assert_eq!(keeper.tombstone_begins(APPOINTED), Some(Released { epoch: APPOINTED, position: None, lapsed: false }));
     assert!(keeper.tombstone_failed("no space left", earlier().now), "that is news");
     keeper
 }

@@ -81,6 +81,8 @@ pub struct Keeper {
     stop_failed: Option<(u32, Instant)>,
     /// Since when others have a quorum without this node, as their heartbeats tell, while its lease has ended.
     quorum_elsewhere_since: Option<Instant>,
+    /// Since when this node hears no other on any network: no answer to its renewals could come.
+    deaf_since: Option<Instant>,
     in_epoch: InEpoch,
 }
 

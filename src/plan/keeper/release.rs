@@ -3,10 +3,11 @@
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
 use super::{Input, Keeper, crash, starting};
-use crate::config::{OnCrash, timing};
+use crate::config::{Config, OnCrash, timing};
 use crate::ledger::{Phase, Service};
+use crate::plan::Row;
 use crate::plan::reason::GiveUp;
-use crate::types::{DbState, Epoch, Trouble};
+use crate::types::{DbState, Epoch, NodeName, Trouble};
 use std::time::Duration;
 
 /// Why this node cannot or must not go on under the epoch that it holds.
@@ -35,6 +36,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     }
     if down && !s.paused && has_lapsed(input, s.epoch) {
         return Some(GiveUp::Lapsed);
+    }
+    if !s.paused && s.phase != Phase::Creating && is_heard_though_deaf(input) {
+        return Some(GiveUp::Deaf);
     }
     // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
     let closed = !matches!(keeper.seen.state, DbState::Primary | DbState::Unclear);
@@ -85,13 +89,35 @@ fn is_gone(keeper: &Keeper, s: &Service) -> bool {
     matches!(keeper.seen.state, DbState::Absent | DbState::Unstartable) && made
 }
 
+/// So long after this node has noticed that it is deaf, others have noticed as much of a network that failed for all.
+pub(super) fn noticing(config: &Config) -> Duration {
+    config.detector.interval * 2
+}
+
+/// This node hears no other on any network, and reads on the disk that enough others for a majority hear it there: its
+/// renewals get to them, and no answer gets here. They need its word, and do not have to wait for the end of its lease.
+/// What they say counts once they have had the time to notice what this node has noticed: where the network failed for
+/// all, nobody could take over.
+fn is_heard_though_deaf(input: &Input) -> bool {
+    let Some(since) = input.keeper.deaf_since else { return false };
+    let noticed = since + noticing(input.config);
+    let present = |node: &NodeName, row: &Row| input.state.present(node, row.incarnation).is_some();
+    let hears = |(node, row): &(&NodeName, &Row)| row.at >= noticed && present(node, row) && row.hears(input.me.node);
+    let hearing = input.rows.iter().filter(|(node, _)| *node != input.me.node).filter(hears);
+    input.state.is_majority(hearing.map(|(node, _)| node))
+}
+
 /// The lease of this epoch is over, and those who could renew it have been there for long enough to elect a leader and
 /// to be asked: this node does not reach them. Its silence could only be fenced; the final word lets the service move,
 /// out of the disk slot too. While there is no quorum anywhere it keeps the epoch: nobody could move the service, and
-/// what it wrote last is here alone.
+/// what it wrote last is here alone. One that hears nobody on any network cannot know of a quorum: the leader's counts,
+/// which turns the word into the release. Where the network failed for all, this node is preferred when it is back.
 fn has_lapsed(input: &Input, epoch: Epoch) -> bool {
     let ended = input.keeper.lease_of(epoch).and_then(|l| l.until());
     let chance = timing::bounds(input.config).election_worst + input.config.lease.renew;
+    if input.keeper.deaf_since.is_some() {
+        return ended.is_some_and(|until| input.now + input.stop_time() >= until);
+    }
     ended.is_some_and(|until| input.now >= until)
         && input.keeper.quorum_elsewhere_since.is_some_and(|at| input.now >= at + chance)
 }

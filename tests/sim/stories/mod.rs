@@ -3,6 +3,7 @@
 
 mod appointee;
 mod basics;
+mod deaf;
 mod effects;
 mod hazards_a;
 mod hazards_b;
@@ -31,7 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
     [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, patience::STORIES, power::STORIES]
         .into_iter()
-        .chain([appointee::STORIES])
+        .chain([appointee::STORIES, deaf::STORIES])
         .chain(hazards)
         .flatten()
 }
