@@ -282,6 +282,15 @@ impl Host {
         self.switch.unblock_input(&self.name, net)
     }
 
+    /// What is sent over `net` is lost; what arrives is not.
+    pub fn block_output(&self, net: Net) -> Result<()> {
+        self.switch.block_output(&self.name, net)
+    }
+
+    pub fn unblock_output(&self, net: Net) -> Result<()> {
+        self.switch.unblock_output(&self.name, net)
+    }
+
     /// Starts a program in the host, in a cgroup `unit` of its own. The host must be on and not frozen.
     pub fn spawn(&self, mut command: Command, unit: &str) -> Result<Child> {
         let pidfd = {

@@ -138,12 +138,17 @@ impl Switch {
 
     /// One direction only: what arrives at the host over `net` is thrown away, what it sends is not.
     pub fn block_input(&self, host: &str, net: Net) -> Result<()> {
-        let table = format!("lab_{}", net.nic());
-        let rules = format!(
-            "table netdev {table} {{\n chain in {{\n type filter hook ingress device {} priority 0; policy drop;\n }}\n}}\n",
-            net.nic()
-        );
-        nft(host, &rules)
+        throw_away(host, net.nic())
+    }
+
+    /// The other direction only: what the host sends over `net` is thrown away at the switch's side.
+    pub fn block_output(&self, host: &str, net: Net) -> Result<()> {
+        throw_away(SWITCH, &net.port(host))
+    }
+
+    /// Ends `block_output`.
+    pub fn unblock_output(&self, host: &str, net: Net) -> Result<()> {
+        nft(SWITCH, &format!("delete table netdev lab_{}\n", net.port(host)))
     }
 
     /// Ends `block_input`.
@@ -175,6 +180,15 @@ pub fn namespace(name: &str) -> Result<OwnedFd> {
 
 fn ip(namespace: &str, batch: &str) -> Result<()> {
     run("ip", &["-n", namespace, "-batch", "-"], batch).map(drop)
+}
+
+/// Whatever arrives at this device.
+fn throw_away(namespace: &str, device: &str) -> Result<()> {
+    let rules = format!(
+        "table netdev lab_{device} {{\n chain in {{\n type filter hook ingress device {device} priority 0; policy drop;\n \
+         }}\n}}\n"
+    );
+    nft(namespace, &rules)
 }
 
 fn nft(namespace: &str, rules: &str) -> Result<()> {

@@ -4,6 +4,7 @@
 #[cfg(feature = "known-bugs")]
 mod broken;
 mod cuts;
+mod deaf;
 mod freezes;
 mod full;
 mod identity;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_plans::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(cuts::SCENARIOS);
+    all.extend(deaf::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);

@@ -107,6 +107,14 @@ fn cut(world: &mut World) -> Result<()> {
     a.unblock_input(Net::Secondary)?;
     ensure!(reaches(&a, &b, Net::Secondary)?, "the one-way cut did not end");
 
+    // The other way: a hears b, b does not hear a.
+    a.block_output(Net::Secondary)?;
+    let before = received(&b, Net::Secondary)?;
+    ensure!(!reaches(&a, &b, Net::Secondary)?, "something came through the other one-way cut");
+    ensure!(received(&b, Net::Secondary)? == before, "something arrived in the direction that is cut");
+    a.unblock_output(Net::Secondary)?;
+    ensure!(reaches(&a, &b, Net::Secondary)?, "the other one-way cut did not end");
+
     a.isolate()?;
     for net in [Net::Primary, Net::Secondary, Net::Management] {
         ensure!(!reaches(&b, &a, net)?, "an isolated host was reached on {net}");
