@@ -58,8 +58,8 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::OrderDone { fence, order, run } => state.order_done(m, fence, order, run),
         Command::NextLevel { fence, term, level, round, why } => state.next_level(m, fence, term, level, round, why),
         Command::HumanConfirm { incident, target, who, force } => state.human_confirm(m, incident, &target, who, force),
-        Command::Refute { fence, level, round, refuted, by, channel, what } => {
-            state.refute(m, fence, (level, round, refuted), by, channel, what)
+        Command::Refute { fence, level, round, refuted, by, channel, what, struck } => {
+            state.refute(m, fence, (level, round, refuted), by, (channel, what, struck))
         }
         Command::Assisting { fence, agent, node, incarnation } => state.assisting(fence, agent, node, incarnation),
         Command::Assisted { fence, agent, node, action, run } => state.assisted(m, fence, agent, node, action, run),

@@ -174,6 +174,9 @@ pub enum Command {
         by: NodeName,
         channel: ChannelName,
         what: String,
+        /// No life of the fenced node: this one fell silent while the level acted, which may have struck the wrong host.
+        #[serde(default)]
+        struck: Option<NodeName>,
     },
     /// A voter is about to run an assistant: from now on the fence is not closed before it has undone it.
     Assisting {

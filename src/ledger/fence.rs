@@ -69,6 +69,7 @@ impl State {
             refuted: 0,
             all_levels_from: None,
             lease_refuted: false,
+            struck: BTreeMap::new(),
             checks: BTreeMap::new(),
             last_life: None,
         };
@@ -338,6 +339,7 @@ impl State {
         let mut levels = (0u32..).zip(&self.set().levels).filter(|_| f.state == FenceState::Open);
         let confirmed = levels.find(|(number, level)| {
             f.is_level_due(*number)
+                && !f.struck.contains_key(number)
                 && self.set().level_ends_epoch(level)
                 && level.iter().all(|agent| succeeded(*number, agent))
         });
@@ -424,8 +426,7 @@ impl State {
         fence: FenceId,
         (level, round, refuted): (Option<u32>, u32, u32),
         by: NodeName,
-        channel: ChannelName,
-        what: String,
+        (channel, what, struck): (ChannelName, String, Option<NodeName>),
     ) -> Result<Event, Refusal> {
         let levels = self.set().levels.len() as u32;
         let f = self.fence_in(fence, &[FenceState::Confirmed])?;
@@ -442,6 +443,7 @@ impl State {
         f.state = FenceState::Open;
         f.confirmed = None;
         f.refuted += 1;
+        f.struck.extend(level.zip(struck));
         f.last_life = Some(channel.clone());
         if f.used {
             f.lease_refuted |= by_lease;

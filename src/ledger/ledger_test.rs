@@ -201,7 +201,7 @@ fn a_refuted_fence_is_open_again_and_appoints_nobody() {
     let mut world = World::fenced();
     let channel = "disk".parse().expect("valid");
     let (by, what) = (node("w1"), "alive".to_owned());
-    let life = Command::Refute { fence: FENCE, level: Some(0), round: 0, refuted: 0, by, channel, what };
+    let life = Command::Refute { fence: FENCE, level: Some(0), round: 0, refuted: 0, by, channel, what, struck: None };
     assert_eq!(world.done(life), Event::Refuted { fence: FENCE });
     assert_eq!(world.state.fences[&FENCE].level, 1, "the next level is tried");
     let refusal = world.refused(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));

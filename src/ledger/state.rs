@@ -354,6 +354,10 @@ pub struct Fence {
     /// The wait for the lease had confirmed it, and was refuted then: it proves nothing about that boot any more.
     #[serde(default)]
     pub lease_refuted: bool,
+    /// Levels that said they had succeeded while another node fell silent, and which: they are not believed again, and not
+    /// tried.
+    #[serde(default)]
+    pub struck: BTreeMap<u32, NodeName>,
     /// The last check answers, for the explanation.
     pub checks: BTreeMap<NodeName, CheckAnswer>,
     /// The channel on which life was seen last after a confirmation.

@@ -277,7 +277,7 @@ fn a_fence_is_confirmed_by_whoever_vouched_for_it_and_refuted_by_life() {
     world.done(Command::HumanConfirm { incident, target: node("db1"), who, force: false });
     assert_eq!(stage(&world), by("confirmed", Some("the operator")));
     let (by, channel, what) = (node("w1"), "primary".parse().expect("valid"), "two heartbeats".to_owned());
-    world.done(Command::Refute { fence: FENCE, level: None, round: 0, refuted: 0, by, channel, what });
+    world.done(Command::Refute { fence: FENCE, level: None, round: 0, refuted: 0, by, channel, what, struck: None });
     assert_eq!(stage(&world).0, "refuted");
 }
 

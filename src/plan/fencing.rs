@@ -2,6 +2,7 @@
 //! end; the check; lifting.
 
 use super::note::Passing;
+use super::strike::{Strike, strike};
 use super::{Input, Note, Outlook, Plan, Question, evidence};
 use crate::config::Drift;
 use crate::ledger::{
@@ -106,6 +107,9 @@ fn exhausted(fence: &Fence, wait: Option<Duration>) -> Note {
 
 /// Orders what of a level is to be ordered, and waits for it; says why when it has ended and did not confirm.
 fn work_on_level(input: &Input, fence: &Fence, number: u32, level: &[AgentName], plan: &mut Plan) -> Option<String> {
+    if let Some(node) = fence.struck.get(&number) {
+        return Some(format!("it is not believed: {node} fell silent when it said that {} is off", fence.target));
+    }
     let ended = ordered(fence, number);
     let missing: Vec<_> = level.iter().filter(|a| !ended.contains_key(a)).collect();
     if missing.iter().any(|a| a.is_lease())
@@ -292,7 +296,15 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
         CheckAnswer::Holds => None,
     });
     let refuted = refuted.or_else(|| late_life(input, fence));
-    if let Some((by, channel, what)) = refuted {
+    let struck = match strike(input, fence) {
+        Strike::Struck(node) if refuted.is_none() => Some(node),
+        _ => None,
+    };
+    let fell_silent = struck.as_ref().map(|node| {
+        let what = format!("{node} fell silent while it acted: does the device switch the right host?");
+        (input.me.clone(), ChannelName::primary(), what)
+    });
+    if let Some((by, channel, what)) = refuted.or(fell_silent) {
         let (target, fence_id) = (fence.target.clone(), fence.id);
         plan.say(Note::Refuted { fence: fence_id, target, by: by.clone(), what: what.clone() });
         let level = match &fence.confirmed {
@@ -300,7 +312,7 @@ fn watch(input: &Input, fence: &Fence, plan: &mut Plan) {
             _ => None,
         };
         let (round, refuted) = (fence.round, fence.refuted);
-        return plan.propose(Command::Refute { fence: fence.id, level, round, refuted, by, channel, what });
+        return plan.propose(Command::Refute { fence: fence.id, level, round, refuted, by, channel, what, struck });
     }
     // Not only until its first use: another service of the same node may have been paused meanwhile.
     if hangs(input, fence) || fence.epochs.is_empty() && !fence.used {

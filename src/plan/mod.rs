@@ -22,6 +22,7 @@ mod outlook;
 pub mod readiness;
 pub mod reason;
 pub mod service;
+mod strike;
 pub mod switchover;
 
 #[cfg(test)]

@@ -146,6 +146,9 @@ pub enum Missing {
     Heard(NodeName),
     #[display("a majority must answer")]
     Majority,
+    /// This voter was heard when the device began to act.
+    #[display("{_0} was heard when it began, and must be heard again")]
+    Unheard(NodeName),
 }
 
 /// What a report is about: the fields of its line in the journal.

@@ -2,6 +2,7 @@
 
 use super::candidate::{self, Choice};
 use super::note::{Missing, Passing};
+use super::strike::{Strike, strike};
 use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
@@ -203,6 +204,15 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
             plan.wake_at(looks);
         }
         return plan.say(Note::Checking { fence: fence.id, target: fence.target.clone(), missing });
+    }
+    match strike(input, fence) {
+        Strike::Nobody => {}
+        Strike::Struck(_) => return plan.say(Note::FenceIsRefuted { fence: fence.id }),
+        Strike::Awaits(node, limit) => {
+            plan.wake_at(limit);
+            let missing = Missing::Unheard(node);
+            return plan.say(Note::Checking { fence: fence.id, target: fence.target.clone(), missing });
+        }
     }
     if !powerless {
         ask_seals(input, name, service, plan);

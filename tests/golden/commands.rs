@@ -144,6 +144,7 @@ pub fn command(line: &Line, state: &State, term: Term, settings: &Settings) -> O
             by: line.parse(line.need("by")),
             channel: line.parse(line.get("on").unwrap_or("disk")),
             what: line.say("what", "2 heartbeats after the confirmation"),
+            struck: line.get("struck").map(|node| line.parse(node)),
         },
         "assisting" => {
             let node: NodeName = line.parse(line.need("by"));

@@ -246,6 +246,7 @@ fn fence_commands() -> Vec<Command> {
             by: node.clone(),
             channel: disk(),
             what: "it beats".to_owned(),
+            struck: Some(node.clone()),
         },
         Command::Assisting { fence, agent: ipmi(), node: node.clone(), incarnation },
         Command::Assisted { fence, agent: ipmi(), node: node.clone(), action: AgentAction::On, run: run() },
@@ -410,6 +411,7 @@ fn fence() -> Fence {
         refuted: 1,
         all_levels_from: Some(2),
         lease_refuted: true,
+        struck: BTreeMap::from([(1, db1())]),
         checks: checks(),
         last_life: Some(disk()),
     }

@@ -397,6 +397,7 @@ fn device(w: &mut World, rng: &mut StdRng, hit: &Hit) {
         Device::OnlyFrom(hit.other),
         Device::Busy(w.now + hit.lasts),
         Device::NeverOn,
+        Device::Wired(hit.other),
     ];
     // Of an assistant the host is the voter that runs it. It says nothing on which anybody rests.
     let assists = [

@@ -34,6 +34,8 @@ pub enum Device {
     Busy(u64),
     /// Switches off and never on; an assistant does what it does and cannot take it back.
     NeverOn,
+    /// Is wired to this other host, and switches that one.
+    Wired(usize),
 }
 
 /// What is asked of an agent.
@@ -121,8 +123,10 @@ impl World {
                 return;
             }
             w.device_acts(started.as_ref(), in_time);
-            match action {
-                AgentAction::Off => w.switched_off(target),
+            match (action, mode) {
+                (AgentAction::Off, Device::Wired(other)) => w.power_off(other),
+                (_, Device::Wired(other)) => w.power_on(other),
+                (AgentAction::Off, _) => w.switched_off(target),
                 _ => w.power_on(target),
             }
         };
@@ -134,7 +138,7 @@ impl World {
         if action == AgentAction::Off && mode == Device::Reboots {
             self.after(run.acts_after.unwrap_or(took) + 5 * MS, move |w| w.power_on(target));
         }
-        if mode == Device::Lying && action == AgentAction::Off {
+        if matches!(mode, Device::Lying | Device::Wired(_)) && action == AgentAction::Off {
             let boots = self.hosts[target].boots;
             self.after(run.ends_after, move |w| w.lied(target, boots));
         }
@@ -224,9 +228,12 @@ impl World {
             Device::Busy(until) if self.now < until => (None, failed, took / 20),
             Device::OnlyFrom(voter) if voter != by => (None, AgentOutcome::TimedOut, limit),
             Device::NeverOn if !off => (None, failed, took),
-            Device::Honest | Device::Reboots | Device::Busy(_) | Device::OnlyFrom(_) | Device::NeverOn => {
-                (Some(took / 2), AgentOutcome::Succeeded, took)
-            }
+            Device::Honest
+            | Device::Reboots
+            | Device::Busy(_)
+            | Device::OnlyFrom(_)
+            | Device::NeverOn
+            | Device::Wired(_) => (Some(took / 2), AgentOutcome::Succeeded, took),
             Device::Slow => (Some(limit * 6 / 10), AgentOutcome::Succeeded, limit * 8 / 10),
             Device::Late(by) => (Some(limit + by), AgentOutcome::TimedOut, limit),
             Device::Lying if off => (None, AgentOutcome::Succeeded, took),

@@ -1,9 +1,10 @@
 //! Directed stories of power that regent takes and gives back.
 
-use super::{Listed, Told, cut_networks, end, moved_from, primary, seconds, three};
+use super::{Listed, Told, cut_networks, end, moved_from, primary, ready, seconds, three};
 use crate::cluster::{MS, S, Tell, World};
 use crate::fence::Device;
 use crate::invariants::l1;
+use crate::setup;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use regent::ledger::{Command, Order, OrderState, Phase};
@@ -11,6 +12,8 @@ use regent::types::{AgentAction, AgentOutcome};
 
 /// Every story here, with the number of seeds for which it is told.
 pub const STORIES: &[Listed] = &[
+    ("a_device_that_switches_another_host_is_not_believed", wired_wrong, 4),
+    ("two_hosts_that_lose_power_together_are_not_taken_for_a_device_that_strikes", lost_together, 4),
     ("without_a_candidate_the_fenced_host_gets_its_power_back", no_candidate, 3),
     ("an_on_that_fails_is_tried_again", on_fails, 3),
     ("an_off_ends_when_its_node_is_back", off_ends, 3),
@@ -174,4 +177,38 @@ fn too_late(seed: u64, tell: Tell) -> Told {
     let took = w.now - since;
     let what = format!("not begun {never} times, moved after {}", seconds(took));
     end(w, never == 1 && took < 10 * S, &what.clone(), what)
+}
+
+/// The primary is cut off from everybody and lives. Its device switches a standby off, and says that it has succeeded.
+fn wired_wrong(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    let struck = (0..3).rfind(|h| *h != old).ok_or("nobody")?;
+    w.set_device(old, "ipmi", Device::Wired(struck));
+    cut_networks(&mut w, old);
+    w.net.set_disk(old, true);
+    let took = moved_from(&mut w, old, 60 * S)?;
+    let (off, refuted) = (!w.hosts[old].power, w.facts.counts.refuted);
+    w.net.heal();
+    w.net.set_disk(old, false);
+    w.power_on(struck);
+    w.run_until(w.now + 90 * S);
+    let told = format!("moved after {}, {refuted} refuted; the old one was off: {off}", seconds(took));
+    let ok = off && w.is_whole();
+    end(w, ok, &told, told.clone())
+}
+
+/// A rack loses power: the primary and a witness.
+fn lost_together(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 2), tell, seed)?;
+    let old = primary(&w)?;
+    w.power_off(old);
+    w.power_off(4);
+    let took = moved_from(&mut w, old, 30 * S)?;
+    let refuted = w.facts.counts.refuted;
+    w.power_on(4);
+    w.power_on(old);
+    w.run_until(w.now + 60 * S);
+    let ok = refuted == 0 && took < 6 * S && w.is_whole();
+    end(w, ok, "it was not believed, or late", format!("moved after {}", seconds(took)))
 }
