@@ -45,6 +45,8 @@ mod summary;
 mod system;
 #[path = "../lab/time.rs"]
 mod time;
+#[path = "../lab/turns.rs"]
+mod turns;
 #[path = "../lab/watchdogs.rs"]
 mod watchdogs;
 #[path = "../lab/world.rs"]

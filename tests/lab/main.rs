@@ -30,6 +30,7 @@ mod scenarios;
 mod status;
 mod system;
 mod time;
+mod turns;
 mod watchdogs;
 mod world;
 

@@ -13,24 +13,33 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(300);
 
 pub const SCENARIOS: [Scenario; 5] = [
-    Scenario { name: "a_standby_dies", shows: "8: nothing moves; it returns by itself", within: LONG, run: standby },
-    Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, run: witness },
+    Scenario {
+        name: "a_standby_dies",
+        shows: "8: nothing moves; it returns by itself",
+        within: LONG,
+        alone: false,
+        run: standby,
+    },
+    Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, alone: false, run: witness },
     Scenario {
         name: "the_leader_dies_between_fence_and_promotion",
         shows: "8: five voters: finished by the next leader",
         within: LONG,
+        alone: false,
         run: leader_host,
     },
     Scenario {
         name: "the_leader_is_killed_between_fence_and_promotion",
         shows: "8: three voters: finished after its restart",
         within: LONG,
+        alone: false,
         run: leader_daemon,
     },
     Scenario {
         name: "the_appointee_loses_power_while_it_promotes",
         shows: "the next takes over on a timeline of its own; what may be lost is named and kept",
         within: LONG,
+        alone: false,
         run: appointee,
     },
 ];

@@ -19,6 +19,7 @@ pub const SCENARIOS: [Scenario; 1] = [Scenario {
     name: "the_executor_of_an_old_order_comes_back",
     shows: "five voters: an `off` that was ordered before the failover switches off nobody after it",
     within: LONG,
+    alone: false,
     run: executor,
 }];
 
