@@ -19,7 +19,7 @@ use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{settings, start};
+use super::{end, settings, start};
 use crate::durable;
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
 use std::sync::Arc;
@@ -137,7 +137,7 @@ async fn local_end(core: &Arc<Core>, control: &Control) -> (bool, Position) {
             return (true, end);
         }
     }
-    match control.scanned_end(&core.layout, &core.user).await {
+    match end::at_rest(&core.layout, &core.user, control).await {
         Ok(end) => (true, end),
         Err(error) => {
             tracing::warn!(service = %core.service, %error, "the end of the local WAL is not known");
