@@ -130,6 +130,13 @@ pub fn segment_name(timeline: Timeline, lsn: Lsn, segment_size: u64) -> PathBuf 
     format!("{:08X}{:08X}{:08X}", timeline.0, number / per_id, number % per_id).into()
 }
 
+/// Where the segment begins whose file has this name without its timeline, in 16 hexadecimal digits.
+pub fn segment_start(name: &str, segment_size: u64) -> Option<Lsn> {
+    let (id, number) = name.split_at_checked(8)?;
+    let (id, number) = (u64::from_str_radix(id, 16).ok()?, u64::from_str_radix(number, 16).ok()?);
+    Some(Lsn((id << 32) + number * segment_size))
+}
+
 /// Where a record of `length` bytes ends that begins at `start`: aligned to 8, with the headers of the pages that it
 /// runs into (24 bytes; 40 on the first page of a segment).
 pub fn record_end(start: Lsn, length: u32, segment_size: u64, block_size: u64) -> Lsn {
@@ -171,6 +178,9 @@ mod tests {
         assert_eq!(name(1, 0x300_0028, 16 << 20), "000000010000000000000003");
         assert_eq!(name(10, 0x12_FF00_0000, 16 << 20), "0000000A00000012000000FF");
         assert_eq!(name(1, 0x1_0000_0000, 1 << 20), "000000010000000100000000");
+        assert_eq!(segment_start("00000012000000FF", 16 << 20), Some(Lsn(0x12_FF00_0000)));
+        assert_eq!(segment_start("0000000100000000", 1 << 20), Some(Lsn(0x1_0000_0000)));
+        assert_eq!(segment_start("short", 16 << 20), None);
     }
 
     /// What pg_controldata says of a primary that was killed after its promotion, with the timelines of its last
