@@ -10,6 +10,7 @@
 )]
 
 mod bmc;
+mod bounds;
 mod busy_bmc;
 mod cgroup;
 mod client;

@@ -144,7 +144,7 @@ fn final_word(world: &mut World, freed: bool) -> Result<()> {
     if freed {
         host.free_volume("regent")?;
     }
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(90))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(90))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     let offs = cluster.device("ipmi", &before.primary)?.offs();
     ensure!((offs > 0) != freed, "freed: {freed}, and {} was switched off {offs} times", before.primary);

@@ -1,5 +1,6 @@
 //! Trouble that is not death: processes killed or stopped on a host that is fine.
 
+use crate::bounds::Bound;
 use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::harness::{Scenario, skip};
 use crate::host::Host;
@@ -86,6 +87,7 @@ fn on_primary(world: &mut World, act: impl Fn(&Cluster, &str) -> Result<()>, lon
     let gap = cluster.writer()?.longest_gap_after(fault)?;
     println!("writes paused for {gap:?}");
     ensure!(gap <= longest, "writes paused for {gap:?}, expected at most {longest:?}");
+    cluster.holds(gap, Bound::Started)?;
     let status = cluster.status()?;
     ensure!(status.fences.is_empty(), "there is a fence: {:?}", status.fences);
     for name in cluster.plan.database_names() {

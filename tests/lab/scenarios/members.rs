@@ -86,7 +86,7 @@ fn between(cluster: &mut Cluster, act: impl FnOnce(&Cluster, String) -> Result<c
     let fault = Stamp::now();
     // Not a power cut: the fence itself must be what switches it off, so that the moment is known.
     cluster.host(&before.primary)?.freeze()?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.wait("the service to be whole", Duration::from_secs(90), |s| {
         s.services.get(SERVICE).is_some_and(|s| s.phase == "installed" && s.primary.as_ref() == Some(&after.primary))
@@ -156,7 +156,7 @@ fn appointee(world: &mut World) -> Result<()> {
         host.power_cut()?;
     }
     host.reconnect()?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     println!("{} took over from {} and {appointee} after {outage:?}", after.primary, before.primary);
     ensure!(after.primary == *other && after.epoch == before.epoch + 2, "expected {other} to follow, found {after:?}");
     cluster.wait_complete(Duration::from_secs(120))?;

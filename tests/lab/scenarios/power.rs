@@ -111,7 +111,7 @@ fn no_session(world: &mut World) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("the device was used {:?} after it worked", works.elapsed());
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(20))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(20))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }
@@ -162,7 +162,7 @@ fn no_level(world: &mut World) -> Result<()> {
     let other = cluster.regent(&asked, &["fence", "confirm", &before.primary, "--incident", "999999", "--yes"])?;
     ensure!(!other.status.success(), "a confirmation for an incident that does not exist was accepted");
     cluster.command(&asked, &["fence", "confirm", &before.primary, "--incident", &incident, "--yes"])?;
-    let (after, outage) = cluster.wait_failover(&before, fault, FAILOVER)?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, FAILOVER)?;
     println!("{} took over after {outage:?}, once a person had confirmed", after.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }

@@ -120,7 +120,7 @@ fn next_takes_over(mut cluster: Cluster, leads: bool, act: impl Fn(&Watchdogs) -
     let fault = Stamp::now();
     cluster.host(&before.primary)?.power_cut()?;
     signal_receiver(cluster.host(OTHER)?, "CONT")?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     let fenced = fenced.lock().unwrap().context("nobody was fenced")?;
     let waited = outage.saturating_sub(fenced.since(fault));
     println!("{leader} leads; {} took over {waited:?} after the fence, {outage:?} after the fault", after.primary);
