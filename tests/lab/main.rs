@@ -24,6 +24,7 @@ mod network;
 mod ping;
 mod plan;
 mod postgres;
+mod recovery;
 mod restart;
 mod roles;
 mod said;
