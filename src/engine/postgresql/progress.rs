@@ -75,7 +75,14 @@ fn startup_process(postmaster: i32) -> Option<(i32, String)> {
     let titled = |pid: i32| Some((pid, fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?));
     let all = children.split_whitespace().filter_map(|pid| titled(pid.parse().ok()?));
     let mut trimmed = all.map(|(pid, title)| (pid, title.trim_end_matches([char::from(0), ' ']).to_owned()));
-    trimmed.find(|(_, title)| title.starts_with("postgres: ") && title.contains("startup"))
+    trimmed.find(|(_, title)| recovers(title))
+}
+
+/// "postgres: startup recovering 0000…", or with the cluster's name before it. The title of a session that is just connecting
+/// ends in that word: "postgres: postgres postgres [local] startup".
+fn recovers(title: &str) -> bool {
+    let own = title.strip_prefix("postgres: ").map(|rest| rest.rsplit_once(": ").map_or(rest, |(_, own)| own));
+    own.is_some_and(|own| own.split(' ').next() == Some("startup"))
 }
 
 /// The WAL segment that a title names.
@@ -148,6 +155,15 @@ mod tests {
         assert!(!waits_for_the_disk(&syncfs, &stat('T')), "another process's writes are no progress of this one");
         assert!(!waits_for_the_disk("running", &stat('R')) && !waits_for_the_disk("0 0x5 0x0", &stat('D')));
         assert!(!waits_for_the_disk(&syncfs, ""), "it is gone");
+    }
+
+    #[test]
+    fn a_session_that_is_just_connecting_is_no_startup_process() {
+        assert!(recovers("postgres: startup recovering 000000010000000000000003"));
+        assert!(recovers("postgres: 15/main: startup") && recovers("postgres: startup"));
+        assert!(!recovers("postgres: postgres postgres [local] startup"));
+        assert!(!recovers("postgres: 15/main: postgres postgres 10.0.0.1(5000) startup"));
+        assert!(!recovers("/usr/lib/postgresql/15/bin/postgres -D startup"));
     }
 
     #[test]
