@@ -70,7 +70,8 @@ fn slow(pid: Pid, least: Duration, wanted: &dyn Fn() -> bool) {
 fn startup_processes(group: &Cgroup) -> Vec<Pid> {
     let is_startup = |pid: &i32| {
         let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        title.starts_with("postgres: ") && title.contains("startup")
+        // The title of a session that is just connecting ends in that word.
+        title.starts_with("postgres: startup")
     };
     group.members().into_iter().filter(is_startup).map(Pid::from_raw).collect()
 }

@@ -28,7 +28,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: "postmaster_killed_beside_standbys",
         shows: "11: kill -9, on_crash = \"auto\": moved within 2 s to a standby that has all of the WAL, no fence, nothing lost",
         within: LONG,
-        alone: false,
+        alone: true,
         run: killed_beside_standbys,
     },
     Scenario {

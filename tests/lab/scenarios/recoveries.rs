@@ -36,7 +36,7 @@ pub const SCENARIOS: [Scenario; 5] = [
         name: "postmaster_killed_before_a_long_recovery",
         shows: "11: kill -9: moved within 2 s to a standby that has all of the WAL, whatever a recovery would take",
         within: LONG,
-        alone: false,
+        alone: true,
         run: moves,
     },
     Scenario {
