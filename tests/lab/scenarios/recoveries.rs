@@ -7,9 +7,11 @@ use crate::host::Host;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
 use crate::recovery::Slowed;
+use crate::status::{Service, Status};
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
+use regent::types::Lsn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,17 @@ fn write_much(host: &Host) -> Result<()> {
         .map(drop)
 }
 
+/// Waits until everybody has been heard to have what the primary has now: looked at once a second, told in heartbeats.
+fn wait_heard(cluster: &Cluster, primary: &Host) -> Result<()> {
+    let end: Lsn = postgres::sql(primary, "select pg_current_wal_flush_lsn()")?.trim().parse()?;
+    let has_it = |position: &Option<String>| {
+        position.as_ref().and_then(|position| position.parse::<Lsn>().ok()).is_some_and(|position| position >= end)
+    };
+    let everybody = |service: &Service| service.databases.values().all(|database| has_it(&database.position));
+    let wanted = |status: &Status| status.services.get(SERVICE).is_some_and(everybody);
+    cluster.wait("everybody to be heard of", Duration::from_secs(30), wanted).map(drop)
+}
+
 /// Who received everything that the primary has flushed.
 fn has_all(primary: &Host, standby: &str) -> Result<bool> {
     let question = format!(
@@ -83,16 +96,18 @@ fn until(what: &str, mut wanted: impl FnMut() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-/// Kills the postmaster, and waits until nobody is served by what it leaves for a moment: its sessions.
-fn kill_postmaster(host: &Host) -> Result<()> {
-    let sessions = postgres::sql(host, "select pid from pg_stat_activity where backend_type = 'client backend'")?;
-    let sessions: Vec<&str> = sessions.lines().collect();
+/// The sessions of a server, as its host numbers them. To ask may write WAL (hints), so it is asked beforehand.
+fn sessions(host: &Host) -> Result<Vec<String>> {
+    let question = "select pid from pg_stat_activity where backend_type = 'client backend'";
+    Ok(postgres::sql(host, question)?.lines().map(str::to_owned).collect())
+}
+
+/// Kills the postmaster, and waits until nobody is served by what it leaves for a moment.
+fn kill_postmaster(host: &Host, sessions: &[String]) -> Result<()> {
     postgres::signal_postmaster(host, "KILL")?;
     // `kill -0` says whether one of them is still there.
-    until("its sessions have ended", || {
-        let words: Vec<&str> = ["-0"].iter().chain(&sessions).copied().collect();
-        Ok(!host.output("kill", &words)?.status.success())
-    })
+    let words: Vec<&str> = std::iter::once("-0").chain(sessions.iter().map(String::as_str)).collect();
+    until("its sessions have ended", || Ok(!host.output("kill", &words)?.status.success()))
 }
 
 /// The primary and the standbys.
@@ -182,11 +197,13 @@ fn moves(world: &mut World) -> Result<()> {
         postgres::sql(&primary, "drop table if exists ballast")?;
         write_much(&primary)?;
         cluster.writer()?.stand_still(true)?;
+        wait_heard(&cluster, &primary)?;
+        let sessions = sessions(&primary)?;
         let all = || standbys.iter().try_fold(true, |all, host| Ok(all && has_all(&primary, &host.name)?));
         until("both standbys have received everything", all)?;
         let _slowed = Slowed::to(&primary, least);
         let fault = Stamp::now();
-        kill_postmaster(&primary)?;
+        kill_postmaster(&primary, &sessions)?;
         cluster.writer()?.stand_still(false)?;
         let ack = cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(60))?;
         let (after, gap) = (cluster.reign()?, ack.ack.since(fault));
@@ -216,9 +233,9 @@ fn in_place(mut cluster: Cluster, least: Duration, act: impl FnOnce(&Cluster, &H
     let (primary, standbys) = hosts(&cluster, &before)?;
     write_much(&primary)?;
     cluster.wait_complete(Duration::from_secs(30))?;
-    let slowed = act(&cluster, &primary)?;
+    let (slowed, sessions) = (act(&cluster, &primary)?, sessions(&primary)?);
     let fault = Stamp::now();
-    kill_postmaster(&primary)?;
+    kill_postmaster(&primary, &sessions)?;
     cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(90))?;
     let gap = cluster.writer()?.longest_gap_after(fault)?;
     println!("writes paused for {gap:?}");
