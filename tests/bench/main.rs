@@ -12,6 +12,10 @@
 
 #[path = "../lab/bmc.rs"]
 mod bmc;
+#[path = "../lab/bounds.rs"]
+mod bounds;
+#[path = "../lab/busy_bmc.rs"]
+mod busy_bmc;
 #[path = "../lab/cgroup.rs"]
 mod cgroup;
 #[path = "../lab/client/mod.rs"]
@@ -45,6 +49,8 @@ mod summary;
 mod system;
 #[path = "../lab/time.rs"]
 mod time;
+#[path = "../lab/turns.rs"]
+mod turns;
 #[path = "../lab/watchdogs.rs"]
 mod watchdogs;
 #[path = "../lab/world.rs"]

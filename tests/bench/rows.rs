@@ -20,14 +20,33 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// The rows, as scenarios of the lab's harness.
 pub fn all() -> Vec<Scenario> {
     vec![
-        Scenario { name: "power_cut_fast", shows: "profile fast, at most 800 ms", within: ROW, run: power_cut_fast },
-        Scenario { name: "power_cut_lan", shows: "profile lan, at most 2200 ms", within: ROW, run: power_cut_lan },
-        Scenario { name: "postmaster_killed", shows: "on_crash = failover, at most 500 ms", within: ROW, run: killed },
-        Scenario { name: "switchover", shows: "at most 500 ms", within: ROW, run: switchover },
+        Scenario {
+            name: "power_cut_fast",
+            shows: "profile fast, at most 800 ms",
+            within: ROW,
+            alone: true,
+            run: power_cut_fast,
+        },
+        Scenario {
+            name: "power_cut_lan",
+            shows: "profile lan, at most 2200 ms",
+            within: ROW,
+            alone: true,
+            run: power_cut_lan,
+        },
+        Scenario {
+            name: "postmaster_killed",
+            shows: "on_crash = failover, at most 500 ms",
+            within: ROW,
+            alone: true,
+            run: killed,
+        },
+        Scenario { name: "switchover", shows: "at most 500 ms", within: ROW, alone: true, run: switchover },
         Scenario {
             name: "idle",
             shows: "at most 1.5 % of a core and 40 MiB a manager",
             within: ROW,
+            alone: true,
             run: idle::measure,
         },
     ]

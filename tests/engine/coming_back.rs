@@ -141,3 +141,38 @@ async fn a_running_standby_is_compared_with_its_upstream_and_left_as_it_is() {
     assert!(why.contains("db2 left it at"), "{why}");
     assert_eq!((db3.engine().latest().state, db3.postmaster()), (DbState::Standby, postmaster));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_whose_upstream_has_removed_the_wal_that_it_needs_is_told_apart_and_cloned() {
+    if !possible() {
+        return;
+    }
+    let keeps_nothing = |postgresql: &mut regent::config::Postgresql| {
+        for (name, value) in [("wal_keep_size", "0"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")] {
+            postgresql.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    let cluster = Cluster::running_with(&["db1", "db2"], keeps_nothing).await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    db1.sql("insert into orders values (1)").await;
+    db2.until_ids(&[1]).await;
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    for _ in 0..8 {
+        db1.sql("insert into orders select max(id) + 1 from orders").await;
+        db1.sql("select pg_switch_wal()").await;
+        db1.sql("checkpoint").await;
+    }
+    let upstream = cluster.upstream("db1");
+    db2.done(DbAction::StartStandby { upstream: Some(upstream.clone()) }).await;
+    db2.until("waiting for WAL", |seen| seen.awaits_wal && seen.streams_from.is_none()).await;
+    let compared = db2.done(DbAction::Compare { upstream: upstream.clone() }).await;
+    let DbDone::Compared { unfit: Some(why) } = compared else { panic!("it goes on asking: {compared:?}") };
+    assert!(why.contains("has removed the WAL after"), "{why}");
+    // Stopped, it is no other: its history fits, and it lacks what is gone.
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    let rejoined = cluster.follow("db2", "db1").await;
+    let DbDone::Rejoined { how, .. } = rejoined else { panic!("{rejoined:?}") };
+    assert!(how.contains("cloned: the upstream has removed the WAL after"), "{how}");
+    db2.until_ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
+    assert_eq!(db2.done(DbAction::Compare { upstream }).await, DbDone::Compared { unfit: None });
+}

@@ -98,6 +98,13 @@ impl Cgroup {
         entries.flatten().filter(|e| e.path().is_dir()).map(|e| Cgroup { path: e.path() }).collect()
     }
 
+    /// Every process in it and below it, as this machine numbers them.
+    pub fn members(&self) -> Vec<i32> {
+        let own = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        let own = own.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>();
+        own.into_iter().chain(self.children().iter().flat_map(Cgroup::members)).collect()
+    }
+
     fn write(&self, file: &str, text: &str) -> Result<()> {
         let path = self.path.join(file);
         fs::write(&path, text).with_context(|| format!("write {text:?} to {}", path.display()))

@@ -2,6 +2,7 @@
 //! writer. Here is everything that scenarios do with it; what it looks like is in `plan.rs`.
 
 use crate::bmc::Bmc;
+use crate::bounds::Bound;
 use crate::client::oracle::{self, Tenure};
 use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
@@ -351,7 +352,7 @@ impl<'w> Cluster<'w> {
 
     /// Waits until another node than `before` is primary under a later epoch and has acknowledged a write of the
     /// writer that was sent after `fault`. Returns the reign and how long writes were not served.
-    pub fn wait_failover(&self, before: &Reign, fault: Stamp, within: Duration) -> Result<(Reign, Duration)> {
+    pub fn wait_takeover(&self, before: &Reign, fault: Stamp, within: Duration) -> Result<(Reign, Duration)> {
         let status = self.wait("a failover", within, |status| {
             status.services.get(SERVICE).is_some_and(|s| {
                 s.phase == "installed" && s.epoch > before.epoch && s.primary.as_ref() != Some(&before.primary)
@@ -371,6 +372,13 @@ impl<'w> Cluster<'w> {
             ensure!(Instant::now() < end, "{} is primary and the writer is not served", reign.primary);
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The same where one thing failed: within the bound that is printed.
+    pub fn wait_failover(&self, before: &Reign, fault: Stamp, within: Duration) -> Result<(Reign, Duration)> {
+        let (reign, outage) = self.wait_takeover(before, fault, within)?;
+        self.holds(outage, Bound::Failover)?;
+        Ok((reign, outage))
     }
 
     /// Waits until every database but the primary streams from it and no fence is open.

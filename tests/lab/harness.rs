@@ -1,7 +1,10 @@
 //! Runs scenarios one after another (or several at once), each in a process of its own, and clears up after each from outside, so that a
 //! panic, a timeout or an interrupt leaves nothing behind. Knows PASS, FAIL and SKIPPED. There are no retries.
+//!
+//! Not here: which is next (`turns.rs`).
 
 use crate::system;
+use crate::turns::Turns;
 use crate::world::{self, PREFIX, World};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
@@ -18,6 +21,8 @@ pub struct Scenario {
     pub name: &'static str,
     pub shows: &'static str,
     pub within: Duration,
+    /// It loads the machine on purpose, or measures what load changes: nothing runs beside it.
+    pub alone: bool,
     pub run: fn(&mut World) -> Result<()>,
 }
 
@@ -95,10 +100,11 @@ pub fn main(scenarios: &[Scenario], args: &[String]) -> Result<i32> {
     signals.thread_block()?;
     let interrupt = interrupt(signals);
     let all = (1..=options.repeat).flat_map(|round| chosen.iter().enumerate().map(move |(n, s)| (round, n, *s)));
-    let queue = Mutex::new(all);
+    let turns = Turns::new(all, |(_, _, scenario)| scenario.alone);
     let counts = Mutex::new([0; 3]);
     let work = || -> Result<()> {
-        while let Some((round, number, scenario)) = next(&queue, &interrupt) {
+        while let Some(turn) = turns.next(|| interrupt.has_come()) {
+            let (round, number, scenario) = turn.what;
             let start = Instant::now();
             let name = format!("{PREFIX}{}-{round}-{number}", std::process::id());
             let outcome = match &unable {
@@ -184,14 +190,6 @@ fn interrupt(signals: SigSet) -> Arc<Interrupt> {
         }
     });
     interrupt
-}
-
-/// The next of the queue; nothing more once the process was asked to end.
-fn next<T>(queue: &Mutex<impl Iterator<Item = T>>, interrupt: &Interrupt) -> Option<T> {
-    if interrupt.has_come() {
-        return None;
-    }
-    queue.lock().expect("no holder of this lock can panic").next()
 }
 
 fn run_one(scenario: &Scenario, world: &str, options: &Options, interrupt: &Interrupt) -> Result<Outcome> {

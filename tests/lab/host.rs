@@ -92,6 +92,11 @@ impl Host {
         self.directory.join(format!("{program}.log"))
     }
 
+    /// Everything that runs on it.
+    pub fn cgroup(&self) -> Cgroup {
+        self.cgroup.clone()
+    }
+
     pub fn address(&self, net: Net) -> String {
         net.address(self.index)
     }
@@ -289,6 +294,15 @@ impl Host {
 
     pub fn unblock_output(&self, net: Net) -> Result<()> {
         self.switch.unblock_output(&self.name, net)
+    }
+
+    /// What database servers send to it is lost: its standbys receive nothing, and everything else goes on.
+    pub fn block_servers(&self) -> Result<()> {
+        self.switch.block_servers(&self.name)
+    }
+
+    pub fn unblock_servers(&self) -> Result<()> {
+        self.switch.unblock_servers(&self.name)
     }
 
     /// Starts a program in the host, in a cgroup `unit` of its own. The host must be on and not frozen.

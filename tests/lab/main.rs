@@ -10,6 +10,7 @@
 )]
 
 mod bmc;
+mod bounds;
 mod busy_bmc;
 mod cgroup;
 mod client;
@@ -23,6 +24,7 @@ mod network;
 mod ping;
 mod plan;
 mod postgres;
+mod recovery;
 mod restart;
 mod roles;
 mod said;
@@ -30,6 +32,7 @@ mod scenarios;
 mod status;
 mod system;
 mod time;
+mod turns;
 mod watchdogs;
 mod world;
 

@@ -3,6 +3,7 @@
 //!
 //! Namespaces are named below a private `/run` of the scenario's process, so two worlds never meet.
 
+use crate::postgres::PORT;
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::fs::File;
@@ -154,6 +155,18 @@ impl Switch {
     /// Ends `block_input`.
     pub fn unblock_input(&self, host: &str, net: Net) -> Result<()> {
         nft(host, &format!("delete table netdev lab_{}\n", net.nic()))
+    }
+
+    /// What comes from database servers is thrown away at the host.
+    pub fn block_servers(&self, host: &str) -> Result<()> {
+        let ports = format!("{PORT}, {}", PORT + 1);
+        let rule = format!("type filter hook input priority 0; policy accept;\n tcp sport {{ {ports} }} drop;");
+        nft(host, &format!("table inet lab_servers {{\n chain in {{\n {rule}\n }}\n}}\n"))
+    }
+
+    /// Ends `block_servers`.
+    pub fn unblock_servers(&self, host: &str) -> Result<()> {
+        nft(host, "delete table inet lab_servers\n")
     }
 
     /// Gives a device an address on the management network.

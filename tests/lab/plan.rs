@@ -49,6 +49,10 @@ pub struct Plan {
     pub impatient: bool,
     /// Lines of `[failover]`.
     pub failover: &'static str,
+    /// Lines of each service.
+    pub service: &'static str,
+    /// Lines of each database's parameters.
+    pub parameters: &'static str,
     pub watchdogs: Devices,
     /// Whether there is a second service beside the first.
     pub second: bool,
@@ -74,6 +78,8 @@ impl Default for Plan {
             power_on: "auto",
             impatient: false,
             failover: "",
+            service: "",
+            parameters: "",
             watchdogs: Devices::None,
             second: false,
             volumes: &[],
@@ -184,10 +190,11 @@ impl Plan {
     fn write_service(&self, text: &mut String, name: &str, data: &str, port: u16) -> Result<()> {
         let bin = postgres::bin_dir()?;
         writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
-        writeln!(text, "on_crash = \"{}\"", self.on_crash)?;
+        writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
         writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 trust\"]")?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
+        writeln!(text, "{}", self.parameters)?;
         Ok(())
     }
 }

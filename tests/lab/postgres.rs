@@ -120,7 +120,12 @@ fn postmaster_line(host: &Host, folder: &str, line: usize) -> Result<String> {
 
 /// The postmaster's process, as its host numbers it.
 pub fn postmaster(host: &Host) -> Result<String> {
-    postmaster_line(host, FOLDERS[0], 0)
+    postmaster_of(host, FOLDERS[0])
+}
+
+/// The same for one of the services' [`FOLDERS`].
+pub fn postmaster_of(host: &Host, folder: &str) -> Result<String> {
+    postmaster_line(host, folder, 0)
 }
 
 /// Which postmaster runs of one of the [`FOLDERS`]: its process, and since when. Another pair is another postmaster.

@@ -44,6 +44,8 @@ pub struct Database {
     /// `standby`, `primary`, ...
     pub state: String,
     pub streams_from: Option<String>,
+    /// Where its WAL ends, as it was heard last.
+    pub position: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,8 @@
-//! The control file and the write-ahead log of a database at rest, read by PostgreSQL's own programs.
+//! The control file of a database at rest, read by PostgreSQL's own program, and where a record lies in its write-ahead log.
 //!
-//! Sources: pg_controldata(1), pg_waldump(1), `xlogrecord.h` and `xlog_internal.h` for the length of a record.
+//! Not here: where that log ends (`end.rs`).
+//!
+//! Sources: pg_controldata(1), `xlogrecord.h` and `xlog_internal.h` for the length of a record.
 
 use super::error::{EngineError, Result};
 use super::layout::Layout;
@@ -120,54 +122,19 @@ impl Control {
         let end = record_end(self.checkpoint, u32::from_ne_bytes(length), self.segment_size, self.block_size);
         Ok(Position { timeline: self.timeline, lsn: end })
     }
-
-    /// The end of the WAL that is on disk, from the latest checkpoint on: found by reading it. pg_waldump follows no
-    /// history, so on a later timeline than the checkpoint's it begins there.
-    pub async fn scanned_end(&self, layout: &Layout, user: &OsUser) -> Result<Position> {
-        let known = self.known_end();
-        let from = if known.timeline > self.timeline { known.lsn } else { self.redo };
-        let (start, timeline) = (from.to_string(), known.timeline.to_string());
-        let directory = layout.data_dir.join("pg_wal");
-        let run = Run {
-            user,
-            program: layout.program("pg_waldump"),
-            arguments: vec![
-                "-q".as_ref(),
-                "-p".as_ref(),
-                directory.as_os_str(),
-                "-t".as_ref(),
-                timeline.as_ref(),
-                "-s".as_ref(),
-                start.as_ref(),
-            ],
-            environment: vec![("LC_ALL", "C".as_ref())],
-            input: String::new(),
-            deadline: Duration::from_secs(600),
-        };
-        // It always ends with an error: the place where the next record would begin.
-        let said = match run.finish().await {
-            Err(EngineError::Program { output, .. }) => output,
-            Ok(output) => output,
-            Err(error) => return Err(error),
-        };
-        let end = end_in_message(&said).ok_or_else(|| EngineError::Malformed {
-            path: directory,
-            detail: format!("pg_waldump says {}", Quoted(said)),
-        })?;
-        Ok(Position { timeline: known.timeline, lsn: end.max(known.lsn) })
-    }
-}
-
-/// The end of WAL in pg_waldump's last words: "error in WAL record at 0/3000148: invalid record length at 0/3000180".
-fn end_in_message(said: &str) -> Option<Lsn> {
-    let place = |text: &str| text.split([' ', ':', ',', ';']).next()?.parse::<Lsn>().ok();
-    said.rsplit(" at ").find_map(place)
 }
 
 /// The name of the segment file that holds `lsn`.
 pub fn segment_name(timeline: Timeline, lsn: Lsn, segment_size: u64) -> PathBuf {
     let (number, per_id) = (lsn.0 / segment_size, (1 << 32) / segment_size);
     format!("{:08X}{:08X}{:08X}", timeline.0, number / per_id, number % per_id).into()
+}
+
+/// Where the segment begins whose file has this name without its timeline, in 16 hexadecimal digits.
+pub fn segment_start(name: &str, segment_size: u64) -> Option<Lsn> {
+    let (id, number) = name.split_at_checked(8)?;
+    let (id, number) = (u64::from_str_radix(id, 16).ok()?, u64::from_str_radix(number, 16).ok()?);
+    Some(Lsn((id << 32) + number * segment_size))
 }
 
 /// Where a record of `length` bytes ends that begins at `start`: aligned to 8, with the headers of the pages that it
@@ -211,6 +178,9 @@ mod tests {
         assert_eq!(name(1, 0x300_0028, 16 << 20), "000000010000000000000003");
         assert_eq!(name(10, 0x12_FF00_0000, 16 << 20), "0000000A00000012000000FF");
         assert_eq!(name(1, 0x1_0000_0000, 1 << 20), "000000010000000100000000");
+        assert_eq!(segment_start("00000012000000FF", 16 << 20), Some(Lsn(0x12_FF00_0000)));
+        assert_eq!(segment_start("0000000100000000", 1 << 20), Some(Lsn(0x1_0000_0000)));
+        assert_eq!(segment_start("short", 16 << 20), None);
     }
 
     /// What pg_controldata says of a primary that was killed after its promotion, with the timelines of its last
@@ -230,13 +200,5 @@ mod tests {
         let at = |timeline: u32, lsn| Position { timeline: Timeline(timeline), lsn: Lsn(lsn) };
         assert_eq!(killed(1, "2", "0/5000148").known_end(), at(2, 0x500_0148));
         assert_eq!(killed(2, "0", "0/0").known_end(), at(2, 0x300_0060), "the first checkpoint clears it");
-    }
-
-    #[test]
-    fn the_end_of_wal_is_read_from_the_last_words_of_pg_waldump() {
-        let said =
-            "pg_waldump: error: error in WAL record at 0/3000148: invalid record length at 0/3000180: wanted 24, got 0";
-        assert_eq!(end_in_message(said), Some(Lsn(0x300_0180)));
-        assert_eq!(end_in_message("pg_waldump: error: could not find file"), None);
     }
 }

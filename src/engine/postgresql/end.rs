@@ -1,8 +1,9 @@
-//! Where the WAL of a dead primary ends, read from its own directory: up to the end of the last record that is whole.
+//! Where the WAL of a database at rest ends, read from its own directory: up to the end of the last record that is whole.
 //! Everything that it acknowledged lies before that.
 //!
-//! Not here: what is done with that position (`plan/keeper/crash.rs`), and the end of a directory that is to rejoin, for
-//! which a lower bound will do (`control.rs`).
+//! Not here: what is done with that position (`plan/keeper/crash.rs`, `rejoin.rs`).
+//!
+//! Source: pg_waldump(1).
 
 use super::control::{Control, record_end, segment_name};
 use super::error::{EngineError, Result};
@@ -14,17 +15,40 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// A service without a primary waits for this: better a restart in place than a long search.
-const DEADLINE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// A directory that is to rejoin has time: what is not known of it costs a rewind that was not needed.
+const IN_GOOD_TIME: Duration = Duration::from_secs(600);
 /// The reading begins in the segment that lies so far before the known position. That position may lie within a record,
 /// and a reader that begins there would skip it; before it there may be nothing but the empty rest of a segment.
 const BEFORE: u64 = 1 << 20;
 
-/// The end of the WAL on disk, at or after `from`, which it had flushed. Errors: what is there cannot be told for certain.
-pub async fn end_of_wal(layout: &Layout, user: &OsUser, from: Position) -> Result<Position> {
+/// The end of the WAL of a primary that died, at or after `from`, which it had flushed. Errors: what is there cannot be told
+/// for certain.
+pub async fn after_a_crash(layout: &Layout, user: &OsUser, from: Position) -> Result<Position> {
     let control = Control::read(layout, user).await?;
     let start = from.lsn.0.saturating_sub(BEFORE);
     let start = Lsn((start - start % control.segment_size).max(control.redo.0));
-    let (directory, timeline) = (layout.data_dir.join("pg_wal"), from.timeline.to_string());
+    whole_from(layout, user, &control, start, from, AT_ONCE).await
+}
+
+/// The same of a directory that is to rejoin, from the latest checkpoint on. pg_waldump follows no history, so on a later
+/// timeline than the checkpoint's it begins where recovery is known to have come.
+pub async fn at_rest(layout: &Layout, user: &OsUser, control: &Control) -> Result<Position> {
+    let known = control.known_end();
+    let start = if known.timeline > control.timeline { known.lsn } else { control.redo };
+    whole_from(layout, user, control, start, known, IN_GOOD_TIME).await
+}
+
+/// The end of the last whole record on the timeline of `known`, read from `start` on; not before `known`.
+async fn whole_from(
+    layout: &Layout,
+    user: &OsUser,
+    control: &Control,
+    start: Lsn,
+    known: Position,
+    deadline: Duration,
+) -> Result<Position> {
+    let (directory, timeline) = (layout.data_dir.join("pg_wal"), known.timeline.to_string());
     let start = start.to_string();
     let run = Run {
         user,
@@ -40,7 +64,7 @@ pub async fn end_of_wal(layout: &Layout, user: &OsUser, from: Position) -> Resul
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
-        deadline: DEADLINE,
+        deadline,
     };
     // It always ends with an error, which names the last record that it could read.
     let said = match run.finish().await {
@@ -49,12 +73,12 @@ pub async fn end_of_wal(layout: &Layout, user: &OsUser, from: Position) -> Resul
     };
     let malformed = |detail: String| EngineError::Malformed { path: directory.clone(), detail };
     let last = last_record(&said).ok_or_else(|| malformed(format!("pg_waldump says {}", Quoted(&said))))?;
-    let path = directory.join(segment_name(from.timeline, last, control.segment_size));
+    let path = directory.join(segment_name(known.timeline, last, control.segment_size));
     let file = File::open(&path).map_err(EngineError::file("open", &path))?;
     let mut length = [0; 4];
     file.read_exact_at(&mut length, last.0 % control.segment_size).map_err(EngineError::file("read", &path))?;
     let end = record_end(last, u32::from_ne_bytes(length), control.segment_size, control.block_size);
-    Ok(Position { timeline: from.timeline, lsn: end.max(from.lsn) })
+    Ok(Position { timeline: known.timeline, lsn: end.max(known.lsn) })
 }
 
 /// The last record that pg_waldump could read: "error in WAL record at 0/3000148: invalid record length at 0/3000180".
@@ -76,5 +100,6 @@ mod tests {
                         000000010000000000000003, offset 8192";
         assert_eq!(last_record(recycled), Some(Lsn(0x300_1FB0)));
         assert_eq!(last_record("pg_waldump: error: could not find a valid record after 0/3000000"), None);
+        assert_eq!(last_record("pg_waldump: error: could not find file"), None);
     }
 }

@@ -110,7 +110,7 @@ impl PostgreSql {
             }
             DbAction::FindEnd { from } => {
                 core.must_be_stopped("look for the end of its WAL").await?;
-                Ok(DbDone::Ends { at: end::end_of_wal(&core.layout, &core.user, from).await? })
+                Ok(DbDone::Ends { at: end::after_a_crash(&core.layout, &core.user, from).await? })
             }
             DbAction::Stop { ladder } => self.stop(ladder).await,
             DbAction::Rejoin { upstream } => {

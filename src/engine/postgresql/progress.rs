@@ -2,7 +2,7 @@
 //! server's own progress lines name (15 and later), and the disk's writes while it syncs the directory. A process that
 //! merely exists is no progress, and neither is one that asks again and again for WAL that is not there.
 //!
-//! Sources: proc(5), `io` and `syscall`; the kernel's `Documentation/block/stat.rst`; PostgreSQL manual,
+//! Sources: proc(5), `io`, `stat` and `syscall`; the kernel's `Documentation/block/stat.rst`; PostgreSQL manual,
 //! `log_startup_progress_interval`.
 
 use super::core::Core;
@@ -75,7 +75,14 @@ fn startup_process(postmaster: i32) -> Option<(i32, String)> {
     let titled = |pid: i32| Some((pid, fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?));
     let all = children.split_whitespace().filter_map(|pid| titled(pid.parse().ok()?));
     let mut trimmed = all.map(|(pid, title)| (pid, title.trim_end_matches([char::from(0), ' ']).to_owned()));
-    trimmed.find(|(_, title)| title.starts_with("postgres: ") && title.contains("startup"))
+    trimmed.find(|(_, title)| recovers(title))
+}
+
+/// "postgres: startup recovering 0000…", or with the cluster's name before it. The title of a session that is just connecting
+/// ends in that word: "postgres: postgres postgres [local] startup".
+fn recovers(title: &str) -> bool {
+    let own = title.strip_prefix("postgres: ").map(|rest| rest.rsplit_once(": ").map_or(rest, |(_, own)| own));
+    own.is_some_and(|own| own.split(' ').next() == Some("startup"))
 }
 
 /// The WAL segment that a title names.
@@ -92,8 +99,15 @@ fn bytes(pid: i32) -> Vec<u64> {
 
 /// Whether it waits until the disk has taken what was written.
 fn is_syncing(pid: i32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    text.split(' ').next().and_then(|call| call.parse().ok()).is_some_and(|call| SYNCS.contains(&call))
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    waits_for_the_disk(&read("syscall"), &read("stat"))
+}
+
+/// One that was stopped on its way out of such a call still names it, and waits for nothing: what the disk writes is others'.
+fn waits_for_the_disk(syscall: &str, stat: &str) -> bool {
+    let call = syscall.split(' ').next().and_then(|call| call.parse().ok());
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    call.is_some_and(|call| SYNCS.contains(&call)) && !matches!(state, None | Some('T' | 't'))
 }
 
 /// How many sectors the disk under the data directory has written since the boot.
@@ -131,6 +145,25 @@ mod tests {
                    LOG:  resetting unlogged relations (init), elapsed time: 20.00 s\n";
         assert_eq!(place_in(log), Some("LSN: 0/5000060"));
         assert_eq!(place_in("FATAL:  the database system is starting up\n"), None);
+    }
+
+    #[test]
+    fn one_that_was_stopped_while_it_synced_waits_for_no_disk() {
+        let (syncfs, fsync) = (format!("{} 0x5 0x0", libc::SYS_syncfs), format!("{} 0x5 0x0", libc::SYS_fsync));
+        let stat = |state| format!("4711 (postgres) {state} 4700 4711 4711 0 -1");
+        assert!(waits_for_the_disk(&syncfs, &stat('D')) && waits_for_the_disk(&fsync, &stat('R')));
+        assert!(!waits_for_the_disk(&syncfs, &stat('T')), "another process's writes are no progress of this one");
+        assert!(!waits_for_the_disk("running", &stat('R')) && !waits_for_the_disk("0 0x5 0x0", &stat('D')));
+        assert!(!waits_for_the_disk(&syncfs, ""), "it is gone");
+    }
+
+    #[test]
+    fn a_session_that_is_just_connecting_is_no_startup_process() {
+        assert!(recovers("postgres: startup recovering 000000010000000000000003"));
+        assert!(recovers("postgres: 15/main: startup") && recovers("postgres: startup"));
+        assert!(!recovers("postgres: postgres postgres [local] startup"));
+        assert!(!recovers("postgres: 15/main: postgres postgres 10.0.0.1(5000) startup"));
+        assert!(!recovers("/usr/lib/postgresql/15/bin/postgres -D startup"));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use super::access;
 use super::clone;
-use super::control::{Control, ControlState};
+use super::control::{Control, ControlState, segment_start};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
@@ -19,7 +19,7 @@ use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{settings, start};
+use super::{end, settings, start};
 use crate::durable;
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ struct Source {
     system: SystemId,
     end: Position,
     history: History,
+    /// Where the oldest WAL begins that it still has, as far as it told.
+    oldest: Lsn,
 }
 
 /// What has to be done.
@@ -137,7 +139,7 @@ async fn local_end(core: &Arc<Core>, control: &Control) -> (bool, Position) {
             return (true, end);
         }
     }
-    match control.scanned_end(&core.layout, &core.user).await {
+    match end::at_rest(&core.layout, &core.user, control).await {
         Ok(end) => (true, end),
         Err(error) => {
             tracing::warn!(service = %core.service, %error, "the end of the local WAL is not known");
@@ -164,13 +166,13 @@ fn choose(control: &Control, end: (bool, Position), history: &History, source: &
         if end.lsn > source.end.lsn {
             return Way::Clone { why: format!("it is ahead of the upstream, at {end}") };
         }
-        return Way::Nothing;
+        return source.goes_on_from(end);
     }
     match source.history.left_at(end.timeline) {
         Some(fork)
             if !forked_earlier && certain && end.lsn <= fork && (control.is_clean() || !control.was_primary()) =>
         {
-            Way::Nothing
+            source.goes_on_from(end)
         }
         Some(fork) => Way::Rewind { fork },
         // It is on a branch of its own: back to where the branches part.
@@ -184,6 +186,17 @@ fn choose(control: &Control, end: (bool, Position), history: &History, source: &
                 }
             }
         }
+    }
+}
+
+impl Source {
+    /// What comes after `end`, which the upstream has in its own history, must still be there: a rewind finds nothing to do.
+    fn goes_on_from(&self, end: Position) -> Way {
+        if end.lsn < self.oldest {
+            let why = format!("the upstream has removed the WAL after {end}, and begins at {}", self.oldest);
+            return Way::Clone { why };
+        }
+        Way::Nothing
     }
 }
 
@@ -202,7 +215,7 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
     }
     let session = Session::connect(config, "connect to the upstream", ANSWER * 2).await?;
     let doing = "ask the upstream for its position";
-    let (system, _) = session.identity().await?;
+    let (system, segment) = session.identity().await?;
     let place = session.place().await?;
     let Some((lsn, timeline)) = place.flushed else {
         let why = format!("{} is in recovery itself; a node rejoins the primary", upstream.node);
@@ -215,7 +228,18 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
     } else {
         History::default()
     };
-    Ok((session, Source { system, end: Position { timeline, lsn }, history }))
+    let oldest = oldest_wal(&session, segment).await;
+    Ok((session, Source { system, end: Position { timeline, lsn }, history, oldest }))
+}
+
+/// Where the oldest WAL begins that is still there: PostgreSQL removes by the number of a segment, whatever its timeline.
+/// Zero where a role that somebody else made may not look: then nothing is known to be gone.
+async fn oldest_wal(session: &Session, segment: u64) -> Lsn {
+    let question = "select min(substr(name, 9) collate \"C\") from pg_ls_dir('pg_wal', true, false) name \
+        where name ~ '^[0-9A-F]{24}$'";
+    let rows = session.client().query_typed(question, &[]).await.unwrap_or_default();
+    let name = rows.first().and_then(|row| row.get::<_, Option<&str>>(0));
+    name.and_then(|name| segment_start(name, segment)).unwrap_or_default()
 }
 
 /// Until its first checkpoint a new primary's control file names the old timeline, and pg_rewind (before 16) believes
@@ -327,7 +351,8 @@ mod tests {
     }
 
     fn way(state: ControlState, end: Position, history: &[Position], source: (Position, &[Position])) -> Way {
-        let source = Source { system: SystemId(1), end: source.0, history: History(source.1.to_vec()) };
+        let (end_there, left) = source;
+        let source = Source { system: SystemId(1), end: end_there, history: History(left.to_vec()), oldest: Lsn(60) };
         choose(&local(state), (true, end), &History(history.to_vec()), &source)
     }
 
@@ -353,6 +378,15 @@ mod tests {
         assert!(matches!(twice, Way::Clone { .. }), "{twice:?}");
         let also_primary = way(ControlState::InProduction, at(2, 150), &[at(1, 100)], promoted);
         assert!(matches!(also_primary, Way::Clone { .. }), "{also_primary:?}");
+    }
+
+    #[test]
+    fn what_lacks_wal_that_the_upstream_has_removed_is_cloned() {
+        let cloned = |way: Way| matches!(way, Way::Clone { why } if why.contains("has removed the WAL after"));
+        let promoted = (at(2, 200), &[at(1, 100)][..]);
+        assert!(cloned(way(ControlState::InArchiveRecovery, at(1, 59), &[], (at(1, 200), &[]))));
+        assert!(cloned(way(ControlState::ShutDownInRecovery, at(1, 59), &[], promoted)), "and has nothing to rewind");
+        assert_eq!(way(ControlState::InArchiveRecovery, at(1, 60), &[], (at(1, 200), &[])), Way::Nothing);
     }
 
     #[test]

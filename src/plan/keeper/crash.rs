@@ -2,8 +2,8 @@
 //! standby has received all of it, the service moves at once, without a fence and without loss, instead of waiting for a
 //! crash recovery. Else it recovers in place.
 //!
-//! The end is looked for as well before a former primary takes over again, because a recovery without an end gives way only
-//! to who is near it (`starting.rs`).
+//! The end is looked for as well where this daemon has not seen it, before a former primary takes over again or goes on,
+//! because a recovery without an end, and one that dies again and again, give way only to who is near it (`starting.rs`).
 //!
 //! Not here: reading the WAL (`engine`), and choosing who takes over (`plan/candidate.rs`): whoever has that position.
 
@@ -41,8 +41,8 @@ pub(super) fn before_a_restart(input: &Input, s: &Service) -> Option<Step> {
     }
 }
 
-/// A former primary that is to take over again, after a power cut: this daemon has not seen where its WAL ends. Known, its
-/// recovery may give way to a standby that is near; unknown, to nobody.
+/// A former primary that is to take over again after a power cut, or one that died before this daemon began: it has not seen
+/// where its WAL ends. Known, its recovery may give way to a standby that is near; unknown, to nobody.
 pub(super) fn before_a_return(input: &Input) -> Option<Step> {
     let (keeper, seen) = (input.keeper, &input.keeper.seen);
     let crashed = !seen.clean && !seen.starts_in_recovery;
@@ -57,6 +57,16 @@ pub(super) fn give_up(input: &Input, s: &Service) -> Option<GiveUp> {
     let end: Position = end.filter(|_| has_died(input, s))?;
     let (node, at) = input.nearest_standby(end)?;
     (at.timeline == end.timeline && at.lsn >= end.lsn).then(|| GiveUp::DiedBesideItsEqual { node: node.clone(), end })
+}
+
+/// Why the epoch is given back, where it was restarted in place as often as it may be: if another node can go on instead,
+/// because it has received nearly all that is here. Else it is restarted again, for what only it has. Who was not installed
+/// and has begun a timeline of its own binds nobody.
+pub(super) fn keeps_dying(input: &Input, s: &Service) -> Option<GiveUp> {
+    let end = input.keeper.reached;
+    let binds = s.phase == Phase::Installed || end.is_some_and(|end| end.timeline == s.timeline);
+    let goes_on = |end: Position| input.nearest_standby(end).is_some();
+    (!binds || end.is_some_and(goes_on)).then(|| GiveUp::KeepsDying { error: input.keeper.in_epoch.last_error.clone() })
 }
 
 /// How long a standby may take to say what it has received: one look at its database, and a heartbeat that is lost.

@@ -31,8 +31,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if let Some(why) = crash::give_up(input, s) {
         return Some(why);
     }
-    if down && keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize {
-        return Some(GiveUp::KeepsDying { error: known.last_error.clone() });
+    let used_up = keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize;
+    if let Some(why) = crash::keeps_dying(input, s).filter(|_| down && used_up) {
+        return Some(why);
     }
     if down && !s.paused && has_lapsed(input, s.epoch) {
         return Some(GiveUp::Lapsed);

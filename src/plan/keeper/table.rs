@@ -51,7 +51,9 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
         (_, DbState::Stopped) if seen.starts_in_recovery => Step::Db(DbAction::StartStandby { upstream: None }),
         // One that died is opened again, unless somebody else has all of it.
         (Goal::GoOn, DbState::Stopped) if let Some(step) = crash::before_a_restart(input, s) => step,
-        (Goal::TakeOver { .. }, DbState::Stopped) if let Some(step) = crash::before_a_return(input) => step,
+        (Goal::TakeOver { .. } | Goal::GoOn, DbState::Stopped) if let Some(step) = crash::before_a_return(input) => {
+            step
+        }
         // A primary's is opened as it is, on its own timeline, under a lease.
         (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),

@@ -19,12 +19,14 @@ pub const SCENARIOS: [Scenario; 2] = [
         name: "without_a_fence_both_networks_of_the_primary",
         shows: "4 must fail with the fence disabled: two writers are seen",
         within: LONG,
+        alone: false,
         run: both,
     },
     Scenario {
         name: "without_a_fence_frozen_for_too_long",
         shows: "6 must fail with the fence disabled: two writers are seen",
         within: LONG,
+        alone: false,
         run: frozen,
     },
 ];

@@ -15,12 +15,14 @@ pub const SCENARIOS: [Scenario; 2] = [
         name: "frozen_for_too_long",
         shows: "6: frozen past the threshold, thawed: fenced",
         within: LONG,
+        alone: false,
         run: long,
     },
     Scenario {
         name: "frozen_for_a_moment",
         shows: "7: frozen below the threshold: nothing happens",
         within: LONG,
+        alone: false,
         run: short,
     },
 ];

@@ -26,24 +26,28 @@ pub const SCENARIOS: [Scenario; 4] = [
         name: "run_dir_full_and_freed",
         shows: "no database is killed for it, said on every node",
         within: LONG,
+        alone: false,
         run: run_dir,
     },
     Scenario {
         name: "data_dir_full_and_freed",
         shows: "one writer, served all along or by another, and whole again afterwards",
         within: LONG,
+        alone: false,
         run: data_dir,
     },
     Scenario {
         name: "the_final_word_waits_for_room",
         shows: "the database died, data_dir is full: said on every node; once it is freed the service moves, no fence",
         within: LONG,
+        alone: false,
         run: |world| final_word(world, true),
     },
     Scenario {
         name: "the_final_word_is_never_written",
         shows: "the database died, data_dir stays full: said on every node, its holder is fenced, the service moves",
         within: LONG,
+        alone: false,
         run: |world| final_word(world, false),
     },
 ];
@@ -140,7 +144,7 @@ fn final_word(world: &mut World, freed: bool) -> Result<()> {
     if freed {
         host.free_volume("regent")?;
     }
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(90))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(90))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     let offs = cluster.device("ipmi", &before.primary)?.offs();
     ensure!((offs > 0) != freed, "freed: {freed}, and {} was switched off {offs} times", before.primary);

@@ -21,12 +21,14 @@ pub const SCENARIOS: [Scenario; 2] = [
         name: "refused_nodes",
         shows: "an unknown address, another cluster's node, a second data directory: refused, and status says so",
         within: LONG,
+        alone: false,
         run: refused,
     },
     Scenario {
         name: "without_tls",
         shows: "insecure = true: everything works, and status warns",
         within: LONG,
+        alone: false,
         run: insecure,
     },
 ];

@@ -1,5 +1,6 @@
 //! Trouble that is not death: processes killed or stopped on a host that is fine.
 
+use crate::bounds::Bound;
 use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::harness::{Scenario, skip};
 use crate::host::Host;
@@ -20,48 +21,56 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: "postmaster_killed",
         shows: "11: kill -9: restarted in place, no fence",
         within: LONG,
+        alone: false,
         run: killed,
     },
     Scenario {
         name: "postmaster_killed_beside_standbys",
         shows: "11: kill -9, on_crash = \"auto\": moved within 2 s to a standby that has all of the WAL, no fence, nothing lost",
         within: LONG,
+        alone: true,
         run: killed_beside_standbys,
     },
     Scenario {
         name: "postmaster_stopped",
         shows: "11: SIGSTOP: killed and restarted in place, no fence",
         within: LONG,
+        alone: false,
         run: stopped,
     },
     Scenario {
         name: "daemon_killed",
         shows: "11: kill -9, restarted as its unit does it, after 100 ms: no fence",
         within: LONG,
+        alone: false,
         run: daemon,
     },
     Scenario {
         name: "killed_ten_times_on_a_busy_machine",
         shows: "11: kill -9 ten times while two cores spin: within its lease nobody suspects it",
         within: LONG,
+        alone: true,
         run: busy,
     },
     Scenario {
         name: "daemon_away_for_most_of_its_lease",
         shows: "11: kill -9, back after 4 s: its guard has said goodbye, and nobody suspects it",
         within: LONG,
+        alone: false,
         run: away,
     },
     Scenario {
         name: "daemon_restarted",
         shows: "11: a planned restart: no fence, writes go on",
         within: LONG,
+        alone: false,
         run: restart,
     },
     Scenario {
         name: "threads_that_the_loop_waits_for",
         shows: "11: the log's writer, the shared disk's thread and systemd's are as real-time as the daemon: load is not death",
         within: LONG,
+        alone: false,
         run: threads,
     },
 ];
@@ -78,6 +87,7 @@ fn on_primary(world: &mut World, act: impl Fn(&Cluster, &str) -> Result<()>, lon
     let gap = cluster.writer()?.longest_gap_after(fault)?;
     println!("writes paused for {gap:?}");
     ensure!(gap <= longest, "writes paused for {gap:?}, expected at most {longest:?}");
+    cluster.holds(gap, Bound::Started)?;
     let status = cluster.status()?;
     ensure!(status.fences.is_empty(), "there is a fence: {:?}", status.fences);
     for name in cluster.plan.database_names() {

@@ -13,24 +13,33 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(300);
 
 pub const SCENARIOS: [Scenario; 5] = [
-    Scenario { name: "a_standby_dies", shows: "8: nothing moves; it returns by itself", within: LONG, run: standby },
-    Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, run: witness },
+    Scenario {
+        name: "a_standby_dies",
+        shows: "8: nothing moves; it returns by itself",
+        within: LONG,
+        alone: false,
+        run: standby,
+    },
+    Scenario { name: "a_witness_dies", shows: "8: nothing moves", within: LONG, alone: false, run: witness },
     Scenario {
         name: "the_leader_dies_between_fence_and_promotion",
         shows: "8: five voters: finished by the next leader",
         within: LONG,
+        alone: false,
         run: leader_host,
     },
     Scenario {
         name: "the_leader_is_killed_between_fence_and_promotion",
         shows: "8: three voters: finished after its restart",
         within: LONG,
+        alone: false,
         run: leader_daemon,
     },
     Scenario {
         name: "the_appointee_loses_power_while_it_promotes",
         shows: "the next takes over on a timeline of its own; what may be lost is named and kept",
         within: LONG,
+        alone: false,
         run: appointee,
     },
 ];
@@ -77,7 +86,7 @@ fn between(cluster: &mut Cluster, act: impl FnOnce(&Cluster, String) -> Result<c
     let fault = Stamp::now();
     // Not a power cut: the fence itself must be what switches it off, so that the moment is known.
     cluster.host(&before.primary)?.freeze()?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.wait("the service to be whole", Duration::from_secs(90), |s| {
         s.services.get(SERVICE).is_some_and(|s| s.phase == "installed" && s.primary.as_ref() == Some(&after.primary))
@@ -147,7 +156,7 @@ fn appointee(world: &mut World) -> Result<()> {
         host.power_cut()?;
     }
     host.reconnect()?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     println!("{} took over from {} and {appointee} after {outage:?}", after.primary, before.primary);
     ensure!(after.primary == *other && after.epoch == before.epoch + 2, "expected {other} to follow, found {after:?}");
     cluster.wait_complete(Duration::from_secs(120))?;

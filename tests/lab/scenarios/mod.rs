@@ -10,7 +10,9 @@ mod full;
 mod identity;
 mod local;
 mod members;
+mod nobody_else;
 mod power;
+mod recoveries;
 mod restarts;
 mod returns;
 mod stale;
@@ -37,6 +39,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
     all.extend(local::SCENARIOS);
+    all.extend(nobody_else::SCENARIOS);
+    all.extend(recoveries::SCENARIOS);
     all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(stale::SCENARIOS);

@@ -19,30 +19,35 @@ pub const SCENARIOS: [Scenario; 5] = [
         name: "power_cut_of_the_primary",
         shows: "1: IPMI confirms, promotion, others follow",
         within: LONG,
+        alone: false,
         run: cut,
     },
     Scenario {
         name: "power_cut_with_the_bmc",
         shows: "2: the first level fails, the second confirms",
         within: LONG,
+        alone: false,
         run: with_bmc,
     },
     Scenario {
         name: "bmc_refuses_for_40_s",
         shows: "a BMC without a free session is named as such and used as soon as it has one",
         within: LONG,
+        alone: false,
         run: no_session,
     },
     Scenario {
         name: "unfence_after_a_device_that_lied",
         shows: "a closed fence left its node off: regent unfence orders the power on again",
         within: LONG,
+        alone: false,
         run: left_off,
     },
     Scenario {
         name: "all_levels_fail",
         shows: "3: nobody is promoted until a person confirms",
         within: LONG,
+        alone: false,
         run: no_level,
     },
 ];
@@ -106,7 +111,7 @@ fn no_session(world: &mut World) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("the device was used {:?} after it worked", works.elapsed());
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(20))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(20))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }
@@ -157,7 +162,7 @@ fn no_level(world: &mut World) -> Result<()> {
     let other = cluster.regent(&asked, &["fence", "confirm", &before.primary, "--incident", "999999", "--yes"])?;
     ensure!(!other.status.success(), "a confirmation for an incident that does not exist was accepted");
     cluster.command(&asked, &["fence", "confirm", &before.primary, "--incident", &incident, "--yes"])?;
-    let (after, outage) = cluster.wait_failover(&before, fault, FAILOVER)?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, FAILOVER)?;
     println!("{} took over after {outage:?}, once a person had confirmed", after.primary);
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }

@@ -19,6 +19,7 @@ pub const SCENARIOS: [Scenario; 1] = [Scenario {
     name: "the_executor_of_an_old_order_comes_back",
     shows: "five voters: an `off` that was ordered before the failover switches off nobody after it",
     within: LONG,
+    alone: false,
     run: executor,
 }];
 
@@ -54,7 +55,7 @@ fn executor(world: &mut World) -> Result<()> {
     println!("{leader} leads and reaches no device; {executor} is cut from the log");
     let fault = Stamp::now();
     cluster.host(&before.primary)?.power_cut()?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(90))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(90))?;
     println!("{} took over from {} after {outage:?}", after.primary, before.primary);
     let report = cluster.explain(None)?.text();
     ensure!(

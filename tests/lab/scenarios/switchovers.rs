@@ -17,15 +17,23 @@ pub const SCENARIOS: [Scenario; 3] = [
         name: "switchover",
         shows: "13: to a named and to the best candidate, under load",
         within: LONG,
+        alone: false,
         run: moves,
     },
     Scenario {
         name: "switchover_refused",
         shows: "13: a candidate that lags, is off, or is no database",
         within: LONG,
+        alone: false,
         run: refused,
     },
-    Scenario { name: "switchover_dry_run", shows: "13: prints the plan and changes nothing", within: LONG, run: dry },
+    Scenario {
+        name: "switchover_dry_run",
+        shows: "13: prints the plan and changes nothing",
+        within: LONG,
+        alone: false,
+        run: dry,
+    },
 ];
 
 /// Moves the primary and returns where it is. Writes pause for a moment.

@@ -28,24 +28,28 @@ pub const SCENARIOS: [Scenario; 4] = [
         name: "no_watchdog_on_the_candidate",
         shows: "the device is missing: the next within 5 s, said on every node, the other service goes on",
         within: LONG,
+        alone: false,
         run: |world| from_the_start(world, Devices::MissingOn(APPOINTEE)),
     },
     Scenario {
         name: "no_watchdog_but_a_file_on_the_candidate",
         shows: "a plain file in its place: the next within 5 s, said on every node, the other service goes on",
         within: LONG,
+        alone: false,
         run: |world| from_the_start(world, Devices::PlainFileOn(APPOINTEE)),
     },
     Scenario {
         name: "the_watchdog_of_the_appointee_breaks",
         shows: "found out when it is armed: the next within 5 s, said on every node, the other service goes on",
         within: LONG,
+        alone: false,
         run: appointee,
     },
     Scenario {
         name: "the_watchdog_of_the_leader_breaks",
         shows: "the leader is the appointee: the next within 5 s, no lease of the other service is lost",
         within: LONG,
+        alone: false,
         run: leader,
     },
 ];
@@ -116,7 +120,7 @@ fn next_takes_over(mut cluster: Cluster, leads: bool, act: impl Fn(&Watchdogs) -
     let fault = Stamp::now();
     cluster.host(&before.primary)?.power_cut()?;
     signal_receiver(cluster.host(OTHER)?, "CONT")?;
-    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
+    let (after, outage) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     let fenced = fenced.lock().unwrap().context("nobody was fenced")?;
     let waited = outage.saturating_sub(fenced.since(fault));
     println!("{leader} leads; {} took over {waited:?} after the fence, {outage:?} after the fault", after.primary);

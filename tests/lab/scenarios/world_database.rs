@@ -18,18 +18,21 @@ pub const SCENARIOS: [Scenario; 3] = [
         name: "world_writer_and_probers",
         shows: "one primary: nothing lost, one tenure",
         within: LONG,
+        alone: false,
         run: one,
     },
     Scenario {
         name: "world_two_writers_are_found",
         shows: "two primaries: the oracle says so",
         within: LONG,
+        alone: false,
         run: two,
     },
     Scenario {
         name: "world_oracle_arithmetic",
         shows: "overlaps and turns, on made-up stamps",
         within: LONG,
+        alone: false,
         run: arithmetic,
     },
 ];

@@ -22,12 +22,14 @@ pub const SCENARIOS: [Scenario; 2] = [
         name: "world_watchdogs",
         shows: "one that is not fed resets its host, one that was disarmed or lost its power does not",
         within: SHORT,
+        alone: false,
         run: watchdogs,
     },
     Scenario {
         name: "world_full_volumes",
         shows: "full of bytes, full of files, freed again, kept over a power cut",
         within: SHORT,
+        alone: false,
         run: volumes,
     },
 ];
