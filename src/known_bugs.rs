@@ -51,6 +51,8 @@ pub enum Bug {
     TombstoneForgotten,
     /// A verdict that commits late has its node fenced without another look.
     LateVerdictShoots,
+    /// What another boot of a node says at its join ends the epoch of one that may go on.
+    CloneEndsEpoch,
 }
 
 /// Every bug with the name by which it is chosen.
@@ -77,6 +79,7 @@ pub const ALL: &[(&str, Bug)] = &[
     ("assistant_stays", Bug::AssistantStays),
     ("tombstone_forgotten", Bug::TombstoneForgotten),
     ("late_verdict_shoots", Bug::LateVerdictShoots),
+    ("clone_ends_epoch", Bug::CloneEndsEpoch),
 ];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]

@@ -107,12 +107,16 @@ impl Replay {
     }
 
     /// Another observer, or the ledger (then with sequence 0), has seen `node` this far: what is older is old.
-    pub fn told(&mut self, node: &NodeName, incarnation: Incarnation, sequence: u64) {
+    ///
+    /// Whether that node has sent more since than anybody had told here of the same incarnation: it lives.
+    pub fn told(&mut self, node: &NodeName, incarnation: Incarnation, sequence: u64) -> bool {
         let peer = self.peer(node);
         if incarnation > peer.newest.0 {
             peer.boot = None;
         }
-        peer.newest = peer.newest.max((incarnation, sequence));
+        let before = peer.newest;
+        peer.newest = before.max((incarnation, sequence));
+        before.0 == incarnation && (1..sequence).contains(&before.1)
     }
 
     /// The newest of each peer that has joined, to tell others.

@@ -82,6 +82,7 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
             let by = super::Holder { node, boot, incarnation };
             state.release(m, service, epoch, by, position, why)
         }
+        Command::WaitedOut { service, epoch, boot } => state.waited_out(m, service, epoch, &boot),
         Command::Switchover { service, epoch, to, who } => state.switchover(m, service, epoch, to, who),
         Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
         Command::Pause { service, who } => state.pause(m, service, who),

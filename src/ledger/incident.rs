@@ -262,6 +262,11 @@ impl fmt::Display for Happening {
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
             }
+            Happening::MayBeLost { service, epoch, node, by, .. } if node == by => write!(
+                f,
+                "may be lost to {service}: what {node} acknowledged in epoch {epoch}: it is another machine by now, and \
+                 nobody knows what that has"
+            ),
             Happening::MayBeLost { service, epoch, node, timeline, after, by } => write!(
                 f,
                 "may be lost to {service}: what {node} acknowledged in epoch {epoch} after {timeline}:{after}, which \

@@ -10,6 +10,7 @@ mod apply;
 mod appoint;
 mod assist;
 mod bounds;
+mod claimed;
 mod command;
 mod eligible;
 mod fence;
@@ -17,6 +18,7 @@ pub mod format;
 mod incident;
 mod invariant;
 mod join;
+mod machine;
 mod quorum;
 mod refusal;
 mod sentence;
@@ -37,12 +39,14 @@ mod timeline_test;
 pub(crate) mod world_test;
 
 pub use apply::{apply, set_voters};
+pub use claimed::Claimed;
 pub use command::{
-    Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, Machine, NewOrder, Sighting,
+    Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, NewOrder, Sighting,
 };
 pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
+pub use machine::{Likeness, Machine};
 pub use quorum::is_majority;
 pub use refusal::Refusal;
 pub use settings::{AgentSettings, NodeSettings, Settings};

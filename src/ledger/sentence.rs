@@ -79,6 +79,7 @@ impl Display for Command {
             Command::Release { epoch, node, position, why, .. } => {
                 write!(f, " {node}, epoch {epoch}{}: {why}", at(*position))
             }
+            Command::WaitedOut { epoch, boot, .. } => write!(f, " epoch {epoch}, held by boot {boot}"),
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),

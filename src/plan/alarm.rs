@@ -22,6 +22,9 @@ pub fn carried(plan: &Plan) -> BTreeSet<Alarm> {
     let carried = plan.notes.iter().filter_map(|note| match note {
         Note::Lapsed { service, epoch, .. } => Some(Alarm::Lapsed { service: service.clone(), epoch: *epoch }),
         Note::NoCandidate { service } => Some(Alarm::NoCandidate { service: service.clone() }),
+        Note::TwoMachines { node, boot, other } => {
+            Some(Alarm::TwoMachines { node: node.clone(), boot: boot.clone(), other: other.clone() })
+        }
         _ => None,
     });
     carried.collect()
@@ -51,6 +54,10 @@ fn still_so(state: &State, alarm: &Alarm) -> Option<Note> {
             let service = state.services.get(name)?;
             let vacant = service.over.is_some() || state.fence_of(service).is_some();
             vacant.then(|| Note::NoCandidate { service: name.clone() })
+        }
+        Alarm::TwoMachines { node, boot, other } => {
+            state.nodes.get(node).filter(|record| record.boot == *boot)?;
+            Some(Note::TwoMachines { node: node.clone(), boot: boot.clone(), other: other.clone() })
         }
     }
 }

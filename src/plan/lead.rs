@@ -1,7 +1,7 @@
 //! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
 
-use super::Outlook;
 use super::note::{Note, TransferReason};
+use super::{Outlook, Twin};
 use crate::config::Config;
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
 use crate::types::{
@@ -110,6 +110,8 @@ pub struct Lead {
     pub last_transfer: Option<Instant>,
     /// When this leader said last that a node lapsed.
     pub lapse_said: BTreeMap<NodeName, Instant>,
+    /// Joins that this leader refused, because another boot of that name is heard.
+    pub twins: BTreeMap<NodeName, Twin>,
 }
 
 impl Lead {
@@ -124,6 +126,7 @@ impl Lead {
             renewed: BTreeMap::new(),
             last_transfer: None,
             lapse_said: BTreeMap::new(),
+            twins: BTreeMap::new(),
         }
     }
 }

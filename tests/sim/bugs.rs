@@ -35,6 +35,7 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::LateVerdictShoots, &["a_verdict_that_commits_late"], &["S8"]),
     (Bug::AssistantStays, &["what_an_assistant_did"], &["rules"]),
     (Bug::TombstoneForgotten, &["a_final_word_that_could"], &["L1"]),
+    (Bug::CloneEndsEpoch, &["a_second_start_of_the_primary"], &["S1", "S2"]),
     (Bug::LossUnnamed, &["h22_the_appointee_dies", "h21_the_acknowledging"], &["S7"]),
 ];
 
