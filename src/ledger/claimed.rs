@@ -36,11 +36,12 @@ impl State {
     /// Another machine says nothing about the boot that holds an epoch. It joins once that boot is fenced, or holds none.
     pub(super) fn check_machine(
         &self,
-        node: &NodeName,
+        (node, boot): (&NodeName, &Boot),
         machine: &Machine,
         held: &BTreeMap<ServiceName, Epoch>,
     ) -> Result<(), Refusal> {
-        let is_other = self.likeness(node, machine) == Some(Likeness::Other);
+        let again = self.nodes.get(node).is_some_and(|record| &record.boot == boot);
+        let is_other = !again && self.likeness(node, machine) == Some(Likeness::Other);
         match held.iter().find(|(service, _)| is_other && !self.is_holder_fenced(service)) {
             Some((service, epoch)) => {
                 Err(Refusal::EpochElsewhere { node: node.clone(), service: service.clone(), epoch: *epoch })

@@ -97,6 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn two_machines_under_one_name_are_told_by_every_node_until_one_of_them_is_the_node() {
+        let alarm = Alarm::TwoMachines { node: node("db2"), boot: boot("db2", 1), other: boot("db2", 2) };
+        let leader = says([alarm].into());
+        let mut world = World::new();
+        let both = "two machines use the name db2: boot db2-boot-1 sends heartbeats, and boot db2-boot-2 wants to join; \
+                    stop one of them";
+        assert_eq!(texts(&world.state, Some(&leader)), [both]);
+        world.done(join("db2", 2, &[]));
+        assert!(texts(&world.state, Some(&leader)).is_empty());
+    }
+
+    #[test]
     fn a_fence_whose_levels_all_failed_is_an_alarm_on_every_node_until_it_is_confirmed() {
         let mut world = World::with(machine("db1"), |settings| settings.levels.truncate(1));
         world.declare_dead();
