@@ -52,16 +52,17 @@ impl State {
 
     /// What a word of this machine, that the service's epoch is over, is worth.
     pub(super) fn weigh(&self, node: &NodeName, boot: &Boot, machine: &Machine, service: &ServiceName) -> Word {
-        let record = self.services.get(service);
-        if record.is_some_and(|r| r.holder.as_ref().is_some_and(|holder| &holder.boot == boot)) {
+        let Some(record) = self.services.get(service) else { return Word::Nothing };
+        let holds = |boot: &Boot| record.holder.as_ref().is_some_and(|holder| &holder.boot == boot);
+        if holds(boot) || known_bugs::has(Bug::CloneEndsEpoch) {
             return Word::Proven;
         }
-        // A boot in between was not proven to come after the holder's.
-        let again = record.is_some_and(|record| record.claimed.is_some());
+        // The machine that the ledger knows is the holder's until a later boot joins.
+        let is_holders = self.nodes.get(node).is_some_and(|known| holds(&known.boot));
         match self.likeness(node, machine) {
-            _ if known_bugs::has(Bug::CloneEndsEpoch) => Word::Proven,
-            Some(Likeness::Other) => Word::Nothing,
-            Some(Likeness::Same) if !again => Word::Proven,
+            Some(Likeness::Same) if is_holders => Word::Proven,
+            Some(Likeness::Other) if is_holders => Word::Nothing,
+            _ if !is_holders && record.claimed.is_none() => Word::Nothing,
             _ if self.is_holder_stopped(service) => Word::Proven,
             _ => Word::Unproven,
         }

@@ -4,8 +4,8 @@
 use super::apply::Moment;
 use super::claimed::{Claimed, Word};
 use super::{
-    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Likeness, Machine, NodeRecord, Refusal,
-    Sighting, State,
+    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Refusal, Sighting,
+    State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
@@ -14,14 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many boots of a node are known as over.
 const BOOTS_KEPT: usize = 64;
-
-/// Whether a join comes from another machine than the node's present one. Within one boot parts may come and go.
-fn is_another(record: &NodeRecord, boot: &Boot, machine: &Machine) -> bool {
-    match &record.boot == boot {
-        true => record.machine.id != machine.id,
-        false => machine.compare(&record.machine) == Likeness::Other,
-    }
-}
 
 impl State {
     /// A starting daemon: identity first, then what became of the epochs that earlier incarnations held.
@@ -54,7 +46,7 @@ impl State {
             if record.past_boots.contains(&boot) {
                 return Err(Refusal::OldBoot { node, boot });
             }
-            if record.life == Life::Up && is_another(record, &boot, &machine) {
+            if record.life == Life::Up && record.machine.id != machine.id {
                 return Err(Refusal::OtherMachine { node, machine: record.machine.id.clone() });
             }
         }

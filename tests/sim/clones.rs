@@ -3,13 +3,16 @@
 //!
 //! Not here: a daemon of its own. It asks, and sends heartbeats for a while.
 
-use crate::cluster::{MS, World};
+use crate::cluster::{MS, S, World};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::ledger::{Claim, ClaimState, Command, Machine};
 use regent::node::{Event, PeerRequest};
 use regent::types::{Boot, Heartbeat};
 use std::sync::Arc;
+
+/// For how many turns of 200 ms the copy runs.
+const TURNS: u64 = 40;
 
 /// What the copy says of its hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl World {
 }
 
 /// A copy of the host boots, asks the leader or reaches the log past it (as a leader that has heard of nobody lets it), and
-/// once it has joined it sends heartbeats.
+/// once it has joined it sends heartbeats. Then it goes.
 pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
     let boot = Boot(format!("{}-clone{}", w.hosts[host].name, w.now).into());
     let hardware = match rng.random_range(0..3) {
@@ -59,12 +62,14 @@ pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
         _ => Hardware::SameGuest,
     };
     let asks = rng.random_range(0..2) == 0;
-    for turn in 0..40 {
+    let ends = boot.clone();
+    for turn in 0..TURNS {
         let boot = boot.clone();
         w.after(turn * 200 * MS, move |w| {
-            let record = w.log.state().nodes.get(&w.hosts[host].name).filter(|n| n.boot == boot);
-            let Some(incarnation) = record.map(|n| n.incarnation) else {
-                if asks || turn == 0 {
+            let record = w.log.state().nodes.get(&w.hosts[host].name);
+            let is_past = record.is_some_and(|n| n.past_boots.contains(&boot));
+            let Some(incarnation) = record.filter(|n| n.boot == boot).map(|n| n.incarnation) else {
+                if turn == 0 || asks && !is_past && turn.is_multiple_of(3) {
                     let join = w.join_of_copy(host, &boot, hardware);
                     if asks { w.knock(join) } else { w.order(join) }
                 }
@@ -72,6 +77,20 @@ pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
             };
             if let Some(beat) = w.hosts[host].last_beat.clone() {
                 w.carry(host, &Arc::new(Heartbeat { boot, incarnation, sequence: turn, ..(*beat).clone() }));
+            }
+        });
+    }
+    w.after(TURNS * 200 * MS, move |w| goes(w, host, &ends));
+}
+
+/// The copy is gone. Where it was taken for the node, a person boots the node again.
+fn goes(w: &mut World, host: usize, copy: &Boot) {
+    let boots = w.hosts[host].boots;
+    if w.log.state().nodes.get(&w.hosts[host].name).is_some_and(|n| n.boot == *copy) && w.hosts[host].power {
+        w.power_off(host);
+        w.after(2 * S, move |w| {
+            if w.hosts[host].boots == boots {
+                w.power_back(host);
             }
         });
     }
