@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// For how many turns of 200 ms the copy runs.
 const TURNS: u64 = 40;
 
+/// In the name of each boot of a copy.
+const MARK: &str = "-clone";
+
 /// What the copy says of its hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardware {
@@ -55,14 +58,13 @@ impl World {
 /// A copy of the host boots, asks the leader or reaches the log past it (as a leader that has heard of nobody lets it), and
 /// once it has joined it sends heartbeats. Then it goes.
 pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
-    let boot = Boot(format!("{}-clone{}", w.hosts[host].name, w.now).into());
+    let boot = Boot(format!("{}{MARK}{}", w.hosts[host].name, w.now).into());
     let hardware = match rng.random_range(0..3) {
         0 => Hardware::Other,
         1 => Hardware::Unknown,
         _ => Hardware::SameGuest,
     };
     let asks = rng.random_range(0..2) == 0;
-    let ends = boot.clone();
     for turn in 0..TURNS {
         let boot = boot.clone();
         w.after(turn * 200 * MS, move |w| {
@@ -80,13 +82,14 @@ pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
             }
         });
     }
-    w.after(TURNS * 200 * MS, move |w| goes(w, host, &ends));
+    w.after(TURNS * 200 * MS, move |w| boot_again(w, host));
 }
 
-/// The copy is gone. Where it was taken for the node, a person boots the node again.
-fn goes(w: &mut World, host: usize, copy: &Boot) {
+/// The copy is gone. Where the ledger takes it for the node, a person boots the node again.
+pub fn boot_again(w: &mut World, host: usize) {
+    let present = w.log.state().nodes.get(&w.hosts[host].name).map(|n| n.boot.to_string());
     let boots = w.hosts[host].boots;
-    if w.log.state().nodes.get(&w.hosts[host].name).is_some_and(|n| n.boot == *copy) && w.hosts[host].power {
+    if present.is_some_and(|boot| boot.contains(MARK)) && w.hosts[host].power {
         w.power_off(host);
         w.after(2 * S, move |w| {
             if w.hosts[host].boots == boots {
