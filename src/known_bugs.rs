@@ -53,6 +53,8 @@ pub enum Bug {
     LateVerdictShoots,
     /// An appointee is passed over although it was granted a lease, and is granted leases while it is.
     PassedOverAfterGrant,
+    /// What another boot of a node says at its join ends the epoch of one that may go on.
+    CloneEndsEpoch,
 }
 
 /// Every bug with the name by which it is chosen.
@@ -80,6 +82,7 @@ pub const ALL: &[(&str, Bug)] = &[
     ("tombstone_forgotten", Bug::TombstoneForgotten),
     ("late_verdict_shoots", Bug::LateVerdictShoots),
     ("passed_over_after_grant", Bug::PassedOverAfterGrant),
+    ("clone_ends_epoch", Bug::CloneEndsEpoch),
 ];
 
 #[cfg(all(feature = "known-bugs", not(debug_assertions)))]

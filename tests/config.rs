@@ -90,8 +90,8 @@ fn the_full_example_says_the_defaults() {
     assert_eq!(full.failover, bare.failover);
     assert_eq!(full.security, bare.security);
     assert_eq!(
-        (&full.data_dir, &full.run_dir, &full.boot_id_file),
-        (&bare.data_dir, &bare.run_dir, &bare.boot_id_file)
+        (&full.data_dir, &full.run_dir, &full.boot_id_file, &full.product_uuid_file, &full.network_devices_dir),
+        (&bare.data_dir, &bare.run_dir, &bare.boot_id_file, &bare.product_uuid_file, &bare.network_devices_dir)
     );
     let [ours, theirs] = [&full, &bare].map(|c| &c.fencing);
     assert_eq!(

@@ -107,12 +107,16 @@ impl Replay {
     }
 
     /// Another observer, or the ledger (then with sequence 0), has seen `node` this far: what is older is old.
-    pub fn told(&mut self, node: &NodeName, incarnation: Incarnation, sequence: u64) {
+    ///
+    /// Whether that node has sent more since than anybody had told here of the same incarnation: it lives.
+    pub fn told(&mut self, node: &NodeName, incarnation: Incarnation, sequence: u64) -> bool {
         let peer = self.peer(node);
         if incarnation > peer.newest.0 {
             peer.boot = None;
         }
-        peer.newest = peer.newest.max((incarnation, sequence));
+        let before = peer.newest;
+        peer.newest = before.max((incarnation, sequence));
+        before.0 == incarnation && (1..sequence).contains(&before.1)
     }
 
     /// The newest of each peer that has joined, to tell others.
@@ -185,11 +189,23 @@ mod tests {
     #[test]
     fn a_recording_does_not_fool_a_receiver_that_has_just_started() {
         let mut replay = Replay::new();
-        replay.told(&"db1".parse().unwrap(), Incarnation(5), 5000);
+        let db1 = "db1".parse().unwrap();
+        assert!(!replay.told(&db1, Incarnation(5), 5000), "it may have been sent long ago");
         play(&mut replay, &[("primary", 5, 4000, Stale), ("primary", 5, 4001, Stale), ("primary", 4, 9000, Stale)]);
         play(&mut replay, &[("primary", 5, 5001, Baseline), ("primary", 5, 5002, Advanced)]);
         // A recording of one channel, played into another.
         play(&mut replay, &[("disk", 5, 4000, Stale), ("disk", 5, 4990, Baseline)]);
+    }
+
+    #[test]
+    fn what_others_hear_of_a_node_tells_that_it_lives() {
+        let mut replay = Replay::new();
+        let db1 = "db1".parse().unwrap();
+        let told =
+            [(5, 10, false), (5, 10, false), (5, 11, true), (5, 9, false), (6, 0, false), (6, 3, false), (6, 4, true)];
+        for (incarnation, sequence, lives) in told {
+            assert_eq!(replay.told(&db1, Incarnation(incarnation), sequence), lives, "{incarnation}, {sequence}");
+        }
     }
 
     #[test]

@@ -151,6 +151,8 @@ fn paths(config: &Config, problems: &mut Problems<'_>) {
     absolute("data_dir", &config.data_dir);
     absolute("run_dir", &config.run_dir);
     absolute("boot_id_file", &config.boot_id_file);
+    absolute("product_uuid_file", &config.product_uuid_file);
+    absolute("network_devices_dir", &config.network_devices_dir);
     for (i, key) in config.security.heartbeat_keys.iter().enumerate() {
         absolute(&format!("security.heartbeat_keys[{}]", i + 1), key);
     }

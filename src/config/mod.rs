@@ -45,6 +45,9 @@ pub struct Config {
     pub profile: Profile,
     /// Where the boot id is read.
     pub boot_id_file: PathBuf,
+    /// Where the product's UUID is read, and where the network devices stand: which machine this is.
+    pub product_uuid_file: PathBuf,
+    pub network_devices_dir: PathBuf,
     pub security: Security,
     pub nodes: BTreeMap<NodeName, Node>,
     /// The shared disk, where there is one.

@@ -160,6 +160,8 @@ impl Draft<'_> {
             run_dir: self.path(&my_run_dir.or(file.run_dir.clone()), "/run/regent"),
             profile,
             boot_id_file: self.path(&file.boot_id_file, "/proc/sys/kernel/random/boot_id"),
+            product_uuid_file: self.path(&file.product_uuid_file, "/sys/class/dmi/id/product_uuid"),
+            network_devices_dir: self.path(&file.network_devices_dir, "/sys/class/net"),
             security: self.security(file.security.as_ref(), &nodes),
             nodes,
             disk,

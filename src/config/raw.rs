@@ -44,6 +44,8 @@ tables! {
         data_dir: PathBuf,
         run_dir: PathBuf,
         boot_id_file: PathBuf,
+        product_uuid_file: PathBuf,
+        network_devices_dir: PathBuf,
         profile: Profile,
         security: Security,
         nodes: BTreeMap<String, Node>,

@@ -1,12 +1,14 @@
-//! What a starting daemon finds on its host: boot, machine, the final words and leases of earlier daemons. Reading and
+//! What a starting daemon finds on its host: boot, the final words and leases of earlier daemons. Reading and
 //! writing of small files only; what they mean is the node's.
+//!
+//! Not here: which machine it is (`machine.rs`).
 
+use super::machine;
 use crate::action::guard::{self, GuardError};
 use crate::action::watchdog::{self, Tried, Watchdog};
 use crate::config::{Config, Role};
 use crate::durable::{self, FileError};
 use crate::errors::with_causes;
-use crate::ledger::Machine;
 use crate::node::{Start, WatchdogSaid};
 use crate::types::{Boot, ClusterId, Epoch, Instant, Released, ServiceName, Span};
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ impl From<FileError> for HostError {
     }
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
+pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
     let path = path.to_owned();
     move |source| HostError::File { doing, path, source }
 }
@@ -123,7 +125,7 @@ pub fn look(
     kept: BTreeMap<ServiceName, (Epoch, Instant)>,
     tried: WatchdogTried,
 ) -> Result<Start, HostError> {
-    let machine = Machine { id: machine_id(config)?, is_virtual: is_virtual(), watchdog: tried.timeout };
+    let machine = machine::machine(config, tried.timeout)?;
     let mut tombstones = BTreeMap::new();
     for name in config.services.keys() {
         if let Some(released) = read_tombstone(config, name)? {
@@ -132,26 +134,6 @@ pub fn look(
     }
     let seed = rand::random();
     Ok(Start { cluster, boot, machine, tombstones, kept, watchdog: tried.said, seed })
-}
-
-/// The operating system's id of the machine, with one of our own: the same after a reboot, another on every host.
-#[expect(clippy::disallowed_methods, reason = "an id must not come twice; nothing is replayed from it")]
-fn machine_id(config: &Config) -> Result<String, HostError> {
-    let path = config.data_dir.join("machine");
-    if !path.exists() {
-        write_durably(&path, format!("{:032x}", rand::random::<u128>()).as_bytes())?;
-    }
-    let own = fs::read_to_string(&path).map_err(failed("read", &path))?;
-    let system = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    Ok(format!("{}-{}", system.trim(), own.trim()))
-}
-
-/// Whether a hypervisor says that it is there. The CPU flag is what `systemd-detect-virt` looks at first as well.
-fn is_virtual() -> bool {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let by_flag =
-        cpu.lines().filter(|l| l.starts_with("flags")).any(|l| l.split_whitespace().any(|f| f == "hypervisor"));
-    by_flag || Path::new("/sys/hypervisor/type").exists()
 }
 
 fn tombstone_path(config: &Config, service: &ServiceName) -> PathBuf {
@@ -173,7 +155,7 @@ pub fn write_tombstone(config: &Config, service: &ServiceName, released: &Releas
     write_durably(&tombstone_path(config, service), &text)
 }
 
-fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
+pub(super) fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
     durable::replace(path, 0o644, |file| file.write_all(content))?;
     Ok(())
 }

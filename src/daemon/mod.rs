@@ -6,6 +6,7 @@ mod host;
 mod inbox;
 pub mod journal;
 pub mod log;
+mod machine;
 mod operator;
 mod report;
 mod shell;

@@ -46,6 +46,7 @@ impl State {
             denied: false,
             phase: Phase::Creating,
             over: None,
+            claimed: None,
             system: None,
             timeline: Timeline(0),
             begun: BTreeMap::new(),
@@ -85,7 +86,7 @@ impl State {
         self.check_appointee(&to)?;
         let seal = seals.get(&to.node);
         check_lineage(record, &to.node, seal)?;
-        let losses = losses(record, &to.node, seal);
+        let losses = losses(record, &to, seal);
         let sealed_at = seal.map_or(Lsn(0), |s| s.end.lsn);
         let positions = seals.iter().map(|(node, s)| (node.clone(), s.end)).collect();
         let incident = record.incident;
@@ -97,6 +98,7 @@ impl State {
         record.denied = false;
         record.phase = Phase::Appointed;
         record.over = None;
+        record.claimed = None;
         record.sealed_at = sealed_at;
         record.moving = None;
         record.unproven_resume = None;
@@ -219,7 +221,7 @@ struct Loss {
 
 /// What may have been acknowledged in an earlier epoch and is not known to be on the appointee. Never silent: the
 /// service is asynchronous, so a loss is allowed, and a loss that nobody names is not.
-fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
+fn losses(record: &Service, to: &Holder, seal: Option<&Seal>) -> Vec<Loss> {
     let reached = |on: Timeline| match seal {
         Some(seal) if seal.end.timeline == on => Some(seal.end.lsn),
         Some(seal) => seal.history.left_at(on),
@@ -227,9 +229,11 @@ fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
     };
     let said = record.over.as_ref().and_then(Over::position);
     let covers = |end: Option<Position>, on, at| end.is_some_and(|end| end.timeline == on && end.lsn <= at);
+    // Not where a fence ended the epoch: then its node is another machine by now.
+    let own = |node: &NodeName| node == &to.node && record.over.is_some();
     // A node's own directory has whatever it wrote there itself. Another may have followed it before its epoch was
     // installed, which it then never was, and have what was written up to some moment.
-    let begun = record.begun.iter().filter(|(_, b)| &b.node != to);
+    let begun = record.begun.iter().filter(|(_, b)| !own(&b.node));
     let begun = begun.filter(|(timeline, _)| !reached(**timeline).is_some_and(|at| covers(said, **timeline, at)));
     let mut losses: Vec<_> = begun
         .map(|(timeline, b)| {
@@ -237,12 +241,13 @@ fn losses(record: &Service, to: &NodeName, seal: Option<&Seal>) -> Vec<Loss> {
             Loss { epoch: b.epoch, node: b.node.clone(), timeline: *timeline, after }
         })
         .collect();
-    let Some(last) = record.history.last().filter(|last| &last.node != to) else { return losses };
+    let Some(last) = record.history.last().filter(|last| !own(&last.node)) else { return losses };
     // Without a report only a former holder is appointed: what it has of an installed epoch of another node, its own
     // appointment has named.
     let (timeline, after) = (record.timeline, reached(record.timeline).unwrap_or_default());
     // Only the word of an epoch that was installed tells where its timeline ends: an appointee's tells where it stopped.
-    if seal.is_some() && !covers(record.final_end, timeline, after) {
+    let unknown = seal.is_some() || last.node == to.node;
+    if unknown && !covers(record.final_end, timeline, after) {
         losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after });
     }
     losses

@@ -2,14 +2,13 @@
 //! (epoch, incarnation, boot, fence, term, round), so that a late or repeated one is refused (S4).
 
 use super::format::FIRST;
-use super::{NoLease, Refusal, Settings};
+use super::{Machine, NoLease, Refusal, Settings};
 use crate::types::{
     AgentAction, AgentName, AgentRun, Boot, ChannelName, Epoch, FenceId, Incarnation, IncidentId, NodeName, PeerView,
     Position, Round, Seal, ServiceName, SystemId, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,16 +23,6 @@ pub struct Entry {
 pub struct Sighting {
     pub view: PeerView,
     pub silent_ms: BTreeMap<ChannelName, u64>,
-}
-
-/// What a joining daemon says of the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// Which machine: the same after a reboot, another on every other host.
-    pub id: String,
-    pub is_virtual: bool,
-    /// The watchdog's time-out as read back, where one is armed before every lease.
-    pub watchdog: Option<Duration>,
 }
 
 /// What a joining daemon says of an epoch that an earlier incarnation of its node held.
@@ -263,6 +252,13 @@ pub enum Command {
         term: Term,
         no_lease: NoLease,
     },
+    /// A later boot of the holder's node says that the epoch is over, and the last lease of the boot that holds it has
+    /// surely ended: who proposes it has waited as a leader.
+    WaitedOut {
+        service: ServiceName,
+        epoch: Epoch,
+        boot: Boot,
+    },
     /// A planned move.
     Switchover {
         service: ServiceName,
@@ -374,6 +370,7 @@ impl Command {
             Command::Release { .. } => "Release",
             Command::DenyLease { .. } => "DenyLease",
             Command::PassOver { .. } => "PassOver",
+            Command::WaitedOut { .. } => "WaitedOut",
             Command::Switchover { .. } => "Switchover",
             Command::CancelSwitchover { .. } => "CancelSwitchover",
             Command::Pause { .. } => "Pause",
@@ -414,6 +411,7 @@ impl Command {
             | Command::Release { service, .. }
             | Command::DenyLease { service, .. }
             | Command::PassOver { service, .. }
+            | Command::WaitedOut { service, .. }
             | Command::Switchover { service, .. }
             | Command::CancelSwitchover { service, .. }
             | Command::Pause { service, .. }

@@ -5,7 +5,7 @@
 
 use super::{Life, Refusal, Service, State};
 use crate::config::Role;
-use crate::types::{NodeName, Position, Seal, SystemId, Timeline};
+use crate::types::{Epoch, NodeName, Position, Seal, ServiceName, SystemId, Timeline};
 
 /// Why a node may not hold an epoch. Its words stand in the ledger's refusals for ever: another sentence is another
 /// written form (`format.rs`).
@@ -25,6 +25,9 @@ pub enum Ineligible {
     /// H1.11: it could be switched off after its appointment.
     #[error("an `off` against it may still be under way")]
     OffMayLand,
+    /// An earlier boot of it may still write: what it says itself is not proven to be of the same machine.
+    #[error("an earlier boot of it holds epoch {epoch} of {service}, and is not proven to have ended")]
+    EarlierBoot { service: ServiceName, epoch: Epoch },
     /// It never held the epoch, so nobody knows what it has.
     #[error("it gave no sealed report")]
     NoReport,
@@ -60,6 +63,9 @@ impl State {
         }
         if self.is_fenced(node, &record.boot) {
             return Err(Ineligible::Fenced);
+        }
+        if let Some((service, epoch)) = self.unproven(node) {
+            return Err(Ineligible::EarlierBoot { service: service.clone(), epoch });
         }
         if self.off_may_land(node) {
             return Err(Ineligible::OffMayLand);

@@ -265,11 +265,10 @@ impl fmt::Display for Happening {
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
             }
-            Happening::MayBeLost { service, epoch, node, timeline, after, by } => write!(
-                f,
-                "may be lost to {service}: what {node} acknowledged in epoch {epoch} after {timeline}:{after}, which \
-                 {by} has not; its WAL is kept when {node} comes back"
-            ),
+            Happening::MayBeLost { service, epoch, node, timeline, after, by } => {
+                write!(f, "may be lost to {service}: what {node} acknowledged in epoch {epoch}")?;
+                may_be_lost(f, node, by, (*timeline, *after))
+            }
             Happening::Promoting { node, timeline, .. } => write!(f, "{node} promotes to timeline {timeline}"),
             Happening::Installed { service, epoch, node, position } => {
                 write!(f, "{node} accepts writes for {service} in epoch {epoch}, from {position}")
@@ -293,6 +292,15 @@ fn seen_by(answers: &BTreeMap<NodeName, Sighting>) -> String {
     let channels: BTreeSet<_> = answers.values().flat_map(|s| s.view.channels.keys()).collect();
     let saw = answers.iter().filter(|(_, s)| s.view.suspects(channels.len()));
     saw.map(|(voter, _)| voter.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Where it was acknowledged, and why `by` may not have it.
+fn may_be_lost(f: &mut fmt::Formatter<'_>, node: &NodeName, by: &NodeName, after: (Timeline, Lsn)) -> fmt::Result {
+    if node == by {
+        return f.write_str(": it is another machine by now, and nobody knows what that has");
+    }
+    let (timeline, after) = after;
+    write!(f, " after {timeline}:{after}, which {by} has not; its WAL is kept when {node} comes back")
 }
 
 fn word(action: AgentAction) -> &'static str {

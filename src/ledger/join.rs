@@ -2,9 +2,10 @@
 //! What follows a verdict for its epochs is in `fence.rs`.
 
 use super::apply::Moment;
+use super::claimed::{Claimed, Word};
 use super::{
-    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Over, Refusal,
-    Sighting, State,
+    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Refusal, Sighting,
+    State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
@@ -53,6 +54,9 @@ impl State {
         for (service, epoch) in &held {
             self.check_claim(&node, &boot, service, *epoch, claims.get(service))?;
         }
+        self.check_machine((&node, &boot), &machine, &held)?;
+        let weigh = |service: &ServiceName| (service.clone(), self.weigh(&node, &boot, &machine, service));
+        let words: BTreeMap<_, _> = held.keys().map(weigh).collect();
         self.last_incarnation = self.last_incarnation.next();
         let incarnation = self.last_incarnation;
         self.succeed(&node, boot.clone(), request, incarnation, machine);
@@ -63,7 +67,7 @@ impl State {
         }
         for (service, epoch) in held {
             let Some(claim) = claims.get(&service) else { continue };
-            self.settle_claim(m, &node, &service, epoch, claim.state, incarnation);
+            self.settle_claim(m, &node, (&service, epoch, claim.state), incarnation, words[&service]);
         }
         self.void_fences_of_past_boots(m, &node, &boot);
         Ok(Event::Joined { incarnation })
@@ -122,38 +126,40 @@ impl State {
         self.nodes.insert(node.clone(), record.into());
     }
 
+    /// `word`: what its `Over` is worth.
     fn settle_claim(
         &mut self,
         m: Moment,
         node: &NodeName,
-        service: &ServiceName,
-        epoch: Epoch,
-        claim: ClaimState,
+        (service, epoch, claim): (&ServiceName, Epoch, ClaimState),
         incarnation: Incarnation,
+        word: Word,
     ) {
         let record = self.services.get_mut(service).expect("held_by lists services of this state");
         match claim {
             ClaimState::Adopted => {
                 record.holder.as_mut().expect("held_by lists held epochs").incarnation = incarnation;
             }
-            ClaimState::Over { position } => {
-                record.end_with(Over::Released { position, at_join: true, lapsed: false });
-                let why = "said at its join: its database is closed".to_owned();
-                let what = Happening::Released { service: service.clone(), epoch, node: node.clone(), position, why };
-                let incident = self.incident_for(m, service, node, IncidentKind::LocalFailure);
-                self.record(incident, m, what);
-                self.void_fences_without_epochs(m, node, "its epochs were released at its join");
-            }
+            ClaimState::Over { position } => match word {
+                Word::Proven => {
+                    let why = "said at its join: its database is closed";
+                    self.end_at_join(m, node, service, epoch, position, why);
+                }
+                Word::Unproven => record.claimed = Some(Claimed { by: incarnation, position }),
+                Word::Nothing => {}
+            },
         }
     }
 
-    /// A new boot of the node voids what was confirmed about the boots before it (H1.2).
+    /// A new boot of the node voids what was confirmed about the boots before it (H1.2). What an epoch still hangs on is
+    /// needed: another machine joined, and the boot that holds the epoch may live behind the fence.
     fn void_fences_of_past_boots(&mut self, m: Moment, node: &NodeName, boot: &Boot) {
         let old: Vec<_> = self
             .fences
             .values()
             .filter(|f| &f.target == node && &f.boot != boot)
             .filter(|f| matches!(f.state, FenceState::Open | FenceState::Confirmed))
+            .filter(|f| f.state == FenceState::Open || self.epochs_of(node, &f.boot).is_empty())
             .map(|f| f.id)
             .collect();
         for id in old {

@@ -10,6 +10,7 @@ mod apply;
 mod appoint;
 mod assist;
 mod bounds;
+mod claimed;
 mod command;
 mod eligible;
 mod fence;
@@ -18,6 +19,7 @@ mod incident;
 mod invariant;
 mod join;
 mod lease_wait;
+mod machine;
 mod pass_over;
 mod quorum;
 mod refusal;
@@ -39,12 +41,14 @@ mod timeline_test;
 pub(crate) mod world_test;
 
 pub use apply::{apply, set_voters};
+pub use claimed::Claimed;
 pub use command::{
-    Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, Machine, NewOrder, Sighting,
+    Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, NewOrder, Sighting,
 };
 pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
+pub use machine::{Likeness, Machine};
 pub use pass_over::NoLease;
 pub use quorum::is_majority;
 pub use refusal::Refusal;

@@ -19,6 +19,15 @@ pub enum Refusal {
     UnknownService { service: ServiceName },
     #[error("{node} is up on another machine ({machine}); two hosts must not share a name")]
     OtherMachine { node: NodeName, machine: String },
+    #[error(
+        "{node} is another machine than the one that holds epoch {epoch} of {service}, and nothing has fenced that one: \
+         this one joins when that is over (S2)"
+    )]
+    EpochElsewhere { node: NodeName, service: ServiceName, epoch: Epoch },
+    #[error(
+        "boot {boot} of {node} is still heard, and boot {other} wants to join under the same name: two machines use it"
+    )]
+    TwoMachines { node: NodeName, boot: Boot, other: Boot },
     #[error("boot {boot} of {node} was succeeded by a later one (S4)")]
     OldBoot { node: NodeName, boot: Boot },
     #[error("{node} has joined since, with a later request (S4)")]
@@ -81,4 +90,12 @@ pub enum Refusal {
     Exists { service: ServiceName, epoch: Epoch },
     #[error("the configuration does not allow it: {why}")]
     NotAllowed { why: String },
+}
+
+impl Refusal {
+    /// Two machines claim one name: a person has to look.
+    pub fn is_of_a_name(&self) -> bool {
+        use Refusal::{EpochElsewhere, OtherMachine, TwoMachines};
+        matches!(self, TwoMachines { .. } | OtherMachine { .. } | EpochElsewhere { .. })
+    }
 }

@@ -82,6 +82,7 @@ impl Display for Command {
             }
             Command::DenyLease { epoch, .. } => write!(f, " of epoch {epoch}"),
             Command::PassOver { epoch, no_lease, .. } => write!(f, " the appointee of epoch {epoch}: {no_lease}"),
+            Command::WaitedOut { epoch, boot, .. } => write!(f, " epoch {epoch}, held by boot {boot}"),
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),

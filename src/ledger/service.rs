@@ -21,12 +21,13 @@ impl Service {
             *self.failed.entry(holder.node.clone()).or_default() += 1;
         }
         self.over = Some(over);
+        self.claimed = None;
     }
 }
 
 impl State {
     /// The service, if its present epoch is `epoch` and goes on (S4).
-    fn at_epoch(&mut self, service: &ServiceName, epoch: Epoch) -> Result<&mut Service, Refusal> {
+    pub(super) fn at_epoch(&mut self, service: &ServiceName, epoch: Epoch) -> Result<&mut Service, Refusal> {
         let found = self.services.get_mut(service);
         let record = found.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
         let is_old = record.epoch != epoch && !known_bugs::has(Bug::EpochUnchecked);

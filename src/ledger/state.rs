@@ -1,7 +1,7 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::{CheckAnswer, Incident, Machine, Refusal, Settings, Shared};
+use super::{CheckAnswer, Claimed, Incident, Machine, Refusal, Settings, Shared};
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -168,6 +168,9 @@ pub struct Service {
     pub phase: Phase,
     /// `None`: the epoch goes on (or it is 0).
     pub over: Option<Over>,
+    /// A later boot of the holder's node says that the epoch is over, and nothing proves it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Claimed>,
     pub system: Option<SystemId>,
     /// The timeline that was installed last: who is appointed descends from it. 0 before the first.
     pub timeline: Timeline,

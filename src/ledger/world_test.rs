@@ -41,7 +41,8 @@ pub(crate) fn at(timeline: u32, lsn: u64) -> Position {
 }
 
 pub(crate) fn machine(name: &str) -> Machine {
-    Machine { id: format!("machine of {name}"), is_virtual: false, watchdog: Some(Duration::from_secs(5)) }
+    let hardware = [format!("hardware of {name}")].into();
+    Machine { id: format!("machine of {name}"), is_virtual: false, watchdog: Some(Duration::from_secs(5)), hardware }
 }
 
 /// Sealed reports of these nodes, all at the same place on timeline 1.

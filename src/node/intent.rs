@@ -33,6 +33,7 @@ pub(super) enum Intent {
     Promoting(ServiceName, Epoch),
     Installed(ServiceName, Epoch),
     Release(ServiceName, Epoch),
+    WaitedOut(ServiceName, Epoch),
     Switchover(ServiceName, Epoch, Option<NodeName>),
     CancelSwitchover(ServiceName, Epoch),
     Pause(ServiceName),
@@ -89,6 +90,7 @@ impl Intent {
             Command::PassOver { service, epoch, term, no_lease } => {
                 Intent::PassOver(service.clone(), *epoch, *term, *no_lease)
             }
+            Command::WaitedOut { service, epoch, .. } => Intent::WaitedOut(service.clone(), *epoch),
             Command::Switchover { service, epoch, to, .. } => Intent::Switchover(service.clone(), *epoch, to.clone()),
             Command::CancelSwitchover { service, epoch, .. } => Intent::CancelSwitchover(service.clone(), *epoch),
             Command::Pause { service, .. } => Intent::Pause(service.clone()),

@@ -37,6 +37,10 @@ impl Leading {
         self.lead.as_ref()
     }
 
+    pub(super) fn lead_mut(&mut self) -> Option<&mut Lead> {
+        self.lead.as_mut()
+    }
+
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -4,9 +4,11 @@
 //!
 //! Not here: what is claimed of each database (`tenants/claims.rs`), and whether a join is accepted (`ledger/join.rs`).
 
+use super::Said;
 use super::context::Context;
 use super::desk::Desk;
-use crate::ledger::{Claim, Command, Life};
+use super::mail::Mail;
+use crate::ledger::{Claim, Command, Life, Refusal};
 use crate::types::{Incarnation, Instant, ServiceName};
 use std::collections::BTreeMap;
 
@@ -15,16 +17,46 @@ use std::collections::BTreeMap;
 pub(super) struct Membership {
     /// The number of the present need to join.
     request: u64,
+    /// Why it was not joined with: of the last answer.
+    refused: Option<Refusal>,
 }
 
 impl Membership {
     pub fn new(now: Instant) -> Self {
-        Membership { request: now.0 }
+        Membership { request: now.0, refused: None }
     }
 
     /// The number of the present need to join.
     pub fn request(&self) -> u64 {
         self.request
+    }
+
+    /// This daemon was given an incarnation.
+    pub fn joined(&mut self) {
+        self.refused = None;
+    }
+
+    /// Why this node's join was refused last, while it has not joined.
+    pub fn refused(&self) -> Option<&Refusal> {
+        self.refused.as_ref()
+    }
+
+    /// A command was refused. Whether that is worth a line: a join is asked for again and again, and refused for the same
+    /// reason.
+    pub fn is_news(&mut self, command: &Command, refusal: &Refusal) -> bool {
+        let again = matches!(command, Command::Join { .. }) && self.refused.as_ref() == Some(refusal);
+        if matches!(command, Command::Join { .. }) {
+            self.refused = Some(refusal.clone());
+        }
+        !again
+    }
+
+    /// This node leads and refuses its own join.
+    pub fn refuses(&mut self, mail: &mut Mail, refusal: Refusal) {
+        if self.refused.as_ref() != Some(&refusal) {
+            mail.say(Said::Refused { command: "Join", refusal: refusal.clone() });
+            self.refused = Some(refusal);
+        }
     }
 
     /// The incarnation that this node takes for its own and that the ledger does not: from now on it needs another.

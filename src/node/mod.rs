@@ -24,6 +24,7 @@ mod runs;
 mod said;
 mod standing;
 mod tenants;
+mod twins;
 mod watchdog;
 mod witness;
 
@@ -62,7 +63,7 @@ pub use standing::{Undo, Unwanted, undone};
 
 use crate::config::Config;
 use crate::detector::Detector;
-use crate::ledger::{Machine, State};
+use crate::ledger::{Machine, Refusal, State};
 use crate::plan::keeper::{self, Keeper};
 use crate::plan::{Applied, Lead, Note, Row, Timing};
 use crate::types::{Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, ServiceName, Term};
@@ -217,6 +218,10 @@ impl Node {
     /// What this daemon must do for safety and cannot do at present, and why.
     pub fn failing(&self) -> BTreeMap<Failing, String> {
         self.tenants.failing().chain(self.watchdog.failing()).collect()
+    }
+    /// Why this node's join was refused last, while it has not joined.
+    pub fn refused_join(&self) -> Option<&Refusal> {
+        self.membership.refused().filter(|_| self.incarnation().is_none())
     }
     pub fn state(&self) -> &Arc<State> {
         &self.desk.context.state

@@ -160,7 +160,7 @@ mod tests {
             boot: crate::types::Boot("db1-boot1".into()),
             request,
             succeeds: None,
-            machine: Machine { id: "db1".to_owned(), is_virtual: false, watchdog: None },
+            machine: Machine { id: "db1".to_owned(), ..Machine::default() },
             claims: [("orders".parse().expect("a valid name"), claim)].into(),
         }
     }

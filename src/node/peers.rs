@@ -24,6 +24,8 @@ pub(super) struct Peers {
     rows: BTreeMap<NodeName, Row>,
     /// When each was heard last, per channel: evidence for people.
     heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
+    /// When each incarnation was last known to have been heard, here or by anybody else.
+    signs: BTreeMap<NodeName, (Incarnation, Instant)>,
 }
 
 impl Peers {
@@ -39,7 +41,14 @@ impl Peers {
         if let Some(disk) = channels.iter().find(|c| c.is_disk() && !config.me().disk) {
             detector.channel_state(now, disk, Err("this node does not use the shared disk".to_owned()));
         }
-        Peers { detector, sights: Vec::new(), replay: Replay::new(), rows: BTreeMap::new(), heard: BTreeMap::new() }
+        Peers {
+            detector,
+            sights: Vec::new(),
+            replay: Replay::new(),
+            rows: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            signs: BTreeMap::new(),
+        }
     }
 
     pub fn rows(&self) -> &BTreeMap<NodeName, Row> {
@@ -85,11 +94,24 @@ impl Peers {
         if self.replay.judge(channel, heartbeat) != Freshness::Advanced {
             return false;
         }
+        self.note_sign(&heartbeat.node, heartbeat.incarnation, at);
         match self.heard.get_mut(&heartbeat.node).and_then(|channels| channels.get_mut(channel)) {
             Some(last) => *last = at,
             None => drop(self.heard.entry(heartbeat.node.clone()).or_default().insert(channel.clone(), at)),
         }
         true
+    }
+
+    fn note_sign(&mut self, node: &NodeName, incarnation: Incarnation, at: Instant) {
+        match self.signs.get_mut(node) {
+            Some(last) => *last = (*last).max((incarnation, at)),
+            None => drop(self.signs.insert(node.clone(), (incarnation, at))),
+        }
+    }
+
+    /// When this incarnation was last known to have been heard by anybody.
+    pub fn last_sign(&self, node: &NodeName, incarnation: Incarnation) -> Option<Instant> {
+        self.signs.get(node).filter(|(of, _)| *of == incarnation).map(|(_, at)| *at)
     }
 
     /// Takes in a sign of life. Whether it says anything that is new here.
@@ -110,9 +132,11 @@ impl Peers {
             }
         }
         if self.replay.is_unread(heartbeat) {
-            body.heard.iter().for_each(|(peer, (incarnation, sequence))| {
-                self.replay.told(peer, *incarnation, *sequence);
-            });
+            for (peer, (incarnation, sequence)) in &body.heard {
+                if self.replay.told(peer, *incarnation, *sequence) {
+                    self.note_sign(peer, *incarnation, at);
+                }
+            }
         }
         let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {

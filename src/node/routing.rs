@@ -116,6 +116,7 @@ impl Node {
             self.desk.context.take_incarnation(Some(incarnation));
             let (node, boot) = (self.desk.context.me(), self.desk.context.start.boot.clone());
             self.desk.mail.say(Said::Joined { node, incarnation, boot });
+            self.membership.joined();
             self.beats.restart(self.desk.context.now);
         }
     }
@@ -150,7 +151,9 @@ impl Node {
         match result {
             Ok(Answer::Done(LedgerEvent::Joined { incarnation })) => self.take_join(&command, incarnation),
             Ok(Answer::Refused(refusal)) => {
-                self.desk.mail.say(Said::Refused { command: command.name(), refusal });
+                if self.membership.is_news(&command, &refusal) {
+                    self.desk.mail.say(Said::Refused { command: command.name(), refusal });
+                }
                 self.reading.forget_proposed_order(&command);
                 self.runs.reported(&self.desk.context, &command);
             }
@@ -204,6 +207,11 @@ impl Node {
             PeerRequest::Lease(request) => self.desk.mail.read(QuorumRead::Lease { reply, request }),
             PeerRequest::Read { order } => self.desk.mail.read(QuorumRead::Copy { reply, subject: order }),
             PeerRequest::Propose(command) => {
+                if let Command::Join { node, boot, .. } = &*command
+                    && let Some(refusal) = self.leading.refuses_join(&self.desk.context, &self.peers, node, boot)
+                {
+                    return self.reply(reply, PeerResponse::Proposed(Box::new(Answer::Refused(refusal))));
+                }
                 let reply = if let ReplyTo::Peer(reply) = reply { Some(reply) } else { None };
                 self.desk.mail.propose_for(from, reply, command);
             }
@@ -372,6 +380,10 @@ impl Node {
         }
         if self.desk.context.incarnation.is_some() {
             return;
+        }
+        let (me, boot) = (self.desk.context.me(), self.desk.context.start.boot.clone());
+        if let Some(refusal) = self.leading.refuses_join(&self.desk.context, &self.peers, &me, &boot) {
+            return self.membership.refuses(&mut self.desk.mail, refusal);
         }
         // The others wait for the first heartbeat: a lease that goes on is claimed before the log has been read.
         let claims = if self.desk.context.state.settings.is_none() {

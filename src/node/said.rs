@@ -67,6 +67,7 @@ impl Said {
             | Said::LeaseNotKept { .. }
             | Said::WatchdogNotArmed { .. }
             | Said::WatchdogNotFed { .. } => Severity::Error,
+            Said::Refused { refusal, .. } if refusal.is_of_a_name() => Severity::Warn,
             Said::RecoversInPlace { .. }
             | Said::StopsNow { .. }
             | Said::Failed { .. }

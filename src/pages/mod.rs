@@ -41,6 +41,8 @@ pub struct Known<'a> {
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     /// What this daemon must do for safety and cannot do at present, and why.
     pub failing: BTreeMap<Failing, String>,
+    /// Why this node is not let in, while it has not joined.
+    pub not_joined: Option<String>,
     /// The suspicion levels of this node's own observations.
     pub phi: BTreeMap<(NodeName, ChannelName), f64>,
     /// Channels that this node cannot use, and why.
@@ -159,7 +161,8 @@ fn warnings(known: &Known) -> Vec<String> {
     let unheard = unheard.map(|u| format!("refused on {}: {} ({} times)", u.channel, u.last, u.count));
     let unusable = known.unusable.iter();
     let unusable = unusable.map(|(channel, why)| format!("{} cannot use channel {channel}: {why}", known.seen.me));
-    switches.chain(refused).chain(unheard).chain(unusable).collect()
+    let not_joined = known.not_joined.iter().map(|why| format!("{} has not joined: {why}", known.seen.me));
+    switches.chain(not_joined).chain(refused).chain(unheard).chain(unusable).collect()
 }
 
 #[cfg(test)]

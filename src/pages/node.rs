@@ -20,6 +20,8 @@ pub(super) fn status(known: &Known, name: &NodeName) -> NodeStatus {
     let record = seen.state.nodes.get(name);
     let health = seen.present(name).map(|row| &row.health);
     let refusals = known.refused.iter().filter(|r| r.who == name.as_str());
+    let refusals = refusals.map(|r| format!("{} ({} times)", r.reason, r.count));
+    let not_joined = known.not_joined.iter().filter(|_| name == seen.me).cloned();
     NodeStatus {
         role: match config.role {
             Role::Database => NodeRole::Database,
@@ -35,7 +37,7 @@ pub(super) fn status(known: &Known, name: &NodeName) -> NodeStatus {
         watchdog: watchdog(seen.config.watchdog.is_some(), health.map(|h| h.watchdog_armed)),
         log_write_ms: health.map(|h| h.log_write.as_millis() as u64),
         failing: failing(known, name),
-        refusals: refusals.map(|r| format!("{} ({} times)", r.reason, r.count)).collect(),
+        refusals: refusals.chain(not_joined).collect(),
     }
 }
 

@@ -88,6 +88,16 @@ fn what_holds_a_service_up_goes_before_what_its_epoch_has_come_to() {
     assert_eq!((primary, lease, epoch), (None, None, Epoch(0)));
 }
 
+#[test]
+fn a_node_that_is_not_let_in_says_why() {
+    let mut scene = Scene::new("db2", THREE);
+    scene.not_joined = Some("two machines use its name".to_owned());
+    let status = scene.status();
+    assert_eq!(status.nodes[&node("db2")].refusals, ["two machines use its name"]);
+    assert!(status.nodes[&node("db1")].refusals.is_empty());
+    assert_eq!(status.warnings.last().map(String::as_str), Some("db2 has not joined: two machines use its name"));
+}
+
 fn remaining(scene: &Scene) -> Option<u64> {
     let lease = service(scene).lease.expect("somebody holds the epoch");
     assert_eq!(lease.holder, node("db1"));

@@ -22,6 +22,9 @@ pub fn carried(plan: &Plan) -> BTreeSet<Alarm> {
     let carried = plan.notes.iter().filter_map(|note| match note {
         Note::Lapsed { service, epoch, .. } => Some(Alarm::Lapsed { service: service.clone(), epoch: *epoch }),
         Note::NoCandidate { service } => Some(Alarm::NoCandidate { service: service.clone() }),
+        Note::TwoMachines { node, boot, other } => {
+            Some(Alarm::TwoMachines { node: node.clone(), boot: boot.clone(), other: other.clone() })
+        }
         _ => None,
     });
     carried.collect()
@@ -51,6 +54,10 @@ fn still_so(state: &State, alarm: &Alarm) -> Option<Note> {
             let service = state.services.get(name)?;
             let vacant = service.over.is_some() || state.fence_of(service).is_some();
             vacant.then(|| Note::NoCandidate { service: name.clone() })
+        }
+        Alarm::TwoMachines { node, boot, other } => {
+            state.nodes.get(node).filter(|record| record.boot == *boot)?;
+            Some(Note::TwoMachines { node: node.clone(), boot: boot.clone(), other: other.clone() })
         }
     }
 }
@@ -86,6 +93,18 @@ mod tests {
         // What the leader said of an epoch that is over by now.
         let mut world = World::new();
         world.done(release(1, 1, DB1));
+        assert!(texts(&world.state, Some(&leader)).is_empty());
+    }
+
+    #[test]
+    fn two_machines_under_one_name_are_told_by_every_node_until_one_of_them_is_the_node() {
+        let alarm = Alarm::TwoMachines { node: node("db2"), boot: boot("db2", 1), other: boot("db2", 2) };
+        let leader = says([alarm].into());
+        let mut world = World::new();
+        let both = "two machines use the name db2: boot db2-boot-1 sends heartbeats, and boot db2-boot-2 wants to join; \
+                    stop one of them";
+        assert_eq!(texts(&world.state, Some(&leader)), [both]);
+        world.done(join("db2", 2, &[]));
         assert!(texts(&world.state, Some(&leader)).is_empty());
     }
 

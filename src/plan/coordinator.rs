@@ -2,7 +2,7 @@
 //! that a new leader needs is in the ledger.
 
 use super::note::TransferReason;
-use super::{Input, Note, Plan, Question, Step, fencing, service};
+use super::{Input, Note, Plan, Question, Step, fencing, old_boot, service};
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
@@ -18,6 +18,7 @@ pub fn coordinate(input: &Input) -> Plan {
         return plan;
     }
     verdicts(input, &mut plan);
+    old_boot::say_twins(input, &mut plan);
     for fence in input.state.fences.values().filter(|f| f.is_open()) {
         fencing::advance(input, fence, &mut plan);
     }

@@ -342,24 +342,38 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
         Confirmation::Level { kinds, .. } => kinds.iter().eq([&AgentKind::Lease]),
         Confirmation::Human { .. } => false,
     };
+    if is_moot(input, fence) && is_replaced(input, fence) {
+        let who = "its epochs were followed by others, and another machine has joined under its name".to_owned();
+        return plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+    }
     if is_spent(input, fence) && fence.confirmed.as_ref().is_some_and(waited) {
         let who = "its lease had ended, its epochs were followed by others, and it has joined again".to_owned();
         plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
     }
 }
 
-/// Nothing is left that the fence could be for: its services are back, or wait for somebody to take them over after a
-/// later epoch that ended too, and its node has joined again, in the same boot.
+/// A later boot joined while an epoch hung on the fence: another machine has the name now. The fenced one stays off.
+fn is_replaced(input: &Input, fence: &Fence) -> bool {
+    let node = input.state.nodes.get(&fence.target);
+    fence.state == FenceState::Confirmed && node.is_some_and(|n| n.boot != fence.boot && n.life == Life::Up)
+}
+
+/// Nothing is left that the fence could be for, and its node has joined again, in the same boot.
 fn is_spent(input: &Input, fence: &Fence) -> bool {
+    let node = input.state.nodes.get(&fence.target);
+    is_moot(input, fence) && node.is_some_and(|n| n.boot == fence.boot && n.life == Life::Up)
+}
+
+/// The fence's services are back, or wait for somebody to take them over after a later epoch that ended too.
+fn is_moot(input: &Input, fence: &Fence) -> bool {
     let ordered = input.state.incidents.get(&fence.incident).is_none_or(|i| i.kind == IncidentKind::Fencing);
     let served = |s: &Service| s.over.is_none() && s.phase == Phase::Installed;
     let vacant = |s: &Service| s.over.is_some() || input.state.fence_of(s).is_some();
     let moot = |(name, epoch): (&ServiceName, &Epoch)| {
         input.state.services.get(name).is_some_and(|s| served(s) || s.epoch > *epoch && vacant(s))
     };
-    let joined = input.state.nodes.get(&fence.target).is_some_and(|n| n.boot == fence.boot && n.life == Life::Up);
     let over = !fence.epochs.is_empty() && !hangs(input, fence) && fence.epochs.iter().all(moot);
-    over && joined && !ordered && !fence.has_running(AgentAction::Off)
+    over && !ordered && !fence.has_running(AgentAction::Off)
 }
 
 /// A refuted fence of a node that counted as dead, lived, and has joined again since: it serves under none of those
@@ -463,7 +477,7 @@ fn is_power_given_back(input: &Input) -> bool {
 }
 
 fn give_back(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) {
-    if is_power_given_back(input) && !fence.has_running(AgentAction::Off) {
+    if is_power_given_back(input) && !is_replaced(input, fence) && !fence.has_running(AgentAction::Off) {
         order_on(input, fence, what, plan);
     }
 }

@@ -1,7 +1,7 @@
 //! What the coordinator looks at and what it can ask for: its inputs and its plan, as values.
 
-use super::Outlook;
 use super::note::{Note, TransferReason};
+use super::{Outlook, Twin};
 use crate::config::Config;
 use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
 use crate::types::{
@@ -129,6 +129,8 @@ pub struct Lead {
     pub lapse_said: BTreeMap<NodeName, Instant>,
     /// The last epoch of a service that this leader wanted to give, and so every grant of which is in this book.
     pub appointed: BTreeMap<ServiceName, Epoch>,
+    /// Joins that this leader refused, because another boot of that name is heard.
+    pub twins: BTreeMap<NodeName, Twin>,
 }
 
 impl Lead {
@@ -144,6 +146,7 @@ impl Lead {
             last_transfer: None,
             lapse_said: BTreeMap::new(),
             appointed: BTreeMap::new(),
+            twins: BTreeMap::new(),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::Objection;
 use crate::ledger::{NoLease, Phase};
-use crate::types::{AgentName, DbState, Epoch, FenceId, IncidentId, NodeName, Round, ServiceName, Severity};
+use crate::types::{AgentName, Boot, DbState, Epoch, FenceId, IncidentId, NodeName, Round, ServiceName, Severity};
 use derive_more::Display;
 use std::time::Duration;
 
@@ -102,6 +102,15 @@ pub enum Note {
     Lapsed { service: ServiceName, holder: NodeName, epoch: Epoch, silent: Passing<Option<Duration>> },
     #[display("{holder} does not take over {service}, epoch {epoch}, and is passed over: {no_lease}")]
     PassesOver { service: ServiceName, holder: NodeName, epoch: Epoch, no_lease: NoLease },
+    #[display(
+        "{node} has booted anew and says that its epoch of {service} is over; waiting {} ms more until the lease of its \
+         earlier boot has surely ended", left.0.as_millis()
+    )]
+    AwaitsEarlierBoot { service: ServiceName, node: NodeName, left: Passing<Duration> },
+    #[display(
+        "two machines use the name {node}: boot {boot} sends heartbeats, and boot {other} wants to join; stop one of them"
+    )]
+    TwoMachines { node: NodeName, boot: Boot, other: Boot },
     #[display("waiting for {node} to report the end of its WAL")]
     AwaitsSeal { service: ServiceName, node: NodeName },
     #[display("{service} waits for the fence of {target}")]
@@ -165,9 +174,11 @@ impl Note {
     /// What it means for a person.
     pub fn severity(&self) -> Severity {
         match self {
-            Note::Lapsed { .. } | Note::LevelsExhausted { .. } | Note::NoLevel { .. } | Note::NoCandidate { .. } => {
-                Severity::Error
-            }
+            Note::Lapsed { .. }
+            | Note::LevelsExhausted { .. }
+            | Note::NoLevel { .. }
+            | Note::TwoMachines { .. }
+            | Note::NoCandidate { .. } => Severity::Error,
             Note::JudgesNobody { .. }
             | Note::LooksAgain { .. }
             | Note::OldVerdict { .. }
@@ -200,6 +211,7 @@ impl Note {
             | Note::Creating { .. }
             | Note::AwaitsRenewal { .. }
             | Note::AwaitsInstallation { .. }
+            | Note::AwaitsEarlierBoot { .. }
             | Note::AwaitsSeal { .. }
             | Note::AwaitsFence { .. }
             | Note::Checking { .. }
@@ -228,6 +240,7 @@ impl Note {
             | Note::AwaitsLeaseEnd { target, .. }
             | Note::AwaitsAgent { target, .. }
             | Note::LivesWithoutPower { target }
+            | Note::TwoMachines { node: target, .. }
             | Note::PowerTriedAgain { target, .. }
             | Note::GivesPowerBack { target }
             | Note::HandsLeadership { to: target, .. } => about.node(target),
@@ -248,6 +261,7 @@ impl Note {
             | Note::NotCreated { service, node, .. }
             | Note::Creating { service, node }
             | Note::AwaitsRenewal { service, holder: node }
+            | Note::AwaitsEarlierBoot { service, node, .. }
             | Note::AwaitsSeal { service, node }
             | Note::AwaitsHolder { service, node }
             | Note::NotEligible { service, node, .. }

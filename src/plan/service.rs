@@ -3,7 +3,7 @@
 use super::candidate::{self, Choice};
 use super::note::{Missing, Passing};
 use super::strike::{Strike, strike};
-use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection};
+use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection, old_boot};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
 use crate::types::{DbState, Failing, Instant, NodeName, Seal, ServiceName, Sight};
@@ -20,9 +20,13 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
     if service.paused {
         return plan.say(Note::Paused { service: name.clone() });
     }
+    if service.over.is_none() && service.claimed.is_some() {
+        old_boot::wait(input, name, service, plan);
+    }
     match (&service.over, input.state.fence_of(service)) {
         (Some(over), _) => after_the_end(input, name, service, over, plan),
         (None, Some(fence)) => fenced(input, name, service, fence, plan),
+        (None, None) if service.claimed.is_some() => {}
         (None, None) => holding(input, name, service, plan),
     }
 }
@@ -100,11 +104,7 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
 /// A holder that is not dead and does not renew.
 fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let (Some(holder), Some(settings)) = (&service.holder, &input.state.settings) else { return };
-    let last = input.lead.granted(name, service.epoch).unwrap_or(input.lead.since);
-    let began = input.applied.epoch.get(name).copied().unwrap_or(input.lead.since);
-    // Renewals may have failed all through a pause: its holder has the time of a lease to renew after it.
-    let resumed = input.applied.resumed.get(name).copied().unwrap_or(began);
-    let last = last.max(began.min(input.now)).max(resumed).max(input.lead.since);
+    let last = old_boot::last_lease(input, name, service);
     if appointee::pass_over(input, name, service, last, plan) {
         return;
     }
@@ -221,7 +221,13 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     if !is_complete(input, name, service, since, plan) {
         return;
     }
-    let choice = seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    let reports = seals(input, name, service);
+    let mut choice = reports.map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    if choice.best.is_none()
+        && let Some(replaced) = replaced(input, name, service, fence)
+    {
+        choice.best = replaced.best;
+    }
     // What was heard while there was no candidate yet says nothing of now.
     let recent = |checked: &Checked| input.now.since(checked.at) <= input.timing.acceptable_pause;
     let (recent, old): (BTreeMap<_, _>, BTreeMap<_, _>) = checks.into_iter().partition(|(_, c)| recent(c));
@@ -236,6 +242,13 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
     }
     let basis = Basis::Fenced { fence: fence.id, term: input.lead.term, checks: all(&recent) };
     appoint(input, name, service, basis, choice, plan);
+}
+
+/// Another machine that joined under the fenced node's name. Whatever it has is not what the holder wrote last, which the
+/// appointment names as lost: it comes after everybody else.
+fn replaced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence) -> Option<Choice> {
+    input.state.nodes.get(&fence.target).filter(|record| record.boot != fence.boot)?;
+    resume_choice(input, name, service, "its machine was replaced, and nobody else can take over")
 }
 
 /// From when on heartbeats tell whether the fenced boot fell silent, where silence is what confirms.

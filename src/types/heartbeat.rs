@@ -67,6 +67,8 @@ pub enum Alarm {
     Lapsed { service: ServiceName, epoch: Epoch },
     /// The epoch is over, or its holder is fenced, and nobody can be appointed.
     NoCandidate { service: ServiceName },
+    /// This boot sends heartbeats, and another one asks to join under the same name.
+    TwoMachines { node: NodeName, boot: Boot, other: Boot },
 }
 
 /// Something that a daemon must do for safety and cannot do at present. Why is in its own log and `status`.

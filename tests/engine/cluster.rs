@@ -290,6 +290,8 @@ fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Conf
         run_dir: of_node.join("run"),
         profile: Profile::Lan,
         boot_id_file: "/proc/sys/kernel/random/boot_id".into(),
+        product_uuid_file: "/sys/class/dmi/id/product_uuid".into(),
+        network_devices_dir: "/sys/class/net".into(),
         security: Security { heartbeat_keys: Vec::new(), tls: None, insecure: true },
         nodes,
         disk: None,

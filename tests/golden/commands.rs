@@ -10,7 +10,7 @@ use regent::types::{
     AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Lsn,
     NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -111,6 +111,11 @@ struct Draft<'a, 'b> {
     line: &'a Line<'b>,
     state: &'a State,
     term: Term,
+}
+
+/// A join as its line says, whatever its verb.
+pub fn join(line: &Line, state: &State, term: Term) -> Command {
+    Draft { line, state, term }.join()
 }
 
 /// The command of a line; `None` where its verb is none of the ledger's.
@@ -227,6 +232,11 @@ impl Draft<'_, '_> {
             is_virtual: self.line.has("virtual"),
             watchdog: (!self.line.has("no-watchdog"))
                 .then(|| self.line.get("watchdog").map_or(Duration::from_secs(5), |time| self.line.duration(time))),
+            hardware: match self.line.get("hardware") {
+                Some("none") => BTreeSet::new(),
+                Some(parts) => parts.split('+').map(|part| part.replace('_', " ")).collect(),
+                None => [format!("hardware of {node}")].into(),
+            },
         };
         let over = self.line.get("over").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
@@ -312,6 +322,12 @@ impl Draft<'_, '_> {
             "pass-over" => {
                 let no_lease = if line.has("waited") { NoLease::Waited } else { NoLease::NeverGranted };
                 Command::PassOver { service, epoch: self.epoch("epoch"), term: self.term(), no_lease }
+            }
+            "waited-out" => {
+                let holder = self.state.services.get(&service).and_then(|s| s.holder.clone());
+                let holder = holder.unwrap_or_else(|| line.fail("nobody holds it"));
+                let boot = line.number("boot").map_or(holder.boot, |n| boot(&holder.node, n));
+                Command::WaitedOut { epoch: self.epoch("epoch"), service, boot }
             }
             "switchover" => {
                 let to = line.get("to").map(|to| line.parse(to));

@@ -5,6 +5,7 @@ use crate::commands::{self, orders, present};
 use crate::coordinating::database;
 use crate::desk::Desk;
 use crate::story::{Line, Stage};
+use crate::words::variant;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Answer, Command, Machine};
@@ -79,6 +80,11 @@ impl Stand {
         let effects = node.handle(self.desk.now, event);
         let mut out = String::new();
         for effect in effects {
+            if let Effect::Reply { response: PeerResponse::Proposed(answer), .. } = &effect
+                && let Answer::Refused(refusal) = &**answer
+            {
+                self.desk.seen.refusals.insert(variant(refusal));
+            }
             if let Some(words) = self.shown(&effect) {
                 writeln!(out, "{:>8.3} s  {}: {words}", self.desk.now.0 as f64 / 1e9, self.name)
                     .expect("a string takes everything");
@@ -181,7 +187,12 @@ impl Stand {
         let start = Start {
             cluster: ClusterId("story".to_owned()),
             boot: commands::boot(&self.name, line.number("boot").unwrap_or(1)),
-            machine: Machine { id: format!("machine of {}", self.name), is_virtual: false, watchdog },
+            machine: Machine {
+                id: format!("machine of {}", self.name),
+                is_virtual: false,
+                watchdog,
+                hardware: [line.say("hardware", &format!("hardware of {}", self.name))].into(),
+            },
             tombstones: tombstone.into_iter().collect(),
             kept: kept.into_iter().collect(),
             watchdog: watchdog.map(|_| match line.get("watchdog") {
@@ -262,6 +273,13 @@ impl Stand {
     fn world(&mut self, line: &Line) -> Option<String> {
         Some(match line.verb() {
             "asked" => self.asked(line),
+            // Another daemon asks this leader to propose its join.
+            "wants-in" => {
+                let command = commands::join(line, &self.desk.state, self.desk.term);
+                self.replies += 1;
+                let (from, request) = (line.parse(line.word(1)), PeerRequest::Propose(Box::new(command)));
+                self.give(Event::Asked { reply: self.replies, from, request })
+            }
             "commit" => self.commit(line),
             "granted" => self.granted(line),
             "unanswered" => {
@@ -468,7 +486,10 @@ fn answered(response: &PeerResponse) -> String {
             format!("request {} is granted for {} ms", grant.number, grant.use_for.as_millis())
         }
         PeerResponse::Lease(Err(denial)) => format!("denied: {denial}"),
-        PeerResponse::Proposed(_) => "proposed".to_owned(),
+        PeerResponse::Proposed(answer) => match &**answer {
+            Answer::Done(_) => "proposed".to_owned(),
+            Answer::Refused(refusal) => format!("REFUSED ({}): {refusal}", variant(refusal)),
+        },
         PeerResponse::Read { age: None, .. } => "applied up to here it is current".to_owned(),
         PeerResponse::Read { age: Some(age), .. } => {
             format!("applied up to here it is current; the order has been running for {} ms", age.as_millis())

@@ -5,8 +5,8 @@
 
 use regent::config::{OnLapsed, PowerOn, Role};
 use regent::ledger::{
-    AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Command, Confirmation, EpochRecord, Fence,
-    FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move, NewOrder, NoLease,
+    AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command, Confirmation, EpochRecord,
+    Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move, NewOrder, NoLease,
     NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service, Settings, Sighting,
     State, StepRecord,
 };
@@ -57,7 +57,12 @@ fn who() -> String {
 }
 
 pub fn machine() -> Machine {
-    Machine { id: "machine-1".to_owned(), is_virtual: true, watchdog: Some(Duration::from_millis(5500)) }
+    Machine {
+        id: "machine-1".to_owned(),
+        is_virtual: true,
+        watchdog: Some(Duration::from_millis(5500)),
+        hardware: ["part-1".to_owned(), "part-2".to_owned()].into(),
+    }
 }
 
 fn sighting() -> Sighting {
@@ -220,6 +225,7 @@ pub fn commands() -> Vec<Command> {
         },
         Command::DenyLease { service: service.clone(), epoch },
         Command::PassOver { service: service.clone(), epoch, term: TERM, no_lease: NoLease::NeverGranted },
+        Command::WaitedOut { service: service.clone(), epoch, boot: Boot("boot-0".into()) },
         Command::Switchover { service: service.clone(), epoch, to: Some(node.clone()), who: who() },
         Command::CancelSwitchover { service: service.clone(), epoch, why: why() },
         Command::Pause { service: service.clone(), who: who() },
@@ -264,6 +270,8 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::UnknownNode { node: node() },
         Refusal::UnknownService { service: service() },
         Refusal::OtherMachine { node: node(), machine: "machine-2".to_owned() },
+        Refusal::EpochElsewhere { node: node(), service: service(), epoch },
+        Refusal::TwoMachines { node: node(), boot: boot(), other: Boot("boot-2".into()) },
         Refusal::OldBoot { node: node(), boot: boot() },
         Refusal::SpentJoin { node: node() },
         Refusal::ClaimMissing { node: node(), service: service(), epoch },
@@ -362,6 +370,7 @@ fn service() -> Service {
         denied: true,
         phase: Phase::Installed,
         over: Some(released),
+        claimed: Some(Claimed { by: LIFE, position: Some(END) }),
         system: Some(SYSTEM),
         timeline: Timeline(2),
         begun: BTreeMap::from([(Timeline(3), Begun { epoch: EPOCH, node: db1(), after: Lsn(9) })]),

@@ -124,7 +124,7 @@ fn measure_apply() {
     ledger.apply(Command::Seed { settings: Box::new(settings) });
     for node in config.nodes.keys() {
         let boot = Boot(format!("boot of {node}").into());
-        let machine = Machine { id: node.to_string(), is_virtual: false, watchdog: None };
+        let machine = Machine { id: node.to_string(), ..Machine::default() };
         ledger.apply(Command::Join {
             node: node.clone(),
             boot,

@@ -17,6 +17,8 @@ mod wires;
 // The world, as it is: only its `log` is another.
 #[path = "../sim/ailment.rs"]
 mod ailment;
+#[path = "../sim/clones.rs"]
+mod clones;
 #[path = "../sim/cluster.rs"]
 mod cluster;
 #[path = "../sim/database.rs"]

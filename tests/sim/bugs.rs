@@ -36,6 +36,7 @@ const DRIVEN: &[(Bug, &[&str], &[&str])] = &[
     (Bug::PassedOverAfterGrant, &["a_recovery_that_takes_longer"], &["S1", "S2"]),
     (Bug::AssistantStays, &["what_an_assistant_did"], &["rules"]),
     (Bug::TombstoneForgotten, &["a_final_word_that_could"], &["L1"]),
+    (Bug::CloneEndsEpoch, &["a_second_start_of_the_primary"], &["S1", "S2"]),
     (Bug::LossUnnamed, &["h22_the_appointee_dies", "h21_the_acknowledging"], &["S7"]),
 ];
 

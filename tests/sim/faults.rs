@@ -2,6 +2,7 @@
 //! `swarm.rs`.
 
 use crate::ailment::Ailment;
+use crate::clones;
 use crate::cluster::{MS, S, World};
 use crate::database::Process;
 use crate::effects::{Part, any_action};
@@ -9,9 +10,8 @@ use crate::fence::Device;
 use crate::kinds::{KINDS, Kind};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use regent::ledger::{Claim, ClaimState, Command, FenceReason, FenceState, Machine};
-use regent::types::{Boot, Heartbeat, NodeName};
-use std::sync::Arc;
+use regent::ledger::{Command, FenceReason, FenceState};
+use regent::types::NodeName;
 use std::time::Duration;
 
 /// One fault: what it hits, and for how long.
@@ -248,36 +248,7 @@ fn machine(w: &mut World, rng: &mut StdRng, hit: &Hit) {
             w.slew(host, slewed);
             w.after(hit.lasts, move |w| w.slew(host, rate));
         }
-        _ => clone_of(w, host),
-    }
-}
-
-/// A copy of the host's disk boots elsewhere: it joins with the same name and machine id, says that nothing of the epochs
-/// that its node held goes on, and sends heartbeats for a while.
-fn clone_of(w: &mut World, host: usize) {
-    let (name, h) = (w.hosts[host].name.clone(), &w.hosts[host]);
-    let (machine, boot) = (
-        Machine { id: name.to_string(), is_virtual: h.is_virtual, watchdog: None },
-        Boot(format!("{name}-clone{}", w.now).into()),
-    );
-    let state = w.log.state();
-    let held =
-        state.services.iter().filter(|(_, s)| s.over.is_none() && s.holder.as_ref().is_some_and(|h| h.node == name));
-    let over = |epoch| Claim { epoch, state: ClaimState::Over { position: None } };
-    let claims = held.map(|(service, s)| (service.clone(), over(s.epoch))).collect();
-    // Its copy of the log is as new as that of its twin.
-    let succeeds = state.nodes.get(&name).map(|n| n.incarnation);
-    w.order(Command::Join { node: name, boot: boot.clone(), request: w.now, succeeds, machine, claims });
-    for turn in 1..40 {
-        let boot = boot.clone();
-        w.after(turn * 200 * MS, move |w| {
-            let record = w.log.state().nodes.get(&w.hosts[host].name).filter(|n| n.boot == boot);
-            let (Some(incarnation), Some(beat)) = (record.map(|n| n.incarnation), w.hosts[host].last_beat.clone())
-            else {
-                return;
-            };
-            w.carry(host, &Arc::new(Heartbeat { boot, incarnation, sequence: turn, ..(*beat).clone() }));
-        });
+        _ => clones::boots(w, rng, host),
     }
 }
 

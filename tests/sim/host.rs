@@ -13,6 +13,7 @@ use regent::types::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who switched a host off. Power comes back by itself only where a fault took it; a watchdog resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +168,12 @@ impl Host {
         let before = self.local(now).0 as i64;
         self.rate_ppm = rate_ppm;
         self.ahead += before - self.local(now).0 as i64;
+    }
+
+    /// What its daemon says of it. An image has the same installation, and none of its hardware.
+    pub fn machine(&self, watchdog: Option<Duration>) -> Machine {
+        let hardware = [format!("hardware of {}", self.name)].into();
+        Machine { id: self.name.to_string(), is_virtual: self.is_virtual, watchdog, hardware }
     }
 
     pub fn boot(&self) -> Boot {
@@ -398,7 +405,7 @@ impl World {
         let start = Start {
             cluster: ClusterId("sim".to_owned()),
             boot: h.boot(),
-            machine: Machine { id: h.name.to_string(), is_virtual: h.is_virtual, watchdog: time_out },
+            machine: h.machine(time_out),
             tombstones: h.tombstones.clone(),
             kept: h.kept.clone(),
             watchdog,

@@ -149,8 +149,7 @@ pub const KINDS: &[(Kind, &str)] = &[
 ];
 
 /// What regent does not stand yet, and what will end that. The swarm draws these only where all kinds are asked for.
-pub const TOO_EARLY: &[(Kind, &str)] =
-    &[(Kind::Clone, "a join of another boot under the same machine id that ends no living epoch at once")];
+pub const TOO_EARLY: &[(Kind, &str)] = &[];
 
 /// Kinds that regent does not stand yet are drawn, too.
 pub static ALL_KINDS: AtomicBool = AtomicBool::new(false);

@@ -1,6 +1,7 @@
 //! The second phase of a run: a majority heals, and L1 must hold. What heals is said here; what must be so then is
 //! `invariants/l1.rs`.
 
+use crate::clones::boot_again;
 use crate::cluster::{MS, S, World};
 use crate::database::{Database, Process};
 use crate::faults::resume;
@@ -89,6 +90,10 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
         let idle = w.hosts[h].power && !w.hosts[h].is_frozen() && w.hosts[h].daemon.is_none();
         if turn % 25 == 24 && idle {
             w.start_daemon(h);
+        }
+        // A copy's join may commit when the copy is long gone.
+        if turn % 25 == 12 {
+            boot_again(w, h);
         }
         // What a fault switched off; and what regent did, where an operator is to give it back.
         if !w.hosts[h].power && turn % 50 == 49 && !is_for_regent(w, rest, h) {

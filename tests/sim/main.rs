@@ -8,6 +8,7 @@
 mod ailment;
 #[cfg(feature = "known-bugs")]
 mod bugs;
+mod clones;
 mod cluster;
 mod database;
 mod effects;

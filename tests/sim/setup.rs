@@ -41,6 +41,8 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         run_dir: "/nowhere".into(),
         profile: Profile::Lan,
         boot_id_file: "/nowhere".into(),
+        product_uuid_file: "/nowhere".into(),
+        network_devices_dir: "/nowhere".into(),
         security: Security { heartbeat_keys: vec![], tls: None, insecure: true },
         nodes: nodes.collect(),
         disk: Some(Disk { path: "/nowhere".into() }),

@@ -13,7 +13,7 @@ use crate::ledger::world_test::{
     DB1, TERM, World, answers, appoint_db2, at, boot, by_fence, dead, ended, hold, installed, machine, node, order,
     orders, sees,
 };
-use crate::ledger::{self, Command, Entry, State};
+use crate::ledger::{self, Command, Entry, Machine, State};
 use crate::types::{AgentAction, AgentOutcome, ClusterId, LogIndex, NodeId, Term, WallTime};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use std::collections::BTreeMap;
@@ -44,7 +44,8 @@ fn joined(name: &str, request: u64) -> Command {
         boot: boot(name, 1),
         request,
         succeeds: None,
-        machine: machine(name),
+        // As it was written before a daemon said what its machine is made of.
+        machine: Machine { hardware: Default::default(), ..machine(name) },
         claims: BTreeMap::new(),
     }
 }

@@ -14,7 +14,8 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
     let s = w.index(service);
     let (h, Some(record)) = (&w.hosts[host], w.log.state().services.get(service)) else { return };
     let Some(db) = h.databases.get(s) else { return };
-    let holds = record.over.is_none() && record.moving.is_none() && !record.paused;
+    // A later boot may have taken its name, and calls the epoch over.
+    let holds = record.over.is_none() && record.claimed.is_none() && record.moving.is_none() && !record.paused;
     let holds = holds && w.log.state().fence_of(record).is_none();
     let holds = holds && record.holder.as_ref().is_some_and(|holder| holder.node == h.name && holder.boot == h.boot());
     // Its copy of the ledger may not know yet that the epoch is its own, or that it is no more.

@@ -84,7 +84,7 @@ pub fn committed(
         return;
     };
     match (event, command) {
-        (Event::Joined { .. }, Command::Join { node, boot, claims, .. }) => s2::joined(w, before, node, boot, claims),
+        (_, Command::Join { .. } | Command::WaitedOut { .. }) => s2::believed(w, before, after),
         (Event::Declared { target, fence }, _) => {
             w.facts.counts.verdicts += 1;
             let host = w.host(target);

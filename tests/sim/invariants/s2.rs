@@ -2,9 +2,8 @@
 //! appointee is passed over. And no join of another boot ends the epoch of one that can still write.
 
 use crate::cluster::World;
-use regent::ledger::{Claim, ClaimState, State};
-use regent::types::{Boot, NodeName, ServiceName};
-use std::collections::BTreeMap;
+use regent::ledger::{Over, State};
+use regent::types::ServiceName;
 
 /// `what` commits, on the ledger `before`.
 pub fn epoch_over(w: &mut World, before: &State, service: &ServiceName, what: &str) {
@@ -19,20 +18,21 @@ pub fn epoch_over(w: &mut World, before: &State, service: &ServiceName, what: &s
     }
 }
 
-/// A daemon joined, and said what became of the epochs that its node held.
-pub fn joined(w: &mut World, before: &State, node: &NodeName, boot: &Boot, claims: &BTreeMap<ServiceName, Claim>) {
-    let host = w.host(node);
-    for (service, claim) in claims.iter().filter(|(_, claim)| matches!(claim.state, ClaimState::Over { .. })) {
-        let Some(record) = before.services.get(service).filter(|r| r.epoch == claim.epoch && r.over.is_none()) else {
-            continue;
-        };
-        let held = record.holder.as_ref().is_some_and(|holder| &holder.node == node && &holder.boot != boot);
-        let s = w.index(service);
-        let lives = w.hosts[host].boot() != *boot && w.could_acknowledge_later(host, s);
-        if held && lives && w.hosts[host].databases[s].epoch == claim.epoch && !w.is_excused(host, s) {
-            let what =
-                format!("boot {boot} joins as {node} and ends epoch {}, under which it could write", claim.epoch);
-            return w.violate("S2/clone", what);
+/// A later boot said that an epoch of its node is over, at its join or some time before: no boot of it could write under
+/// that epoch when that was believed.
+pub fn believed(w: &mut World, before: &State, after: &State) {
+    for (service, record) in before.services.iter().filter(|(_, r)| r.over.is_none()) {
+        let ended = after.services.get(service).filter(|r| r.epoch == record.epoch);
+        let ended = ended.is_some_and(|r| matches!(r.over, Some(Over::Released { at_join: true, .. })));
+        let Some(holder) = record.holder.as_ref().filter(|_| ended) else { continue };
+        let (host, s) = (w.host(&holder.node), w.index(service));
+        let writes = w.could_acknowledge_later(host, s) && w.hosts[host].databases[s].epoch == record.epoch;
+        if writes && !w.is_excused(host, s) {
+            let what = format!(
+                "a join ends epoch {} of {service}, under which {} could still write",
+                record.epoch, holder.node
+            );
+            return w.violate("S2", what);
         }
     }
 }

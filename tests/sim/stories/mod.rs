@@ -12,6 +12,7 @@ mod judged;
 mod patience;
 mod power;
 mod stale;
+mod twins;
 
 use crate::cluster::{MS, S, Setup, Tell, World};
 use regent::config::{Config, OnCrash};
@@ -30,11 +31,18 @@ pub type Listed = (&'static str, Story, u64);
 /// Every story.
 pub fn all() -> impl Iterator<Item = &'static Listed> {
     let hazards = [hazards_a::STORIES, hazards_b::STORIES, hazards_c::STORIES];
-    [basics::STORIES, effects::STORIES, stale::STORIES, judged::STORIES, patience::STORIES, power::STORIES]
-        .into_iter()
-        .chain([appointee::STORIES, deaf::STORIES])
-        .chain(hazards)
-        .flatten()
+    let others = [
+        basics::STORIES,
+        effects::STORIES,
+        stale::STORIES,
+        judged::STORIES,
+        patience::STORIES,
+        power::STORIES,
+        twins::STORIES,
+        appointee::STORIES,
+        deaf::STORIES,
+    ];
+    others.into_iter().chain(hazards).flatten()
 }
 
 /// A cluster of which every database replicates.

@@ -36,7 +36,7 @@ fn late_join(seed: u64, tell: Tell) -> Told {
         boot: Boot(format!("{node}-boot0").into()),
         request: 1,
         succeeds: Some(Incarnation(0)),
-        machine: Machine { id: node.to_string(), is_virtual: false, watchdog: None },
+        machine: Machine { id: node.to_string(), ..Machine::default() },
         claims: Default::default(),
         node,
     })?;
