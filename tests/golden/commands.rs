@@ -323,12 +323,7 @@ impl Draft<'_, '_> {
                 let no_lease = if line.has("waited") { NoLease::Waited } else { NoLease::NeverGranted };
                 Command::PassOver { service, epoch: self.epoch("epoch"), term: self.term(), no_lease }
             }
-            "waited-out" => {
-                let holder = self.state.services.get(&service).and_then(|s| s.holder.clone());
-                let holder = holder.unwrap_or_else(|| line.fail("nobody holds it"));
-                let boot = line.number("boot").map_or(holder.boot, |n| boot(&holder.node, n));
-                Command::WaitedOut { epoch: self.epoch("epoch"), service, boot }
-            }
+            "waited-out" => self.waited_out(),
             "switchover" => {
                 let to = line.get("to").map(|to| line.parse(to));
                 Command::Switchover { service, epoch: self.epoch("epoch"), to, who: self.who() }
@@ -354,6 +349,14 @@ impl Draft<'_, '_> {
             },
             _ => return None,
         })
+    }
+
+    fn waited_out(&self) -> Command {
+        let (line, service) = (self.line, self.service());
+        let holder = self.state.services.get(&service).and_then(|s| s.holder.clone());
+        let holder = holder.unwrap_or_else(|| line.fail("nobody holds it"));
+        let boot = line.number("boot").map_or(holder.boot, |n| boot(&holder.node, n));
+        Command::WaitedOut { epoch: self.epoch("epoch"), service, boot }
     }
 
     /// To the timeline that was said, or the next one.
