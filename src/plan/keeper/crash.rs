@@ -28,10 +28,11 @@ pub(super) fn before_a_restart(input: &Input, s: &Service) -> Option<Step> {
         return None;
     }
     match input.keeper.in_epoch.wal_ends {
-        // Where nobody is near what it is known to have had, nobody has all of it.
+        // Where nobody is near what it is known to have had, and nobody streamed from it, nobody has all of it.
         None => {
             let from = input.keeper.reached?;
-            input.nearest_standby(from).map(|_| Step::Db(DbAction::FindEnd { from }))
+            let may = input.nearest_standby(from).is_some() || input.is_streamed_from(from);
+            may.then_some(Step::Db(DbAction::FindEnd { from }))
         }
         // One that streamed from it when it was heard last may have all of it by now.
         Some((looked, Some(end))) if input.now < looked + patience(input.config, input.settings()) => {

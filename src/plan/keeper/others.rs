@@ -20,17 +20,21 @@ impl<'a> Input<'a> {
         self.standbys_near(end).map(|(node, health)| (node, health.position)).max_by_key(|(_, at)| *at)
     }
 
-    /// Whether one of those streamed from this node when it was heard last.
+    /// Whether a standby on that timeline streamed from this node when it was heard last. What it had received by then is
+    /// old by as much as is written between two looks at its database.
     pub(super) fn is_streamed_from(&self, end: Position) -> bool {
-        self.standbys_near(end).any(|(_, health)| health.streams_from.as_ref() == Some(self.me.node))
+        self.standbys_on(end).any(|(_, health)| health.streams_from.as_ref() == Some(self.me.node))
     }
 
     fn standbys_near(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
         let most = self.config.failover.max_lag;
-        let near = move |at: Position| at.timeline == end.timeline && end.lsn.0.saturating_sub(at.lsn.0) <= most;
+        self.standbys_on(end).filter(move |(_, health)| end.lsn.0.saturating_sub(health.position.lsn.0) <= most)
+    }
+
+    fn standbys_on(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
         let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
         let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
-        heard.filter(move |(_, health)| health.state == DbState::Standby && near(health.position))
+        heard.filter(move |(_, h)| h.state == DbState::Standby && h.position.timeline == end.timeline)
     }
 
     fn is_living(&self, node: &NodeName) -> bool {
