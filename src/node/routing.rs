@@ -462,6 +462,7 @@ impl Node {
             watchdog_armed: self.watchdog.is_armed(),
             log_write: self.beats.log_write(),
             self_doubt: self.peers.doubts_itself(self.desk.context.now),
+            follows: self.desk.context.leader.clone(),
             config_hash: self.desk.context.config.hash,
             failing: self.failing().into_keys().collect(),
             alarms: alarm::carried(self.leading.plan()),

@@ -67,7 +67,9 @@ fn failing(known: &Known, node: &NodeName) -> Vec<String> {
         return known.failing.iter().map(|(what, why)| format!("{what}: {why}")).collect();
     }
     let row = known.seen.present(node);
-    row.into_iter().flat_map(|row| &row.health.failing).map(ToString::to_string).collect()
+    let said = row.into_iter().flat_map(|row| &row.health.failing).map(ToString::to_string);
+    let vote = known.seen.no_vote(node).map(|why| format!("its vote does not count: {why}"));
+    said.chain(vote).collect()
 }
 
 /// What one observer sees of the others, as its row says.

@@ -366,4 +366,29 @@ mod tests {
         assert_eq!(needed("uuu"), [false; 3], "one of three may be lost");
         assert_eq!(needed("lll"), [true, false, true]);
     }
+
+    /// Heartbeats come from a node whose certificate has expired, or whose log disk hangs. It acknowledges nothing.
+    #[test]
+    fn a_vote_counts_only_where_raft_can_count_on_it() {
+        let world = World::new();
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
+        let timing = Timing::new(&config);
+        let margin = |of_db2: Health| {
+            let views = BTreeMap::from([(node("db1"), sees(DB1, "uuu").view), (node("db2"), sees(DB2, "uuu").view)]);
+            let row = |incarnation, views, health| Row { at: NOW, incarnation, views, health: Arc::new(health) };
+            let follows = Health { follows: Some(node("w1")), ..Health::default() };
+            let rows = BTreeMap::from([
+                (node("w1"), row(W1, Arc::new(views), follows)),
+                (node("db2"), row(DB2, Arc::default(), of_db2)),
+            ]);
+            let (me, state) = (&config.node, &world.state);
+            Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows }.margin()
+        };
+        let follows = |leader: Option<&str>| Health { follows: leader.map(node), ..Health::default() };
+        assert_eq!(margin(follows(Some("w1"))), 1);
+        assert_eq!(margin(follows(None)), 0, "it stands for election, again and again");
+        assert_eq!(margin(follows(Some("db1"))), 0);
+        assert_eq!(margin(Health { log_write: Duration::from_secs(5), ..follows(Some("w1")) }), 0);
+    }
 }

@@ -20,6 +20,19 @@ pub struct Outlook<'a> {
     pub rows: &'a BTreeMap<NodeName, Row>,
 }
 
+/// Why a node's vote does not count now.
+#[derive(Clone, Debug, PartialEq, Eq, derive_more::Display)]
+pub enum NoVote {
+    #[display("it hears no other node on any network")]
+    Deaf,
+    #[display("its log takes no write")]
+    LogHangs,
+    #[display("it hears of no leader: its certificate, its connections or its log fail")]
+    FollowsNobody,
+    #[display("it follows {_0}, and this node does not")]
+    FollowsAnother(NodeName),
+}
+
 impl<'a> Outlook<'a> {
     /// A node's row, of its present incarnation, however old.
     pub fn present(&self, node: &NodeName) -> Option<&'a Row> {
@@ -56,10 +69,28 @@ impl<'a> Outlook<'a> {
         self.fresh(node).filter(|_| node != self.me).is_some_and(Row::is_deaf)
     }
 
-    /// Whether this node can count on the other's vote now: itself, or one that lives and is heard.
+    /// Whether this node can count on the other's vote now: itself, or one that lives and is heard, and does what only Raft
+    /// counts.
     pub fn is_connected(&self, node: &NodeName) -> bool {
         let view = self.rows.get(self.me).and_then(|row| row.views.get(node));
-        node == self.me || (self.is_living(node) && view.is_some_and(|view| view.is_heard()))
+        let heard = self.is_living(node) && view.is_some_and(|view| view.is_heard());
+        node == self.me || heard && self.no_vote(node).is_none()
+    }
+
+    /// Why a node that may be heard by everybody does not acknowledge what is committed; by its own words.
+    pub fn no_vote(&self, node: &NodeName) -> Option<NoVote> {
+        let row = self.fresh(node)?;
+        let own = self.rows.get(self.me).and_then(|row| row.health.follows.as_ref());
+        if row.is_deaf() {
+            return Some(NoVote::Deaf);
+        }
+        if row.health.log_write > self.timing.answer() {
+            return Some(NoVote::LogHangs);
+        }
+        (row.health.follows.as_ref() != own).then(|| match &row.health.follows {
+            None => NoVote::FollowsNobody,
+            Some(other) => NoVote::FollowsAnother(other.clone()),
+        })
     }
 
     /// Whether the others alone would be no majority.

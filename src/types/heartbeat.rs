@@ -49,6 +49,9 @@ pub struct Health {
     pub log_write: Duration,
     /// The sender doubts itself (S10): its loop ran late or its disk stalls.
     pub self_doubt: bool,
+    /// Whom its Raft takes for the leader, from which it has heard lately: itself, another, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<NodeName>,
     /// A hash of the sender's configuration file without its `node` line: differing files are reported.
     pub config_hash: u64,
     /// What the sender tries again and again because it failed.
@@ -122,6 +125,7 @@ impl Health {
         (self.watchdog_armed, self.self_doubt, self.config_hash)
             == (other.watchdog_armed, other.self_doubt, other.config_hash)
             && self.failing == other.failing
+            && self.follows == other.follows
             && self.alarms == other.alarms
             && a.len() == b.len()
             && a.iter().zip(b).all(|((m, v), (n, w))| m == n && v.is_alike(w))
