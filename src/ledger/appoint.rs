@@ -2,7 +2,8 @@
 
 use super::apply::Moment;
 use super::{
-    Basis, CheckAnswer, Event, FenceState, Happening, Holder, Ineligible, Life, Over, Phase, Refusal, Service, State,
+    Basis, CheckAnswer, Event, FenceState, Happening, Holder, Ineligible, Life, Machine, Over, Phase, Refusal, Service,
+    State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Epoch, FenceId, Incarnation, Lsn, NodeName, Position, Seal, ServiceName, Term, Timeline};
@@ -46,6 +47,7 @@ impl State {
             denied: false,
             phase: Phase::Creating,
             over: None,
+            machine: self.machine_of(&holder.node),
             claimed: None,
             system: None,
             timeline: Timeline(0),
@@ -91,6 +93,7 @@ impl State {
         let positions = seals.iter().map(|(node, s)| (node.clone(), s.end)).collect();
         let incident = record.incident;
         let epoch = prior.next();
+        let machine = self.machine_of(&to.node);
         let record = self.services.get_mut(&service).expect("just seen");
         record.epoch = epoch;
         record.holder = Some(to.clone());
@@ -98,6 +101,7 @@ impl State {
         record.denied = false;
         record.phase = Phase::Appointed;
         record.over = None;
+        record.machine = machine;
         record.claimed = None;
         record.sealed_at = sealed_at;
         record.moving = None;
@@ -187,6 +191,10 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    fn machine_of(&self, node: &NodeName) -> Machine {
+        self.nodes.get(node).map(|record| record.machine.clone()).unwrap_or_default()
     }
 
     /// S4 and H1.11: the present incarnation of a node that may hold an epoch.

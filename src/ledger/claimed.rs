@@ -41,8 +41,8 @@ impl State {
         held: &BTreeMap<ServiceName, Epoch>,
     ) -> Result<(), Refusal> {
         let again = self.nodes.get(node).is_some_and(|record| &record.boot == boot);
-        let is_other = !again && self.likeness(node, machine) == Some(Likeness::Other);
-        match held.iter().find(|(service, _)| is_other && !self.is_holder_fenced(service)) {
+        let is_other = |service: &ServiceName| !again && self.likeness(service, machine) == Likeness::Other;
+        match held.iter().find(|(service, _)| is_other(service) && !self.is_holder_fenced(service)) {
             Some((service, epoch)) => {
                 Err(Refusal::EpochElsewhere { node: node.clone(), service: service.clone(), epoch: *epoch })
             }
@@ -51,26 +51,25 @@ impl State {
     }
 
     /// What a word of this machine, that the service's epoch is over, is worth.
-    pub(super) fn weigh(&self, node: &NodeName, boot: &Boot, machine: &Machine, service: &ServiceName) -> Word {
+    pub(super) fn weigh(&self, boot: &Boot, machine: &Machine, service: &ServiceName) -> Word {
         let Some(record) = self.services.get(service) else { return Word::Nothing };
         let holds = |boot: &Boot| record.holder.as_ref().is_some_and(|holder| &holder.boot == boot);
         if holds(boot) || known_bugs::has(Bug::CloneEndsEpoch) {
             return Word::Proven;
         }
-        // The machine that the ledger knows is the holder's until a later boot joins.
-        let is_holders = self.nodes.get(node).is_some_and(|known| holds(&known.boot));
-        match self.likeness(node, machine) {
-            Some(Likeness::Same) if is_holders => Word::Proven,
-            Some(Likeness::Other) if is_holders => Word::Nothing,
-            _ if !is_holders && record.claimed.is_none() => Word::Nothing,
-            _ if self.is_holder_stopped(service) => Word::Proven,
-            _ => Word::Unproven,
+        match self.likeness(service, machine) {
+            Likeness::Same => Word::Proven,
+            Likeness::Other => Word::Nothing,
+            Likeness::Unclear if self.is_holder_stopped(service) => Word::Proven,
+            Likeness::Unclear => Word::Unproven,
         }
     }
 
-    /// What a machine is to the node's present one.
-    fn likeness(&self, node: &NodeName, machine: &Machine) -> Option<Likeness> {
-        self.nodes.get(node).map(|record| machine.compare(&record.machine))
+    /// What a machine is to the one of the boot that holds the service's epoch, whoever had the name meanwhile.
+    fn likeness(&self, service: &ServiceName, machine: &Machine) -> Likeness {
+        let holders = self.services.get(service).map(|record| &record.machine);
+        let holders = holders.filter(|known| **known != Machine::default());
+        holders.map_or(Likeness::Unclear, |known| machine.compare(known))
     }
 
     /// What confirmed a fence of the boot that holds the service's epoch.

@@ -55,7 +55,7 @@ impl State {
             self.check_claim(&node, &boot, service, *epoch, claims.get(service))?;
         }
         self.check_machine((&node, &boot), &machine, &held)?;
-        let weigh = |service: &ServiceName| (service.clone(), self.weigh(&node, &boot, &machine, service));
+        let weigh = |service: &ServiceName| (service.clone(), self.weigh(&boot, &machine, service));
         let words: BTreeMap<_, _> = held.keys().map(weigh).collect();
         self.last_incarnation = self.last_incarnation.next();
         let incarnation = self.last_incarnation;

@@ -168,6 +168,9 @@ pub struct Service {
     pub phase: Phase,
     /// `None`: the epoch goes on (or it is 0).
     pub over: Option<Over>,
+    /// The machine of the holder's boot.
+    #[serde(default)]
+    pub machine: Machine,
     /// A later boot of the holder's node says that the epoch is over, and nothing proves it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<Claimed>,

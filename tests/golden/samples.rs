@@ -370,6 +370,7 @@ fn service() -> Service {
         denied: true,
         phase: Phase::Installed,
         over: Some(released),
+        machine: machine(),
         claimed: Some(Claimed { by: LIFE, position: Some(END) }),
         system: Some(SYSTEM),
         timeline: Timeline(2),
