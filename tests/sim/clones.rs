@@ -6,7 +6,7 @@
 use crate::cluster::{MS, S, World};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use regent::ledger::{Claim, ClaimState, Command, Machine};
+use regent::ledger::{Claim, ClaimState, Command, Holder, Machine};
 use regent::node::{Event, PeerRequest};
 use regent::types::{Boot, Heartbeat};
 use std::sync::Arc;
@@ -85,11 +85,32 @@ pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
     w.after(TURNS * 200 * MS, move |w| boot_again(w, host));
 }
 
-/// The copy is gone. Where the ledger takes it for the node, a person boots the node again.
+/// Stopped in order, it gives back what it was appointed to.
+fn give_back(w: &mut World, host: usize) {
+    let of_copy = |h: &&Holder| h.node == w.hosts[host].name && h.boot.to_string().contains(MARK);
+    let services = w.log.state().services.iter().filter(|(_, s)| s.over.is_none());
+    let held =
+        services.filter_map(|(name, s)| Some((name.clone(), s.epoch, s.holder.clone().filter(|h| of_copy(&h))?)));
+    let words = held.map(|(service, epoch, Holder { node, boot, incarnation })| {
+        let why = "stopped in order".to_owned();
+        Command::Release { service, epoch, node, boot, incarnation, position: None, lapsed: false, why }
+    });
+    let words: Vec<_> = words.collect();
+    words.into_iter().for_each(|word| w.order(word));
+}
+
+/// The copy is gone. Where the ledger takes it for the node, a person boots the node again, also one that regent had
+/// switched off before the copy came: by then it took the copy for the node.
 pub fn boot_again(w: &mut World, host: usize) {
+    give_back(w, host);
     let present = w.log.state().nodes.get(&w.hosts[host].name).map(|n| n.boot.to_string());
     let boots = w.hosts[host].boots;
-    if present.is_some_and(|boot| boot.contains(MARK)) && w.hosts[host].power {
+    if present.is_none_or(|boot| !boot.contains(MARK)) {
+        return;
+    }
+    if !w.hosts[host].power {
+        w.power_on(host);
+    } else {
         w.power_off(host);
         w.after(2 * S, move |w| {
             if w.hosts[host].boots == boots {

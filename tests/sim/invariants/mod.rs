@@ -122,7 +122,7 @@ pub fn committed(
         }
         (Event::Noted, Command::PassOver { service, .. }) => {
             w.facts.counts.passed_over += 1;
-            s2::epoch_over(w, before, service, "its appointee is passed over");
+            s2::passed_over(w, before, service);
         }
         (_, Command::Installed { service, .. }) => {
             let s = w.index(service);

@@ -36,3 +36,14 @@ pub fn believed(w: &mut World, before: &State, after: &State) {
         }
     }
 }
+
+/// An appointee is passed over: it has no lease of that epoch by then, not even one under which it has not opened yet.
+pub fn passed_over(w: &mut World, before: &State, service: &ServiceName) {
+    epoch_over(w, before, service, "its appointee is passed over");
+    let (s, now) = (w.index(service), w.now);
+    let Some(record) = before.services.get(service) else { return };
+    let Some(host) = record.holder.as_ref().map(|h| w.host(&h.node)) else { return };
+    if w.facts.leases.until_elsewhere(host, s, record.epoch).is_some_and(|until| until > now) {
+        w.violate("S2", format!("{} is passed over with a lease of epoch {}", w.hosts[host].name, record.epoch));
+    }
+}
