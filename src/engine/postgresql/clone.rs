@@ -73,7 +73,10 @@ fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
     let kept = if core.layout.is_absent() {
         None
     } else {
+        // One copy of a whole database is kept, and no more: they would fill the volume that the database is on.
         for older in keep::folders(&core.layout, ".replaced-") {
+            tracing::warn!(service = %core.service, folder = %older.display(),
+                "removing what an earlier clone replaced, to keep what this one replaces");
             fs::remove_dir_all(&older).map_err(EngineError::file("remove the older", &older))?;
         }
         let aside = core.layout.beside("", &format!(".replaced-{}", keep::stamp()));

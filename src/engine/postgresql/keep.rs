@@ -10,11 +10,12 @@ use crate::clock;
 use crate::durable;
 use crate::types::{Lsn, Position};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Copies every segment from the fork's on, of the local timeline. `None` where nothing lies beyond the fork, or the
-/// volume is full: a node that cannot keep its losers must still be able to come back, and says so in the log.
+/// Copies every segment from the fork's on, of the local timeline. `None` where nothing lies beyond the fork, or there
+/// is no room: a node that cannot keep its losers must still be able to come back, and says so in the log.
 pub async fn divergent_wal(core: &Arc<Core>, control: &Control, fork: Lsn, end: Position) -> Result<Option<String>> {
     let segment_size = control.segment_size;
     if end.lsn <= fork {
@@ -23,13 +24,18 @@ pub async fn divergent_wal(core: &Arc<Core>, control: &Control, fork: Lsn, end: 
     let copied = core.on_disk(move |core| copy(core, segment_size, fork, end)).await;
     match copied {
         Ok(folder) => Ok(Some(folder.display().to_string())),
-        Err(EngineError::File { source, path, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+        Err(EngineError::File { source, path, .. }) if is_no_room(source.kind()) => {
             tracing::error!(service = %core.service, path = %path.display(), %fork, %end,
                 "no room to keep the divergent WAL: it will be lost");
             Ok(None)
         }
         Err(error) => Err(error),
     }
+}
+
+/// The volume is full, or the quota of its user is used up.
+fn is_no_room(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn copy(core: &Core, segment_size: u64, fork: Lsn, end: Position) -> Result<PathBuf> {
@@ -93,4 +99,16 @@ pub fn kept(layout: &Layout) -> Vec<String> {
 pub fn stamp() -> String {
     let now = i64::try_from(clock::wall().0).unwrap_or_default();
     jiff::Timestamp::from_millisecond(now).unwrap_or_default().strftime("%Y%m%dT%H%M%S%3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_used_up_is_no_room_like_a_full_volume() {
+        let kind = |number| std::io::Error::from_raw_os_error(number).kind();
+        assert!(is_no_room(kind(libc::ENOSPC)) && is_no_room(kind(libc::EDQUOT)));
+        assert!(!is_no_room(kind(libc::EIO)) && !is_no_room(kind(libc::EACCES)));
+    }
 }
