@@ -1,7 +1,7 @@
 //! An epoch that a later boot of its holder's node calls over, while nobody knows whether the holder's own boot has
 //! ended: a guest, or an image of the host, may run beside it. The word is kept aside. It ends the epoch when the leader
-//! has waited until the last lease of that boot has surely ended; before, a fence of that boot, or the holder's own word,
-//! may end it.
+//! has waited until the last lease of that boot has surely ended; before, a checked fence of that boot, or the holder's own
+//! word, may end it.
 //!
 //! Not here: how long to wait (`plan/old_boot.rs`: the ledger has no clock), and the join itself (`join.rs`).
 
@@ -60,7 +60,7 @@ impl State {
         match self.likeness(service, machine) {
             Likeness::Same => Word::Proven,
             Likeness::Other => Word::Nothing,
-            Likeness::Unclear if self.is_holder_stopped(service) => Word::Proven,
+            // Also where a fence of that boot is confirmed: until it is checked it may be a device's lie (S9).
             Likeness::Unclear => Word::Unproven,
         }
     }
@@ -80,12 +80,6 @@ impl State {
 
     fn is_holder_fenced(&self, service: &ServiceName) -> bool {
         self.confirmed_of(service).is_some()
-    }
-
-    /// Whether what confirmed that fence has ended the boot, or its right to write. One that only keeps it away from
-    /// others is needed until its lease has ended.
-    fn is_holder_stopped(&self, service: &ServiceName) -> bool {
-        self.confirmed_of(service).is_some_and(|how| how.demands_silence() || how.is_by_lease())
     }
 
     /// An epoch whose holder's boot may go on, although its node has joined in a later one.
