@@ -70,7 +70,19 @@ impl State {
             self.settle_claim(m, &node, (&service, epoch, claim.state), incarnation, words[&service]);
         }
         self.void_fences_of_past_boots(m, &node, &boot);
+        self.believe_again(&node);
         Ok(Event::Joined { incarnation })
+    }
+
+    /// Who fell silent while a device acted is back: that level may be tried again, and be believed if nobody falls silent.
+    fn believe_again(&mut self, node: &NodeName) {
+        let struck: Vec<_> =
+            self.fences.values().filter(|f| f.struck.values().any(|n| n == node)).map(|f| f.id).collect();
+        for fence in struck {
+            if let Some(fence) = self.fences.get_mut(&fence) {
+                fence.struck.retain(|_, silent| silent != node);
+            }
+        }
     }
 
     /// The epochs that any boot of this node holds and that are not over.

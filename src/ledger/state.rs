@@ -360,8 +360,8 @@ pub struct Fence {
     /// The wait for the lease had confirmed it, and was refuted then: it proves nothing about that boot any more.
     #[serde(default)]
     pub lease_refuted: bool,
-    /// Levels that said they had succeeded while another node fell silent, and which: they are not believed again, and not
-    /// tried.
+    /// Levels that said they had succeeded while another node fell silent, and which: until that one joins again they
+    /// are neither tried nor believed.
     #[serde(default)]
     pub struck: BTreeMap<u32, NodeName>,
     /// The last check answers, for the explanation.

@@ -38,7 +38,7 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if down && !s.paused && has_lapsed(input, s.epoch) {
         return Some(GiveUp::Lapsed);
     }
-    if !s.paused && s.phase != Phase::Creating && is_heard_though_deaf(input) {
+    if !s.paused && s.phase == Phase::Installed && is_heard_though_deaf(input) {
         return Some(GiveUp::Deaf);
     }
     // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
