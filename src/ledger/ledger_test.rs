@@ -363,3 +363,16 @@ fn an_incident_of_two_services_ends_with_the_last_of_them() {
     let first = world.state.incidents.values().next().expect("of both");
     assert!(matches!(&first.outcome, Outcome::Moved { epoch: Epoch(2), .. }), "{:?}", first.outcome);
 }
+
+/// What was decided against an appointee does not outlive its taking over: it would never be granted a lease again.
+#[test]
+fn an_appointee_that_took_over_while_it_was_denied_its_lease_is_granted_it_again() {
+    let mut world = World::new();
+    world.done(release(1, 1, DB1));
+    world.done(appoint_db2(1, Basis::Released));
+    world.done(promoting(2, "db2", DB2));
+    world.done(Command::DenyLease { service: orders(), epoch: Epoch(2) });
+    assert!(world.state.services[&orders()].denied);
+    world.done(installed(2, "db2", DB2, at(2, 1000)));
+    assert!(!world.state.services[&orders()].denied);
+}

@@ -122,6 +122,8 @@ impl State {
         }
         record.system = Some(system);
         record.phase = Phase::Installed;
+        // It has taken over all the same, and is not passed over any more.
+        record.denied = false;
         record.timeline = position.timeline;
         // Who descends from this timeline counts on from it: the numbers up to it cannot be drawn any more.
         record.begun.retain(|said, _| *said > position.timeline);

@@ -41,7 +41,10 @@ pub(super) fn bars(input: &Input, service: &Service) -> bool {
     let could =
         |node: &NodeName| input.state.may_hold(node).is_ok() && outlook.is_living(node) && !outlook.is_deaf(node);
     let (holder, settings) = (service.holder.as_ref().map(|h| &h.node), input.state.settings.as_ref());
-    takes_over && settings.is_some_and(|s| s.database_nodes().any(|node| Some(node) != holder && could(node)))
+    // What was begun is gone through with: one that is denied its lease can do nothing, whoever is there by now.
+    takes_over
+        && (service.denied
+            || settings.is_some_and(|s| s.database_nodes().any(|node| Some(node) != holder && could(node))))
 }
 
 /// Why it surely has no lease, and from when on that may be used against it.
