@@ -22,6 +22,7 @@ use openraft::async_runtime::{AsyncRuntime, Instant};
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Raft, ReadPolicy};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -36,6 +37,8 @@ pub struct Member<C: LedgerTypes> {
     events: mpsc::UnboundedSender<Event>,
     /// Set once Raft runs.
     raft: OnceLock<Raft<C, Machine<C>>>,
+    /// What this member may have promised before its start has ended.
+    votes: AtomicBool,
 }
 
 impl<C: LedgerTypes> Member<C> {
@@ -51,17 +54,18 @@ impl<C: LedgerTypes> Member<C> {
         let id = id.expect("whoever starts a node has looked for it in its list of nodes");
         let leaders = Arc::new(Leaders::new(id, voters, events.clone(), store.image().vote));
         store.announce_votes(leaders.clone());
-        Ok(Member { id, options, store, leaders, refusals: Arc::default(), events, raft: OnceLock::new() })
+        let (refusals, raft, votes) = (Arc::default(), OnceLock::new(), AtomicBool::new(false));
+        Ok(Member { id, options, store, leaders, refusals, events, raft, votes })
     }
 
-    /// Runs Raft; when it returns without an error, this member answers Raft messages. `initialise`: make the cluster.
+    /// Runs Raft: this member takes in what a leader sends at once, and votes when this returns without an error.
+    /// `initialise`: make the cluster.
+    ///
+    /// Before a restart it may have promised a leader its lease, and has forgotten it: nobody gets its vote, nor does it ask
+    /// for one, until that lease has surely ended. What a leader sends needs no promise of it: that one was elected by others.
     pub async fn start(&self, lines: BTreeMap<NodeId, Arc<dyn Line>>, initialise: bool) -> Result<(), String> {
         let timing = &self.options.timing;
-        if !self.is_blank() {
-            // Before a restart this member may have promised a leader its lease, and has forgotten it: nobody may get
-            // its vote until that lease has surely ended.
-            C::AsyncRuntime::sleep(timing.election_max).await;
-        }
+        let was_blank = self.is_blank();
         let config = self.options.raft_config().validate().map_err(|e| format!("Raft's timing is refused: {e}"))?;
         let network = Network {
             lines: lines.into_iter().map(|(id, line)| (id.0, line)).collect(),
@@ -82,19 +86,28 @@ impl<C: LedgerTypes> Member<C> {
                 list(&configured)
             ));
         }
+        raft.runtime_config().elect(was_blank);
         raft.run();
         drop(C::AsyncRuntime::spawn(watch_quorum(raft.clone(), self.leaders.clone(), timing.election_max)));
         if initialise && let Err(error) = raft.initialize(configured).await {
             return Err(format!("the cluster cannot be initialised: {error}"));
         }
         // Only now does this member answer Raft messages.
-        self.raft.set(raft).map_err(|_| "Raft was started twice".to_owned())
+        self.raft.set(raft.clone()).map_err(|_| "Raft was started twice".to_owned())?;
+        if !was_blank {
+            C::AsyncRuntime::sleep(timing.election_max).await;
+        }
+        self.votes.store(true, Ordering::Release);
+        raft.runtime_config().elect(true);
+        Ok(())
     }
 
     /// A Raft message from another member whose identity was checked. One that a newer version wrote is refused, and
     /// noted for `status`.
     pub async fn handle(&self, from: &NodeName, request: RaftRequest) -> Result<Vec<u8>, String> {
-        let Some(raft) = self.raft.get() else {
+        let takes_in = matches!(request.kind(), RaftKind::Append | RaftKind::Snapshot);
+        let votes = self.votes.load(Ordering::Acquire);
+        let Some(raft) = self.raft.get().filter(|_| takes_in || votes) else {
             return Err(format!("{} is not voting yet", self.options.me));
         };
         let voters = self.options.voters();

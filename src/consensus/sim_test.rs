@@ -6,10 +6,11 @@ use super::leaders::Leaders;
 use super::machine::Machine;
 use super::member::Member;
 use super::options::{Options, Security};
-use super::raft::{Proposal, SimTypes as C, Snapshot, Vote};
+use super::raft::{CommittedLeaderId, Proposal, SimTypes as C, Snapshot, Vote};
 use super::store::memory::Memory;
 use super::store::{Backend, Change, Store};
 use super::transport::Addresses;
+use super::transport::proto::{RaftKind, RaftRequest};
 use crate::config::RaftTiming;
 use crate::ledger::{Command, Entry};
 use crate::types::{FenceId, NodeId, NodeName, WallTime};
@@ -188,14 +189,14 @@ async fn story(world: Arc<World>) -> Vec<Vec<Event>> {
     streams.into_iter().map(|mut stream| std::iter::from_fn(|| stream.try_recv().ok()).collect()).collect()
 }
 
-/// One life of a cluster of one node on what `memory` holds: proposes some, and tells what it heard.
-async fn life(memory: &Arc<Memory>, proposals: u64) -> Vec<Event> {
+/// A member of a cluster of so many, on what `memory` holds, and what it tells.
+fn open(memory: &Arc<Memory>, nodes: u64) -> (Member<C>, mpsc::UnboundedReceiver<Event>) {
     let ms = Duration::from_millis;
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let options = Options {
-        cluster: "one".into(),
+        cluster: "some".into(),
         me: name(1),
-        nodes: BTreeMap::from([(name(1), Addresses { primary: address, secondary: address })]),
+        nodes: (1..=nodes).map(|id| (name(id), Addresses { primary: address, secondary: address })).collect(),
         data_dir: "none".into(),
         timing: RaftTiming { heartbeat: ms(50), election_min: ms(150), election_max: ms(300), slow_write: ms(300) },
         security: Security::Insecure,
@@ -203,17 +204,64 @@ async fn life(memory: &Arc<Memory>, proposals: u64) -> Vec<Event> {
         snapshot_every: 1000,
         keep_entries: 10,
     };
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let member: Member<C> = Member::open(options, memory.clone(), sender).expect("whole");
+    let (sender, events) = mpsc::unbounded_channel();
+    (Member::open(options, memory.clone(), sender).expect("whole"), events)
+}
+
+/// One life of a cluster of one node on what `memory` holds: proposes some, and tells what it heard.
+async fn life(memory: &Arc<Memory>, proposals: u64) -> Vec<Event> {
+    let (member, mut events) = open(memory, 1);
     member.start(BTreeMap::new(), member.is_blank()).await.expect("started");
     for number in 0..proposals {
         let entry = Entry { at: WallTime(number), command: Command::CloseFence { fence: FenceId(number) } };
         while member.propose(entry.clone(), Duration::from_secs(1)).await.is_err() {
-            SimRuntime::sleep(ms(10)).await;
+            SimRuntime::sleep(Duration::from_millis(10)).await;
         }
     }
     member.shutdown().await;
     std::iter::from_fn(|| events.try_recv().ok()).collect()
+}
+
+/// What a member answers that has just been started again on what an earlier life left: to a leader's heartbeat, to a
+/// candidate, and to a candidate once its start is over.
+async fn started_again(memory: &Arc<Memory>) -> [Result<String, String>; 3] {
+    let (first, _) = open(memory, 3);
+    first.start(BTreeMap::new(), true).await.expect("started");
+    first.shutdown().await;
+    let (member, _events) = open(memory, 3);
+    let member = Arc::new(member);
+    let again = member.clone();
+    let started = SimRuntime::spawn(async move { again.start(BTreeMap::new(), false).await });
+    SimRuntime::sleep(Duration::from_millis(20)).await;
+    let ask = async |kind: RaftKind, from: u64, head: Vec<u8>| {
+        let answer = member.handle(&name(from), RaftRequest { kind: kind.into(), head, body: Vec::new() }).await;
+        answer.map(|answer| String::from_utf8(answer).expect("text"))
+    };
+    let beat = AppendEntriesRequest::<C> {
+        vote: Vote::new_committed(7, 2),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let wants = |term: u64| {
+        let last_log_id = Some(openraft::LogId { leader_id: CommittedLeaderId::new(6), index: 9 });
+        let request = VoteRequest::<C> { vote: Vote::new(term, 3), last_log_id, leadership_transfer: true };
+        serde_json::to_vec(&request).expect("text keys")
+    };
+    let heard = ask(RaftKind::Append, 2, serde_json::to_vec(&beat).expect("text keys")).await;
+    let early = ask(RaftKind::Vote, 3, wants(8)).await;
+    started.await.expect("it ends").expect("started");
+    let late = ask(RaftKind::Vote, 3, wants(9)).await;
+    member.shutdown().await;
+    [heard, early, late]
+}
+
+#[test]
+fn a_member_that_starts_again_hears_its_leader_at_once_and_votes_only_when_no_promise_can_stand() {
+    let [heard, early, late] = SimRuntime::with_seed(1).block_on(started_again(&Arc::new(Memory::default())));
+    assert_eq!(heard.as_deref(), Ok("\"Success\""));
+    assert_eq!(early, Err("n1 is not voting yet".to_owned()));
+    assert!(late.as_ref().is_ok_and(|vote| vote.contains("\"vote_granted\":true")), "{late:?}");
 }
 
 #[test]
