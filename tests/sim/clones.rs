@@ -17,6 +17,11 @@ const TURNS: u64 = 40;
 /// In the name of each boot of a copy.
 const MARK: &str = "-clone";
 
+/// Whether this boot is a copy's.
+fn is_copy(boot: &Boot) -> bool {
+    boot.0.contains(MARK)
+}
+
 /// What the copy says of its hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardware {
@@ -45,6 +50,11 @@ impl World {
         let succeeds = state.nodes.get(name).map(|n| n.incarnation);
         let (boot, request, claims) = (boot.clone(), self.now, claims.collect());
         Command::Join { node: name.clone(), boot, request, succeeds, machine, claims }
+    }
+
+    /// Whether the ledger takes a copy of this host for the node.
+    pub fn is_a_copy_present(&self, host: usize) -> bool {
+        self.log.state().nodes.get(&self.hosts[host].name).is_some_and(|n| is_copy(&n.boot))
     }
 
     /// It asks the leader, as a daemon does.
@@ -87,7 +97,7 @@ pub fn boots(w: &mut World, rng: &mut StdRng, host: usize) {
 
 /// Stopped in order, it gives back what it was appointed to.
 fn give_back(w: &mut World, host: usize) {
-    let of_copy = |h: &&Holder| h.node == w.hosts[host].name && h.boot.to_string().contains(MARK);
+    let of_copy = |h: &&Holder| h.node == w.hosts[host].name && is_copy(&h.boot);
     let services = w.log.state().services.iter().filter(|(_, s)| s.over.is_none());
     let held =
         services.filter_map(|(name, s)| Some((name.clone(), s.epoch, s.holder.clone().filter(|h| of_copy(&h))?)));
@@ -103,9 +113,8 @@ fn give_back(w: &mut World, host: usize) {
 /// switched off before the copy came: by then it took the copy for the node.
 pub fn boot_again(w: &mut World, host: usize) {
     give_back(w, host);
-    let present = w.log.state().nodes.get(&w.hosts[host].name).map(|n| n.boot.to_string());
     let boots = w.hosts[host].boots;
-    if present.is_none_or(|boot| !boot.contains(MARK)) {
+    if !w.is_a_copy_present(host) {
         return;
     }
     if !w.hosts[host].power {

@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::config::PowerOn;
 use regent::ledger::{Cause, Command, Fence, FenceState};
+use regent::types::NodeName;
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
 pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
@@ -103,6 +104,20 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
     if turn.is_multiple_of(20) {
         resume(w);
         lift(w);
+        confirm_struck(w, rest);
+    }
+}
+
+/// A person answers the alarm of a fence that regent cannot end: a voter fell silent for good while the only level acted, so
+/// that the level is not believed any more (S9), and the host is seen to be off.
+fn confirm_struck(w: &mut World, rest: &[usize]) {
+    let gone = |node: &NodeName| rest.contains(&w.host(node));
+    let waits = |f: &Fence| f.state == FenceState::Open && f.struck.values().any(gone);
+    let is_off = |f: &Fence| !w.hosts[w.host(&f.target)].power;
+    let fences = w.log.state().fences.values().filter(|f| waits(f) && is_off(f));
+    let orders: Vec<_> = fences.map(|f| (f.incident, f.target.clone())).collect();
+    for (incident, target) in orders {
+        w.order(Command::HumanConfirm { incident, target, who: "sim".to_owned(), force: false });
     }
 }
 

@@ -265,6 +265,11 @@ impl World {
 
     /// Whether a majority of all voters had, a moment ago, a reason to hold this host for dead.
     pub fn is_rightly_suspected(&self, host: usize) -> bool {
+        // The ledger takes a copy for the node: what its twin sends is of an earlier incarnation, and the copy sends for a
+        // while only.
+        if self.is_a_copy_present(host) {
+            return true;
+        }
         let since = self.now.saturating_sub(self.facts.times.verdict_memory);
         let rightly = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
             let used = |c: usize| c != DISK || !self.net.diskless[host] && !self.net.diskless[*by];
@@ -277,6 +282,9 @@ impl World {
 
     /// Whether a majority of all voters has heard this host on most channels for so long, without a break.
     pub fn is_heard_well(&self, host: usize, lasts: u64) -> bool {
+        if self.is_a_copy_present(host) {
+            return false;
+        }
         let since = self.now.saturating_sub(lasts);
         let well = (0..self.hosts.len()).filter(|by| *by != host).filter(|by| {
             let h = &self.hosts[*by];

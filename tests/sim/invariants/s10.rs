@@ -66,6 +66,8 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect, of: Option<usize>)
             // What it heard before its clock stood still was a moment ago for it.
             let h = &w.hosts[host];
             let now = w.now - if w.now < h.thawed_at + w.facts.times.pause { h.last_still } else { 0 };
+            // What the twin of a copy sends ends no silence of the node.
+            let of = of.filter(|of| !w.is_a_copy_present(*of));
             let deaf = |c: &usize| of.is_some_and(|of| !w.facts.hearing.heard_others(now, host, of, *c));
             if let Some(c) = (0..DISK).filter(lost).find(deaf) {
                 let what = format!("{name} accuses somebody on the {} network, on which it hears nobody", CHANNELS[c]);

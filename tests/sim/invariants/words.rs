@@ -35,13 +35,15 @@ pub fn check(w: &mut World) {
         return;
     }
     // It counts from the moment at which the daemon can say it: its database is closed, nothing is done with it, and that is
-    // to be seen. Before it has joined it says all of its words at once, so that holds of each database.
+    // to be seen. Before it has joined it says all of its words at once, so that holds of each database; and it cannot join,
+    // and has nothing to say, while another machine is taken for it.
     let now = w.now;
+    let copies: Vec<bool> = (0..w.hosts.len()).map(|host| w.is_a_copy_present(host)).collect();
     let settled = |db: &Database| db.process == Process::None && !db.is_busy() && now > db.ails.unclear.1;
     for ((host, _, s), (_, since)) in &mut w.facts.unsaid {
         let h = &w.hosts[*host];
         let waits = if h.is_sending() { &h.databases[*s..=*s] } else { &h.databases[..] };
-        if !waits.iter().all(settled) {
+        if copies[*host] || !waits.iter().all(settled) {
             *since = now;
         }
     }
