@@ -125,7 +125,11 @@ impl World {
             w.device_acts(started.as_ref(), in_time);
             match (action, mode) {
                 (AgentAction::Off, Device::Wired(other)) => w.power_off(other),
-                (_, Device::Wired(other)) => w.power_on(other),
+                (_, Device::Wired(other)) => {
+                    // It says that the host is on: whoever mends its wires sees that the host is not.
+                    w.leave_to_operators(target);
+                    w.power_on(other);
+                }
                 (AgentAction::Off, _) => w.switched_off(target),
                 _ => w.power_on(target),
             }

@@ -174,6 +174,11 @@ impl World {
         !h.power && !h.unplugged && cut == Some(h.boots)
     }
 
+    /// That it has no power is for people to see and to mend from here on.
+    pub fn leave_to_operators(&mut self, host: usize) {
+        self.facts.power.cut.remove(&host);
+    }
+
     /// Whether the last device that ended a boot of it did so for a fence that an operator ordered.
     pub fn is_off_by_order(&self, host: usize) -> bool {
         self.facts.power.by_order.contains(&host)
