@@ -24,7 +24,12 @@ pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
     let writes = db.process == Process::Primary && db.epoch == record.epoch && w.acknowledges(host, s);
     let ladder = h.config.lease.stop_immediate + h.config.lease.stop_kill;
     let lease = w.facts.leases.until(host, s, record.epoch).is_some_and(|until| h.local(w.now) + ladder * 2 < until);
-    if holds && knows && writes && lease && record.phase != Phase::Installed {
+    // A daemon that has just started knows of it what was kept, and only that.
+    let kept = h
+        .kept
+        .get(service)
+        .is_some_and(|(epoch, until)| *epoch == record.epoch && h.local(w.now) + ladder * 2 < *until);
+    if holds && knows && writes && lease && kept && record.phase != Phase::Installed {
         let what = format!("{} is stopped by its own daemon, and takes writes in epoch {}", h.name, record.epoch);
         w.violate("L1/deadline", what);
     }
