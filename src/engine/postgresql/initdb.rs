@@ -5,13 +5,9 @@ use super::access;
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use crate::durable;
 use crate::types::SystemId;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +48,8 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     single_user(core, &statements).await?;
     let control = Control::read(&core.layout, &core.user).await?;
     core.on_disk(|core| {
-        sync_volumes(&core.layout.data_dir)?;
-        durable::remove(&core.layout.marker()).map_err(EngineError::from)
+        core.layout.sync_volumes()?;
+        core.layout.unset_mark()
     })
     .await?;
     Ok(control.system)
@@ -61,27 +57,20 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
 
 fn prepare(core: &Core) -> Result<()> {
     let data_dir = &core.layout.data_dir;
-    let unfinished = fs::read_to_string(core.layout.marker()).is_ok_and(|mark| mark == MARK);
+    let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK);
     if !unfinished && !core.layout.is_absent() {
         let why = format!("{} is not empty; move it away to have a new database made", data_dir.display());
         return Err(EngineError::Refused { action: "make a new database", why });
     }
+    let around = core.layout.around()?;
     if let Some(parent) = data_dir.parent() {
-        fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
+        around.make_directories(parent)?;
     }
-    write_durably(&core.layout.marker(), MARK, &core.user)?;
-    if unfinished && data_dir.exists() {
-        fs::remove_dir_all(data_dir).map_err(EngineError::file("empty", data_dir))?;
+    core.layout.set_mark(MARK)?;
+    if unfinished && around.exists(data_dir) {
+        around.remove_tree(data_dir)?;
     }
-    make_data_dir(core, data_dir)
-}
-
-/// Makes an empty directory that PostgreSQL accepts as its own.
-pub fn make_data_dir(core: &Core, directory: &std::path::Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(EngineError::file("create", directory))?;
-    core.user.own(directory)?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
-        .map_err(EngineError::file("set the mode of", directory))
+    core.layout.make_for_database(data_dir)
 }
 
 /// What makes a replication role: replication, and what pg_rewind reads with.
