@@ -38,6 +38,29 @@ pub enum Unfit {
     Anothers { uid: u32 },
 }
 
+/// Why a secret is not taken from a file.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("cannot be read")]
+    Unreadable(#[source] io::Error),
+    #[error("every user of this host can read it or write it (mode {mode:03o}): run chmod o= on it")]
+    Exposed { mode: u32 },
+}
+
+/// No file that holds a secret is larger.
+const SECRET_LIMIT: u64 = 64 << 10;
+
+/// What a file holds that keys and passwords stand in: refused where others than its owner and group get at it.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(regular);
+    let file = opened.map_err(SecretError::Unreadable)?;
+    let mode = file.metadata().map_err(SecretError::Unreadable)?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(SecretError::Exposed { mode });
+    }
+    read_within(file, SECRET_LIMIT).map_err(SecretError::Unreadable)
+}
+
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
     move |source| FileError { doing, path, source }
@@ -479,6 +502,20 @@ mod tests {
         fs::set_permissions(&mine, fs::Permissions::from_mode(0o1777)).expect("mine");
         fs::create_dir(mine.join("sub")).expect("made");
         assert_eq!(who(&mine.join("sub")), Rights::own(), "what is another's stays there");
+    }
+
+    #[test]
+    fn a_secret_is_not_taken_from_a_file_that_others_get_at() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let [secret, link] = ["secret", "link"].map(|name| folder.path().join(name));
+        fs::write(&secret, "s3cret\n").expect("written");
+        symlink(&secret, &link).expect("linked");
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true), (0o601, true)] {
+            fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).expect("mine");
+            let refused = matches!(read_secret(&link), Err(SecretError::Exposed { mode: found }) if found == mode);
+            assert_eq!((refused, read_secret(&secret).ok().is_none()), (open, open), "{mode:o}");
+        }
+        assert!(matches!(read_secret(Path::new("/dev/zero")), Err(SecretError::Unreadable(_))));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("durable", &[]),
     // With whose rights a file is written or read where others write.
     ("rights", &["durable", "last_words"]),
-    ("channel", &["types", "config", "clock", "scheduling"]),
+    ("channel", &["types", "config", "clock", "scheduling", "rights"]),
     ("detector", &["types", "detection", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
@@ -37,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["types", "config", "clock", "errors", "last_words", "rights", "engine::enclosure", "channel::goodbye"],
     ),
     ("engine", &["types", "config", "clock", "errors", "durable", "rights", "action"]),
-    ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
+    ("consensus", &["types", "config", "clock", "errors", "durable", "rights", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     // Of the admin socket only the schema of what it carries.
     ("pages", &["types", "config", "ledger", "plan", "api::admin", "api::status"]),

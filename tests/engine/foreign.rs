@@ -170,6 +170,58 @@ async fn what_is_no_file_or_has_no_end_is_not_waited_for_and_no_secret_is_read()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_in_no_statement_no_log_and_no_argument() {
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("replication.pw");
+    fs::write(&file, "it's:a\\secret\n").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("mine");
+    let path = file.clone();
+    let logs_all = move |postgresql: &mut regent::config::Postgresql| {
+        postgresql.replication_password_file = Some(path.clone());
+        postgresql.parameters.insert("log_statement".to_owned(), "all".to_owned());
+        postgresql.parameters.insert("log_min_error_statement".to_owned(), "debug5".to_owned());
+    };
+    let cluster = Cluster::running_with(&["db1", "db2"], logs_all).await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    // A new primary makes the roles that are missing.
+    db1.sql("drop owned by regent_db1; drop role regent_db1; insert into orders values (1)").await;
+    db2.until_ids(&[1]).await;
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    db2.lease(2, Duration::from_secs(3600));
+    db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await;
+    let client = db2.client().await.expect("it answers");
+    let kept = "select rolpassword from pg_authid where rolname = 'regent_db1'";
+    let mut rows = client.query(kept, &[]).await.expect("a list");
+    while rows.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rows = client.query(kept, &[]).await.expect("a list");
+    }
+    assert!(rows[0].get::<_, &str>(0).starts_with("SCRAM-SHA-256$4096:"));
+    // The password opens the connection that it is for.
+    cluster.follow("db1", "db2").await;
+    for node in [db1, db2] {
+        let log = node.config.data_dir.join("orders/postgresql.log");
+        let text = fs::read_to_string(&log).expect("the server's log");
+        assert!(!text.contains("a\\secret"), "{} holds the password", log.display());
+        let arguments = node.engine().processes().into_iter().map(|pid| fs::read(format!("/proc/{pid}/cmdline")));
+        let arguments: Vec<u8> = arguments.flatten().flatten().collect();
+        assert!(!String::from_utf8_lossy(&arguments).contains("a\\secret"), "it is in an argument list");
+    }
+    let text = fs::read_to_string(db2.config.data_dir.join("orders/postgresql.log")).expect("the server's log");
+    assert!(text.contains("create role \"regent_db1\""), "nothing was logged: {text}");
+    // Where others can read it, it is none.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("mine");
+    let refused = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    assert!(refused.contains("running") || refused.contains("chmod o="), "{refused}");
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    let refused = db1.fails(DbAction::StartStandby { upstream: Some(cluster.upstream("db2")) }).await;
+    assert!(refused.contains("replication.pw") && refused.contains("mode 644"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_safety_rests_on_is_out_of_the_database_users_reach() {
     if !possible() {
         return;

@@ -10,8 +10,8 @@ use crate::config::{Config, Postgresql, Role};
 use crate::rights::{self, Access};
 use crate::types::NodeName;
 use nix::fcntl::{Flock, FlockArg};
+use postgres_protocol::password::scram_sha_256;
 use std::fmt::Write;
-use std::fs;
 use std::net::IpAddr;
 
 /// No access file is longer.
@@ -38,13 +38,19 @@ fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, [IpAddr; 
 /// The password of the replication roles, where the configuration has one.
 pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
     let Some(path) = &postgresql.replication_password_file else { return Ok(None) };
-    let text = fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+    let text = rights::read_secret(path).map_err(|source| EngineError::Secret { path: path.clone(), source })?;
+    let text = String::from_utf8_lossy(&text);
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() {
         let detail = "the first line must be the replication password, and is empty".to_owned();
         return Err(EngineError::Malformed { path: path.clone(), detail });
     }
     Ok(Some(first))
+}
+
+/// The same as the server keeps it: what it is sent it may log, and show to whoever looks at its sessions.
+pub fn verifier(postgresql: &Postgresql) -> Result<Option<String>> {
+    Ok(password(postgresql)?.map(|password| scram_sha_256(password.as_bytes())))
 }
 
 /// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
     core.on_disk(prepare).await?;
-    let password = access::password(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql())?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
     let run = Run {
@@ -43,7 +43,7 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     run.finish().await?;
     let mut statements = vec![PROBE_TABLE.to_owned()];
     for role in access::replication_roles(&core.config, postgresql) {
-        statements.extend(role_statements(&role, password.as_deref()));
+        statements.extend(role_statements(&role, verifier.as_deref()));
     }
     single_user(core, &statements).await?;
     let control = Control::read(&core.layout, &core.user).await?;
@@ -74,8 +74,8 @@ fn prepare(core: &Core) -> Result<()> {
 }
 
 /// What makes a replication role: replication, and what pg_rewind reads with.
-pub fn role_statements(role: &str, password: Option<&str>) -> Vec<String> {
-    let secret = password.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
+pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
+    let secret = verifier.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
     let mut statements = vec![format!("create role \"{role}\" login replication{secret}")];
     let functions = [
         "pg_ls_dir(text, boolean, boolean)",
@@ -89,7 +89,7 @@ pub fn role_statements(role: &str, password: Option<&str>) -> Vec<String> {
 
 /// Runs statements in a single-user server, one a line.
 async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
-    let mut input = String::from("set password_encryption = 'scram-sha-256'\n");
+    let mut input = String::new();
     for statement in statements {
         input.push_str(statement);
         input.push('\n');

@@ -138,12 +138,12 @@ async fn settle(core: Arc<Core>, session: Arc<Session>) {
 /// Makes the replication roles that are missing. One that is there stays as it is: it may be revoked.
 async fn ensure_roles(core: &Core, session: &Session) -> Result<()> {
     let doing = "make the replication roles";
-    let password = access::password(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql())?;
     let rows = session.client().query_typed("select rolname::text from pg_roles", &[]).await;
     let present: Vec<String> = rows.map_err(EngineError::sql(doing))?.iter().map(|row| row.get(0)).collect();
     for role in access::replication_roles(&core.config, core.postgresql()) {
         if !present.contains(&role) {
-            let statements = initdb::role_statements(&role, password.as_deref()).join("; ");
+            let statements = initdb::role_statements(&role, verifier.as_deref()).join("; ");
             session.execute(doing, &statements).await?;
         }
     }
