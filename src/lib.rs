@@ -31,6 +31,8 @@ pub mod errors;
 
 pub mod durable;
 
+pub mod rights;
+
 pub mod channel;
 
 pub mod detector;

@@ -22,7 +22,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("errors", &[]),
     // The one way in which a small file is written so that it lasts.
     ("durable", &[]),
-    ("channel", &["types", "config", "clock", "scheduling"]),
+    // With whose rights a file is written or read where others write.
+    ("rights", &["durable", "last_words"]),
+    ("channel", &["types", "config", "clock", "scheduling", "rights"]),
     ("detector", &["types", "detection", "config", "known_bugs"]),
     ("ledger", &["types", "config", "known_bugs"]),
     ("lease", &["types", "ledger", "known_bugs"]),
@@ -30,9 +32,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Of the channels only what is pure: which heartbeats are recordings.
     ("node", &["types", "config", "detector", "ledger", "lease", "plan", "channel::replay", "known_bugs"]),
     // The guard kills a cgroup, and sends what the daemon left.
-    ("action", &["types", "config", "clock", "errors", "last_words", "engine::enclosure", "channel::goodbye"]),
-    ("engine", &["types", "config", "clock", "errors", "durable", "action"]),
-    ("consensus", &["types", "config", "clock", "errors", "durable", "last_words", "scheduling", "ledger"]),
+    (
+        "action",
+        &["types", "config", "clock", "errors", "last_words", "rights", "engine::enclosure", "channel::goodbye"],
+    ),
+    ("engine", &["types", "config", "clock", "errors", "durable", "rights", "action"]),
+    ("consensus", &["types", "config", "clock", "errors", "durable", "rights", "last_words", "scheduling", "ledger"]),
     ("api", &["types", "config"]),
     // Of the admin socket only the schema of what it carries.
     ("pages", &["types", "config", "ledger", "plan", "api::admin", "api::status"]),
@@ -409,6 +414,50 @@ fn what_operators_read_is_no_debug_format() {
     let rule = "A debug format shows Rust's words, and no two versions of a type alike: give it a Display, or quote text with \
                 types::Quoted.";
     report(rule, &found);
+}
+
+/// Where files of a database's user are near, a file is written, moved or given away by `src/rights.rs` alone.
+const FILE_WORK: &[&str] = &[
+    "fs::write(",
+    "fs::rename(",
+    "fs::copy(",
+    "fs::create_dir",
+    "fs::remove_",
+    "fs::set_permissions(",
+    "fs::hard_link(",
+    "File::create",
+    "File::options(",
+    "OpenOptions::",
+    "chown(",
+    "symlink(",
+];
+/// Lines that do such work all the same, each with the reason why nobody else has a hand in it.
+const FILE_WORKERS: &[(&str, &str, &str)] = &[
+    ("src/engine/enclosure.rs", "cgroup", "the kernel's files"),
+    ("src/action/confinement.rs", "path", "the kernel's files: cgroups"),
+    ("src/action/spawn.rs", "cgroup", "the kernel's files"),
+    ("src/action/leashes.rs", "&path", "the kernel's files: cgroups"),
+    ("src/action/leashes.rs", "/dev/null", "a device"),
+    ("src/action/guard.rs", "/proc/self/oom_score_adj", "the kernel's file"),
+    ("src/action/watchdog.rs", "OpenOptions::new()", "a device, named by the operator"),
+    ("src/engine/postgresql/start.rs", "File::options()", "the server's log, in the daemon's own directory"),
+    ("fence-agents/credentials/hba.rs", "fchown(&*file", "a new file, by its descriptor, with its owner's rights"),
+];
+
+#[test]
+fn files_near_a_foreign_user_are_worked_on_with_its_rights() {
+    let near = ["src/engine", "src/action", "fence-agents"];
+    let mut found = Vec::new();
+    let files = rust_files().into_iter().filter(|(file, _)| near.iter().any(|place| file.starts_with(place)));
+    for (file, text) in files.filter(|(file, _)| !is_test_file(file)) {
+        for (number, line) in code_lines(&text).filter(|(_, line)| FILE_WORK.iter().any(|work| line.contains(work))) {
+            let is_told = |(name, what, _): &(&str, &str, &str)| file == Path::new(name) && line.contains(what);
+            if !FILE_WORKERS.iter().any(is_told) {
+                found.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    report("Root follows no foreign link: let src/rights.rs do it, with the rights of the directory's user.", &found);
 }
 
 /// The files of `src/node` that know the whole node: all others are parts.

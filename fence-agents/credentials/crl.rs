@@ -7,6 +7,8 @@
 
 use crate::contract::{Action, Request};
 use crate::hba::{self, HbaError};
+use regent::durable::FileError;
+use regent::rights::Rights;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ pub enum CrlError {
     NoList { path: PathBuf },
     #[error(transparent)]
     Replace(#[from] HbaError),
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// A list and the place where it belongs.
@@ -51,12 +55,9 @@ impl Crl {
         name.into()
     }
 
-    /// Copies as a whole: half a list would be put back later.
-    fn copy(&self, from: &Path, to: &Path) -> Result<(), CrlError> {
-        let error = |source| CrlError::Io { path: to.to_owned(), what: "written", source };
-        let mut temporary = to.as_os_str().to_owned();
-        temporary.push(".new");
-        fs::copy(from, &temporary).and_then(|_| hba::put(temporary.as_ref(), to)).map_err(error)
+    /// With whose rights the file and what is kept beside it are worked on.
+    fn rights(&self) -> Result<Rights, CrlError> {
+        Ok(hba::rights(&self.file)?)
     }
 
     /// Puts the list in place. Done again, it changes nothing.
@@ -67,37 +68,37 @@ impl Crl {
         if !list.contains("-----BEGIN X509 CRL-----") {
             return Err(CrlError::NoList { path: source.clone() });
         }
-        self.copy(source, &self.beside(&format!(".fence-{fence}")))?;
+        let rights = self.rights()?;
+        // As a whole: half a list would be put back later.
+        rights.replace(&self.beside(&format!(".fence-{fence}")), 0o644, &list)?;
         let unfenced = self.beside(".unfenced");
-        if !unfenced.exists() {
-            self.copy(&self.file, &unfenced)?;
+        if !rights.exists(&unfenced) {
+            rights.replace(&unfenced, 0o644, &rights.read_text(&self.file, hba::LIMIT)?)?;
         }
-        hba::replace(&self.file, list.as_bytes())?;
+        hba::replace(&rights, &self.file, list.as_bytes())?;
         Ok(format!("{} installed as {}", source.display(), self.file.display()))
     }
 
     /// Takes this fence's list away, and puts back what then belongs there.
     pub fn remove(&self, fence: u64) -> Result<String, CrlError> {
-        let mine = self.beside(&format!(".fence-{fence}"));
-        if !mine.exists() {
+        let (mine, rights) = (self.beside(&format!(".fence-{fence}")), self.rights()?);
+        if !rights.exists(&mine) {
             return Ok("no list of this fence is installed".to_owned());
         }
         let unfenced = self.beside(".unfenced");
         let newest = self.fences()?.into_iter().filter(|other| *other != fence).max();
         let right = newest.map_or(unfenced.clone(), |other| self.beside(&format!(".fence-{other}")));
-        let gone = |source| CrlError::Io { path: mine.clone(), what: "removed", source };
-        if !unfenced.exists() {
+        if !rights.exists(&unfenced) {
             // An interrupted run: the file was not exchanged yet, or is put back already.
-            fs::remove_file(&mine).map_err(gone)?;
+            rights.remove(&mine)?;
             return Ok(format!("{} is as it was", self.file.display()));
         }
-        let bytes = fs::read(&right).map_err(|source| CrlError::Io { path: right.clone(), what: "read", source })?;
-        hba::replace(&self.file, &bytes)?;
+        hba::replace(&rights, &self.file, &rights.read(&right, hba::LIMIT)?)?;
         // In this order: an interrupted run can be repeated.
         if newest.is_none() {
-            fs::remove_file(&unfenced).map_err(|source| CrlError::Io { path: unfenced, what: "removed", source })?;
+            rights.remove(&unfenced)?;
         }
-        fs::remove_file(&mine).map_err(gone)?;
+        rights.remove(&mine)?;
         Ok(format!("{} put back from {}", self.file.display(), right.display()))
     }
 

@@ -1,6 +1,7 @@
 //! A running PostgreSQL server, over its Unix socket: reload, end connections. What is done to a role is in
 //! `role.rs`.
 
+use regent::rights::Rights;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -66,7 +67,8 @@ pub async fn connect(dir: &Path, port: u16, user: &str, limit: Duration) -> Resu
 
 /// Sends SIGHUP to the postmaster that the lock file of the socket names, if that is one.
 fn hang_up(dir: &Path, port: u16) {
-    let lock = std::fs::read_to_string(dir.join(format!(".s.PGSQL.{port}.lock"))).unwrap_or_default();
+    let lock = dir.join(format!(".s.PGSQL.{port}.lock"));
+    let lock = Rights::of_owner(dir).and_then(|rights| rights.read_text(&lock, 4096)).unwrap_or_default();
     let Some(pid) = lock.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1) else {
         return;
     };

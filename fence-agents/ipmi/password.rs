@@ -2,7 +2,7 @@
 
 use crate::contract::Request;
 use crate::contract::command::{self, CommandError};
-use std::os::unix::fs::PermissionsExt;
+use regent::rights::{self, SecretError};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +12,8 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(5);
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    #[error("password_file {path}: cannot be read", path = path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("password_file {path}: others may read it (mode {mode:o}); chmod 600 it", path = path.display())]
-    Exposed { path: PathBuf, mode: u32 },
+    #[error("password_file {path}", path = path.display())]
+    Secret { path: PathBuf, source: SecretError },
     #[error("{place} is empty: its first line should be the password")]
     Empty { place: String },
     #[error("password_script")]
@@ -44,13 +42,8 @@ pub async fn from_request(request: &Request) -> Result<Option<String>, PasswordE
 }
 
 fn from_file(path: PathBuf) -> Result<String, PasswordError> {
-    let unreadable = |source| PasswordError::Unreadable { path: path.clone(), source };
-    let mode = std::fs::metadata(&path).map_err(unreadable)?.permissions().mode() & 0o777;
-    if mode & 0o007 != 0 {
-        return Err(PasswordError::Exposed { path, mode });
-    }
-    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
-    first_line(&text, &path.display().to_string())
+    let text = rights::read_secret(&path).map_err(|source| PasswordError::Secret { path: path.clone(), source })?;
+    first_line(&String::from_utf8_lossy(&text), &path.display().to_string())
 }
 
 fn first_line(text: &str, place: &str) -> Result<String, PasswordError> {

@@ -10,6 +10,7 @@
 use super::daemon_watch::DaemonWatch;
 use crate::engine::enclosure::Enclosure;
 use crate::last_words;
+use crate::rights::{self, Rights};
 use crate::types::{Boot, Epoch, Instant, Quoted};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
@@ -88,11 +89,11 @@ pub fn write_lease(path: &Path, lease: &LeaseFile) -> Result<(), GuardError> {
     match exchange(path, &spare) {
         Ok(()) => Ok(()),
         Err(Errno::ENOENT) => {
-            fs::rename(&spare, path).map_err(failed("replace"))?;
+            rename(&spare, path).map_err(failed("replace"))?;
             overwrite(&spare, &page).map_err(failed("write the spare of"))
         }
         // A file system that cannot exchange: there each renewal needs a new file.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => fs::rename(&spare, path).map_err(failed("replace")),
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => rename(&spare, path).map_err(failed("replace")),
         Err(error) => Err(failed("replace")(error.into())),
     }
 }
@@ -101,7 +102,8 @@ pub fn write_lease(path: &Path, lease: &LeaseFile) -> Result<(), GuardError> {
 pub fn try_lease(path: &Path) -> Result<(), GuardError> {
     let failed = |doing| move |source| GuardError::File { doing, path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
+        let made = Rights::own().make_directories(directory);
+        made.map_err(|error| failed("make the directory of")(error.source))?;
     }
     overwrite(&path.with_extension("spare"), &[b'\n'; PAGE]).map_err(failed("write the spare of"))
 }
@@ -120,7 +122,11 @@ fn encode(lease: &LeaseFile) -> io::Result<Vec<u8>> {
 
 /// In place: what the file has of the file system's space it keeps.
 fn overwrite(file: &Path, page: &[u8]) -> io::Result<()> {
-    File::options().write(true).create(true).truncate(false).open(file)?.write_all_at(page, 0)
+    rights::open_own(file)?.write_all_at(page, 0)
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    Rights::own().rename(from, to).map_err(|error| error.source)
 }
 
 /// The two names change their files, at once.
@@ -128,12 +134,12 @@ fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
     renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
 }
 
-/// Reads the lease file. One whose checksum does not fit is not a lease file.
+/// Reads the lease file. Another user's is none, and one whose checksum does not fit is not a lease file.
 pub fn read_lease(path: &Path) -> Result<LeaseFile, GuardError> {
     let failed = |source| GuardError::File { doing: "read", path: path.to_owned(), source };
     let mut detail = String::new();
     for _ in 0..READS {
-        match decode(&fs::read(path).map_err(failed)?) {
+        match decode(&rights::read_own(path, PAGE as u64).map_err(failed)?) {
             Ok(lease) => return Ok(lease),
             Err(why) => detail = why,
         }
@@ -333,7 +339,7 @@ enum Post {
 
 /// One guard a lease file. A guard that is just leaving is waited for; one that stays makes this one needless.
 fn take_post(lease: &Path) -> Post {
-    let Ok(mut file) = File::create(lease.with_extension("guard")) else { return Post::Unknown };
+    let Ok(mut file) = rights::open_own(&lease.with_extension("guard")) else { return Post::Unknown };
     for _ in 0..20 {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(post) => return Post::Mine(post),

@@ -8,6 +8,7 @@ use super::leash::LeashOptions;
 use super::spawn::{self, Beginning, Door, Program};
 use crate::config::Config;
 use crate::engine::enclosure::own_cgroup;
+use crate::rights::Rights;
 use crate::types::{Instant, Quoted};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -147,7 +148,7 @@ impl Leashes {
         let mut lines = self.noted_before();
         if !lines.iter().any(|line| line == how) {
             lines.push(how.to_owned());
-            if let Err(error) = fs::write(&self.record, lines.join("\n") + "\n") {
+            if let Err(error) = Rights::own().replace_unflushed(&self.record, 0o600, &(lines.join("\n") + "\n")) {
                 let record = self.record.display();
                 tracing::warn!(%record, %error, "how agents are confined could not be noted");
             }

@@ -2,10 +2,9 @@
 //!
 //! Here they are read from their files. How a heartbeat is signed is `wire.rs`.
 
+use crate::rights::{self, SecretError};
 use ring::hmac;
 use std::fmt;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The length of a key in bytes.
@@ -40,10 +39,8 @@ pub struct Keys {
 pub enum KeyError {
     #[error("heartbeat_keys names {found} files: expected one, or two during a rotation")]
     Count { found: usize },
-    #[error("heartbeat key {}: cannot be read", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("heartbeat key {}: every user of this host can read it (mode {mode:03o}): run chmod o= on it", path.display())]
-    Exposed { path: PathBuf, mode: u32 },
+    #[error("heartbeat key {}", path.display())]
+    Secret { path: PathBuf, source: SecretError },
     #[error("heartbeat key {}: expected 64 hexadecimal digits (32 bytes) and nothing else", path.display())]
     Malformed { path: PathBuf },
 }
@@ -74,12 +71,7 @@ impl Keys {
 }
 
 fn read(path: &Path) -> Result<Key, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o777;
-    if mode & 0o004 != 0 {
-        return Err(KeyError::Exposed { path: path.to_owned(), mode });
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = rights::read_secret(path).map_err(|source| KeyError::Secret { path: path.to_owned(), source })?;
     let key = unhex(bytes.trim_ascii()).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })?;
     Ok(Key::new(&key))
 }
@@ -103,7 +95,7 @@ mod tests {
     fn write(folder: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         path
     }
 
@@ -121,8 +113,11 @@ mod tests {
             assert!(matches!(error, KeyError::Malformed { .. }));
             assert!(error.to_string().contains(bad.to_str().unwrap()));
         }
-        assert!(matches!(Keys::load(&[open]), Err(KeyError::Exposed { mode: 0o644, .. })));
-        assert!(matches!(Keys::load(&[folder.path().join("none")]), Err(KeyError::Unreadable { .. })));
+        assert!(matches!(
+            Keys::load(&[open]),
+            Err(KeyError::Secret { source: SecretError::Exposed { mode: 0o644 }, .. })
+        ));
+        assert!(matches!(Keys::load(&[folder.path().join("none")]), Err(KeyError::Secret { .. })));
         assert!(!format!("{:?}", Keys::load(&[good]).unwrap()).contains("0aF9"), "a key was printed");
     }
 }

@@ -7,9 +7,19 @@ use crate::types::ServiceName;
 use std::path::PathBuf;
 
 impl Config {
-    /// The directory of what is gone after a boot: socket, access file, lease.
+    /// The directory of what is gone after a boot: access file, lease. Nobody but the daemon's user writes in it.
     pub fn service_dir(&self, service: &ServiceName) -> PathBuf {
         self.run_dir.join(service.as_str())
+    }
+
+    /// The directory of the server's Unix socket: in it the database's user may do what it likes.
+    pub fn socket_dir(&self, service: &ServiceName) -> PathBuf {
+        self.service_dir(service).join("socket")
+    }
+
+    /// In which cgroup the database's processes live.
+    pub fn cgroup_record(&self, service: &ServiceName) -> PathBuf {
+        self.service_dir(service).join("cgroup")
     }
 
     /// How far the lease reaches, for the guard and the next daemon: without it nothing is opened for writes.
@@ -40,6 +50,8 @@ mod tests {
         let config = Config::parse(text, "regent.toml", Some("db1"), "").expect("an example");
         let (service, run) = (&"orders".parse().expect("valid"), Path::new("/run/regent/orders"));
         assert_eq!(config.service_dir(service), run);
+        assert_eq!(config.socket_dir(service), run.join("socket"));
+        assert_eq!(config.cgroup_record(service), run.join("cgroup"));
         assert_eq!(config.lease_file(service), run.join("lease"));
         assert_eq!(config.goodbye_file(service), run.join("goodbye"));
         assert_eq!(config.access_file(service), run.join("pg_hba.conf"));

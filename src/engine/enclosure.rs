@@ -7,6 +7,7 @@
 //!
 //! Not here: when to kill. The engine's stop ladder and the guard decide that.
 
+use crate::rights::{self, Rights};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// No path is longer.
+const RECORD_LIMIT: u64 = 4096;
 
 /// The processes of one database.
 #[derive(Clone, Debug)]
@@ -24,11 +28,17 @@ pub struct Enclosure {
     data_dir: PathBuf,
 }
 
+/// The cgroup that an earlier daemon of this boot noted, where the note is this process's own: whoever could write another
+/// one would choose what is killed.
+pub fn recorded(record: &Path) -> Option<PathBuf> {
+    String::from_utf8(rights::read_own(record, RECORD_LIMIT).ok()?).ok().map(PathBuf::from)
+}
+
 impl Enclosure {
     /// The enclosure called `name`, below this process's own cgroup; or the one whose path the file `record` holds,
     /// while that still exists (an earlier daemon of this boot made it, perhaps from another cgroup).
     pub fn locate(name: &str, record: &Path, data_dir: &Path) -> Self {
-        let recorded = fs::read_to_string(record).ok().map(PathBuf::from).filter(|p| p.join("cgroup.procs").exists());
+        let recorded = recorded(record).filter(|path| path.ends_with(name) && path.join("cgroup.procs").exists());
         let cgroup = recorded.or_else(|| own_cgroup().map(|own| own.join(name)));
         Enclosure { cgroup, data_dir: data_dir.to_owned() }
     }
@@ -53,7 +63,8 @@ impl Enclosure {
             tracing::warn!(cgroup = %cgroup.display(), %error, "no cgroup for the database: tracked by directory");
             return None;
         }
-        if let Err(error) = fs::write(record, cgroup.as_os_str().as_encoded_bytes()) {
+        let noted = cgroup.to_str().map_or(Ok(()), |text| Rights::own().replace_unflushed(record, 0o600, text));
+        if let Err(error) = noted {
             tracing::warn!(record = %record.display(), %error, "the cgroup's path could not be noted");
         }
         File::options().write(true).open(cgroup.join("cgroup.procs")).ok()

@@ -67,7 +67,7 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
             items.join(",")
         };
         offer("hba_file", list(&|name, _| config.access_file(name).display().to_string()));
-        offer("socket_dir", list(&|name, _| config.service_dir(name).display().to_string()));
+        offer("socket_dir", list(&|name, _| config.socket_dir(name).display().to_string()));
         offer("port", list(&|_, postgresql| postgresql.port.to_string()));
         offer("superuser", list(&|_, postgresql| postgresql.superuser.clone()));
         offer("replication_role", list(&|_, postgresql| format!("{}_{safe}", postgresql.replication_user)));

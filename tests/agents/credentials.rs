@@ -154,6 +154,67 @@ fn without_any_file_only_the_operators_command_applies() {
     assert_eq!(call(CREDENTIALS, &[], &format!("action=status\n{base}")).status, 0, "nothing is revoked");
 }
 
+/// As the database's user would do it, whose directory the access file and the revocation list lie in.
+#[test]
+fn a_link_in_the_place_of_a_file_leads_no_further_than_its_owner_could_go() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    if !is_root() {
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("mine");
+    let [secret, new, theirs] = ["secret", "new", "theirs"].map(|name| folder.path().join(name));
+    std::fs::write(&secret, "mine\n-----BEGIN X509 CRL-----\n").expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("mine");
+    let list = folder.path().join("list");
+    std::fs::write(&list, "-----BEGIN X509 CRL-----\n").expect("written");
+    std::fs::create_dir(&theirs).expect("made");
+    let path = theirs.display().to_string();
+    let before = std::fs::read(&secret).expect("readable");
+    let own = |name: &str, text: &str| {
+        std::fs::write(theirs.join(name), text).expect("written");
+        chown(theirs.join(name), Some(NOBODY), Some(NOBODY)).expect("root");
+    };
+    let link = |name: &str, target: &std::path::Path| symlink(target, theirs.join(name)).expect("linked");
+    let ask = |action: &str| {
+        let base = format!("nodename=db1\nfence_id=9\naddresses=192.0.2.1\nsocket_dir={path}\n");
+        let lists = format!("crl_source={}\ncrl_file={path}/crl.pem\n", list.display());
+        call(CREDENTIALS, &[], &format!("action={action}\n{base}hba_file={path}/pg_hba.conf\n{lists}"))
+    };
+    chown(&theirs, Some(NOBODY), Some(NOBODY)).expect("root");
+    // Each name in turn, beside honest ones.
+    for (name, target) in [
+        ("pg_hba.conf", &secret),
+        ("pg_hba.conf.lock", &new),
+        ("pg_hba.conf.regent-new", &secret),
+        ("crl.pem", &secret),
+        ("crl.pem.fence-9", &secret),
+        ("crl.pem.unfenced", &new),
+        ("crl.pem.unfenced.regent-new", &secret),
+        ("crl.pem.regent-new", &secret),
+    ] {
+        for entry in std::fs::read_dir(&theirs).expect("readable").flatten() {
+            std::fs::remove_file(entry.path()).expect("removed");
+        }
+        own("pg_hba.conf", "host all all all scram-sha-256\n");
+        own("crl.pem", "-----BEGIN X509 CRL-----\n");
+        let _ = std::fs::remove_file(theirs.join(name));
+        link(name, target);
+        let (off, on) = (ask("off"), ask("on"));
+        let about = std::fs::metadata(&secret).expect("there");
+        assert_eq!((about.uid(), about.mode() & 0o7777), (0, 0o600), "{name}: {off:?} {on:?}");
+        assert_eq!(std::fs::read(&secret).expect("readable"), before, "{name}: {off:?} {on:?}");
+        assert!(!new.exists(), "{name}: {off:?} {on:?}");
+        for entry in std::fs::read_dir(&theirs).expect("readable").flatten() {
+            let text = std::fs::symlink_metadata(entry.path()).is_ok_and(|about| about.is_file());
+            let leaks =
+                text && String::from_utf8_lossy(&std::fs::read(entry.path()).expect("readable")).contains("mine");
+            assert!(!leaks, "{name}: {} holds the secret", entry.path().display());
+        }
+    }
+}
+
 #[test]
 fn a_revocation_list_is_exchanged_and_put_back() {
     let folder = tempfile::tempdir().expect("a folder");

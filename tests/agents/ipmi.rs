@@ -144,7 +144,7 @@ fn the_password_comes_from_a_file_or_a_script() {
     let by_file = format!("{base}password_file={}\n", file.display());
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("mode");
     let exposed = call(IPMI, &[], &by_file);
-    assert!(exposed.status == 1 && exposed.text.contains("others may read it (mode 644)"), "{exposed:?}");
+    assert!(exposed.status == 1 && exposed.text.contains("(mode 644): run chmod o="), "{exposed:?}");
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("mode");
     assert_eq!(call(IPMI, &[], &by_file).status, 0);
     std::fs::write(&script, format!("#!/bin/sh\ncat {}\n", file.display())).expect("written");

@@ -245,7 +245,7 @@ impl Database {
     /// A client's connection, over the socket.
     pub async fn client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(self.run()).port(self.postgresql().port).user("postgres").dbname("postgres");
+        config.host_path(self.run().join("socket")).port(self.postgresql().port).user("postgres").dbname("postgres");
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)

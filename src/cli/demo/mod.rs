@@ -59,7 +59,7 @@ async fn show(place: &Place) -> anyhow::Result<()> {
     output::say(&format!("\n{}", render::status(&status)));
 
     story.chapter("A client writes");
-    let writer = Writer::start();
+    let writer = Writer::start(place);
     wait_for_rows(&writer, 200).await?;
     writer.take_longest_gap();
     output::say(&format!("            {} rows acknowledged so far", writer.acknowledged()));
@@ -181,15 +181,14 @@ async fn wait_for_rows(writer: &Writer, rows: usize) -> anyhow::Result<()> {
 
 fn how_to_play(place: &Place) -> String {
     let folder = place.folder.display();
-    let hosts: Vec<String> = NODES.iter().map(|(_, number)| format!("127.0.1.{number}")).collect();
-    let ports = [PORT.to_string(), PORT.to_string(), PORT.to_string()].join(",");
+    let hosts: Vec<String> = place.sockets().iter().map(|socket| socket.display().to_string()).collect();
     format!(
         "\n== The cluster keeps running in {folder}\n\
          \x20 export REGENT_CONFIG={folder}/nodes/db1/regent.toml     (db2, db3: the other nodes' daemons)\n\
          \x20 {folder}/regent status --watch\n\
          \x20 {folder}/regent switchover --dry-run\n\
          \x20 {folder}/nodes/db1/power off        cut a node's power (on, status)\n\
-         \x20 psql \"host={} port={ports} user=postgres dbname=postgres target_session_attrs=read-write\"\n\
+         \x20 psql \"host={} port={PORT} user=postgres dbname=postgres target_session_attrs=read-write\"\n\
          \x20 less {folder}/nodes/db1/log\n\
          \x20 {folder}/stop                       end and remove everything (service {SERVICE})",
         hosts.join(",")

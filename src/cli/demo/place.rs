@@ -7,7 +7,7 @@ use crate::clock;
 use crate::consensus::certs;
 use anyhow::{Context, bail, ensure};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,7 +21,6 @@ const CLUSTER: &str = "demo";
 /// A kept demo may run for as long.
 const CERTIFICATE_DAYS: u64 = 30;
 const BMC_PORT: u16 = 9623;
-const BMC_PASSWORD: &str = "demo-secret";
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
 const AGENT: &str = "fence_regent_ipmi";
 
@@ -36,8 +35,7 @@ impl Place {
         let program = std::env::current_exe().context("the path of this program cannot be told")?;
         let agent = agent_beside(&program)?;
         let folder = PathBuf::from(format!("/var/tmp/regent-demo-{}", std::process::id()));
-        fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        let place = Place { folder };
+        let place = Place { folder: own_folder(folder)? };
         if let Err(error) = place.fill(&program, &agent) {
             place.stop();
             return Err(error);
@@ -48,7 +46,9 @@ impl Place {
     fn fill(&self, program: &Path, agent: &Path) -> anyhow::Result<()> {
         script(&self.folder.join("stop"), include_str!("stop.sh"))?;
         symlink(program, self.folder.join("regent"))?;
-        secret(&self.folder.join("bmc.password"), BMC_PASSWORD)?;
+        let bmc_password = drawn()?;
+        secret(&self.folder.join("bmc.password"), &bmc_password)?;
+        secret(&self.folder.join("replication.password"), &drawn()?)?;
         let ca = self.folder.join("ca");
         certs::init(&ca, CLUSTER, clock::wall())?;
         for (name, number) in NODES {
@@ -61,7 +61,7 @@ impl Place {
             fs::write(node.join("regent.toml"), self.configuration(name, agent))?;
             script(&node.join("power"), include_str!("power.sh"))?;
             script(&node.join("chassis"), include_str!("chassis.sh"))?;
-            fs::write(node.join("bmc.conf"), bmc_configuration(&node, number))?;
+            secret(&node.join("bmc.conf"), &bmc_configuration(&node, number, &bmc_password))?;
             fs::write(node.join("bmc.emu"), BMC_EMULATOR)?;
         }
         Ok(())
@@ -74,6 +74,11 @@ impl Place {
     /// The admin socket of a node.
     pub fn socket(&self, name: &str) -> PathBuf {
         self.node(name).join("run").join(crate::api::admin::SOCKET_NAME)
+    }
+
+    /// Where each node's database has its socket.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        NODES.iter().map(|(name, _)| self.node(name).join("run").join(SERVICE).join("socket")).collect()
     }
 
     /// Prepares the shared disk, starts the BMCs, and switches every node on.
@@ -175,10 +180,19 @@ bootstrap = "initdb"
 data_dir = "{folder}/nodes/{{node}}/database/main"
 bin_dir  = "{BIN_DIR}"
 port     = {PORT}
-hba      = ["host all all 127.0.0.0/8 trust"]
+replication_password_file = "{folder}/replication.password"
 "#
         )
     }
+}
+
+/// Nobody else on this machine gets in: PostgreSQL's user goes through it to its own, and lists nothing.
+fn own_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
+    let made = fs::DirBuilder::new().mode(0o710).create(&folder);
+    made.with_context(|| format!("{} cannot be made", folder.display()))?;
+    let postgres = nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;
+    nix::unistd::chown(&folder, None, Some(postgres.gid))?;
+    Ok(folder)
 }
 
 /// The fence agent that was built or installed with this program.
@@ -210,13 +224,13 @@ pub fn check() -> anyhow::Result<()> {
 const BMC_EMULATOR: &str = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
                             sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
 
-fn bmc_configuration(node: &Path, number: u8) -> String {
+fn bmc_configuration(node: &Path, number: u8, password: &str) -> String {
     format!(
         "name \"bmc\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.3.{number} {BMC_PORT}\n    priv_limit admin\n    \
          allowed_auths_callback md5\n    allowed_auths_user md5\n    allowed_auths_operator md5\n    \
          allowed_auths_admin md5\n    guid a123456789abcdefa123456789abcd{number}\n  endlan\n  \
          chassis_control \"{}\"\n  user 1 false \"\" \"\" user 10 md5\n  \
-         user 2 true \"fence\" \"{BMC_PASSWORD}\" admin 10 md5\n",
+         user 2 true \"fence\" \"{password}\" admin 10 md5\n",
         node.join("chassis").display()
     )
 }
@@ -226,10 +240,51 @@ fn script(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
+/// A password that nobody else knows.
+fn drawn() -> anyhow::Result<String> {
+    let random = ring::rand::generate::<[u8; 8]>(&ring::rand::SystemRandom::new());
+    let bytes = random.ok().context("the kernel gives no random bytes")?.expose();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A file that only its owner may read, from its first byte on.
 fn secret(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(writeln!(file, "{text}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rights::Rights;
+
+    #[test]
+    fn a_demo_opens_nothing_to_other_users_of_the_machine() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: it takes root to act as another user");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI runs this as root");
+            return;
+        }
+        let outer = tempfile::Builder::new().tempdir_in("/var/tmp").expect("a temporary directory");
+        fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).expect("mine");
+        let place = Place { folder: own_folder(outer.path().join("demo")).expect("made") };
+        place.fill(Path::new("/usr/bin/regent"), Path::new("/usr/lib/regent/fence_regent_ipmi")).expect("filled");
+        let reads = |uid: u32, path: &Path| {
+            let user = nix::unistd::User::from_uid(uid.into()).expect("readable").expect("known");
+            let rights = Rights::of(uid, user.gid.as_raw(), Vec::new());
+            rights.within(|| fs::read(path).is_ok() || fs::read_dir(path).is_ok()).expect("root")
+        };
+        let postgres = nix::unistd::User::from_name("postgres").expect("readable").expect("installed").uid.as_raw();
+        let config = place.node("db1").join("regent.toml");
+        let secrets = ["bmc.password", "replication.password", "nodes/db1/bmc.conf", "ca/db1/node.key", "ca/ca.key"];
+        for secret in secrets.map(|name| place.folder.join(name)) {
+            assert!(secret.exists() && !reads(postgres, &secret), "{} is open", secret.display());
+        }
+        assert!(!reads(65534, &config) && !reads(65534, &place.folder) && !reads(postgres, &place.folder));
+        let config = fs::read_to_string(config).expect("readable");
+        assert!(!config.contains("trust") && config.contains("replication_password_file"), "{config}");
+        assert_ne!(drawn().expect("drawn"), drawn().expect("drawn"));
+    }
 }

@@ -1,10 +1,11 @@
-//! A client that writes one row after another, knows all addresses and gets no hint where the primary is, and keeps
+//! A client that writes one row after another, knows where each database is and gets no hint where the primary is, and keeps
 //! account of what was acknowledged to it.
 
 #![expect(clippy::disallowed_methods, reason = "how often the demo's client tries again")]
 
-use super::place::{NODES, PORT};
+use super::place::{PORT, Place};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_postgres::config::TargetSessionAttrs;
@@ -26,6 +27,7 @@ pub struct Account {
 /// The running writer. It ends when this is dropped.
 pub struct Writer {
     account: Arc<Mutex<Account>>,
+    sockets: Vec<PathBuf>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -36,10 +38,10 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    pub fn start() -> Writer {
-        let account = Arc::<Mutex<Account>>::default();
-        let task = tokio::spawn(write_on(account.clone()));
-        Writer { account, task }
+    pub fn start(place: &Place) -> Writer {
+        let (account, sockets) = (Arc::<Mutex<Account>>::default(), place.sockets());
+        let task = tokio::spawn(write_on(account.clone(), sockets.clone()));
+        Writer { account, sockets, task }
     }
 
     pub fn acknowledged(&self) -> usize {
@@ -54,7 +56,7 @@ impl Writer {
 
     /// How many acknowledged rows the present primary does not have.
     pub async fn lost(&self) -> anyhow::Result<usize> {
-        let client = connect().await?;
+        let client = connect(&self.sockets).await?;
         let rows = client.query("select id from regent_demo", &[]).await?;
         let there: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
         Ok(self.lock().acknowledged.difference(&there).count())
@@ -66,10 +68,10 @@ impl Writer {
 }
 
 /// Whichever node takes writes now.
-async fn connect() -> anyhow::Result<Client> {
+async fn connect(sockets: &[PathBuf]) -> anyhow::Result<Client> {
     let mut config = tokio_postgres::Config::new();
-    for (_, number) in NODES {
-        config.host(format!("127.0.1.{number}"));
+    for socket in sockets {
+        config.host_path(socket);
     }
     config.port(PORT).user("postgres").dbname("postgres").connect_timeout(STATEMENT_WITHIN);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -83,12 +85,12 @@ async fn connect() -> anyhow::Result<Client> {
 }
 
 /// Writes until it is aborted. An id is used once: after an error nobody knows whether its row is there.
-async fn write_on(account: Arc<Mutex<Account>>) {
+async fn write_on(account: Arc<Mutex<Account>>, sockets: Vec<PathBuf>) {
     const INSERT: &str = "insert into regent_demo values ($1, clock_timestamp()) \
                           returning (extract(epoch from at) * 1000)::bigint";
     let mut id = 0i64;
     loop {
-        let Ok(client) = connect().await else {
+        let Ok(client) = connect(&sockets).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };

@@ -3,6 +3,7 @@
 
 use super::identity::{self, CertificateRefusal};
 use crate::config;
+use crate::rights::{self, SecretError};
 use crate::types::{ClusterId, NodeName};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
@@ -24,6 +25,12 @@ use std::sync::Arc;
 pub enum TlsError {
     #[error("cannot read {path}: {what}")]
     Read { path: PathBuf, what: String },
+    #[error("{path}")]
+    Secret {
+        path: PathBuf,
+        #[source]
+        source: SecretError,
+    },
     #[error("{path} cannot be this node's certificate: {source}")]
     NotOurs {
         path: PathBuf,
@@ -58,7 +65,9 @@ impl Tls {
             roots.add(certificate).map_err(|e| read(&files.ca, e.to_string()))?;
         }
         let roots = Arc::new(roots);
-        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| read(&files.key, e.to_string()))?;
+        let secret = |source| TlsError::Secret { path: files.key.clone(), source };
+        let pem = rights::read_secret(&files.key).map_err(secret)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| read(&files.key, e.to_string()))?;
         let mismatch = |e: rustls::Error| TlsError::Mismatch {
             certificate: files.certificate.clone(),
             key: files.key.clone(),

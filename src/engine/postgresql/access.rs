@@ -5,15 +5,17 @@
 //! `# regent fence ID end`, under a lock on `pg_hba.conf.lock`. Those blocks stay when the file is written anew.
 
 use super::error::{EngineError, Result};
-use super::layout::{self, Layout};
-use super::program::OsUser;
+use super::layout::Layout;
 use crate::config::{Config, Postgresql, Role};
+use crate::rights::{self, Access};
 use crate::types::NodeName;
 use nix::fcntl::{Flock, FlockArg};
+use postgres_protocol::password::scram_sha_256;
 use std::fmt::Write;
-use std::fs::{self, File};
 use std::net::IpAddr;
 
+/// No access file is longer.
+const HBA_LIMIT: u64 = 1 << 20;
 /// The name of the identity map for local connections.
 const MAP: &str = "regent";
 
@@ -36,7 +38,8 @@ fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, [IpAddr; 
 /// The password of the replication roles, where the configuration has one.
 pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
     let Some(path) = &postgresql.replication_password_file else { return Ok(None) };
-    let text = fs::read_to_string(path).map_err(EngineError::file("read", path))?;
+    let text = rights::read_secret(path).map_err(|source| EngineError::Secret { path: path.clone(), source })?;
+    let text = String::from_utf8_lossy(&text);
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() {
         let detail = "the first line must be the replication password, and is empty".to_owned();
@@ -45,24 +48,35 @@ pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
     Ok(Some(first))
 }
 
+/// The same as the server keeps it: what it is sent it may log, and show to whoever looks at its sessions.
+pub fn verifier(postgresql: &Postgresql) -> Result<Option<String>> {
+    Ok(password(postgresql)?.map(|password| scram_sha_256(password.as_bytes())))
+}
+
 /// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the
 /// present access file are kept.
-pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout, user: &OsUser) -> Result<()> {
-    layout.make_directories(user)?;
+pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<()> {
+    layout.make_directories()?;
+    let user = &layout.inside;
     let password = password(postgresql)?;
     if let Some(password) = &password {
         let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
         let role = replication_role(postgresql, &config.node);
-        layout::write_quickly(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), user)?;
+        // libpq takes no password file that anybody else may read.
+        rights::hand_file(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), Access::Owner(user))?;
     }
-    layout::write_quickly(&layout.ident(), &ident_lines(postgresql), user)?;
+    rights::hand_file(&layout.ident(), &ident_lines(postgresql), Access::Reads(user))?;
     let lock_path = layout.run.join("pg_hba.conf.lock");
-    let lock = File::create(&lock_path).map_err(EngineError::file("create", &lock_path))?;
+    let lock = rights::open_own(&lock_path).map_err(EngineError::file("create", &lock_path))?;
     let _held = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| EngineError::file("lock", &lock_path)(error.into()))?;
-    let present = fs::read_to_string(&layout.hba).unwrap_or_default();
+    let present = match rights::read_own(&layout.hba, HBA_LIMIT) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(EngineError::file("read", &layout.hba)(error)),
+    };
     let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
-    layout::write_quickly(&layout.hba, &text, user)
+    Ok(rights::hand_file(&layout.hba, &text, Access::Reads(user))?)
 }
 
 fn ident_lines(postgresql: &Postgresql) -> String {

@@ -4,13 +4,9 @@
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::initdb::make_data_dir;
-use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::{keep, start};
-use crate::durable;
 use crate::types::{SystemId, Upstream};
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +18,16 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
     let new = core.layout.beside(".regent-", ".clone");
     let prepared = new.clone();
     core.on_disk(move |core| {
+        let around = core.layout.around()?;
         if let Some(parent) = core.layout.data_dir.parent() {
-            fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
+            around.make_directories(parent)?;
         }
-        write_durably(&core.layout.marker(), CLONING, &core.user)?;
-        if prepared.exists() {
-            fs::remove_dir_all(&prepared).map_err(EngineError::file("remove the unfinished", &prepared))?;
+        core.layout.set_mark(CLONING)?;
+        if around.exists(&prepared) {
+            around.remove_tree(&prepared)?;
         }
-        make_data_dir(core, &prepared)?;
-        super::access::write(&core.config, core.postgresql(), &core.layout, &core.user)
+        core.layout.make_for_database(&prepared)?;
+        super::access::write(&core.config, core.postgresql(), &core.layout)
     })
     .await?;
     let source = format!("--dbname={conninfo}");
@@ -60,8 +57,8 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
     let conninfo = conninfo.to_owned();
     core.on_disk(move |core| {
         // A standby before it is in its place: there is no moment at which it could start as a primary.
-        start::make_standby_in(core, &layout, &conninfo)?;
-        sync_volumes(&new)?;
+        start::make_standby_in(&layout, &conninfo)?;
+        layout.sync_volumes()?;
         swap(core, &new)
     })
     .await
@@ -69,7 +66,7 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
 
 /// Puts the new directory in the place of the old one.
 fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
-    let place = &core.layout.data_dir;
+    let (place, around) = (&core.layout.data_dir, core.layout.around()?);
     let kept = if core.layout.is_absent() {
         None
     } else {
@@ -77,15 +74,13 @@ fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
         for older in keep::folders(&core.layout, ".replaced-") {
             tracing::warn!(service = %core.service, folder = %older.display(),
                 "removing what an earlier clone replaced, to keep what this one replaces");
-            fs::remove_dir_all(&older).map_err(EngineError::file("remove the older", &older))?;
+            around.remove_tree(&older)?;
         }
         let aside = core.layout.beside("", &format!(".replaced-{}", keep::stamp()));
-        fs::rename(place, &aside)
-            .map_err(EngineError::file("move aside (is it a mount point? use a directory in it)", place))?;
+        around.rename(place, &aside)?;
         Some(aside.display().to_string())
     };
-    fs::rename(new, place)
-        .map_err(EngineError::file("put the clone at (is it a mount point? use a directory in it)", place))?;
-    durable::sync_directory_of(place)?;
+    around.rename(new, place)?;
+    around.sync_directory_of(place)?;
     Ok(kept)
 }

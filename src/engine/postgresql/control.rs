@@ -9,7 +9,6 @@ use super::layout::Layout;
 use super::program::{OsUser, Run};
 use crate::types::{Lsn, Position, Quoted, SystemId, Timeline};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -114,7 +113,7 @@ impl Control {
     /// standby that has replayed everything reports.
     pub fn final_end(&self, layout: &Layout) -> Result<Position> {
         let path = layout.data_dir.join("pg_wal").join(segment_name(self.timeline, self.checkpoint, self.segment_size));
-        let file = File::open(&path).map_err(EngineError::file("open", &path))?;
+        let file = layout.inside.open(&path)?;
         let mut length = [0; 4];
         // A record begins with its total length, and never so that this would cross a page.
         file.read_exact_at(&mut length, self.checkpoint.0 % self.segment_size)

@@ -43,15 +43,16 @@ pub struct Seen {
 
 impl Core {
     pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
-        let layout = Layout::new(&config, &service)?;
-        let postgresql = &config.services[&service].postgresql;
+        let known = config.services.get(&service);
+        let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
         super::settings::check_parameters(postgresql, &service)?;
         let user = OsUser::find(&postgresql.os_user, &service)?;
-        layout.make_directories(&user)?;
+        let layout = Layout::new(&config, &service, &user)?;
+        layout.make_directories()?;
         // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
         let mark = crc32fast::hash(layout.data_dir.as_os_str().as_encoded_bytes());
         let name = format!("regent-{service}-{}-{mark:08x}", config.node);
-        let enclosure = Enclosure::locate(&name, &layout.cgroup_record(), &layout.data_dir);
+        let enclosure = Enclosure::locate(&name, &config.cgroup_record(&service), &layout.data_dir);
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look) = (Mutex::new(None), Notify::new());
         Ok(Core { config, service, layout, user, enclosure, guard, session, look, seen })

@@ -13,7 +13,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Whether a new connection gets an answer in time. Costs the server one fork, no login.
 pub async fn answers(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> bool {
-    let socket = layout.run.join(format!(".s.PGSQL.{}", postgresql.port));
+    let socket = layout.socket.join(format!(".s.PGSQL.{}", postgresql.port));
     let ask = async {
         let mut stream = UnixStream::connect(&socket).await?;
         stream.write_all(&SSL_REQUEST).await?;

@@ -10,7 +10,6 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::program::{OsUser, Run};
 use crate::types::{Lsn, Position, Quoted};
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -74,7 +73,7 @@ async fn whole_from(
     let malformed = |detail: String| EngineError::Malformed { path: directory.clone(), detail };
     let last = last_record(&said).ok_or_else(|| malformed(format!("pg_waldump says {}", Quoted(&said))))?;
     let path = directory.join(segment_name(known.timeline, last, control.segment_size));
-    let file = File::open(&path).map_err(EngineError::file("open", &path))?;
+    let file = layout.inside.open(&path)?;
     let mut length = [0; 4];
     file.read_exact_at(&mut length, last.0 % control.segment_size).map_err(EngineError::file("read", &path))?;
     let end = record_end(last, u32::from_ne_bytes(length), control.segment_size, control.block_size);

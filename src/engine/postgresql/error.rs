@@ -2,6 +2,7 @@
 
 use crate::durable::FileError;
 use crate::errors::with_causes;
+use crate::rights::SecretError;
 use crate::types::{NodeName, Quoted, ServiceName, Span, SystemId};
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub enum EngineError {
     #[error("cannot {doing} {path}: {source}")]
     File { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("the password in {path}: {source}")]
+    Secret { path: PathBuf, source: SecretError },
     #[error("cannot start {program}: {source}; check bin_dir and that the daemon runs as root")]
     Spawn { program: PathBuf, source: io::Error },
     #[error("{program} failed ({status}): {output}")]

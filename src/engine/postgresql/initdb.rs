@@ -5,13 +5,9 @@ use super::access;
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{sync_volumes, write_durably};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use crate::durable;
 use crate::types::SystemId;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
     core.on_disk(prepare).await?;
-    let password = access::password(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql())?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
     let run = Run {
@@ -47,13 +43,13 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     run.finish().await?;
     let mut statements = vec![PROBE_TABLE.to_owned()];
     for role in access::replication_roles(&core.config, postgresql) {
-        statements.extend(role_statements(&role, password.as_deref()));
+        statements.extend(role_statements(&role, verifier.as_deref()));
     }
     single_user(core, &statements).await?;
     let control = Control::read(&core.layout, &core.user).await?;
     core.on_disk(|core| {
-        sync_volumes(&core.layout.data_dir)?;
-        durable::remove(&core.layout.marker()).map_err(EngineError::from)
+        core.layout.sync_volumes()?;
+        core.layout.unset_mark()
     })
     .await?;
     Ok(control.system)
@@ -61,32 +57,25 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
 
 fn prepare(core: &Core) -> Result<()> {
     let data_dir = &core.layout.data_dir;
-    let unfinished = fs::read_to_string(core.layout.marker()).is_ok_and(|mark| mark == MARK);
+    let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK);
     if !unfinished && !core.layout.is_absent() {
         let why = format!("{} is not empty; move it away to have a new database made", data_dir.display());
         return Err(EngineError::Refused { action: "make a new database", why });
     }
+    let around = core.layout.around()?;
     if let Some(parent) = data_dir.parent() {
-        fs::create_dir_all(parent).map_err(EngineError::file("create", parent))?;
+        around.make_directories(parent)?;
     }
-    write_durably(&core.layout.marker(), MARK, &core.user)?;
-    if unfinished && data_dir.exists() {
-        fs::remove_dir_all(data_dir).map_err(EngineError::file("empty", data_dir))?;
+    core.layout.set_mark(MARK)?;
+    if unfinished && around.exists(data_dir) {
+        around.remove_tree(data_dir)?;
     }
-    make_data_dir(core, data_dir)
-}
-
-/// Makes an empty directory that PostgreSQL accepts as its own.
-pub fn make_data_dir(core: &Core, directory: &std::path::Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(EngineError::file("create", directory))?;
-    core.user.own(directory)?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
-        .map_err(EngineError::file("set the mode of", directory))
+    core.layout.make_for_database(data_dir)
 }
 
 /// What makes a replication role: replication, and what pg_rewind reads with.
-pub fn role_statements(role: &str, password: Option<&str>) -> Vec<String> {
-    let secret = password.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
+pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
+    let secret = verifier.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
     let mut statements = vec![format!("create role \"{role}\" login replication{secret}")];
     let functions = [
         "pg_ls_dir(text, boolean, boolean)",
@@ -100,7 +89,7 @@ pub fn role_statements(role: &str, password: Option<&str>) -> Vec<String> {
 
 /// Runs statements in a single-user server, one a line.
 async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
-    let mut input = String::from("set password_encryption = 'scram-sha-256'\n");
+    let mut input = String::new();
     for statement in statements {
         input.push_str(statement);
         input.push('\n');

@@ -4,12 +4,10 @@
 use super::control::{Control, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{Layout, write_durably};
+use super::layout::Layout;
 use super::timeline::history_of;
 use crate::clock;
-use crate::durable;
 use crate::types::{Lsn, Position};
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,29 +38,25 @@ fn is_no_room(kind: ErrorKind) -> bool {
 
 fn copy(core: &Core, segment_size: u64, fork: Lsn, end: Position) -> Result<PathBuf> {
     let folder = core.layout.beside("", &format!(".diverged-{}-{}", stamp(), end.timeline));
-    fs::create_dir(&folder).map_err(EngineError::file("create", &folder))?;
-    let outcome = fill(core, &folder, segment_size, fork, end);
+    core.layout.make_for_database(&folder)?;
+    let outcome = fill(&core.layout, &folder, segment_size, fork, end);
     if outcome.is_err() {
-        let _ = fs::remove_dir_all(&folder);
+        let _ = core.layout.around()?.remove_tree(&folder);
     }
     outcome.map(|()| folder)
 }
 
-fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position) -> Result<()> {
-    core.user.own(folder)?;
-    let wal = core.layout.data_dir.join("pg_wal");
+fn fill(layout: &Layout, folder: &Path, segment_size: u64, fork: Lsn, end: Position) -> Result<()> {
+    let (wal, inside) = (layout.wal(), &layout.inside);
     // Its own timeline first, then those that led there, the latest first.
-    let led = history_of(&core.layout.data_dir, end.timeline).0.into_iter().rev().map(|left| left.timeline);
+    let led = history_of(inside, &layout.data_dir, end.timeline).0.into_iter().rev().map(|left| left.timeline);
     let timelines: Vec<_> = std::iter::once(end.timeline).chain(led).collect();
     let mut at = Lsn(fork.0 - fork.0 % segment_size);
     while at < end.lsn {
         // A segment from before the local timeline began has the parent's number; what is not there was archived.
         let names = timelines.iter().map(|timeline| segment_name(*timeline, at, segment_size));
-        if let Some(name) = names.into_iter().find(|name| wal.join(name).exists()) {
-            let (from, to) = (wal.join(&name), folder.join(&name));
-            fs::copy(&from, &to).map_err(EngineError::file("copy WAL to", &to))?;
-            core.user.own(&to)?;
-            fs::File::open(&to).and_then(|f| f.sync_all()).map_err(EngineError::file("sync", &to))?;
+        if let Some(name) = names.into_iter().find(|name| inside.exists(&wal.join(name))) {
+            inside.copy(&wal.join(&name), &folder.join(&name))?;
         }
         at = Lsn(at.0 + segment_size);
     }
@@ -75,8 +69,8 @@ fn fill(core: &Core, folder: &Path, segment_size: u64, fork: Lsn, end: Position)
         folder.display(),
         end.timeline,
     );
-    write_durably(&folder.join("README"), &note, &core.user)?;
-    Ok(durable::sync_directory_of(folder)?)
+    inside.replace(&folder.join("README"), 0o600, &note)?;
+    Ok(layout.around()?.sync_directory_of(folder)?)
 }
 
 /// The folders beside the data directory whose names go on like this.
@@ -85,8 +79,8 @@ pub fn folders(layout: &Layout, suffix: &str) -> Vec<PathBuf> {
     let (Some(parent), Some(name)) = (prefix.parent(), prefix.file_name().and_then(|n| n.to_str())) else {
         return Vec::new();
     };
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(name))).map(|e| e.path()).collect()
+    let names = layout.around().and_then(|around| Ok(around.names(parent)?)).unwrap_or_default();
+    names.into_iter().filter(|found| found.starts_with(name)).map(|found| parent.join(found)).collect()
 }
 
 /// Everything that a rejoin has kept there.

@@ -2,14 +2,15 @@
 
 use super::error::{EngineError, Result};
 use super::program::OsUser;
+use super::timeline::history_file;
 use crate::config::Config;
-use crate::durable;
-use crate::types::ServiceName;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use crate::durable::FileError;
+use crate::rights::{self, Rights};
+use crate::types::{ServiceName, Timeline};
 use std::path::{Path, PathBuf};
+
+/// No text that regent reads in the data directory is longer.
+const TEXT_LIMIT: u64 = 1 << 20;
 
 /// Every path that the engine uses. See each field for its life time: `run` is gone after a boot.
 #[derive(Clone, Debug)]
@@ -17,9 +18,11 @@ pub struct Layout {
     /// The database's own directory.
     pub data_dir: PathBuf,
     pub bin_dir: PathBuf,
-    /// `<run_dir>/<service>`: socket, pg_hba.conf, lease. Gone after a boot, so that what anything else starts then
-    /// finds no access file.
+    /// `<run_dir>/<service>`: pg_hba.conf, lease. Gone after a boot, so that what anything else starts then finds no access
+    /// file. Nobody but the daemon's user writes in it.
     pub run: PathBuf,
+    /// In `run`: the server's socket; the database's user owns it.
+    pub socket: PathBuf,
     /// In `run`: who may connect.
     pub hba: PathBuf,
     /// In `run`: how far the lease reaches, for the guard.
@@ -28,20 +31,37 @@ pub struct Layout {
     pub goodbye: PathBuf,
     /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
     pub keep: PathBuf,
+    /// Of the database's user: with them everything in the data directory is done.
+    pub inside: Rights,
 }
 
+/// What regent reads or writes in the data directory, whose user may have put anything there. Beside these: the history
+/// files and segments in `pg_wal`, by their numbers.
+pub const INSIDE: [&str; 8] =
+    [POSTMASTER_PID, STANDBY_SIGNAL, RECOVERY_SIGNAL, AUTO_CONF, PG_VERSION, BACKUP_LABEL, PROMOTE, CONTROL];
+pub const POSTMASTER_PID: &str = "postmaster.pid";
+pub const STANDBY_SIGNAL: &str = "standby.signal";
+pub const RECOVERY_SIGNAL: &str = "recovery.signal";
+pub const AUTO_CONF: &str = "postgresql.auto.conf";
+pub const PG_VERSION: &str = "PG_VERSION";
+pub const BACKUP_LABEL: &str = "backup_label";
+pub const PROMOTE: &str = "promote";
+pub const CONTROL: &str = "global/pg_control";
+
 impl Layout {
-    pub fn new(config: &Config, service: &ServiceName) -> Result<Self> {
+    pub fn new(config: &Config, service: &ServiceName, user: &OsUser) -> Result<Self> {
         let known = config.services.get(service);
         let known = known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?;
         Ok(Layout {
             data_dir: known.postgresql.data_dir.clone(),
             bin_dir: known.postgresql.bin_dir.clone(),
             run: config.service_dir(service),
+            socket: config.socket_dir(service),
             hba: config.access_file(service),
             lease: config.lease_file(service),
             goodbye: config.goodbye_file(service),
             keep: config.data_dir.join(service.as_str()),
+            inside: user.rights(),
         })
     }
 
@@ -57,20 +77,46 @@ impl Layout {
         self.run.join("pgpass")
     }
 
-    pub fn cgroup_record(&self) -> PathBuf {
-        self.run.join("cgroup")
-    }
-
     pub fn log(&self) -> PathBuf {
         self.keep.join("postgresql.log")
     }
 
-    pub fn standby_signal(&self) -> PathBuf {
-        self.data_dir.join("standby.signal")
+    /// A name in the data directory.
+    pub fn within(&self, name: &str) -> PathBuf {
+        self.data_dir.join(name)
     }
 
-    pub fn auto_conf(&self) -> PathBuf {
-        self.data_dir.join("postgresql.auto.conf")
+    pub fn wal(&self) -> PathBuf {
+        self.data_dir.join("pg_wal")
+    }
+
+    /// What a small file in the data directory says.
+    pub fn text_within(&self, name: &str) -> std::result::Result<String, FileError> {
+        self.inside.read_text(&self.within(name), TEXT_LIMIT)
+    }
+
+    pub fn has_within(&self, name: &str) -> bool {
+        self.inside.exists(&self.within(name))
+    }
+
+    /// With whose rights the siblings of the data directory are made, moved and removed.
+    pub fn around(&self) -> Result<Rights> {
+        Ok(Rights::in_directory(self.data_dir.parent().unwrap_or(Path::new("/")), &self.inside)?)
+    }
+
+    /// What the marker says, where there is one; nothing, where that cannot be read.
+    pub fn mark(&self) -> Result<Option<String>> {
+        let (around, marker) = (self.around()?, self.marker());
+        Ok(around.exists(&marker).then(|| around.read_text(&marker, TEXT_LIMIT).unwrap_or_default()))
+    }
+
+    /// From here on the directory is not started, until [`Self::unset_mark`].
+    pub fn set_mark(&self, mark: &str) -> Result<()> {
+        Ok(self.around()?.replace(&self.marker(), 0o600, mark)?)
+    }
+
+    pub fn unset_mark(&self) -> Result<()> {
+        Ok(self.around()?.remove(&self.marker())?)
     }
 
     /// The marker that forbids a start: beside the data directory, on its volume, so that neither pg_rewind nor a
@@ -87,49 +133,57 @@ impl Layout {
 
     /// Whether the data directory is missing or has nothing in it.
     pub fn is_absent(&self) -> bool {
-        fs::read_dir(&self.data_dir).map_or(true, |mut entries| entries.next().is_none())
+        self.inside.names(&self.data_dir).map_or(true, |names| names.is_empty())
     }
 
-    /// Makes the run and keep directories: the run directory can be entered by the database's group, not by others.
-    pub fn make_directories(&self, user: &OsUser) -> Result<()> {
+    /// Every name at which the database's user may have put anything and regent reads or writes, as far as they are known
+    /// beforehand; segments are named by what they hold.
+    pub fn foreign_names(&self) -> Vec<PathBuf> {
+        let history = (2..8).map(|timeline| self.wal().join(history_file(Timeline(timeline))));
+        let beside = [self.marker(), self.beside(".regent-", ".clone")];
+        INSIDE.map(|name| self.within(name)).into_iter().chain(history).chain(beside).collect()
+    }
+
+    /// Makes the run and keep directories, which are this process's own, and in the first the one of the socket, which the
+    /// database's user owns: clients on this host may reach it.
+    pub fn make_directories(&self) -> Result<()> {
+        let own = Rights::own();
         for directory in [&self.run, &self.keep] {
-            fs::create_dir_all(directory).map_err(EngineError::file("create", directory))?;
+            own.make_directories(directory)?;
         }
-        // The server puts its socket here: its user owns the directory, and clients on this host may reach it.
-        user.own(&self.run)?;
-        fs::set_permissions(&self.run, fs::Permissions::from_mode(0o755))
-            .map_err(EngineError::file("set the mode of", &self.run))
+        // One that an earlier version gave away comes back.
+        rights::give_directory(&self.run, &own)?;
+        own.make_directory(&self.run, 0o755)?;
+        own.make_directory(&self.socket, 0o755)?;
+        Ok(rights::give_directory(&self.socket, &self.inside)?)
     }
-}
 
-/// Writes a file so that it is there whole, or not at all, also after a crash. Owned by the database's user.
-pub fn write_durably(path: &Path, text: &str, user: &OsUser) -> Result<()> {
-    durable::replace(path, 0o600, |file| write_for(user, text, file))?;
-    Ok(())
-}
-
-/// Writes a file whole or not at all. For files that need not outlive a crash: no wait for the disk.
-pub fn write_quickly(path: &Path, text: &str, user: &OsUser) -> Result<()> {
-    Ok(durable::replace_unflushed(path, 0o600, |file| write_for(user, text, file))?)
-}
-
-/// Writes the text, and gives the file to the database's user before it has its name.
-pub fn write_for(user: &OsUser, text: &str, file: &mut File) -> io::Result<()> {
-    file.write_all(text.as_bytes())?;
-    user.own_file(file)
-}
-
-/// Makes everything in a data directory durable: one call for each volume that it lies on, which is quicker by far
-/// than one for each file, as PostgreSQL's own programs do it.
-pub fn sync_volumes(data_dir: &Path) -> Result<()> {
-    let tablespaces =
-        fs::read_dir(data_dir.join("pg_tblspc")).into_iter().flatten().flatten().map(|entry| entry.path());
-    for directory in [data_dir.to_owned(), data_dir.join("pg_wal")].into_iter().chain(tablespaces) {
-        let open = File::open(&directory).map_err(EngineError::file("open", &directory))?;
-        // SAFETY: the descriptor is open.
-        if unsafe { libc::syncfs(open.as_raw_fd()) } != 0 {
-            return Err(EngineError::file("sync the volume of", &directory)(std::io::Error::last_os_error()));
+    /// Makes an empty directory beside the data directory, or itself, that PostgreSQL accepts as its own.
+    pub fn make_for_database(&self, directory: &Path) -> Result<()> {
+        let around = self.around()?;
+        let made = around.make_directory(directory, 0o700);
+        // One that is the administrator's, as a new volume's is: there is nothing in it yet.
+        let own = Rights::own();
+        match made {
+            Err(error) if own.names(directory).is_ok_and(|names| names.is_empty()) => {
+                own.make_directory(directory, 0o700).map_err(|_| error)?;
+            }
+            made => made?,
         }
+        if self.inside.names(directory).is_err() || around != self.inside {
+            rights::give_directory(directory, &self.inside)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Makes everything in the data directory durable: one call for each volume that it lies on, which is quicker by far
+    /// than one for each file, as PostgreSQL's own programs do it.
+    pub fn sync_volumes(&self) -> Result<()> {
+        let links = self.within("pg_tblspc");
+        let spaces = self.inside.names(&links).unwrap_or_default().into_iter().map(|name| links.join(name));
+        for directory in [self.data_dir.clone(), self.wal()].into_iter().chain(spaces) {
+            self.inside.sync_volume_of(&directory)?;
+        }
+        Ok(())
+    }
 }

@@ -43,7 +43,7 @@ pub use access::replication_role;
 pub use error::EngineError;
 
 use self::core::Core;
-use super::Engine;
+use super::{Engine, enclosure};
 use crate::action::guard;
 use crate::config::Config;
 use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder};
@@ -81,6 +81,11 @@ impl PostgreSql {
         let (stops, _) = watch::channel(0);
         let (asked, _) = watch::channel(0);
         Ok(PostgreSql { core, observer, turn: Mutex::new(()), stops, asked, handed_out: AtomicU64::new(0) })
+    }
+
+    /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
+    pub fn foreign_names(&self) -> Vec<PathBuf> {
+        self.core.layout.foreign_names()
     }
 
     /// The ids of all processes of the database that are left.
@@ -130,10 +135,14 @@ impl PostgreSql {
 
 /// What a guard of this service's database needs to know, for whoever posts one without an engine.
 pub fn guard_options(config: &Config, service: &ServiceName) -> Result<guard::GuardOptions, EngineError> {
-    let layout = layout::Layout::new(config, service)?;
-    let cgroup = std::fs::read_to_string(layout.cgroup_record()).ok().map(PathBuf::from);
-    let goodbye = Some(config.goodbye_file(service));
-    Ok(guard::GuardOptions { lease: layout.lease, goodbye, cgroup, data_dir: layout.data_dir })
+    let known = config.services.get(service);
+    let known = known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?;
+    Ok(guard::GuardOptions {
+        lease: config.lease_file(service),
+        goodbye: Some(config.goodbye_file(service)),
+        cgroup: enclosure::recorded(&config.cgroup_record(service)),
+        data_dir: known.postgresql.data_dir.clone(),
+    })
 }
 
 impl Engine for PostgreSql {

@@ -13,22 +13,18 @@
 //! Not here: which number is given to whom (the ledger).
 
 use super::error::{EngineError, Result};
-use super::layout::{Layout, write_for};
-use super::program::OsUser;
+use super::layout::Layout;
 use super::timeline::{history_file, is_placeholder};
-use crate::durable;
 use crate::types::Timeline;
-use std::fs;
-use std::path::Path;
 
 /// The first words of a placeholder, by which it is known wherever it was streamed or copied to.
 pub const MARK: &str = "# regent: this number was given to a timeline that is not part of this history\n";
 
 /// Makes `timeline` the number that the next promotion takes. `least` is a timeline at or before the one that the server
 /// recovers towards: from there on it counts. Refuses where the number is taken here already.
-pub fn make_next(layout: &Layout, user: &OsUser, least: Timeline, timeline: Timeline) -> Result<()> {
-    let wal = layout.data_dir.join("pg_wal");
-    let present = numbers(&wal)?;
+pub fn make_next(layout: &Layout, least: Timeline, timeline: Timeline) -> Result<()> {
+    let wal = layout.wal();
+    let present = numbers(layout)?;
     if let Some(taken) = present.iter().copied().find(|t| *t >= timeline).or((least >= timeline).then_some(least)) {
         let why = format!(
             "timeline {timeline} was given to this promotion, but {} already has timeline {taken}",
@@ -38,43 +34,36 @@ pub fn make_next(layout: &Layout, user: &OsUser, least: Timeline, timeline: Time
     }
     let mut placed = false;
     for number in (least.0 + 1..timeline.0).map(Timeline).filter(|n| !present.contains(n)) {
-        place(&wal, user, number)?;
+        // Whole, and never over a file that is there.
+        layout.inside.place(&wal.join(history_file(number)), 0o644, MARK)?;
         placed = true;
     }
     if placed {
-        durable::sync_directory_of(&wal.join(history_file(timeline)))?;
+        layout.inside.sync_directory_of(&wal.join(history_file(timeline)))?;
     }
-    Ok(())
-}
-
-/// Writes a placeholder whole, and never over a file that is there.
-fn place(wal: &Path, user: &OsUser, number: Timeline) -> Result<()> {
-    durable::place(&wal.join(history_file(number)), 0o644, |file| write_for(user, MARK, file))?;
     Ok(())
 }
 
 /// Removes the placeholders that no true history file comes after: the server would take the newest for its target.
 pub fn forget_trailing(layout: &Layout) -> Result<()> {
-    let wal = layout.data_dir.join("pg_wal");
-    let mut present = numbers(&wal)?;
+    let wal = layout.wal();
+    let mut present = numbers(layout)?;
     present.sort_unstable();
     for number in present.into_iter().rev() {
         let path = wal.join(history_file(number));
-        if !is_placeholder(&path) {
+        if !is_placeholder(&layout.inside, &path) {
             return Ok(());
         }
-        durable::remove(&path)?;
+        layout.inside.remove(&path)?;
     }
     Ok(())
 }
 
 /// The numbers for which a history file is there, in any order.
-fn numbers(wal: &Path) -> Result<Vec<Timeline>> {
-    let files = fs::read_dir(wal).map_err(EngineError::file("read", wal))?;
-    let number = |file: fs::DirEntry| {
-        let name = file.file_name().into_string().ok()?;
+fn numbers(layout: &Layout) -> Result<Vec<Timeline>> {
+    let number = |name: String| {
         let hex = name.strip_suffix(".history").filter(|hex| hex.len() == 8)?;
         u32::from_str_radix(hex, 16).ok().map(Timeline)
     };
-    Ok(files.flatten().filter_map(number).collect())
+    Ok(layout.inside.names(&layout.wal())?.into_iter().filter_map(number).collect())
 }

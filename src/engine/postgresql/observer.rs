@@ -10,6 +10,7 @@ use super::control::Control;
 use super::core::Core;
 use super::error::EngineError;
 use super::keep;
+use super::layout::{CONTROL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, Postmaster, phase};
 use super::prober::Prober;
 use super::progress::Progress;
@@ -102,9 +103,10 @@ impl Memory {
         }
         let (marked, absent, changed) = core
             .on_disk(|core| {
-                let control = core.layout.data_dir.join("global/pg_control");
-                let changed = std::fs::metadata(control).and_then(|found| found.modified()).ok();
-                (core.layout.marker().exists(), core.layout.is_absent(), changed)
+                let changed = core.layout.inside.modified(&core.layout.within(CONTROL));
+                // Whether it may be started is not known where nobody can look.
+                let marked = core.layout.mark().map_or(true, |mark| mark.is_some());
+                (marked, core.layout.is_absent(), changed)
             })
             .await;
         let state = match (marked, absent) {
@@ -136,9 +138,9 @@ impl Memory {
                 state,
                 system: Some(control.system),
                 position,
-                history: history_of(&core.layout.data_dir, position.timeline),
+                history: history_of(&core.layout.inside, &core.layout.data_dir, position.timeline),
                 clean: control.is_clean(),
-                starts_in_recovery: core.layout.standby_signal().exists(),
+                starts_in_recovery: core.layout.has_within(STANDBY_SIGNAL),
                 ..Observation::unclear()
             }
         })
@@ -221,7 +223,8 @@ impl Memory {
         let timeline = match (received, self.identity) {
             (Some(timeline), _) => Some(timeline),
             (None, Some((_, segment))) => {
-                core.on_disk(move |core| timeline_on_disk(&core.layout.data_dir, lsn, segment)).await
+                core.on_disk(move |core| timeline_on_disk(&core.layout.inside, &core.layout.data_dir, lsn, segment))
+                    .await
             }
             (None, None) => None,
         };
@@ -235,7 +238,7 @@ impl Memory {
         {
             return history.clone();
         }
-        let history = core.on_disk(move |core| history_of(&core.layout.data_dir, timeline)).await;
+        let history = core.on_disk(move |core| history_of(&core.layout.inside, &core.layout.data_dir, timeline)).await;
         if timeline.0 <= 1 || !history.0.is_empty() {
             self.history = Some((timeline, history.clone()));
         }

@@ -3,9 +3,8 @@
 //! The lock file (postmaster.pid) is only ever read: removing it would let two servers run on one directory.
 
 use super::error::{EngineError, Result};
-use super::layout::Layout;
+use super::layout::{Layout, POSTMASTER_PID};
 use crate::engine::enclosure::{Pidfd, process_state, works_in};
-use std::fs;
 
 /// A running postmaster.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub enum Phase {
 impl Postmaster {
     /// The postmaster of this data directory, if one lives.
     pub fn find(layout: &Layout) -> Option<Self> {
-        let lock = fs::read_to_string(layout.data_dir.join("postmaster.pid")).ok()?;
+        let lock = layout.text_within(POSTMASTER_PID).ok()?;
         // A minus sign in front: a single-user server.
         let pid: i32 = lock.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
         let handle = Pidfd::open(pid).ok()?;
@@ -63,7 +62,7 @@ impl Postmaster {
 /// Whether the lock file names a dead process that its parent has not reaped yet. PostgreSQL takes such a one for alive
 /// and refuses to start.
 pub fn is_unreaped(layout: &Layout) -> bool {
-    let lock = fs::read_to_string(layout.data_dir.join("postmaster.pid")).unwrap_or_default();
+    let lock = layout.text_within(POSTMASTER_PID).unwrap_or_default();
     let pid = lock.lines().next().and_then(|line| line.trim().parse().ok());
     pid.and_then(process_state).is_some_and(|state| matches!(state, 'Z' | 'X'))
 }
@@ -71,7 +70,7 @@ pub fn is_unreaped(layout: &Layout) -> bool {
 /// The phase that the lock file tells of this postmaster; `None` while the file is not its own yet: a killed one leaves
 /// its last word behind.
 pub fn phase(layout: &Layout, pid: i32) -> Option<Phase> {
-    let lock = fs::read_to_string(layout.data_dir.join("postmaster.pid")).ok()?;
+    let lock = layout.text_within(POSTMASTER_PID).ok()?;
     if lock.lines().next()?.trim() != pid.to_string() {
         return None;
     }

@@ -4,10 +4,10 @@
 
 use super::error::{EngineError, Result};
 use crate::engine::enclosure::step_in;
+use crate::rights::Rights;
 use crate::types::ServiceName;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -38,16 +38,9 @@ impl OsUser {
         })
     }
 
-    /// Gives a path to the user.
-    pub fn own(&self, path: &Path) -> Result<()> {
-        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-            .map_err(EngineError::file("change the owner of", path))
-    }
-
-    /// Gives an open file to the user, whatever its name leads to by now.
-    pub fn own_file(&self, file: &File) -> io::Result<()> {
-        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))
-            .map_err(|error| io::Error::new(error.kind(), format!("its owner cannot be changed: {error}")))
+    /// Its rights for files.
+    pub fn rights(&self) -> Rights {
+        Rights::of(self.uid, self.gid, self.groups.clone())
     }
 
     /// A command that becomes this user, in a session of its own, through `door` (into a cgroup) where given.

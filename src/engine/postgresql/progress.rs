@@ -6,7 +6,7 @@
 //! `log_startup_progress_interval`.
 
 use super::core::Core;
-use super::layout::Layout;
+use super::layout::{Layout, STANDBY_SIGNAL};
 use crate::clock;
 use crate::types::Instant;
 use std::fs::{self, File};
@@ -63,7 +63,7 @@ fn evidence(layout: &Layout, postmaster: i32) -> Evidence {
     let place = last_place(layout).unwrap_or_default();
     let Some((pid, title)) = startup_process(postmaster) else { return Evidence { place, ..Evidence::default() } };
     // A standby that waits for its upstream reads the end of its WAL again and again.
-    let waits = layout.standby_signal().exists() && segment(&title).is_some();
+    let waits = layout.has_within(STANDBY_SIGNAL) && segment(&title).is_some();
     let bytes = if waits { Vec::new() } else { bytes(pid) };
     let synced = if is_syncing(pid) { sectors_written(layout) } else { None };
     Evidence { title, bytes, synced, place }

@@ -10,6 +10,7 @@
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
+use super::layout::PROMOTE;
 use super::session::Session;
 use super::{access, initdb, numbers};
 use crate::action::guard::{self, GuardOptions};
@@ -70,14 +71,10 @@ pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Resu
     if session.place().await?.in_recovery {
         parameters_suffice(core, &session).await?;
         let least = least_target(&session).await?;
-        core.on_disk(move |core| numbers::make_next(&core.layout, &core.user, least, timeline)).await?;
+        core.on_disk(move |core| numbers::make_next(&core.layout, least, timeline)).await?;
         post_guard(core);
-        core.on_disk(|core| {
-            let trigger = core.layout.data_dir.join("promote");
-            std::fs::write(&trigger, "").map_err(EngineError::file("write", &trigger))?;
-            core.user.own(&trigger)
-        })
-        .await?;
+        let trigger = |core: &Core| core.layout.inside.replace_unflushed(&core.layout.within(PROMOTE), 0o600, "");
+        core.on_disk(trigger).await?;
         postmaster.signal(libc::SIGUSR1)?;
         tokio::select! {
             done = recovery_ended(core, &session) => done?,
@@ -141,12 +138,12 @@ async fn settle(core: Arc<Core>, session: Arc<Session>) {
 /// Makes the replication roles that are missing. One that is there stays as it is: it may be revoked.
 async fn ensure_roles(core: &Core, session: &Session) -> Result<()> {
     let doing = "make the replication roles";
-    let password = access::password(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql())?;
     let rows = session.client().query_typed("select rolname::text from pg_roles", &[]).await;
     let present: Vec<String> = rows.map_err(EngineError::sql(doing))?.iter().map(|row| row.get(0)).collect();
     for role in access::replication_roles(&core.config, core.postgresql()) {
         if !present.contains(&role) {
-            let statements = initdb::role_statements(&role, password.as_deref()).join("; ");
+            let statements = initdb::role_statements(&role, verifier.as_deref()).join("; ");
             session.execute(doing, &statements).await?;
         }
     }

@@ -15,12 +15,11 @@ use super::control::{Control, ControlState, segment_start};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
-use super::layout::{sync_volumes, write_durably};
+use super::layout::STANDBY_SIGNAL;
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
 use super::{end, settings, start};
-use crate::durable;
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +56,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     let (session, source) = ask(core, upstream).await?;
     await_checkpoint(&session, source.end.timeline.0).await?;
     let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
-    let mark = core.on_disk(|core| std::fs::read_to_string(core.layout.marker()).unwrap_or_default()).await;
+    let mark = core.on_disk(|core| core.layout.mark()).await?.unwrap_or_default();
     let absent = core.on_disk(|core| core.layout.is_absent()).await;
     let (how, kept) = if absent {
         clone::clone(core, upstream, &conninfo, source.system).await?;
@@ -70,7 +69,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     };
     core.on_disk(move |core| {
         start::make_standby(core, &conninfo)?;
-        durable::remove(&core.layout.marker()).map_err(EngineError::from)
+        core.layout.unset_mark()
     })
     .await?;
     Ok((how, kept))
@@ -108,9 +107,10 @@ async fn compare_and_move(
             data_dir: core.layout.data_dir.clone(),
         });
     }
-    core.on_disk(|core| write_durably(&core.layout.marker(), COMPARING, &core.user)).await?;
+    core.on_disk(|core| core.layout.set_mark(COMPARING)).await?;
     let end = local_end(core, &control).await;
-    let history = core.on_disk(move |core| history_of(&core.layout.data_dir, end.1.timeline)).await;
+    let history =
+        core.on_disk(move |core| history_of(&core.layout.inside, &core.layout.data_dir, end.1.timeline)).await;
     match choose(&control, end, &history, source) {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
@@ -265,10 +265,10 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
 
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
     core.on_disk(|core| {
-        write_durably(&core.layout.marker(), REWINDING, &core.user)?;
+        core.layout.set_mark(REWINDING)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
-        durable::remove(&core.layout.standby_signal())?;
-        settings::write_conninfo(&core.layout, &core.user, "", true)
+        core.layout.inside.remove(&core.layout.within(STANDBY_SIGNAL))?;
+        settings::write_conninfo(&core.layout, "", true)
     })
     .await?;
     let server = format!("--source-server={conninfo} dbname='postgres'");
@@ -288,7 +288,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
     };
     end_recovery_alone(core).await?;
     let said = run.finish().await?;
-    core.on_disk(|core| sync_volumes(&core.layout.data_dir)).await?;
+    core.on_disk(|core| core.layout.sync_volumes()).await?;
     tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system == source.system {

@@ -21,7 +21,7 @@ pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
     let wanted = conninfo.clone();
     core.on_disk(move |core| {
         numbers::forget_trailing(&core.layout)?;
-        settings::write_conninfo(&core.layout, &core.user, &conninfo, true)
+        settings::write_conninfo(&core.layout, &conninfo, true)
     })
     .await?;
     core.running("follow").await?.signal(libc::SIGHUP)?;
@@ -36,15 +36,15 @@ pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
     let session = standby_session(core, "seal").await?;
     let (system, segment) = session.identity().await?;
     // Not synced: a crash would end the receiver too, and every start says anew whom to follow.
-    core.on_disk(|core| settings::write_conninfo(&core.layout, &core.user, "", false)).await?;
+    core.on_disk(|core| settings::write_conninfo(&core.layout, "", false)).await?;
     core.running("seal").await?.signal(libc::SIGHUP)?;
     let place = at_the_end(core, &session).await?;
     let (end, replayed) = (place.end(), place.replayed.unwrap_or_default());
-    let data_dir = core.layout.data_dir.clone();
     let (timeline, history) = core
-        .on_disk(move |_| {
-            let timeline = timeline_on_disk(&data_dir, end, segment).unwrap_or_default();
-            (timeline, history_of(&data_dir, timeline))
+        .on_disk(move |core| {
+            let (inside, data_dir) = (&core.layout.inside, &core.layout.data_dir);
+            let timeline = timeline_on_disk(inside, data_dir, end, segment).unwrap_or_default();
+            (timeline, history_of(inside, data_dir, timeline))
         })
         .await;
     Ok(Seal { system, history, end: Position { timeline, lsn: end }, replayed })

@@ -67,7 +67,7 @@ impl Session {
     /// Opens a connection with session settings that no role's or database's own can undo.
     pub async fn open(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&layout.run).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
+        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
         config.application_name("regent").connect_timeout(deadline);
         let timeout = postgresql.probe_timeout.as_millis().max(1);
         // `local`: a synchronous standby that is away must not look like a dead primary.

@@ -5,11 +5,9 @@
 
 use super::access;
 use super::error::{EngineError, Result};
-use super::layout::{self, Layout};
-use super::program::OsUser;
+use super::layout::{AUTO_CONF, Layout, PG_VERSION};
 use crate::config::{Config, Postgresql};
 use crate::types::{ServiceName, Upstream};
-use std::fs;
 
 /// Set by regent alone: an operator's value is refused.
 const OWNED: [&str; 20] = [
@@ -75,7 +73,7 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
         ("port", postgresql.port.to_string()),
         ("hba_file", layout.hba.display().to_string()),
         ("ident_file", layout.ident().display().to_string()),
-        ("unix_socket_directories", layout.run.display().to_string()),
+        ("unix_socket_directories", layout.socket.display().to_string()),
         ("restart_after_crash", "off".to_owned()),
         ("hot_standby", "on".to_owned()),
         ("wal_log_hints", "on".to_owned()),
@@ -94,7 +92,7 @@ const INIT_SYNC: &str = "recovery_init_sync_method";
 
 /// The version of the data directory, as `initdb` noted it.
 fn major_version(layout: &Layout) -> Option<u32> {
-    fs::read_to_string(layout.data_dir.join("PG_VERSION")).ok()?.trim().parse().ok()
+    layout.text_within(PG_VERSION).ok()?.trim().parse().ok()
 }
 
 /// On real networks everything, so that an address that comes up later (a virtual one, a repaired card) is served
@@ -135,15 +133,19 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
 
 /// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) and takes out of that file what regent
 /// owns: after a rewind or a clone it is the other node's.
-pub fn write_conninfo(layout: &Layout, user: &OsUser, conninfo: &str, durable: bool) -> Result<()> {
-    let path = layout.auto_conf();
-    let present = match fs::read_to_string(&path) {
+pub fn write_conninfo(layout: &Layout, conninfo: &str, durable: bool) -> Result<()> {
+    let (path, inside) = (layout.within(AUTO_CONF), &layout.inside);
+    let present = match layout.text_within(AUTO_CONF) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(EngineError::file("read", &path)(error)),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error.into()),
     };
     let text = with_conninfo(&present, conninfo);
-    if durable { layout::write_durably(&path, &text, user) } else { layout::write_quickly(&path, &text, user) }
+    let written = match durable {
+        true => inside.replace(&path, 0o600, &text),
+        false => inside.replace_unflushed(&path, 0o600, &text),
+    };
+    Ok(written?)
 }
 
 fn with_conninfo(present: &str, conninfo: &str) -> String {

@@ -8,11 +8,11 @@
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{Layout, write_durably};
+use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
 use super::{access, numbers, promote, settings};
-use crate::durable;
+use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -46,8 +46,8 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
         return Ok(None);
     }
     core.on_disk(|core| {
-        durable::remove(&core.layout.data_dir.join("recovery.signal"))?;
-        settings::write_conninfo(&core.layout, &core.user, "", true)
+        core.layout.inside.remove(&core.layout.within(RECOVERY_SIGNAL))?;
+        settings::write_conninfo(&core.layout, "", true)
     })
     .await?;
     promote::post_guard(core);
@@ -60,8 +60,7 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
 async fn is_anothers(core: &Arc<Core>) -> Result<bool> {
     let control = Control::read(&core.layout, &core.user).await?;
     let in_recovery = matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
-    let marked =
-        |core: &Core| core.layout.standby_signal().exists() || core.layout.data_dir.join("backup_label").exists();
+    let marked = |core: &Core| [STANDBY_SIGNAL, BACKUP_LABEL].into_iter().any(|name| core.layout.has_within(name));
     Ok(in_recovery || core.on_disk(marked).await)
 }
 
@@ -83,17 +82,15 @@ pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
 
 /// Writes the standby signal and whom to follow, and reads the signal back.
 pub fn make_standby(core: &Core, conninfo: &str) -> Result<()> {
-    make_standby_in(core, &core.layout, conninfo)
+    make_standby_in(&core.layout, conninfo)
 }
 
 /// The same, in a directory that is not in its place yet.
-pub fn make_standby_in(core: &Core, layout: &Layout, conninfo: &str) -> Result<()> {
-    settings::write_conninfo(layout, &core.user, conninfo, true)?;
-    durable::remove(&layout.data_dir.join("recovery.signal"))?;
-    write_durably(&layout.standby_signal(), "", &core.user)?;
-    fs::metadata(layout.standby_signal())
-        .map(drop)
-        .map_err(EngineError::file("verify the standby signal", layout.standby_signal()))
+pub fn make_standby_in(layout: &Layout, conninfo: &str) -> Result<()> {
+    settings::write_conninfo(layout, conninfo, true)?;
+    layout.inside.remove(&layout.within(RECOVERY_SIGNAL))?;
+    layout.inside.replace(&layout.within(STANDBY_SIGNAL), 0o600, "")?;
+    Ok(layout.inside.open(&layout.within(STANDBY_SIGNAL)).map(drop)?)
 }
 
 /// Errors where the running server is not in recovery.
@@ -110,9 +107,8 @@ async fn must_be_standby(core: &Arc<Core>) -> Result<()> {
 async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
     core.must_be_stopped(action).await?;
     core.on_disk(move |core| {
-        let marker = core.layout.marker();
-        let why = if marker.exists() {
-            let mark = fs::read_to_string(&marker).unwrap_or_default();
+        let why = if let Some(mark) = core.layout.mark()? {
+            let marker = core.layout.marker();
             format!("{} forbids it: {} is unfinished; rejoin the node", marker.display(), mark.trim())
         } else if core.layout.is_absent() {
             format!("{} is empty; rejoin the node to have it cloned", core.layout.data_dir.display())
@@ -157,16 +153,17 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
 
 fn command(core: &Core) -> Result<(std::process::Command, u64)> {
     let postgresql = core.postgresql();
-    access::write(&core.config, postgresql, &core.layout, &core.user)?;
+    access::write(&core.config, postgresql, &core.layout)?;
+    // In a directory of the daemon's own: the server has its descriptor, and not its name.
     let log = core.layout.log();
     if fs::metadata(&log).is_ok_and(|found| found.len() > LOG_LIMIT) {
-        fs::rename(&log, log.with_extension("log.1")).map_err(EngineError::file("rename", &log))?;
+        Rights::own().rename(&log, &log.with_extension("log.1"))?;
     }
     let mut options = File::options();
     let file = options.append(true).create(true).mode(0o600).open(&log).map_err(EngineError::file("open", &log))?;
     let log_from = file.metadata().map(|found| found.len()).unwrap_or_default();
     let again = file.try_clone().map_err(EngineError::file("open", &log))?;
-    let door = core.enclosure.open_door(&core.layout.cgroup_record());
+    let door = core.enclosure.open_door(&core.config.cgroup_record(&core.service));
     let mut command = core.user.command(&core.layout.program("postgres"), door);
     // Where there is no cgroup it is known by this: from its first instruction on, not only once it has found its way.
     command.current_dir(&core.layout.data_dir);

@@ -5,9 +5,12 @@
 
 use super::control::segment_name;
 use super::numbers::MARK;
+use crate::rights::Rights;
 use crate::types::{History, Lsn, Position, Timeline};
-use std::fs;
 use std::path::Path;
+
+/// No history file is longer.
+const HISTORY_LIMIT: u64 = 1 << 20;
 
 /// The text of a history file as a history; lines that are no entries are comments.
 pub fn parse_history(text: &str) -> History {
@@ -25,40 +28,39 @@ pub fn history_file(timeline: Timeline) -> String {
 }
 
 /// The timelines that led to `timeline`, from the data directory. Timeline 1 has none.
-pub fn history_of(data_dir: &Path, timeline: Timeline) -> History {
+pub fn history_of(rights: &Rights, data_dir: &Path, timeline: Timeline) -> History {
     let path = data_dir.join("pg_wal").join(history_file(timeline));
-    fs::read_to_string(path).map(|text| parse_history(&text)).unwrap_or_default()
+    rights.read_text(&path, HISTORY_LIMIT).map(|text| parse_history(&text)).unwrap_or_default()
 }
 
 /// Whether this is a placeholder of `numbers`: a number that somebody else's timeline was given.
-pub fn is_placeholder(path: &Path) -> bool {
-    fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK.trim_end()))
+pub fn is_placeholder(rights: &Rights, path: &Path) -> bool {
+    rights.read_text(path, HISTORY_LIMIT).is_ok_and(|text| text.starts_with(MARK.trim_end()))
 }
 
 /// Whether the history of this timeline is known here: the first has none.
-fn is_known(wal: &Path, timeline: Timeline) -> bool {
+fn is_known(rights: &Rights, wal: &Path, timeline: Timeline) -> bool {
     let path = wal.join(history_file(timeline));
-    timeline.0 <= 1 || (path.exists() && !is_placeholder(&path))
+    timeline.0 <= 1 || (rights.exists(&path) && !is_placeholder(rights, &path))
 }
 
 /// The newest timeline of which the segment before `end` is on disk: the one that a standby's WAL has reached. A
 /// promotion that was cut short may have left a segment without a history: that timeline was never begun.
-pub fn timeline_on_disk(data_dir: &Path, end: Lsn, segment_size: u64) -> Option<Timeline> {
+pub fn timeline_on_disk(rights: &Rights, data_dir: &Path, end: Lsn, segment_size: u64) -> Option<Timeline> {
     let last = Lsn(end.0.checked_sub(1)?);
     let name = segment_name(Timeline(0), last, segment_size).display().to_string();
     let wal = data_dir.join("pg_wal");
-    let files = fs::read_dir(&wal).ok()?;
-    let timelines = files.flatten().filter_map(|file| {
-        let found = file.file_name().to_str()?.to_owned();
+    let timelines = rights.names(&wal).ok()?.into_iter().filter_map(|found| {
         (found.len() == name.len() && found[8..] == name[8..])
             .then(|| u32::from_str_radix(&found[..8], 16).ok().map(Timeline))?
     });
-    timelines.filter(|timeline| is_known(&wal, *timeline)).max()
+    timelines.filter(|timeline| is_known(rights, &wal, *timeline)).max()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_history_file_becomes_a_history() {
@@ -83,7 +85,7 @@ mod tests {
         for timeline in [2, 3] {
             fs::write(wal.join(history_file(Timeline(timeline))), "1\t0/3000000\tpromoted\n").expect("written");
         }
-        let found = |end| timeline_on_disk(dir.path(), Lsn(end), 16 << 20);
+        let found = |end| timeline_on_disk(&Rights::own(), dir.path(), Lsn(end), 16 << 20);
         assert_eq!(found(0x300_0148), Some(Timeline(2)));
         assert_eq!(found(0x400_0000), Some(Timeline(2)), "nothing of the next segment is there yet");
         assert_eq!(found(0x400_0001), Some(Timeline(3)));
