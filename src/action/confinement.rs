@@ -78,6 +78,18 @@ pub enum Confinement {
 }
 
 impl Confinement {
+    /// Makes a cgroup for a run.
+    pub fn make(path: &Path) -> io::Result<Confinement> {
+        fs::create_dir(path)?;
+        Ok(Confinement::Cgroup(path.to_owned()))
+    }
+
+    /// The file through which a process enters the cgroup.
+    pub fn door(&self) -> Option<File> {
+        let Confinement::Cgroup(path) = self else { return None };
+        File::options().write(true).open(path.join("cgroup.procs")).ok()
+    }
+
     /// Their ids. Whoever has ended and was not waited for yet is none of them.
     pub fn members(&self) -> Vec<i32> {
         match self {

@@ -258,3 +258,56 @@ async fn what_safety_rests_on_is_out_of_the_database_users_reach() {
     fs::write(&note, right).expect("written");
     chown(&note, Some(0), None).expect("root");
 }
+
+fn runs(pattern: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("readable").flatten().filter_map(|entry| {
+        let words = fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&words).replace('\0', " ").trim().to_owned())
+    });
+    processes.filter(|words| words.contains(pattern)).collect()
+}
+
+/// A program of the engine leaves a process in a session of its own, and an earlier daemon left one, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engines_programs_end_with_their_action_and_with_the_next_daemon() {
+    if !possible() {
+        return;
+    }
+    let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
+    let path = bin.path().to_owned();
+    for program in fs::read_dir(crate::cluster::BIN).expect("programs").flatten() {
+        if program.file_name() != "pg_controldata" {
+            symlink(program.path(), path.join(program.file_name())).expect("linked");
+        }
+    }
+    // As long as no other process of this machine: it is known by that.
+    let [stray, left] = [700_000 + std::process::id(), 800_000 + std::process::id()].map(|s| format!("sleep {s}"));
+    let real = format!("{}/pg_controldata", crate::cluster::BIN);
+    let script = format!("#!/bin/sh\nsetsid {stray} </dev/null >/dev/null 2>&1 &\nexec {real} \"$@\"\n");
+    fs::write(path.join("pg_controldata"), script).expect("written");
+    for name in ["", "pg_controldata"] {
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o755)).expect("mine");
+    }
+    let mut cluster = Cluster::running_with(&["db1"], |postgresql| postgresql.bin_dir.clone_from(&path)).await;
+    let gone = async |pattern: &str| {
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        while !runs(pattern).is_empty() && std::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(runs(pattern), Vec::<String>::new());
+    };
+    cluster.node("db1").done(DbAction::Stop { ladder: LADDER }).await;
+    gone(&stray).await;
+    let Ok(note) = fs::read_to_string(cluster.node("db1").run().join("cgroup")) else {
+        return println!("SKIPPED: no cgroup can be made here");
+    };
+    let place = PathBuf::from(format!("{note}+run+1+0"));
+    fs::create_dir(&place).expect("a cgroup");
+    let mut words = left.split(' ');
+    let mut child = std::process::Command::new(words.next().expect("a program")).args(words).spawn().expect("started");
+    fs::write(place.join("cgroup.procs"), child.id().to_string()).expect("entered");
+    cluster.nodes.get_mut("db1").expect("there").drop_engine();
+    cluster.engine("db1");
+    assert!(child.wait().expect("waited for").code().is_none(), "it was not killed");
+    assert!(!place.exists(), "its cgroup is left");
+}

@@ -5,6 +5,7 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::postmaster::Postmaster;
 use super::program::OsUser;
+use super::runs::Runs;
 use super::session::Session;
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
@@ -46,13 +47,18 @@ impl Core {
         let known = config.services.get(&service);
         let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
         super::settings::check_parameters(postgresql, &service)?;
-        let user = OsUser::find(&postgresql.os_user, &service)?;
+        // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
+        let mark = crc32fast::hash(postgresql.data_dir.as_os_str().as_encoded_bytes());
+        let name = format!("regent-{service}-{}-{mark:08x}", config.node);
+        let enclosure = Enclosure::locate(&name, &config.cgroup_record(&service), &postgresql.data_dir);
+        let runs = Runs::beside(enclosure.cgroup());
+        let left = runs.end_leftovers();
+        if !left.is_empty() {
+            tracing::warn!(%service, processes = left.len(), "ended what an earlier daemon's actions had left running");
+        }
+        let user = OsUser::find(&postgresql.os_user, &service, runs)?;
         let layout = Layout::new(&config, &service, &user)?;
         layout.make_directories()?;
-        // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
-        let mark = crc32fast::hash(layout.data_dir.as_os_str().as_encoded_bytes());
-        let name = format!("regent-{service}-{}-{mark:08x}", config.node);
-        let enclosure = Enclosure::locate(&name, &config.cgroup_record(&service), &layout.data_dir);
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look) = (Mutex::new(None), Notify::new());
         Ok(Core { config, service, layout, user, enclosure, guard, session, look, seen })

@@ -11,6 +11,7 @@ use super::layout::Layout;
 use super::program::{OsUser, Run};
 use crate::types::{Lsn, Position, Quoted};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A service without a primary waits for this: better a restart in place than a long search.
@@ -48,6 +49,9 @@ async fn whole_from(
     deadline: Duration,
 ) -> Result<Position> {
     let (directory, timeline) = (layout.data_dir.join("pg_wal"), known.timeline.to_string());
+    // The segments are named, too: else it takes their size from any file, also from one that is still empty.
+    let first = segment_name(known.timeline, start, control.segment_size);
+    let last = last_segment(layout, &first).unwrap_or_else(|| first.clone());
     let start = start.to_string();
     let run = Run {
         user,
@@ -60,6 +64,8 @@ async fn whole_from(
             timeline.as_ref(),
             "-s".as_ref(),
             start.as_ref(),
+            first.as_os_str(),
+            last.as_os_str(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
@@ -78,6 +84,16 @@ async fn whole_from(
     file.read_exact_at(&mut length, last.0 % control.segment_size).map_err(EngineError::file("read", &path))?;
     let end = record_end(last, u32::from_ne_bytes(length), control.segment_size, control.block_size);
     Ok(Position { timeline: known.timeline, lsn: end.max(known.lsn) })
+}
+
+/// The last segment of that timeline that is there, whatever it holds.
+fn last_segment(layout: &Layout, first: &Path) -> Option<PathBuf> {
+    let timeline = first.to_str()?.get(..8)?;
+    let is_segment = |name: &String| {
+        name.len() == 24 && name.starts_with(timeline) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let names = layout.inside.names(&layout.wal()).ok()?;
+    names.into_iter().filter(is_segment).max().map(PathBuf::from)
 }
 
 /// The last record that pg_waldump could read: "error in WAL record at 0/3000148: invalid record length at 0/3000180".

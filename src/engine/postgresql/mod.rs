@@ -32,6 +32,7 @@ mod program;
 mod progress;
 mod promote;
 mod rejoin;
+mod runs;
 mod seal;
 mod session;
 mod settings;

@@ -3,6 +3,7 @@
 //! in the child before the program starts.
 
 use super::error::{EngineError, Result};
+use super::runs::{Place, Runs};
 use crate::engine::enclosure::step_in;
 use crate::rights::Rights;
 use crate::types::ServiceName;
@@ -21,11 +22,13 @@ pub struct OsUser {
     gid: u32,
     groups: Vec<libc::gid_t>,
     home: PathBuf,
+    /// Where its programs run.
+    runs: Runs,
 }
 
 impl OsUser {
     /// Looks the user up, its supplementary groups included: they cannot be looked up between fork and exec.
-    pub fn find(name: &str, service: &ServiceName) -> Result<Self> {
+    pub fn find(name: &str, service: &ServiceName, runs: Runs) -> Result<Self> {
         let missing = || EngineError::NoSuchUser { service: service.clone(), user: name.to_owned() };
         let user = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(missing)?;
         let c_name = CString::new(name).map_err(|_| missing())?;
@@ -35,6 +38,7 @@ impl OsUser {
             gid: user.gid.as_raw(),
             groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
             home: user.dir,
+            runs,
         })
     }
 
@@ -95,10 +99,11 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs it; its whole session is killed at the deadline, and when the caller goes away. Standard output and error
-    /// together on success.
+    /// Runs it; all of it is killed at the deadline, when the caller goes away, and what is left of it when it has ended.
+    /// Standard output and error together on success.
     pub async fn finish(self) -> Result<String> {
-        let mut command = self.user.command(&self.program, None);
+        let place = self.user.runs.begin();
+        let mut command = self.user.command(&self.program, place.as_ref().and_then(Place::door));
         command.args(&self.arguments).envs(self.environment.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = tokio::process::Command::from(command)
