@@ -19,7 +19,13 @@ pub struct Parameter {
     pub name: String,
     pub required: bool,
     pub deprecated: bool,
+    /// Its description says that it is a password, a key or the like.
+    pub secret: bool,
 }
+
+/// Words of a description by which a secret is known; what stands in brackets says how, and not what.
+const SECRET_WORDS: [&str; 8] =
+    ["password", "passphrase", "secret", "community", "credential", "credentials", "token", "key"];
 
 /// A text that is no agent's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +37,7 @@ impl Metadata {
     pub fn parse(text: &str) -> Result<Metadata, NotMetadata> {
         let mut found = Metadata::default();
         let mut known = false;
-        for tag in tags(text) {
+        for (tag, after) in tags(text) {
             let mut words = tag.splitn(2, |c: char| c.is_whitespace() || c == '/');
             let (element, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
             let name = attribute(rest, "name");
@@ -44,6 +50,7 @@ impl Metadata {
                     name,
                     required: attribute(rest, "required").as_deref() == Some("1"),
                     deprecated: attribute(rest, "deprecated").as_deref() == Some("1"),
+                    secret: is_secret(description(after)),
                 }),
                 ("action", Some(name)) => found.actions.push(name),
                 _ => {}
@@ -57,14 +64,36 @@ impl Metadata {
         self.parameters.iter().any(|p| p.name == option)
     }
 
+    /// Whether this option is declared as a secret.
+    pub fn is_secret(&self, option: &str) -> bool {
+        self.parameters.iter().any(|p| p.name == option && p.secret)
+    }
+
     /// Whether an action of this word is declared.
     pub fn offers(&self, action: &str) -> bool {
         self.actions.iter().any(|a| a == action)
     }
 }
 
-/// The insides of all opening tags, comments and declarations left out.
-fn tags(text: &str) -> Vec<&str> {
+/// The short description of the parameter whose tag the text comes after.
+fn description(after: &str) -> &str {
+    let own = after.split("<parameter").next().unwrap_or_default();
+    let begun = own.split_once("<shortdesc").and_then(|(_, rest)| rest.split_once('>'));
+    begun.map_or("", |(_, rest)| rest.split('<').next().unwrap_or_default())
+}
+
+fn is_secret(description: &str) -> bool {
+    let outside = description.split('(').enumerate().map(|(i, part)| match i {
+        0 => part,
+        _ => part.split_once(')').map_or("", |(_, rest)| rest),
+    });
+    let text = outside.collect::<String>().to_lowercase();
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| SECRET_WORDS.contains(&word))
+}
+
+/// The insides of all opening tags, each with what comes after it; comments and declarations left out.
+fn tags(text: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find('<') {
@@ -76,7 +105,7 @@ fn tags(text: &str) -> Vec<&str> {
         let Some(end) = end else { break };
         let tag = &rest[..end];
         if !tag.starts_with(['/', '!', '?']) {
-            found.push(tag);
+            found.push((tag, &rest[end..]));
         }
         rest = &rest[end..];
     }
@@ -130,6 +159,29 @@ mod tests {
         assert_eq!((metadata.parameters[0].required, metadata.parameters[1].required), (true, false));
         assert!(!metadata.parameters[0].deprecated && metadata.parameters[1].deprecated);
         assert!(metadata.offers("off") && !metadata.offers("of"));
+    }
+
+    #[test]
+    fn a_secret_is_known_by_what_the_agent_says_of_it() {
+        let parameter = |name: &str, about: &str| {
+            let content = "<getopt mixed=\"--x=[password]\" /><content type=\"string\"  />";
+            format!("<parameter name=\"{name}\">{content}<shortdesc lang=\"en\">{about}</shortdesc></parameter>")
+        };
+        let told = [
+            ("community", "Set the community string", true),
+            ("passwd", "Login password or passphrase", true),
+            ("hexadecimal_kg", "Hexadecimal-encoded Kg key for IPMIv2 authentication", true),
+            ("apitoken", "API Token", true),
+            ("auth", "IPMI Lan Auth type (md5, password, or none)", false),
+            ("ip", "IP address or hostname of fencing device", false),
+            ("bare", "", false),
+        ];
+        let parameters = told.map(|(name, about, _)| parameter(name, about)).concat();
+        let text = format!("<resource-agent name=\"x\">{parameters}<action name=\"off\"/></resource-agent>");
+        let metadata = Metadata::parse(&text).expect("metadata");
+        for (name, _, secret) in told {
+            assert_eq!(metadata.is_secret(name), secret, "{name}");
+        }
     }
 
     #[test]

@@ -138,7 +138,9 @@ impl Runner {
             }
             Err(error) => run.output = with_causes(&error),
         }
-        run.output = Secrets::of(&order.options).remove_from(&run.output);
+        let metadata = self.metadata.lock().expect("no holder of this lock can panic").get(&order.agent).cloned();
+        let declares = |option: &str| metadata.as_ref().is_some_and(|metadata| metadata.is_secret(option));
+        run.output = Secrets::of(&order.options, declares).remove_from(&run.output);
         run.took = begun.elapsed();
         run
     }

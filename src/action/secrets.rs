@@ -1,12 +1,11 @@
 //! Takes secrets out of what a fence agent printed, before anybody else sees it.
 //!
-//! A secret is the value of an option whose name says so, and the contents of a file that such an option names. What a
-//! password script prints cannot be known here.
+//! A secret is the value of an option that the agent's own metadata describes as one, or whose name says so, and the contents
+//! of a file that such an option names. What a password script prints cannot be known here.
 
+use crate::config::{is_secret_option, is_switch};
 use std::collections::BTreeMap;
 
-/// Parts of option names that mark a secret.
-const MARKS: [&str; 6] = ["passw", "passwd", "secret", "key", "token", "hexadecimal_kg"];
 /// A file larger than this holds no password.
 const FILE_MAX: u64 = 64 * 1024;
 /// What stands in a secret's place.
@@ -19,14 +18,14 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Collects them; reads the files that options name.
-    pub fn of(options: &BTreeMap<String, String>) -> Secrets {
+    /// Collects them; reads the files that options name. `declares`: whether the agent says of an option that it is one.
+    pub fn of(options: &BTreeMap<String, String>, declares: impl Fn(&str) -> bool) -> Secrets {
         let mut values = Vec::new();
         for (name, value) in options {
-            let name = name.to_ascii_lowercase();
-            if !MARKS.iter().any(|mark| name.contains(mark)) {
+            if !declares(name) && !is_secret_option(name) {
                 continue;
             }
+            let name = name.to_ascii_lowercase();
             if value.starts_with('/') {
                 values.extend(contents(value));
             }
@@ -44,11 +43,6 @@ impl Secrets {
     pub fn remove_from(&self, text: &str) -> String {
         self.values.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
-}
-
-/// A value of a boolean option (`ssh_key_only=1`) is no secret, and would mask half of every text.
-fn is_switch(value: &str) -> bool {
-    ["0", "1", "true", "false", "yes", "no", "on", "off"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// The lines of a small, plain file; nothing when it is none.
@@ -76,9 +70,11 @@ mod tests {
             ("ssh_key_only", "1"),
             ("password_file", file.path().to_str().expect("a path")),
             ("ip", "10.0.0.1"),
+            ("word", "told"),
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let text = Secrets::of(&options).remove_from("hunter2 hunter k123 from-file 10.0.0.1");
-        assert_eq!(text, "*** *** *** *** 10.0.0.1");
+        let secrets = Secrets::of(&options, |option| option == "word");
+        let text = secrets.remove_from("hunter2 hunter k123 from-file 10.0.0.1 told");
+        assert_eq!(text, "*** *** *** *** 10.0.0.1 ***");
     }
 }

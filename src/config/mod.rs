@@ -18,12 +18,14 @@ mod profile;
 mod raw;
 mod read;
 mod report;
+mod secret;
 mod survey;
 pub mod timing;
 
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
 pub use report::{CheckReport, report};
+pub use secret::{is_secret_option, is_switch};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
 use crate::detection::Patience;

@@ -1,11 +1,13 @@
 //! What `regent config check` prints about a valid configuration: bounds, inequalities, single failures, warnings.
 //! Not here: errors in a file (`problem.rs`).
 
+use super::secret::is_plain_secret;
 use super::survey::{SingleFailure, verdict_possible};
 use super::timing::{Bounds, Inequality, bounds, inequalities, show};
 use super::{Config, Role};
 use crate::types::{AgentKind, AgentName};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -62,9 +64,15 @@ fn security_warnings(config: &Config, all: &mut Vec<String>) {
         all.push("insecure = true: whoever reaches the gRPC port can move the primary".to_owned());
     }
     for (name, agent) in &config.fencing.agents {
-        if agent.node.values().chain([&agent.options]).any(|options| options.contains_key("password")) {
+        let options = agent.node.values().chain([&agent.options]).flatten();
+        let plain: BTreeSet<&str> = options
+            .filter(|(option, value)| is_plain_secret(option, value))
+            .map(|(option, _)| option.as_str())
+            .collect();
+        for option in plain {
             all.push(format!(
-                "agent {name}: a password stands in the file; password_file or password_script keeps it out of copies"
+                "agent {name}: a secret stands in the file ({option}); an option that names a file or a script, where the \
+                 agent has one, keeps it out of copies"
             ));
         }
     }
