@@ -32,6 +32,8 @@ pub struct Leases {
     confirmed: BTreeMap<usize, Vec<Asked>>,
     /// Pauses as each host knows them, by host, service and epoch.
     pauses: BTreeMap<(usize, usize, Epoch), Pause>,
+    /// Until when a daemon goes on that found its lease held open by a pause whose end an earlier one could not write down.
+    taken_up: BTreeMap<(usize, usize), Instant>,
 }
 
 /// One pause, as one host knows it.
@@ -40,8 +42,8 @@ struct Pause {
     /// The newest ledger of this host in which it lasted. An older one, which a daemon that starts anew passes through once
     /// more, says nothing of its end.
     lasts_at: LogIndex,
-    /// When the host learned that it is over, by its own clock.
-    ended: Option<Instant>,
+    /// When the host learned that it is over, by its own clock, and which daemon did.
+    ended: Option<(Instant, u64)>,
 }
 
 /// One lease.
@@ -67,6 +69,7 @@ impl Leases {
         self.own.retain(|(h, _, _), _| *h != host);
         self.confirmed.remove(&host);
         self.pauses.retain(|(h, _, _), _| *h != host);
+        self.taken_up.retain(|(h, _), _| *h != host);
     }
 
     fn extend(&mut self, key: (usize, usize), epoch: Epoch, asked: Asked, lease: Duration) {
@@ -125,16 +128,20 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
             let s = w.index(service);
             leads_itself(w, host, s, *epoch, *until);
             let known = w.hosts[host].kept.get(service).map(|(_, until)| *until);
+            let pause = w.facts.leases.pauses.get(&(host, s, *epoch));
             if known.is_some_and(|known| known >= *until) {
                 // The guard believed in more until now.
+                let by_another = pause.and_then(|pause| pause.ended).is_some_and(|(_, by)| by != life);
+                if by_another && known.is_some_and(|known| known.0 >= HELD_OPEN.0) {
+                    w.facts.leases.taken_up.insert((host, s), *until);
+                }
                 return;
             }
-            let pause = w.facts.leases.pauses.get(&(host, s, *epoch));
             if pause.is_some_and(|pause| pause.ended.is_none()) {
                 // It might have been said to be held open; a copy of the ledger that catches up has seen another pause end.
                 return;
             }
-            let ended = pause.and_then(|pause| pause.ended);
+            let ended = pause.and_then(|pause| pause.ended).map(|(ended, _)| ended);
             let counted = w.facts.leases.until(host, s, *epoch).max(ended.map(|ended| ended + lease_use(w)));
             if counted.is_none_or(|counted| *until > counted) {
                 let what = format!("{} keeps its lease until {until:?}, it ends at {counted:?}", w.hosts[host].name);
@@ -191,14 +198,14 @@ pub fn given(w: &mut World, host: usize, event: &Event) {
 
 /// A host has this ledger now, by an entry or a snapshot, or once more after a restart.
 pub fn learned(w: &mut World, host: usize, after: &State) {
-    let local = w.hosts[host].local(w.now);
+    let (local, life) = (w.hosts[host].local(w.now), w.hosts[host].life);
     for (name, record) in &after.services {
         let (service, paused) = (w.index(name), record.paused.then_some(record.epoch));
         let pauses = &mut w.facts.leases.pauses;
         let known =
             pauses.iter_mut().filter(|((h, s, epoch), _)| (*h, *s) == (host, service) && Some(*epoch) != paused);
         let over = known.filter(|(_, pause)| pause.lasts_at < after.applied);
-        over.for_each(|(_, pause)| pause.ended = pause.ended.or(Some(local)));
+        over.for_each(|(_, pause)| pause.ended = pause.ended.or(Some((local, life))));
         if let Some(epoch) = paused {
             let now = Pause { lasts_at: after.applied, ended: None };
             let pause = pauses.entry((host, service, epoch)).or_insert(now);
@@ -212,14 +219,16 @@ pub fn learned(w: &mut World, host: usize, after: &State) {
 fn may_go_on(facts: &Facts, w: &World, host: usize, service: usize) -> bool {
     let h = &w.hosts[host];
     let paused = facts.leases.pauses.get(&(host, service, h.databases[service].epoch));
-    let paused = paused.is_some_and(|pause| pause.ended.is_none_or(|ended| h.local(w.now) <= ended + lease_use(w)));
+    let paused =
+        paused.is_some_and(|pause| pause.ended.is_none_or(|(ended, _)| h.local(w.now) <= ended + lease_use(w)));
+    let taken_up = facts.leases.taken_up.get(&(host, service)).is_some_and(|until| h.local(w.now) <= *until);
     let just_thawed = h.thawed_at > 0 && w.now < h.thawed_at + facts.times.ladder;
     // The number of the last resume before the pause that what is kept tells of.
     let believes = h.kept.get(&w.services[service]).and_then(|(_, until)| until.0.checked_sub(HELD_OPEN.0));
     let young = h.daemon.is_none() || w.now < h.started_at + lease_use(w).as_nanos() as u64;
     // Its own copy, which nobody brings up to date, shows no later one.
     let in_the_dark = believes.is_some_and(|before| h.state.resumes <= before);
-    paused || just_thawed || (believes.is_some() && (young || in_the_dark) && !h.works(Part::LeaseFile))
+    paused || just_thawed || taken_up || (believes.is_some() && (young || in_the_dark) && !h.works(Part::LeaseFile))
 }
 
 /// After every event.
