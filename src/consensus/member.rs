@@ -37,7 +37,7 @@ pub struct Member<C: LedgerTypes> {
     events: mpsc::UnboundedSender<Event>,
     /// Set once Raft runs.
     raft: OnceLock<Raft<C, Machine<C>>>,
-    /// What this member may have promised before its start has ended.
+    /// Whether nothing stands any more that this member may have promised before its start.
     votes: AtomicBool,
 }
 

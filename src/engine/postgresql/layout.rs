@@ -161,16 +161,9 @@ impl Layout {
     /// Makes an empty directory beside the data directory, or itself, that PostgreSQL accepts as its own.
     pub fn make_for_database(&self, directory: &Path) -> Result<()> {
         let around = self.around()?;
-        let made = around.make_directory(directory, 0o700);
-        // One that is the administrator's, as a new volume's is: there is nothing in it yet.
-        let own = Rights::own();
-        match made {
-            Err(error) if own.names(directory).is_ok_and(|names| names.is_empty()) => {
-                own.make_directory(directory, 0o700).map_err(|_| error)?;
-            }
-            made => made?,
-        }
-        if self.inside.names(directory).is_err() || around != self.inside {
+        around.make_directory(directory, 0o700)?;
+        // Only where nobody else can write, so that no link leads this elsewhere.
+        if around != self.inside {
             rights::give_directory(directory, &self.inside)?;
         }
         Ok(())

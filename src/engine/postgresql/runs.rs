@@ -76,6 +76,7 @@ impl Drop for Place {
         }
         // Gone in a moment: whoever goes on need not wait for that.
         let confinement = self.confinement.clone();
-        std::thread::spawn(move || confinement.end(Some(PATIENCE)));
+        // Where no thread can be had, the next daemon ends it.
+        let _ = std::thread::Builder::new().spawn(move || confinement.end(Some(PATIENCE)));
     }
 }
