@@ -348,7 +348,8 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
     }
     if is_spent(input, fence) && fence.confirmed.as_ref().is_some_and(waited) {
         let who = "its lease had ended, its epochs were followed by others, and it has joined again".to_owned();
-        plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
+        // An `off` that was under way beside the wait may have cut its power since it joined.
+        plan.propose(Command::Lift { fence: fence.id, who, power_on: is_power_given_back(input) });
     }
 }
 
