@@ -3,6 +3,7 @@
 
 use crate::cluster::{S, World};
 use crate::database::{Database, Process};
+use crate::host::Host;
 use regent::node::{Effect, Event};
 use regent::types::Epoch;
 use std::collections::BTreeMap;
@@ -36,14 +37,15 @@ pub fn check(w: &mut World) {
     }
     // It counts from the moment at which the daemon can say it: its database is closed, nothing is done with it, and that is
     // to be seen. Before it has joined it says all of its words at once, so that holds of each database; and it cannot join,
-    // and has nothing to say, while another machine is taken for it.
+    // and has nothing to say, while another machine is taken for it. Nor has it between its join and the moment at which
+    // its own copy of the ledger has that: what it claimed to go on with may be its again.
     let now = w.now;
     let copies: Vec<bool> = (0..w.hosts.len()).map(|host| w.is_a_copy_present(host)).collect();
     let settled = |db: &Database| db.process == Process::None && !db.is_busy() && now > db.ails.unclear.1;
     for ((host, _, s), (_, since)) in &mut w.facts.unsaid {
         let h = &w.hosts[*host];
         let waits = if h.is_sending() { &h.databases[*s..=*s] } else { &h.databases[..] };
-        if copies[*host] || !waits.iter().all(settled) {
+        if copies[*host] || joins_in_the_dark(h) || !waits.iter().all(settled) {
             *since = now;
         }
     }
@@ -59,4 +61,11 @@ pub fn check(w: &mut World) {
             format!("{} could not write its final word for epoch {epoch}, and does not try again", w.hosts[*host].name);
         w.violate("L1", what);
     }
+}
+
+/// It knows that it has joined, and its copy of the ledger does not show it yet.
+fn joins_in_the_dark(h: &Host) -> bool {
+    let own = h.daemon.as_ref().and_then(|d| d.incarnation());
+    let shown = h.state.nodes.get(&h.name).map(|node| node.incarnation);
+    own.is_some() && shown < own
 }
