@@ -50,6 +50,13 @@ pub enum SecretError {
 /// No file that holds a secret is larger.
 const SECRET_LIMIT: u64 = 64 << 10;
 
+/// What a file holds that the configuration names and that is no secret, up to that many bytes. A link there is the
+/// administrator's.
+pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let open = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(regular);
+    open().and_then(|file| read_within(file, limit)).map_err(failed("read", path))
+}
+
 /// What a file holds that keys and passwords stand in: refused where others than its owner and group get at it.
 pub fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(regular);

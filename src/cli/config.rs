@@ -50,8 +50,12 @@ fn read(path: &Path, node: Option<&str>) -> anyhow::Result<Result<Config, Vec<co
 
 /// The valid configuration that the command line names, or every error in it.
 pub fn load(common: &Common) -> anyhow::Result<Config> {
-    let (path, _) = locate::config(common);
-    read(&path, None)?.map_err(|problems| {
+    load_from(&locate::config(common).0, None)
+}
+
+/// The same of this file, as this node's.
+pub fn load_from(path: &Path, node: Option<&str>) -> anyhow::Result<Config> {
+    read(path, node)?.map_err(|problems| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         UsageError(format!("the configuration is not valid:\n{}", lines.join("\n"))).into()
     })

@@ -2,7 +2,7 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, check_fencing, raw};
+use super::{Config, Role, check_fencing, database_tls, raw};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     paths(config, problems);
     numbers(config, problems);
     services(config, problems);
+    database_tls::rules(config, file, problems);
     check_fencing::rules(config, problems);
 }
 

@@ -10,6 +10,7 @@
 
 mod check;
 mod check_fencing;
+pub mod database_tls;
 mod lease_time;
 mod parse;
 mod paths;
@@ -22,6 +23,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
+pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
 pub use report::{CheckReport, report};
@@ -29,7 +31,7 @@ pub use secret::{is_secret_option, is_switch};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 
 use crate::detection::Patience;
-use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder};
+use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder, Upstream};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -117,6 +119,8 @@ pub struct Node {
     /// Higher is preferred as primary. Default 100.
     pub priority: u32,
     pub location: Option<String>,
+    /// By this name the certificate of its database knows it.
+    pub hostname: String,
     /// Uses the shared disk. Default true where `[channels.disk]` exists.
     pub disk: bool,
 }
@@ -282,8 +286,10 @@ pub struct Postgresql {
     pub os_user: String,
     pub superuser: String,
     pub replication_user: String,
-    /// A file whose first line is the replication user's password; without it, replication is trusted by address.
+    /// A file whose first line is the replication user's password.
     pub replication_password_file: Option<PathBuf>,
+    /// How connections between the databases are kept private.
+    pub tls: DatabaseTls,
     /// The operator's lines of pg_hba.conf; regent writes its own before them.
     pub hba: Vec<String>,
     /// The operator's parameters.
@@ -311,6 +317,13 @@ impl Config {
     /// This node's own table.
     pub fn me(&self) -> &Node {
         &self.nodes[&self.node]
+    }
+
+    /// How a node's database is reached.
+    pub fn upstream(&self, service: &ServiceName, node: &NodeName) -> Option<Upstream> {
+        let at = self.nodes.get(node)?;
+        let port = self.services[service].postgresql.port;
+        Some(Upstream { node: node.clone(), addresses: vec![at.primary, at.secondary], port })
     }
 
     /// What a lease counts by this file. What it counts in a running cluster is what the ledger was seeded with.

@@ -8,8 +8,9 @@ use super::problem::{Problem, Problems, suggest};
 use super::profile::Preset;
 use super::read::{fingerprint, read};
 use super::{
-    Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
-    Profile, RaftTiming, Role, Security, Service, Tls, Watchdog, check, raw, timing,
+    Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
+    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, database_tls, raw,
+    timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
@@ -150,7 +151,9 @@ impl Draft<'_> {
         let disk = self.disk(file, problems);
         let nodes = self.nodes(file, problems);
         let fencing = self.fencing(file.fencing.as_ref(), &preset, problems);
-        let services = self.services(file, &preset, problems);
+        let security = nodes.as_ref().map(|nodes| self.security(file.security.as_ref(), nodes));
+        let demanded = nodes.as_ref().zip(security.as_ref()).map(|(nodes, s)| database_tls::demanded(s, nodes));
+        let services = self.services(file, &preset, demanded.unwrap_or(ReplicationTls::Off), problems);
         let my_run_dir = file.nodes.as_ref().and_then(|all| all.get(self.node)).and_then(|n| n.run_dir.clone());
         let (cluster, node, nodes, fencing) = (cluster?, node?, nodes?, fencing?);
         Some(Config {
@@ -162,7 +165,7 @@ impl Draft<'_> {
             boot_id_file: self.path(&file.boot_id_file, "/proc/sys/kernel/random/boot_id"),
             product_uuid_file: self.path(&file.product_uuid_file, "/sys/class/dmi/id/product_uuid"),
             network_devices_dir: self.path(&file.network_devices_dir, "/sys/class/net"),
-            security: self.security(file.security.as_ref(), &nodes),
+            security: security?,
             nodes,
             disk,
             detector: detector(file.detector.as_ref(), preset.detector),
@@ -191,7 +194,7 @@ impl Draft<'_> {
         let written = file.nodes.as_ref()?;
         for (given, node) in written {
             let key = format!("nodes.{given}");
-            let name = name(given, &key, problems);
+            let name: Option<NodeName> = name(given, &key, problems);
             let address = "this host's address on that network";
             let primary = required(&node.primary, &format!("{key}.primary"), address, problems);
             let secondary = required(&node.secondary, &format!("{key}.secondary"), address, problems);
@@ -204,6 +207,7 @@ impl Draft<'_> {
                     heartbeat_port: or(&node.heartbeat_port, 7421),
                     priority: or(&node.priority, 100),
                     location: node.location.clone(),
+                    hostname: or(&node.hostname, name.to_string()),
                     disk: or(&node.disk, with_disk),
                 };
                 nodes.insert(name, node);
@@ -217,7 +221,7 @@ impl Draft<'_> {
         let none = raw::Security::default();
         let written = written.unwrap_or(&none);
         let insecure = written.insecure.unwrap_or(false);
-        let local = nodes.values().all(|n| n.primary.is_loopback() && n.secondary.is_loopback());
+        let local = database_tls::is_local(nodes);
         let asked = written.ca.is_some() || written.certificate.is_some() || written.key.is_some();
         let keys = or(&written.heartbeat_keys, vec![PathBuf::from("/etc/regent/heartbeat.key")]);
         Security {
@@ -319,6 +323,7 @@ impl Draft<'_> {
         &self,
         file: &raw::File,
         preset: &Preset,
+        demanded: ReplicationTls,
         problems: &mut Problems<'_>,
     ) -> Option<BTreeMap<ServiceName, Service>> {
         let none = BTreeMap::new();
@@ -330,7 +335,8 @@ impl Draft<'_> {
         for (given, service) in written {
             let key = format!("service.{given}");
             required(&service.engine, &format!("{key}.engine"), "\"postgresql\"", problems);
-            let postgresql = self.postgresql(&format!("{key}.postgresql"), service, preset, problems);
+            let tls = self.database_tls(service.postgresql.as_ref(), file.security.as_ref(), demanded);
+            let postgresql = self.postgresql(&format!("{key}.postgresql"), service, preset, tls, problems);
             let (Some(name), Some(postgresql)) = (name(given, &key, problems), postgresql) else { continue };
             let service = Service {
                 postgresql,
@@ -349,11 +355,32 @@ impl Draft<'_> {
         (services.len() == written.len()).then_some(services)
     }
 
+    fn database_tls(
+        &self,
+        written: Option<&raw::Postgresql>,
+        security: Option<&raw::Security>,
+        demanded: ReplicationTls,
+    ) -> DatabaseTls {
+        let none = raw::Postgresql::default();
+        let written = written.unwrap_or(&none);
+        let of_the_cluster = security.and_then(|security| security.ca.clone());
+        DatabaseTls {
+            replication: or(&written.replication_tls, demanded),
+            files: Tls {
+                ca: self.path(&written.tls_ca.clone().or(of_the_cluster), "/etc/regent/ca.pem"),
+                certificate: self.path(&written.tls_certificate, "/etc/regent/database.pem"),
+                key: self.path(&written.tls_key, "/etc/regent/database.key"),
+            },
+            by_operators_ca: written.tls_ca.is_some(),
+        }
+    }
+
     fn postgresql(
         &self,
         key: &str,
         service: &raw::Service,
         preset: &Preset,
+        tls: DatabaseTls,
         problems: &mut Problems<'_>,
     ) -> Option<Postgresql> {
         let none = raw::Postgresql::default();
@@ -372,8 +399,9 @@ impl Draft<'_> {
             port: or(&written.port, 5432),
             os_user: or(&written.os_user, "postgres".to_owned()),
             superuser: or(&written.superuser, "postgres".to_owned()),
-            replication_user: or(&written.replication_user, "regent_replication".to_owned()),
+            replication_user: or(&written.replication_user, database_tls::REPLICATION_USER.to_owned()),
             replication_password_file: written.replication_password_file.as_deref().map(|path| self.expand(path)),
+            tls,
             hba: or(&written.hba, Vec::new()),
             parameters: parameters.map(|(name, value)| (name.clone(), value.0.clone())).collect(),
             probe_interval: or(&written.probe_interval, preset.service.probe_interval),

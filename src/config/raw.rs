@@ -3,7 +3,7 @@
 
 use super::problem::Problems;
 use super::read::{Bytes, OrNever, Scalar, Value, field, note_keys, words};
-use super::{OnCrash, OnLapsed, PowerOn, Profile, Role};
+use super::{OnCrash, OnLapsed, PowerOn, Profile, ReplicationTls, Role};
 use crate::types::AgentKind;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -75,6 +75,7 @@ tables! {
         heartbeat_port: u16,
         priority: u32,
         location: String,
+        hostname: String,
         disk: bool,
         run_dir: PathBuf,
     }
@@ -174,6 +175,10 @@ tables! {
         superuser: String,
         replication_user: String,
         replication_password_file: PathBuf,
+        replication_tls: ReplicationTls,
+        tls_ca: PathBuf,
+        tls_certificate: PathBuf,
+        tls_key: PathBuf,
         hba: Vec<String>,
         parameters: BTreeMap<String, Scalar>,
         probe_interval: Duration,
@@ -197,6 +202,8 @@ words!(Profile, "\"fast\", \"lan\" or \"wan\"",
     "fast" => Profile::Fast, "lan" => Profile::Lan, "wan" => Profile::Wan);
 words!(Role, "\"database\" or \"witness\"", "database" => Role::Database, "witness" => Role::Witness);
 words!(Engine, "\"postgresql\"", "postgresql" => Engine::Postgresql);
+words!(ReplicationTls, "\"required\", \"optional\" or \"off\"",
+    "required" => ReplicationTls::Required, "optional" => ReplicationTls::Optional, "off" => ReplicationTls::Off);
 words!(Bootstrap, "\"initdb\"", "initdb" => Bootstrap::Initdb);
 words!(
     OnCrash, "\"auto\", \"restart\" or \"failover\"",

@@ -4,7 +4,7 @@
 use super::secret::is_plain_secret;
 use super::survey::{SingleFailure, verdict_possible};
 use super::timing::{Bounds, Inequality, bounds, inequalities, show};
-use super::{Config, Role};
+use super::{Config, Role, database_tls};
 use crate::types::{AgentKind, AgentName};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -63,6 +63,8 @@ fn security_warnings(config: &Config, all: &mut Vec<String>) {
     if config.security.insecure {
         all.push("insecure = true: whoever reaches the gRPC port can move the primary".to_owned());
     }
+    let services = config.services.iter();
+    all.extend(services.filter_map(|(name, service)| database_tls::warning(name.as_str(), &service.postgresql.tls)));
     for (name, agent) in &config.fencing.agents {
         let options = agent.node.values().chain([&agent.options]).flatten();
         let plain: BTreeSet<&str> = options

@@ -13,6 +13,7 @@ pub use incident::{report, summary};
 pub use service::dry_run;
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
+use crate::config::database_tls;
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
@@ -155,6 +156,8 @@ fn warnings(known: &Known) -> Vec<String> {
         ),
     ];
     let switches = switches.into_iter().filter(|(is_on, _)| *is_on).map(|(_, warning)| warning.to_owned());
+    let services = config.services.iter();
+    let open = services.filter_map(|(name, service)| database_tls::warning(name.as_str(), &service.postgresql.tls));
     let refused = known.refused.iter();
     let refused = refused.map(|r| format!("refused {} from {}: {} ({} times)", r.who, r.address, r.reason, r.count));
     let unheard = known.unheard.iter();
@@ -162,7 +165,7 @@ fn warnings(known: &Known) -> Vec<String> {
     let unusable = known.unusable.iter();
     let unusable = unusable.map(|(channel, why)| format!("{} cannot use channel {channel}: {why}", known.seen.me));
     let not_joined = known.not_joined.iter().map(|why| format!("{} has not joined: {why}", known.seen.me));
-    switches.chain(not_joined).chain(refused).chain(unheard).chain(unusable).collect()
+    switches.chain(open).chain(not_joined).chain(refused).chain(unheard).chain(unusable).collect()
 }
 
 #[cfg(test)]

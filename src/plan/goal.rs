@@ -83,9 +83,7 @@ fn is_there(state: &State, holder: &Holder) -> bool {
 
 /// All addresses of a node, primary network first.
 pub(super) fn upstream(config: &Config, service: &ServiceName, node: &NodeName) -> Option<Upstream> {
-    let n = config.nodes.get(node)?;
-    let port = config.services[service].postgresql.port;
-    Some(Upstream { node: node.clone(), addresses: vec![n.primary, n.secondary], port })
+    config.upstream(service, node)
 }
 
 #[cfg(test)]

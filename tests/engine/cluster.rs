@@ -3,8 +3,8 @@
 use regent::action::guard::{LeaseFile, write_lease};
 use regent::clock;
 use regent::config::{
-    Config, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn, Profile,
-    RaftTiming, Role, Security, Service,
+    Config, DatabaseTls, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
+    Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls,
 };
 use regent::engine::Engine;
 use regent::engine::enclosure::Enclosure;
@@ -71,6 +71,7 @@ impl Cluster {
                 heartbeat_port: 7421,
                 priority: 100,
                 location: None,
+                hostname: (*name).to_owned(),
                 disk: false,
             };
             nodes.insert(name.parse::<NodeName>().expect("a name"), node);
@@ -342,6 +343,15 @@ fn service(of_node: &Path) -> Service {
             superuser: "postgres".into(),
             replication_user: "regent".into(),
             replication_password_file: None,
+            tls: DatabaseTls {
+                replication: ReplicationTls::Off,
+                files: Tls {
+                    ca: of_node.join("tls/ca.pem"),
+                    certificate: of_node.join("tls/database.pem"),
+                    key: of_node.join("tls/database.key"),
+                },
+                by_operators_ca: false,
+            },
             hba: Vec::new(),
             parameters: BTreeMap::from([("shared_buffers".into(), "16MB".into())]),
             probe_interval: ms(500),

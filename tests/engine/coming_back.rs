@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The first node is killed with row 2 that nobody else has; the second takes over and writes row 3.
-async fn fail_over(cluster: &Cluster) {
+pub async fn fail_over(cluster: &Cluster) {
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
     db1.sql("insert into orders values (1)").await;
     db2.until_ids(&[1]).await;

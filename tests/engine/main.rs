@@ -11,5 +11,6 @@ mod guarding;
 mod life;
 mod moving;
 mod numbers;
+mod private;
 mod trouble;
 mod watchdog;

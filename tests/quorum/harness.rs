@@ -109,7 +109,7 @@ impl Cluster {
         let faults = watch::Sender::new(Faults::default());
         let mut wires = Vec::new();
         for node in NAMES.map(name) {
-            certs::issue(dir.path(), &node, 1, now).expect("a certificate");
+            certs::issue(dir.path(), &node, &[], 1, now).expect("a certificate");
             for network in [Network::Primary, Network::Secondary] {
                 let ip = ip(net, &node, network);
                 let listener = TcpListener::bind((ip, WIRE)).await.expect("a free loopback address");

@@ -1,8 +1,8 @@
 //! Configurations of simulated clusters: profile `lan`, built as values. No file is read.
 
 use regent::config::{
-    Agent, Config, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
-    Profile, RaftTiming, Role, Security, Service, Watchdog,
+    Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
+    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
 };
 use regent::types::{AgentKind, AgentName};
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
             heartbeat_port: 7421,
             priority: 100 + u32::from(name == "db1"),
             location: None,
+            hostname: name.to_string(),
             disk: true,
         };
         (name.parse().expect("names here are constants and valid"), node)
@@ -114,6 +115,11 @@ fn service() -> Service {
             superuser: "postgres".to_owned(),
             replication_user: "regent".to_owned(),
             replication_password_file: None,
+            tls: DatabaseTls {
+                replication: ReplicationTls::Off,
+                files: Tls { ca: "/nowhere".into(), certificate: "/nowhere".into(), key: "/nowhere".into() },
+                by_operators_ca: false,
+            },
             hba: vec![],
             parameters: BTreeMap::new(),
             probe_interval: ms(1000),

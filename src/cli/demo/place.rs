@@ -53,7 +53,7 @@ impl Place {
         certs::init(&ca, CLUSTER, clock::wall())?;
         for (name, number) in NODES {
             let node = self.node(name);
-            certs::issue(&ca, &name.parse()?, CERTIFICATE_DAYS, clock::wall())?;
+            certs::issue(&ca, &name.parse()?, &[], CERTIFICATE_DAYS, clock::wall())?;
             // PostgreSQL's user makes its directory in here itself.
             fs::create_dir_all(node.join("database"))?;
             let postgres = nix::unistd::User::from_name("postgres")?.context("there is no user postgres")?;

@@ -1,5 +1,6 @@
 //! Who a certificate says it is, and why it is refused: each reason has its own sentence.
 
+use crate::consensus::certs::DATABASE_SCHEME;
 use crate::types::{ClusterId, NodeName};
 use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
@@ -21,6 +22,8 @@ pub enum CertificateRefusal {
     NotYetValid { from: String },
     #[error("it presented no certificate")]
     NoCertificate,
+    #[error("its certificate is that of a database ({name}), with which nobody is a manager")]
+    OfADatabase { name: String },
     #[error("its certificate does not name a regent node: {what}")]
     NotANode { what: String },
     #[error("its certificate is refused: {what}")]
@@ -31,6 +34,9 @@ pub enum CertificateRefusal {
 pub fn node_of(certificate: &CertificateDer<'_>) -> Result<(String, NodeName), CertificateRefusal> {
     let refused = |what: String| CertificateRefusal::NotANode { what };
     let uris = uris_of_der(certificate).map_err(refused)?;
+    if let Some(name) = uris.iter().find_map(|uri| uri.strip_prefix(DATABASE_SCHEME)) {
+        return Err(CertificateRefusal::OfADatabase { name: name.to_owned() });
+    }
     let Some(name) = uris.iter().find_map(|uri| uri.strip_prefix("regent://")) else {
         return Err(refused("it has no name that begins with regent://".into()));
     };

@@ -84,17 +84,21 @@ fn ip(net: u8, host: u8) -> IpAddr {
 
 impl Listener {
     async fn start(net: u8, secure: bool) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (id, _) = certs::init(dir.path(), "orders", now()).expect("a CA");
-        certs::issue(dir.path(), &name("db1"), 1, now()).expect("issued");
-        certs::issue(dir.path(), &name("db2"), 1, now()).expect("issued");
-        let (credentials, cluster) = match secure {
-            true => (Credentials::Tls(tls(dir.path(), "orders", "db1")), id),
+        Self::with(net, |dir, id| match secure {
+            true => (Credentials::Tls(tls(dir, "orders", "db1")), id),
             false => {
                 let cluster = ClusterId("orders".into());
                 (Credentials::Insecure { cluster: cluster.clone() }, cluster)
             }
-        };
+        })
+    }
+
+    fn with(net: u8, proof: impl FnOnce(&Path, ClusterId) -> (Credentials, ClusterId)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (id, _) = certs::init(dir.path(), "orders", now()).expect("a CA");
+        certs::issue(dir.path(), &name("db1"), &[], 1, now()).expect("issued");
+        certs::issue(dir.path(), &name("db2"), &[], 1, now()).expect("issued");
+        let (credentials, cluster) = proof(dir.path(), id);
         let on = |host| Addresses {
             primary: SocketAddr::new(ip(net, host), 17_420),
             secondary: SocketAddr::new(ip(net, host + 100), 17_420),
@@ -179,7 +183,7 @@ async fn another_ca_is_refused() {
     let db1 = Listener::start(2, true).await;
     let other = tempfile::tempdir().expect("a temporary directory");
     certs::init(other.path(), "orders", now()).expect("another CA");
-    certs::issue(other.path(), &name("db2"), 1, now()).expect("issued");
+    certs::issue(other.path(), &name("db2"), &[], 1, now()).expect("issued");
     let refusal = db1.refused_with(other.path()).await;
     assert!(refusal.contains("db2?: its certificate was issued by another CA (CN=regent CA of orders-"), "{refusal}");
 }
@@ -199,9 +203,38 @@ async fn an_expired_certificate_is_refused() {
     let db1 = Listener::start(4, true).await;
     let old = WallTime(now().0 - 10 * DAY);
     std::fs::remove_dir_all(db1.dir.path().join("db2")).expect("removed");
-    certs::issue(db1.dir.path(), &name("db2"), 1, old).expect("issued");
+    certs::issue(db1.dir.path(), &name("db2"), &[], 1, old).expect("issued");
     let refusal = db1.refused_with(db1.dir.path()).await;
     assert!(refusal.contains("its certificate has expired (") && refusal.contains("regent cert issue"), "{refusal}");
+}
+
+/// The certificate of a node's database, in the place of its manager's.
+fn of_the_database(dir: &Path, node: &str) {
+    for kind in ["pem", "key"] {
+        let (database, manager) = (format!("database.{kind}"), format!("node.{kind}"));
+        std::fs::rename(dir.join(node).join(database), dir.join(node).join(manager)).expect("issued");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_a_manager_with_a_databases_certificate() {
+    let db1 = Listener::start(9, true).await;
+    of_the_database(db1.dir.path(), "db2");
+    let refusal = db1.refused_with(db1.dir.path()).await;
+    let id = &db1.cluster;
+    let expected = format!("its certificate is that of a database ({id}/db2), with which nobody is a manager");
+    assert!(refusal.contains(&expected), "{refusal}");
+    // Nor is a server, and a daemon does not start with it.
+    let impostor = Listener::with(10, |dir, id| {
+        of_the_database(dir, "db1");
+        let own = Tls::load_unchecked(&files(dir, "db1"), id.clone(), &dir.join("ca.pem"));
+        (Credentials::Tls(Arc::new(own)), id)
+    });
+    let dial = impostor.dial(Credentials::Tls(tls(impostor.dir.path(), "orders", "db2")), 2);
+    let said = impostor.hello(&dial, [&impostor.cluster.0, "db2", "f2"]).await.expect_err("it passed for a manager");
+    assert!(said.message().contains("that of a database"), "{said}");
+    let own = Tls::load(&files(impostor.dir.path(), "db1"), "orders", &name("db1")).err().expect("refused");
+    assert!(crate::errors::with_causes(&own).contains("that of a database"), "{own}");
 }
 
 #[tokio::test]
@@ -264,7 +297,7 @@ async fn without_tls_the_name_must_come_from_its_own_address() {
 fn own_files_that_belong_to_another_node_or_cluster_are_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     certs::init(dir.path(), "orders", now()).expect("a CA");
-    certs::issue(dir.path(), &name("db1"), 1, now()).expect("issued");
+    certs::issue(dir.path(), &name("db1"), &[], 1, now()).expect("issued");
     let load = |cluster, node: &str| Tls::load(&files(dir.path(), "db1"), cluster, &name(node)).err();
     let describe = |error: Option<TlsError>| error.expect("refused").to_string();
     let text = describe(load("orders", "db2"));

@@ -6,7 +6,7 @@
 
 use super::error::{EngineError, Result};
 use super::layout::Layout;
-use crate::config::{Config, Postgresql, Role};
+use crate::config::{Config, Node, Postgresql, ReplicationTls, Role, database_tls};
 use crate::rights::{self, Access};
 use crate::types::NodeName;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,11 +18,12 @@ use std::net::IpAddr;
 const HBA_LIMIT: u64 = 1 << 20;
 /// The name of the identity map for local connections.
 const MAP: &str = "regent";
+/// And of the one from the names in certificates to the replication roles.
+const TLS_MAP: &str = "regent_tls";
 
-/// The replication role of one node. Roles are one for each node, so that one node's can be revoked.
+/// The replication role of one node.
 pub fn replication_role(postgresql: &Postgresql, node: &NodeName) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    format!("{}_{}", postgresql.replication_user, node.as_str().chars().map(plain).collect::<String>())
+    database_tls::replication_role(&postgresql.replication_user, node)
 }
 
 /// The replication roles of all database nodes.
@@ -30,9 +31,8 @@ pub fn replication_roles(config: &Config, postgresql: &Postgresql) -> Vec<String
     database_nodes(config).map(|(name, _)| replication_role(postgresql, name)).collect()
 }
 
-fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, [IpAddr; 2])> {
-    let nodes = config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
-    nodes.map(|(name, node)| (name, [node.primary, node.secondary]))
+fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, &Node)> {
+    config.nodes.iter().filter(|(_, node)| node.role == Role::Database)
 }
 
 /// The password of the replication roles, where the configuration has one.
@@ -54,8 +54,8 @@ pub fn verifier(postgresql: &Postgresql) -> Result<Option<String>> {
 }
 
 /// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the
-/// present access file are kept.
-pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<()> {
+/// present access file are kept. Whether a server that runs has to read them anew.
+pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<bool> {
     layout.make_directories()?;
     let user = &layout.inside;
     let password = password(postgresql)?;
@@ -65,7 +65,9 @@ pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Resul
         // libpq takes no password file that anybody else may read.
         rights::hand_file(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), Access::Owner(user))?;
     }
-    rights::hand_file(&layout.ident(), &ident_lines(postgresql), Access::Reads(user))?;
+    let ident = ident_lines(config, postgresql);
+    let same_ident = rights::read_own(&layout.ident(), HBA_LIMIT).is_ok_and(|present| present == ident.as_bytes());
+    rights::hand_file(&layout.ident(), &ident, Access::Reads(user))?;
     let lock_path = layout.run.join("pg_hba.conf.lock");
     let lock = rights::open_own(&lock_path).map_err(EngineError::file("create", &lock_path))?;
     let _held = Flock::lock(lock, FlockArg::LockExclusive)
@@ -76,11 +78,18 @@ pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Resul
         Err(error) => return Err(EngineError::file("read", &layout.hba)(error)),
     };
     let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
-    Ok(rights::hand_file(&layout.hba, &text, Access::Reads(user))?)
+    rights::hand_file(&layout.hba, &text, Access::Reads(user))?;
+    Ok(!same_ident || present != text)
 }
 
-fn ident_lines(postgresql: &Postgresql) -> String {
-    format!("{MAP} root {0}\n{MAP} {1} {0}\n", quoted(&postgresql.superuser), quoted(&postgresql.os_user))
+fn ident_lines(config: &Config, postgresql: &Postgresql) -> String {
+    let (superuser, os_user) = (quoted(&postgresql.superuser), quoted(&postgresql.os_user));
+    let mut text = format!("{MAP} root {superuser}\n{MAP} {os_user} {superuser}\n");
+    for (name, node) in database_nodes(config) {
+        let (common_name, role) = (postgresql.common_name(name, node), replication_role(postgresql, name));
+        let _ = writeln!(text, "{TLS_MAP} {} {}", quoted(&common_name), quoted(&role));
+    }
+    text
 }
 
 fn hba_lines(config: &Config, postgresql: &Postgresql, with_password: bool) -> String {
@@ -90,14 +99,14 @@ fn hba_lines(config: &Config, postgresql: &Postgresql, with_password: bool) -> S
     );
     let superuser = quoted(&postgresql.superuser);
     let _ = writeln!(text, "local all {superuser} peer map={MAP}");
-    let method = if with_password { "scram-sha-256" } else { "trust" };
     text.push_str(
         "# Replication and rewind: each node by its own role and from its own addresses, and no other way.\n",
     );
-    for (name, addresses) in database_nodes(config) {
-        let role = quoted(&replication_role(postgresql, name));
-        for source in addresses.map(source_of) {
-            let _ = writeln!(text, "host replication,postgres {role} {source} {method}");
+    for (name, node) in database_nodes(config) {
+        let role = replication_role(postgresql, name);
+        let (kind, method) = demands(postgresql, with_password, postgresql.common_name(name, node) == role);
+        for source in [node.primary, node.secondary].map(source_of) {
+            let _ = writeln!(text, "{kind} replication,postgres {} {source} {method}", quoted(&role));
         }
     }
     for role in replication_roles(config, postgresql) {
@@ -111,6 +120,23 @@ fn hba_lines(config: &Config, postgresql: &Postgresql, with_password: bool) -> S
         text.push('\n');
     }
     text
+}
+
+/// What proves that a connection is the node's: the kind of its line and the method. `is_named`: the certificate's common
+/// name is the role's name.
+///
+/// The common name is mapped to the role where the certificate is the only proof. Beside a password PostgreSQL knows no
+/// map: there it must be the role's very name, or else any certificate of that CA is taken with the password.
+fn demands(postgresql: &Postgresql, with_password: bool, is_named: bool) -> (&'static str, String) {
+    match (postgresql.tls.replication, with_password) {
+        (ReplicationTls::Required, false) => ("hostssl", format!("cert map={TLS_MAP}")),
+        (ReplicationTls::Required, true) => {
+            let clientcert = if is_named { "verify-full" } else { "verify-ca" };
+            ("hostssl", format!("scram-sha-256 clientcert={clientcert}"))
+        }
+        (ReplicationTls::Optional | ReplicationTls::Off, true) => ("host", "scram-sha-256".to_owned()),
+        (ReplicationTls::Optional | ReplicationTls::Off, false) => ("host", "trust".to_owned()),
+    }
 }
 
 /// From where a node's connections come. Between loopback addresses the kernel chooses the source by itself.

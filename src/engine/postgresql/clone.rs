@@ -27,7 +27,7 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
             around.remove_tree(&prepared)?;
         }
         core.layout.make_for_database(&prepared)?;
-        super::access::write(&core.config, core.postgresql(), &core.layout)
+        super::access::write(&core.config, core.postgresql(), &core.layout).map(drop)
     })
     .await?;
     let source = format!("--dbname={conninfo}");

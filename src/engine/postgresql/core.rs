@@ -7,6 +7,7 @@ use super::postmaster::Postmaster;
 use super::program::OsUser;
 use super::runs::Runs;
 use super::session::Session;
+use super::tls;
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
 use crate::types::{NodeName, Observation, ServiceName};
@@ -61,7 +62,9 @@ impl Core {
         layout.make_directories()?;
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look) = (Mutex::new(None), Notify::new());
-        Ok(Core { config, service, layout, user, enclosure, guard, session, look, seen })
+        let core = Core { config, service, layout, user, enclosure, guard, session, look, seen };
+        tls::hand_over(&core);
+        Ok(core)
     }
 
     pub fn postgresql(&self) -> &Postgresql {
@@ -113,6 +116,13 @@ impl Core {
     pub fn node_at(&self, address: IpAddr) -> Option<NodeName> {
         let mut nodes = self.config.nodes.iter();
         nodes.find(|(_, node)| node.primary == address || node.secondary == address).map(|(name, _)| name.clone())
+    }
+
+    /// The node whose database goes by this name or address.
+    pub fn node_called(&self, host: &str) -> Option<NodeName> {
+        let mut nodes = self.config.nodes.iter();
+        let named = nodes.find(|(_, node)| node.hostname.eq_ignore_ascii_case(host)).map(|(name, _)| name.clone());
+        named.or_else(|| host.parse().ok().and_then(|address| self.node_at(address)))
     }
 
     /// Publishes a look.

@@ -77,6 +77,19 @@ impl Layout {
         self.run.join("pgpass")
     }
 
+    /// Whose certificates the database believes.
+    pub fn tls_ca(&self) -> PathBuf {
+        self.run.join("database-ca.pem")
+    }
+
+    pub fn tls_certificate(&self) -> PathBuf {
+        self.run.join("database.pem")
+    }
+
+    pub fn tls_key(&self) -> PathBuf {
+        self.run.join("database.key")
+    }
+
     pub fn log(&self) -> PathBuf {
         self.keep.join("postgresql.log")
     }

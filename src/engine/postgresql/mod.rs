@@ -32,6 +32,7 @@ mod program;
 mod progress;
 mod promote;
 mod rejoin;
+mod renewal;
 mod runs;
 mod seal;
 mod session;
@@ -39,6 +40,7 @@ mod settings;
 mod start;
 mod stop;
 mod timeline;
+mod tls;
 
 pub use access::replication_role;
 pub use error::EngineError;
@@ -58,8 +60,10 @@ use tokio::sync::{Mutex, watch};
 pub struct PostgreSql {
     core: Arc<Core>,
     observer: tokio::task::JoinHandle<()>,
+    /// What a server that runs already has from an earlier daemon is brought up to date once.
+    renewal: tokio::task::JoinHandle<()>,
     /// One action at a time.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
     stops: watch::Sender<u64>,
     /// Counts what was asked for: each interrupts a comparison.
@@ -81,7 +85,9 @@ impl PostgreSql {
         let observer = tokio::spawn(observer::run(core.clone()));
         let (stops, _) = watch::channel(0);
         let (asked, _) = watch::channel(0);
-        Ok(PostgreSql { core, observer, turn: Mutex::new(()), stops, asked, handed_out: AtomicU64::new(0) })
+        let turn = Arc::new(Mutex::new(()));
+        let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
+        Ok(PostgreSql { core, observer, renewal, turn, stops, asked, handed_out: AtomicU64::new(0) })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -192,5 +198,6 @@ impl Engine for PostgreSql {
 impl Drop for PostgreSql {
     fn drop(&mut self) {
         self.observer.abort();
+        self.renewal.abort();
     }
 }

@@ -183,9 +183,10 @@ impl Memory {
         }
         let position = self.position(core, &place).await;
         let history = self.history_of(core, position.timeline).await;
-        let follows = settings::hosts_in(&place.conninfo).into_iter().find_map(|host| core.node_at(host));
+        let follows = settings::addresses_in(&place.conninfo).into_iter().find_map(|host| core.node_at(host));
         let streaming = place.receiver.as_ref().filter(|receiver| receiver.streaming);
-        let streams_from = streaming.and_then(|receiver| receiver.host).and_then(|host| core.node_at(host));
+        let streams_from =
+            streaming.and_then(|receiver| receiver.host.as_deref()).and_then(|host| core.node_called(host));
         let mut observation = Observation {
             state: if place.in_recovery { DbState::Standby } else { DbState::Primary },
             system: self.identity.map(|(system, _)| system),

@@ -19,7 +19,7 @@ use super::layout::STANDBY_SIGNAL;
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{end, settings, start};
+use super::{end, settings, start, tls};
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,13 +207,15 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
     let mut config = tokio_postgres::Config::new();
     config.user(access::replication_role(postgresql, &core.config.node)).dbname("postgres");
     config.port(upstream.port).connect_timeout(ANSWER).application_name("regent rejoin");
+    let name = core.config.nodes.get(&upstream.node).map_or(upstream.node.as_str(), |node| &node.hostname);
     for address in &upstream.addresses {
-        config.host(address.to_string());
+        config.host(name).hostaddr(*address);
     }
     if let Some(password) = password {
         config.password(password);
     }
-    let session = Session::connect(config, "connect to the upstream", ANSWER * 2).await?;
+    let tls = core.on_disk(tls::client).await?;
+    let session = Session::connect(config, tls, "connect to the upstream", ANSWER * 2).await?;
     let doing = "ask the upstream for its position";
     let (system, segment) = session.identity().await?;
     let place = session.place().await?;

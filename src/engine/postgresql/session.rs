@@ -5,9 +5,12 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use crate::config::Postgresql;
 use crate::types::{Lsn, SystemId, Timeline};
-use std::net::IpAddr;
+use rustls::ClientConfig;
 use std::time::Duration;
-use tokio_postgres::{Client, NoTls};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Connection, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// One open connection. Its driver task ends with it.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ pub struct Receiver {
     pub pid: i32,
     pub streaming: bool,
     pub timeline: Timeline,
-    pub host: Option<IpAddr>,
+    /// As the conninfo names it.
+    pub host: Option<String>,
 }
 
 impl Place {
@@ -76,20 +80,28 @@ impl Session {
              -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c jit=off \
              -c search_path=pg_catalog"
         ));
-        Self::connect(config, "connect to the local server", deadline).await
+        Self::connect(config, None, "connect to the local server", deadline).await
     }
 
-    /// Opens a connection to any server.
-    pub async fn connect(config: tokio_postgres::Config, doing: &'static str, deadline: Duration) -> Result<Self> {
-        let connected = tokio::time::timeout(deadline, config.connect(NoTls)).await;
-        let (client, connection) = connected
-            .map_err(|_| EngineError::NoAnswer { what: doing, after: deadline })?
-            .map_err(EngineError::sql(doing))?;
-        tokio::spawn(async move {
-            // Its end shows in the client; the reason shows in the next question.
-            let _ = connection.await;
-        });
-        Ok(Session { client })
+    /// Opens a connection to any server; with TLS it must be the one that it is taken for.
+    pub async fn connect(
+        mut config: tokio_postgres::Config,
+        tls: Option<ClientConfig>,
+        doing: &'static str,
+        deadline: Duration,
+    ) -> Result<Self> {
+        let client = async {
+            match tls {
+                Some(tls) => {
+                    config.ssl_mode(SslMode::Require);
+                    config.connect(MakeRustlsConnect::new(tls)).await.map(driven)
+                }
+                None => config.connect(NoTls).await.map(driven),
+            }
+        };
+        let connected = tokio::time::timeout(deadline, client).await;
+        let client = connected.map_err(|_| EngineError::NoAnswer { what: doing, after: deadline })?;
+        Ok(Session { client: client.map_err(EngineError::sql(doing))? })
     }
 
     /// The connection is gone.
@@ -113,7 +125,7 @@ impl Session {
             pid,
             streaming: row.get::<_, Option<&str>>(7) == Some("streaming"),
             timeline: Timeline(row.get::<_, Option<i32>>(8).and_then(|t| u32::try_from(t).ok()).unwrap_or_default()),
-            host: row.get::<_, Option<&str>>(9).and_then(|host| host.parse().ok()),
+            host: row.get::<_, Option<&str>>(9).map(ToOwned::to_owned),
         });
         Ok(Place {
             in_recovery: row.get(0),
@@ -158,6 +170,19 @@ impl Session {
             other => other,
         }
     }
+}
+
+/// Drives a connection on, beside what is asked on it.
+fn driven<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        // Its end shows in the client; the reason shows in the next question.
+        let _ = connection.await;
+    });
+    client
 }
 
 /// A logged table for the write probe.

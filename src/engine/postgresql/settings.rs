@@ -1,11 +1,12 @@
-//! The settings under which the server runs: those that regent gives on the command line, and the one that changes
-//! while it runs (`primary_conninfo`, in postgresql.auto.conf).
+//! The settings under which the server runs: those that regent gives on the command line, and those that change while
+//! it runs (`primary_conninfo` and its certificates, in postgresql.auto.conf).
 //!
 //! The command line wins over every file, so what safety needs stands there.
 
-use super::access;
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout, PG_VERSION};
+use super::{access, tls};
+use crate::config::database_tls::TLS_PARAMETERS;
 use crate::config::{Config, Postgresql};
 use crate::types::{ServiceName, Upstream};
 
@@ -108,9 +109,12 @@ fn listen_addresses(config: &Config) -> String {
 
 /// How this node reaches an upstream: every address, and time limits that end a dead connection.
 pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstream: &Upstream) -> String {
-    let hosts: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
+    // The certificate is held against the name, and the connection goes to the address: no name service is asked.
+    let name = config.nodes.get(&upstream.node).map_or(upstream.node.as_str(), |node| &node.hostname);
     let mut fields = vec![
-        ("host", hosts.join(",")),
+        ("host", vec![name; addresses.len()].join(",")),
+        ("hostaddr", addresses.join(",")),
         ("port", upstream.port.to_string()),
         ("user", access::replication_role(postgresql, &config.node)),
         ("application_name", config.node.to_string()),
@@ -126,21 +130,17 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
     if postgresql.replication_password_file.is_some() {
         fields.push(("passfile", layout.passfile().display().to_string()));
     }
+    fields.extend(tls::conninfo_fields(postgresql, layout));
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
     let field = |(name, value): &(&str, String)| format!("{name}='{}'", quoted(value));
     fields.iter().map(field).collect::<Vec<_>>().join(" ")
 }
 
-/// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) and takes out of that file what regent
-/// owns: after a rewind or a clone it is the other node's.
+/// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) beside the database's certificates, and takes out
+/// of that file what regent owns: after a rewind or a clone it is the other node's.
 pub fn write_conninfo(layout: &Layout, conninfo: &str, durable: bool) -> Result<()> {
     let (path, inside) = (layout.within(AUTO_CONF), &layout.inside);
-    let present = match layout.text_within(AUTO_CONF) {
-        Ok(text) => text,
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let text = with_conninfo(&present, conninfo);
+    let text = with_conninfo(&present(layout)?, conninfo, layout);
     let written = match durable {
         true => inside.replace(&path, 0o600, &text),
         false => inside.replace_unflushed(&path, 0o600, &text),
@@ -148,19 +148,54 @@ pub fn write_conninfo(layout: &Layout, conninfo: &str, durable: bool) -> Result<
     Ok(written?)
 }
 
-fn with_conninfo(present: &str, conninfo: &str) -> String {
-    let is_owned = |line: &&str| {
-        let name = line.split(['=', ' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
-        OWNED.contains(&name.as_str())
-    };
+/// Writes the file of a server that runs anew, with the conninfo that `renewed` makes of the one that it has. Whether
+/// the server has to read it.
+pub fn renew_conninfo(layout: &Layout, renewed: impl Fn(&str) -> Option<String>) -> Result<bool> {
+    let present = present(layout)?;
+    let conninfo = conninfo_in(&present);
+    let text = with_conninfo(&present, &renewed(&conninfo).unwrap_or(conninfo), layout);
+    let is_new = text != present;
+    if is_new {
+        layout.inside.replace(&layout.within(AUTO_CONF), 0o600, &text)?;
+    }
+    Ok(is_new)
+}
+
+fn present(layout: &Layout) -> Result<String> {
+    match layout.text_within(AUTO_CONF) {
+        Ok(text) => Ok(text),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The conninfo that regent wrote last.
+fn conninfo_in(text: &str) -> String {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("primary_conninfo = '")?.strip_suffix('\''));
+    lines.next_back().unwrap_or_default().replace("''", "'")
+}
+
+fn with_conninfo(present: &str, conninfo: &str, layout: &Layout) -> String {
+    let name = |line: &str| line.split(['=', ' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
+    let certificates = tls::server_settings(layout);
+    let run = layout.run.display().to_string();
+    // Those that regent gave before go, too; an operator's own stay where replication uses no TLS.
+    let given = |line: &str| TLS_PARAMETERS.contains(&name(line).as_str());
+    let takes_tls = !certificates.is_empty() || present.lines().any(|line| given(line) && line.contains(&run));
+    let is_owned = |line: &&str| OWNED.contains(&name(line).as_str()) || takes_tls && given(line);
     let mut text: String = present.lines().filter(|line| !is_owned(line)).map(|line| format!("{line}\n")).collect();
+    for (name, value) in certificates.iter().map(|(name, value)| (*name, value.as_str())) {
+        text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+    }
     text.push_str(&format!("primary_conninfo = '{}'\n", conninfo.replace('\'', "''")));
     text
 }
 
 /// The addresses that a conninfo names.
-pub fn hosts_in(conninfo: &str) -> Vec<std::net::IpAddr> {
-    let Some((_, rest)) = conninfo.split_once("host='") else { return Vec::new() };
+pub fn addresses_in(conninfo: &str) -> Vec<std::net::IpAddr> {
+    // Earlier versions wrote them as hosts.
+    let found = conninfo.split_once("hostaddr='").or_else(|| conninfo.split_once("host='"));
+    let Some((_, rest)) = found else { return Vec::new() };
     rest.split('\'').next().unwrap_or_default().split(',').filter_map(|host| host.parse().ok()).collect()
 }
 
@@ -170,16 +205,62 @@ mod tests {
 
     #[test]
     fn the_conninfo_replaces_what_came_from_elsewhere() {
+        let layout = layout(tempfile::tempdir().expect("a directory").path());
+        let with_conninfo = |present: &str, conninfo: &str| with_conninfo(present, conninfo, &layout);
         let present = "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = 'host=other'\nport = 99\n";
         let text = with_conninfo(present, "host='10.0.0.1' user='a'");
         assert_eq!(text, "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = 'host=''10.0.0.1'' user=''a'''\n");
         assert_eq!(with_conninfo(&text, ""), "# Do not edit\nwork_mem = '8MB'\nprimary_conninfo = ''\n");
     }
 
+    /// A service whose run directory is this one.
+    fn layout(run: &std::path::Path) -> Layout {
+        let path = |name: &str| run.join(name);
+        Layout {
+            data_dir: path("main"),
+            bin_dir: path("bin"),
+            run: run.to_owned(),
+            socket: path("socket"),
+            hba: path("pg_hba.conf"),
+            lease: path("lease"),
+            goodbye: path("goodbye"),
+            keep: path("keep"),
+            inside: crate::rights::Rights::own(),
+        }
+    }
+
+    #[test]
+    fn certificates_that_were_handed_over_are_named_and_taken_back_and_an_operators_own_stay() {
+        let run = tempfile::tempdir().expect("a directory");
+        let layout = layout(run.path());
+        let operators = "ssl = 'on'\nssl_cert_file = '/etc/ssl/own.pem'\n";
+        assert_eq!(with_conninfo(operators, "", &layout), format!("{operators}primary_conninfo = ''\n"));
+        std::fs::write(layout.tls_certificate(), "").expect("written");
+        let text = with_conninfo(operators, "", &layout);
+        let place = run.path().display();
+        assert!(
+            text.contains("ssl = 'on'\n") && text.contains(&format!("ssl_key_file = '{place}/database.key'\n")),
+            "{text}"
+        );
+        assert!(!text.contains("own.pem"), "{text}");
+        assert_eq!(with_conninfo(&text, "", &layout), text);
+        std::fs::remove_file(layout.tls_certificate()).expect("removed");
+        assert_eq!(with_conninfo(&text, "", &layout), "primary_conninfo = ''\n");
+    }
+
+    #[test]
+    fn the_conninfo_that_was_written_last_is_read_back() {
+        let text = "primary_conninfo = 'host=''10.0.0.1'' user=''a'''\n";
+        assert_eq!(conninfo_in(text), "host='10.0.0.1' user='a'");
+        assert_eq!(conninfo_in("primary_conninfo = ''\n"), "");
+        assert_eq!(conninfo_in(""), "");
+    }
+
     #[test]
     fn the_addresses_of_a_conninfo_are_read_back() {
-        let hosts = hosts_in("host='10.0.1.1,10.0.2.1' port='5432'");
-        assert_eq!(hosts, ["10.0.1.1".parse::<std::net::IpAddr>().unwrap(), "10.0.2.1".parse().unwrap()]);
-        assert!(hosts_in("").is_empty());
+        let addresses = ["10.0.1.1".parse::<std::net::IpAddr>().unwrap(), "10.0.2.1".parse().unwrap()];
+        assert_eq!(addresses_in("host='db1,db1' hostaddr='10.0.1.1,10.0.2.1' port='5432'"), addresses);
+        assert_eq!(addresses_in("host='10.0.1.1,10.0.2.1' port='5432'"), addresses, "as it was written before");
+        assert!(addresses_in("").is_empty());
     }
 }

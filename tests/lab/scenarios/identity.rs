@@ -76,7 +76,7 @@ fn refused(world: &mut World) -> Result<()> {
     let w1 = cluster.host("w1")?;
     let authority = cluster.world.directory.join("other-ca");
     certs::init(&authority, CLUSTER, clock::wall())?;
-    certs::issue(&authority, &"w1".parse()?, 1, clock::wall())?;
+    certs::issue(&authority, &"w1".parse()?, &[], 1, clock::wall())?;
     fs::rename(authority.join("w1"), w1.disk().join("foreign"))?;
     let (tls, foreign) = (format!("{DISK}/tls/"), format!("{DISK}/foreign/"));
     let (own, blank) = (format!("data_dir = \"{DISK}/regent\""), format!("data_dir = \"{DISK}/blank\""));

@@ -1,0 +1,420 @@
+//! Replication that is kept private: what nodes prove to one another, in each of the ways in which it can be set up; who is
+//! refused; and a cluster that gets its certificates while it runs.
+
+use crate::cluster::{BIN, Cluster, LADDER, possible};
+use crate::coming_back::fail_over;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType,
+};
+use regent::clock;
+use regent::config::ReplicationTls;
+use regent::consensus::certs;
+use regent::types::{DbAction, DbState, Epoch, NodeName};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NAMES: [&str; 3] = ["db1", "db2", "db3"];
+const PASSWORD: &str = "of the replication roles";
+
+/// Puts a file there that its owner alone may read.
+fn put(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mine");
+}
+
+/// Certificates by `regent cert issue`, where the configuration looks for them.
+fn issue(cluster: &Cluster) {
+    let authority = cluster.path().join("ca");
+    certs::init(&authority, "test", clock::wall()).expect("a CA");
+    for name in cluster.nodes.keys() {
+        let node: NodeName = name.parse().expect("a name");
+        certs::issue(&authority, &node, &[], 1, clock::wall()).expect("issued");
+        let own = cluster.path().join(name);
+        fs::create_dir_all(&own).expect("made");
+        fs::rename(authority.join(name), own.join("tls")).expect("moved");
+    }
+}
+
+/// A CA as a company has one: it names hosts, and knows nothing of regent.
+struct Company {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Company {
+    fn new() -> Company {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the company");
+        let pem = params.self_signed(&key).expect("signed").pem();
+        Company { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn issue(&self, host: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("a name"))];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn install(&self, cluster: &Cluster) {
+        for (name, node) in &cluster.nodes {
+            let (pem, key) = self.issue(&node.config.me().hostname);
+            let tls = cluster.path().join(name).join("tls");
+            put(&tls.join("ca.pem"), &self.pem);
+            put(&tls.join("database.pem"), &pem);
+            put(&tls.join("database.key"), &key);
+        }
+    }
+}
+
+/// One way to set it up.
+#[derive(Clone, Copy)]
+struct Way {
+    password: bool,
+    by_operators_ca: bool,
+    user: &'static str,
+}
+
+const CERTIFICATES: Way = Way { password: false, by_operators_ca: false, user: "regent_replication" };
+
+/// Three nodes, none started, with their certificates in place.
+fn prepared(way: Way) -> Cluster {
+    let mut cluster = Cluster::with(&NAMES, |postgresql| {
+        postgresql.replication_user = way.user.to_owned();
+        postgresql.tls.replication = ReplicationTls::Required;
+        postgresql.tls.by_operators_ca = way.by_operators_ca;
+        let folder = postgresql.data_dir.parent().expect("of this node");
+        postgresql.replication_password_file = way.password.then(|| folder.join("replication.pw"));
+    });
+    if way.password {
+        NAMES.iter().for_each(|name| put(&cluster.path().join(name).join("replication.pw"), PASSWORD));
+    }
+    if way.by_operators_ca {
+        for node in cluster.nodes.values_mut() {
+            let config = Arc::get_mut(&mut node.config).expect("no engine yet");
+            config.nodes.iter_mut().for_each(|(name, node)| node.hostname = format!("{name}.example.org"));
+        }
+        Company::new().install(&cluster);
+    } else {
+        issue(&cluster);
+    }
+    for name in NAMES {
+        cluster.engine(name);
+    }
+    cluster
+}
+
+/// Makes the database on the first node.
+async fn create(cluster: &Cluster) {
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Initdb).await;
+    db1.lease(1, Duration::from_secs(3600));
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.sql("create table orders (id bigint primary key)").await;
+}
+
+/// What the primary knows of each standby's connection: its application's name, whether it is by TLS, and by which name.
+async fn connections(cluster: &Cluster, primary: &str) -> Vec<(String, bool, Option<String>)> {
+    let question = "select r.application_name, s.ssl, s.client_dn from pg_stat_replication r \
+        join pg_stat_ssl s using (pid) where r.state = 'streaming' order by 1";
+    let client = cluster.node(primary).client().await.expect("the server lets us in");
+    let rows = client.query(question, &[]).await.expect("asked");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+/// Start, loss of the primary, rewind, clone, and back in order: each connection on the way is by TLS and by certificate.
+async fn full_round(way: Way) {
+    let cluster = prepared(way);
+    create(&cluster).await;
+    cluster.follow("db2", "db1").await;
+    fail_over(&cluster).await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    let rewound = format!("{:?}", cluster.follow("db1", "db2").await);
+    assert!(rewound.contains("rewound"), "{rewound}");
+    let cloned = format!("{:?}", cluster.follow("db3", "db2").await);
+    assert!(cloned.contains("cloned"), "{cloned}");
+    let common_name = |name: &str| match way.by_operators_ca {
+        true => format!("/CN={name}.example.org"),
+        false => format!("/CN=regent_replication_{name}"),
+    };
+    let proved = |name: &str| (name.to_owned(), true, Some(common_name(name)));
+    assert_eq!(connections(&cluster, "db2").await, [proved("db1"), proved("db3")]);
+    // Back to the first, in order.
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    db1.done(DbAction::Seal).await;
+    db1.lease(3, Duration::from_secs(3600));
+    db1.done(DbAction::Promote { epoch: Epoch(3), timeline: regent::types::Timeline(3) }).await;
+    cluster.follow("db2", "db1").await;
+    cluster.follow_running("db3", "db1").await;
+    assert_eq!(connections(&cluster, "db1").await, [proved("db2"), proved("db3")]);
+    db1.sql("insert into orders values (4)").await;
+    db2.until_ids(&[1, 3, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_round_by_certificates() {
+    if possible() {
+        full_round(CERTIFICATES).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_round_with_a_password_beside_the_certificates() {
+    if possible() {
+        full_round(Way { password: true, ..CERTIFICATES }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_round_by_certificates_of_an_operators_own_ca_whose_names_are_mapped_to_roles() {
+    if possible() {
+        full_round(Way { by_operators_ca: true, user: "replicator", ..CERTIFICATES }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_round_by_certificates_of_an_operators_own_ca_with_a_password() {
+    if possible() {
+        full_round(Way { by_operators_ca: true, password: true, user: "replicator" }).await;
+    }
+}
+
+/// What psql says, as the database's user, over TCP.
+fn psql(conninfo: &str, password: Option<&str>) -> Result<String, String> {
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(Path::new(BIN).join("psql")).args(["-XtA", "-c", "select 1", conninfo]);
+    // Nothing of this process's environment or user may help it.
+    command.env("PGPASSWORD", password.unwrap_or_default()).env("HOME", "/nonexistent").current_dir("/");
+    let output = command.output().expect("psql runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Files that the database's user can read.
+fn readable(folder: &Path, pems: &[(&str, &str)]) -> Vec<PathBuf> {
+    let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
+    let paths = pems.iter().map(|(name, text)| {
+        let path = folder.join(name);
+        put(&path, text);
+        std::os::unix::fs::chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root");
+        path
+    });
+    let paths = paths.collect();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("mine");
+    paths
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_prove_to_be_a_node_is_refused() {
+    if !possible() {
+        return;
+    }
+    for password in [false, true] {
+        let cluster = prepared(Way { password, ..CERTIFICATES });
+        create(&cluster).await;
+        let (me, port) = (cluster.node("db1").config.me(), cluster.node("db1").postgresql().port);
+        let secret = password.then_some(PASSWORD);
+        let run = cluster.node("db1").run();
+        let to = |rest: &str| {
+            let place = format!("host=db1 hostaddr={} port={port} dbname=postgres", me.primary);
+            psql(&format!("{place} user=regent_replication_db2 {rest}"), secret)
+        };
+        let root = format!("sslrootcert={}", run.join("database-ca.pem").display());
+        let by = |folder: &Path| {
+            let (pem, key) = (folder.join("database.pem"), folder.join("database.key"));
+            format!("sslmode=verify-full {root} sslcert={} sslkey={}", pem.display(), key.display())
+        };
+        // In the clear, and by TLS without a certificate; with the password, where there is one.
+        let plain = to("sslmode=disable").expect_err("in the clear");
+        assert!(plain.contains("no encryption"), "{plain}");
+        let bare = to(&format!("sslmode=verify-full {root} sslcert=/nonexistent sslkey=/nonexistent"));
+        assert!(bare.as_ref().is_err_and(|why| why.contains("certificate")), "{bare:?}");
+        // With a certificate of another CA, whatever name it has.
+        let folder = tempfile::Builder::new().prefix("regent-tls-").tempdir_in("/var/tmp").expect("a directory");
+        let (pem, key) = Company::new().issue("regent_replication_db2");
+        readable(folder.path(), &[("database.pem", &pem), ("database.key", &key)]);
+        let foreign = to(&by(folder.path()));
+        assert!(foreign.as_ref().is_err_and(|why| why.contains("unknown ca")), "{foreign:?}");
+        // With another node's certificate, of the right CA.
+        let another = to(&by(&run));
+        assert!(another.as_ref().is_err_and(|why| why.contains("authentication failed")), "{another:?}");
+        // With its own it is let in: what was refused was refused for what it lacked.
+        assert_eq!(to(&by(&cluster.node("db2").run())).as_deref(), Ok("1"));
+        // And its own name counts, not merely its certificate: a server that is another is not believed.
+        let place = format!("host=db3 hostaddr={} port={port} dbname=postgres", me.primary);
+        let impostor = psql(&format!("{place} user=regent_replication_db2 {}", by(&cluster.node("db2").run())), secret);
+        assert!(impostor.as_ref().is_err_and(|why| why.contains("does not match host name")), "{impostor:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = prepared(CERTIFICATES);
+    create(&cluster).await;
+    // From now on db1 comes with the certificate of a CA that nobody else knows.
+    let (pem, key) = Company::new().issue("db1");
+    let run = cluster.node("db1").run();
+    fs::write(run.join("database.pem"), pem).expect("written");
+    fs::write(run.join("database.key"), key).expect("written");
+    cluster.node("db1").sql("select pg_reload_conf()").await;
+    let upstream = cluster.upstream("db1");
+    let refused = loop {
+        let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+        // Until the server has read them.
+        if refused.contains("UnknownIssuer") || refused.contains("unknown") {
+            break refused;
+        }
+    };
+    assert!(refused.contains("connect to the upstream"), "{refused}");
+    assert_eq!(cluster.node("db2").until_state(DbState::Absent).await.state, DbState::Absent);
+    // A node without a certificate asks nobody, and says what it lacks.
+    fs::remove_dir_all(cluster.path().join("db3/tls")).expect("removed");
+    fs::remove_file(cluster.node("db3").run().join("database.pem")).expect("removed");
+    cluster.engine("db3");
+    let bare = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
+    assert!(bare.contains("has no certificate") && bare.contains("regent cert issue"), "{bare}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_before() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = prepared(CERTIFICATES);
+    create(&cluster).await;
+    let tls = cluster.path().join("db1/tls");
+    let (run, before) = (cluster.node("db1").run(), fs::read_to_string(tls.join("database.pem")).expect("there"));
+    let key = fs::read_to_string(tls.join("database.key")).expect("there");
+    let (another, _) = Company::new().issue("db1");
+    for unfit in [another.as_str(), "no certificate", ""] {
+        put(&tls.join("database.pem"), unfit);
+        cluster.engine("db1");
+        assert_eq!(fs::read_to_string(run.join("database.pem")).expect("there"), before);
+        let db1 = cluster.node("db1");
+        db1.done(DbAction::Stop { ladder: LADDER }).await;
+        db1.lease(1, Duration::from_secs(3600));
+        db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    }
+    put(&tls.join("database.pem"), &before);
+    // A key that others may read is no secret; nor is one that is a pipe or has no end waited for.
+    fs::set_permissions(tls.join("database.key"), fs::Permissions::from_mode(0o644)).expect("mine");
+    cluster.engine("db1");
+    assert_eq!(fs::read_to_string(run.join("database.key")).expect("there"), key);
+    for endless in ["/dev/zero", "/dev/null"] {
+        fs::remove_file(tls.join("database.key")).expect("removed");
+        std::os::unix::fs::symlink(endless, tls.join("database.key")).expect("linked");
+        cluster.engine("db1");
+        assert_eq!(fs::read_to_string(run.join("database.key")).expect("there"), key);
+    }
+}
+
+/// Restarts the "daemon" of a node with another file; the server goes on.
+fn restart(cluster: &mut Cluster, name: &'static str, replication: ReplicationTls) {
+    let node = cluster.nodes.get_mut(name).expect("a node");
+    node.drop_engine();
+    let mut config = (*node.config).clone();
+    let service = config.services.values_mut().next().expect("one service");
+    service.postgresql.tls.replication = replication;
+    node.config = Arc::new(config);
+    cluster.engine(name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_runs_without_certificates_gets_them_without_a_restart_of_any_server() {
+    if !possible() {
+        return;
+    }
+    // As an earlier version ran it: without a password and without TLS.
+    let mut cluster = Cluster::running(&NAMES).await;
+    let plain = |name: &str| (name.to_owned(), false, None);
+    assert_eq!(connections(&cluster, "db1").await, [plain("db2"), plain("db3")]);
+    let postmasters: Vec<i32> = NAMES.iter().map(|name| cluster.node(name).postmaster()).collect();
+    // First the files say that TLS may be; then the certificates are there; then it must be. One node after the other.
+    for name in NAMES {
+        restart(&mut cluster, name, ReplicationTls::Optional);
+        assert_streams(&cluster).await;
+    }
+    issue(&cluster);
+    for replication in [ReplicationTls::Optional, ReplicationTls::Required] {
+        for name in NAMES {
+            restart(&mut cluster, name, replication);
+            assert_streams(&cluster).await;
+        }
+    }
+    let proved = |name: &str| (name.to_owned(), true, Some(format!("/CN=regent_replication_{name}")));
+    until_connections(&cluster, &[proved("db2"), proved("db3")]).await;
+    let now: Vec<i32> = NAMES.iter().map(|name| cluster.node(name).postmaster()).collect();
+    assert_eq!(now, postmasters);
+    // And back: what was given is taken away again, and every server can still be started.
+    for replication in [ReplicationTls::Optional, ReplicationTls::Off] {
+        for name in NAMES {
+            if replication == ReplicationTls::Off {
+                let _ = fs::remove_dir_all(cluster.path().join(name).join("tls"));
+            }
+            restart(&mut cluster, name, replication);
+            assert_streams(&cluster).await;
+        }
+    }
+    let db2 = cluster.node("db2");
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    cluster.follow("db2", "db1").await;
+    assert!(!cluster.node("db2").run().join("database.key").exists());
+}
+
+/// What is written now gets to both standbys.
+async fn assert_streams(cluster: &Cluster) {
+    let db1 = cluster.node("db1");
+    db1.sql("insert into orders select coalesce(max(id), 0) + 1 from orders").await;
+    let ids = db1.ids().await;
+    for name in ["db2", "db3"] {
+        cluster.node(name).until_ids(&ids).await;
+    }
+}
+
+async fn until_connections(cluster: &Cluster, expected: &[(String, bool, Option<String>)]) {
+    for _ in 0..200 {
+        if connections(cluster, "db1").await == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", connections(cluster, "db1").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_managers_key_is_out_of_the_database_users_reach() {
+    if !possible() {
+        return;
+    }
+    let cluster = prepared(CERTIFICATES);
+    create(&cluster).await;
+    let own = cluster.path().join("db1/tls");
+    let manager = fs::read_to_string(own.join("node.key")).expect("issued");
+    // With everything that it can read, wherever that is.
+    let mut find = Command::new("runuser");
+    find.args(["-u", "postgres", "--", "find"]).arg(cluster.path()).args(["-type", "f", "-readable", "-print0"]);
+    let found = find.current_dir("/").output().expect("find runs").stdout;
+    let files = found.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    let files: Vec<PathBuf> = files.map(|path| String::from_utf8_lossy(path).into_owned().into()).collect();
+    assert!(files.iter().any(|path| path.ends_with("database.key")), "the search finds what is handed over: {files:?}");
+    let secret: String = manager.lines().filter(|line| !line.starts_with("---")).collect();
+    for path in files {
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).replace('\n', "");
+        assert!(!text.contains(&secret), "{} holds the manager's key", path.display());
+    }
+}
