@@ -57,7 +57,7 @@ pub fn sight<'a>(now: Instant, kind: Kind, link: &Link, mut others: impl Iterato
         Word::Up => return Sight::Up,
         Word::New => return Sight::Blind,
         Word::Silent => link.proof_after(),
-        Word::Fallen => None,
+        Word::Fallen => link.fell_after(),
     };
     let heard_since = |other: &Link| other.is_heard(now) && after.is_none_or(|after| other.last() >= Some(after));
     if kind == Kind::Disk || others.any(heard_since) { Sight::Lost } else { Sight::Blind }

@@ -64,6 +64,8 @@ pub enum Word {
 pub struct Link {
     window: Window,
     standing: Standing,
+    /// What [`Self::proof_after`] was of the silence in which it fell.
+    fell_after: Option<Instant>,
     /// Heartbeats in a row.
     streak: u32,
     last: Option<Instant>,
@@ -80,7 +82,16 @@ impl Link {
         let window = Window::new(tuning.interval, tuning.window);
         let patience = tuning.patience(&window);
         let overdue_at = since + tuning.grace;
-        Link { window, standing: Standing::New, streak: 0, last: None, watched_since: since, patience, overdue_at }
+        Link {
+            window,
+            standing: Standing::New,
+            fell_after: None,
+            streak: 0,
+            last: None,
+            watched_since: since,
+            patience,
+            overdue_at,
+        }
     }
 
     /// A heartbeat arrived at `at`. One that is out of order says nothing new and is ignored.
@@ -114,6 +125,9 @@ impl Link {
     /// Keeps a suspicion that stands at `at` beyond the next heartbeat.
     fn latch(&mut self, at: Instant) {
         if at >= self.overdue_at {
+            if self.standing != Standing::Fallen {
+                self.fell_after = self.proof_after();
+            }
             self.standing = Standing::Fallen;
             self.streak = 0;
         }
@@ -153,6 +167,11 @@ impl Link {
     /// from the last heartbeat to suspicion. Where the receiver's own path was cut, nobody was.
     pub fn proof_after(&self) -> Option<Instant> {
         self.last.map(|last| last.max(self.watched_since) + self.patience / 2)
+    }
+
+    /// The same of the silence in which it fell: the heartbeat that ends a silence of everybody proves nothing about it.
+    pub fn fell_after(&self) -> Option<Instant> {
+        self.fell_after
     }
 
     /// φ now; `None` when it was never heard.

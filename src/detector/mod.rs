@@ -381,6 +381,30 @@ mod tests {
     }
 
     #[test]
+    fn the_heartbeat_that_ends_a_silence_of_everybody_accuses_nobody() {
+        let mut d = detector();
+        for beat in 0..20 {
+            // The uneven rhythm of b earns it more patience than a's.
+            let uneven = if beat % 2 == 0 { 0 } else { 120 };
+            for (name, at_ms) in [("a", beat * 200), ("b", beat * 200 + uneven)] {
+                d.heard(at(at_ms), &channel("primary"), &node(name), &Boot("x".into()), Incarnation(1));
+            }
+        }
+        let sight = |d: &Detector, now| d.views(now)[&node("a")].channels[&channel("primary")];
+        // a falls silent with b, and is overdue first: nobody was heard since, so it is the own cable.
+        assert_eq!(sight(&d, at(5350)), Sight::Blind);
+        d.heard(at(5400), &channel("primary"), &node("a"), &Boot("x".into()), Incarnation(1));
+        assert_eq!(sight(&d, at(5400)), Sight::Blind, "nor does its own heartbeat prove anything");
+        // Where b goes on meanwhile, the silence is a's: until it has risen, it is lost.
+        for beat in 27..40 {
+            d.heard(at(beat * 200 + 20), &channel("primary"), &node("b"), &Boot("x".into()), Incarnation(1));
+        }
+        assert_eq!(sight(&d, at(7900)), Sight::Lost);
+        d.heard(at(7910), &channel("primary"), &node("a"), &Boot("x".into()), Incarnation(1));
+        assert_eq!(sight(&d, at(7910)), Sight::Lost);
+    }
+
+    #[test]
     fn a_stale_or_strange_heartbeat_is_no_sign_of_life() {
         let mut d = detector();
         d.known(at(0), &node("a"), &Boot("new".into()), Incarnation(5));
