@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coming_back;
+mod company;
 mod foreign;
 mod goodbye;
 mod guarding;

@@ -3,10 +3,7 @@
 
 use crate::cluster::{BIN, Cluster, LADDER, possible};
 use crate::coming_back::fail_over;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    SanType,
-};
+use crate::company::Company;
 use regent::clock;
 use regent::config::ReplicationTls;
 use regent::consensus::certs;
@@ -41,41 +38,14 @@ fn issue(cluster: &Cluster) {
     }
 }
 
-/// A CA as a company has one: it names hosts, and knows nothing of regent.
-struct Company {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Company {
-    fn new() -> Company {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the company");
-        let pem = params.self_signed(&key).expect("signed").pem();
-        Company { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn issue(&self, host: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, host);
-        params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("a name"))];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn install(&self, cluster: &Cluster) {
-        for (name, node) in &cluster.nodes {
-            let (pem, key) = self.issue(&node.config.me().hostname);
-            let tls = cluster.path().join(name).join("tls");
-            put(&tls.join("ca.pem"), &self.pem);
-            put(&tls.join("database.pem"), &pem);
-            put(&tls.join("database.key"), &key);
-        }
+/// Certificates by a company's CA, in the same places.
+fn install(company: &Company, cluster: &Cluster) {
+    for (name, node) in &cluster.nodes {
+        let (pem, key) = company.issue(&node.config.me().hostname);
+        let tls = cluster.path().join(name).join("tls");
+        put(&tls.join("ca.pem"), &company.pem);
+        put(&tls.join("database.pem"), &pem);
+        put(&tls.join("database.key"), &key);
     }
 }
 
@@ -106,7 +76,7 @@ fn prepared(way: Way) -> Cluster {
             let config = Arc::get_mut(&mut node.config).expect("no engine yet");
             config.nodes.iter_mut().for_each(|(name, node)| node.hostname = format!("{name}.example.org"));
         }
-        Company::new().install(&cluster);
+        install(&Company::new(), &cluster);
     } else {
         issue(&cluster);
     }

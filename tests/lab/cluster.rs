@@ -6,9 +6,10 @@ use crate::bounds::Bound;
 use crate::client::oracle::{self, Tenure};
 use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
+use crate::company::Company;
 use crate::host::Host;
 use crate::network::Net;
-use crate::plan::{CLUSTER, CONFIG, Devices, Plan, SERVICE};
+use crate::plan::{CLUSTER, CONFIG, Devices, Plan, Replication, SERVICE, company_host};
 use crate::postgres;
 use crate::status::{Report, Service, Status};
 use crate::system;
@@ -20,6 +21,7 @@ use regent::clock;
 use regent::consensus::certs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
@@ -42,7 +44,12 @@ pub struct Cluster<'w> {
     /// Nodes whose daemon somebody starts again when it ends.
     supervised: Mutex<BTreeSet<String>>,
     writer: Option<Writer>,
+    /// Whose certificates the databases have where the plan says so.
+    company: Company,
 }
+
+/// What `regent cert issue` makes for a node's database.
+pub const DATABASE_FILES: [&str; 2] = ["database.pem", "database.key"];
 
 /// Where the primary is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +133,7 @@ impl<'w> Cluster<'w> {
             units: Units::default(),
             supervised: Mutex::default(),
             writer: None,
+            company: Company::new(),
         };
         certs::init(&cluster.authority(), CLUSTER, clock::wall())?;
         for name in &names {
@@ -150,9 +158,10 @@ impl<'w> Cluster<'w> {
         };
         fs::write(host.disk().join("regent.toml"), self.plan.toml(name, address, device)?)?;
         // An insecure host has its certificate as well: it is only not asked for it.
-        let issued = certs::issue(&self.authority(), &name.parse()?, 1, clock::wall())?;
+        let issued = certs::issue(&self.authority(), &name.parse()?, &[], 1, clock::wall())?;
         let folder = issued[0].parent().context("a certificate lies in a folder")?;
         fs::rename(folder, host.disk().join("tls"))?;
+        self.arrange_replication(name)?;
         let (units, probers) = (self.units.clone(), self.plan.probers && name.starts_with("db"));
         let bug = self.plan.bug;
         let tables_are_there = Mutex::new(false);
@@ -162,6 +171,29 @@ impl<'w> Cluster<'w> {
             let first = !std::mem::replace(&mut *tables_are_there.lock().unwrap(), true);
             if probers && !first { start_prober(host, &units) } else { Ok(()) }
         }));
+        Ok(())
+    }
+
+    /// What the databases prove to one another with, where it is not what was issued.
+    fn arrange_replication(&self, name: &str) -> Result<()> {
+        let tls = self.host(name)?.disk().join("tls");
+        match self.plan.replication {
+            Replication::Certificates => {}
+            Replication::Password => secret(&tls.join("replication.pw"), "of the lab's replication\n")?,
+            Replication::Company => {
+                let (pem, key) = self.company.issue(&company_host(name));
+                fs::write(tls.join("company.pem"), &self.company.pem)?;
+                fs::write(tls.join("database.pem"), pem)?;
+                secret(&tls.join("database.key"), &key)?;
+            }
+            Replication::Open => {
+                let later = tls.join("later");
+                fs::create_dir(&later)?;
+                for file in DATABASE_FILES {
+                    fs::rename(tls.join(file), later.join(file))?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -453,6 +485,12 @@ impl<'w> Cluster<'w> {
         }
         Ok((seen, oracle::judge(commits, primaries)?))
     }
+}
+
+/// A file that nobody but root reads.
+fn secret(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
 }
 
 /// Gives every host of the plan a watchdog, or what it has in its place.

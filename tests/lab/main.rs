@@ -15,6 +15,8 @@ mod busy_bmc;
 mod cgroup;
 mod client;
 mod cluster;
+#[path = "../engine/company.rs"]
+mod company;
 mod disk;
 mod harness;
 mod host;

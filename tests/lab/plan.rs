@@ -30,6 +30,18 @@ pub enum Devices {
     PlainFileOn(&'static str),
 }
 
+/// How the databases' connections to one another are kept private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    Certificates,
+    /// And a password beside them.
+    Password,
+    /// Certificates of a CA that is not regent's.
+    Company,
+    /// Not at all, as an earlier version had it: the certificates are in a folder of which the file does not know.
+    Open,
+}
+
 /// One cluster to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -62,8 +74,17 @@ pub struct Plan {
     pub probers: bool,
     /// Without TLS: nodes do not prove who they are.
     pub insecure: bool,
+    pub replication: Replication,
     /// A mistake that every daemon makes on purpose: `known_bugs`.
     pub bug: Option<&'static str>,
+}
+
+/// The line of a file whose cluster has no certificates for its databases yet.
+pub const OPEN: &str = "replication_tls = \"optional\"";
+
+/// The name of a host in a company's certificate.
+pub fn company_host(name: &str) -> String {
+    format!("{name}.example.org")
 }
 
 impl Default for Plan {
@@ -85,6 +106,7 @@ impl Default for Plan {
             volumes: &[],
             probers: true,
             insecure: false,
+            replication: Replication::Certificates,
             bug: None,
         }
     }
@@ -144,6 +166,9 @@ impl Plan {
             }
             writeln!(text, "primary = \"{}\"", address(name, Net::Primary))?;
             writeln!(text, "secondary = \"{}\"", address(name, Net::Secondary))?;
+            if self.replication == Replication::Company {
+                writeln!(text, "hostname = \"{}\"", company_host(name))?;
+            }
         }
         if self.disk {
             writeln!(text, "\n[channels.disk]\npath = \"{SHARED_DISK}\"")?;
@@ -187,12 +212,27 @@ impl Plan {
         Ok(())
     }
 
+    fn write_tls(&self, text: &mut String) -> Result<()> {
+        if self.insecure {
+            return Ok(());
+        }
+        writeln!(text, "tls_certificate = \"{DISK}/tls/database.pem\"\ntls_key = \"{DISK}/tls/database.key\"")?;
+        match self.replication {
+            Replication::Certificates => {}
+            Replication::Password => writeln!(text, "replication_password_file = \"{DISK}/tls/replication.pw\"")?,
+            Replication::Company => writeln!(text, "tls_ca = \"{DISK}/tls/company.pem\"")?,
+            Replication::Open => writeln!(text, "{OPEN}")?,
+        }
+        Ok(())
+    }
+
     fn write_service(&self, text: &mut String, name: &str, data: &str, port: u16) -> Result<()> {
         let bin = postgres::bin_dir()?;
         writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
-        writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 trust\"]")?;
+        writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 md5\"]")?;
+        self.write_tls(text)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
         writeln!(text, "{}", self.parameters)?;
         Ok(())

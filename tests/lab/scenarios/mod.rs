@@ -12,6 +12,7 @@ mod local;
 mod members;
 mod nobody_else;
 mod power;
+mod private;
 mod recoveries;
 mod restarts;
 mod returns;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(unguarded::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
+    all.extend(private::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all

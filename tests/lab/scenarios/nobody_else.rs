@@ -33,7 +33,7 @@ pub const SCENARIOS: [Scenario; 2] = [
 ];
 
 /// Its database of that folder is gone from one moment to the next: it would be cloned now.
-fn lose_directory(host: &Host, folder: &str) -> Result<()> {
+pub(super) fn lose_directory(host: &Host, folder: &str) -> Result<()> {
     let process = postgres::postmaster_of(host, folder)?;
     let data = format!("/srv/{folder}/data");
     host.run("sh", &["-c", &format!("mv {data} {data}-lost && kill -9 {process}")]).map(drop)
