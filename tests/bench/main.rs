@@ -22,6 +22,8 @@ mod cgroup;
 mod client;
 #[path = "../lab/cluster.rs"]
 mod cluster;
+#[path = "../engine/company.rs"]
+mod company;
 #[path = "../lab/disk.rs"]
 mod disk;
 #[path = "../lab/harness.rs"]

@@ -9,7 +9,9 @@ mod harness;
 use harness::{Cluster, LONG, entry, timing};
 use regent::config::Config;
 use regent::ledger::{self, Command, Entry, Fence, FenceReason, Machine, NewOrder, Settings, State};
-use regent::types::{AgentAction, AgentOutcome, AgentRun, Boot, FenceId, LogIndex, NodeName, Term, WallTime};
+use regent::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, Boot, FenceId, LogIndex, NodeName, Term, WallTime,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
