@@ -50,11 +50,17 @@ pub enum SecretError {
 /// No file that holds a secret is larger.
 const SECRET_LIMIT: u64 = 64 << 10;
 
-/// What a file holds that the configuration names and that is no secret, up to that many bytes. A link there is the
-/// administrator's.
-pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+/// What a file holds that the configuration names and that is handed to a user, up to that many bytes. Links are followed;
+/// where that user could have led the way there, with no more than its own rights.
+pub fn read_for(user: &Rights, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let open = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(regular);
-    open().and_then(|file| read_within(file, limit)).map_err(failed("read", path))
+    Rights::in_directory(path, user)?.file("read", path, || read_within(open()?, limit))
+}
+
+/// The same for a secret: else a link of that user's would hand it a key of this process's.
+pub fn read_secret_for(user: &Rights, path: &Path) -> Result<Vec<u8>, SecretError> {
+    let rights = Rights::in_directory(path, user).map_err(|error| SecretError::Unreadable(error.source))?;
+    rights.within(|| read_secret(path)).map_err(SecretError::Unreadable)?
 }
 
 /// What a file holds that keys and passwords stand in: refused where others than its owner and group get at it.

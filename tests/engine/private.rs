@@ -388,3 +388,43 @@ async fn the_managers_key_is_out_of_the_database_users_reach() {
         assert!(!text.contains(&secret), "{} holds the manager's key", path.display());
     }
 }
+
+/// Where the database's user owns the folder in which its secrets are looked for, it can put a link there; what the link
+/// leads to is read with that user's rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_hands_the_database_user_no_secret_that_is_not_its_own() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = prepared(Way { password: true, ..CERTIFICATES });
+    create(&cluster).await;
+    let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
+    let (own, run) = (cluster.path().join("db1"), cluster.node("db1").run());
+    let roots = cluster.path().join("roots");
+    fs::rename(own.join("tls"), &roots).expect("moved");
+    let folder = own.join("tls");
+    fs::create_dir(&folder).expect("made");
+    for owned in [&own, &folder] {
+        std::os::unix::fs::chown(owned, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root");
+    }
+    let link = |from: PathBuf, to: PathBuf| {
+        let _ = fs::remove_file(&from);
+        std::os::unix::fs::symlink(to, &from).expect("linked");
+        std::os::unix::fs::lchown(&from, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root");
+    };
+    // The manager's pair in the place of the database's, and another key of root's in the place of the password.
+    link(folder.join("ca.pem"), roots.join("ca.pem"));
+    link(folder.join("database.pem"), roots.join("node.pem"));
+    link(folder.join("database.key"), roots.join("node.key"));
+    link(own.join("replication.pw"), roots.join("heartbeat.key"));
+    let before = fs::read_to_string(run.join("database.key")).expect("handed over");
+    cluster.engine("db1");
+    assert_eq!(fs::read_to_string(run.join("database.key")).expect("there"), before);
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    db1.lease(1, Duration::from_secs(3600));
+    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    assert!(refused.contains("replication.pw") && refused.contains("Permission denied"), "{refused}");
+    let secret = fs::read_to_string(roots.join("heartbeat.key")).expect("there");
+    assert!(!fs::read_to_string(run.join("pgpass")).expect("there").contains(secret.trim()));
+}

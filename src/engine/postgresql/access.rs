@@ -7,7 +7,7 @@
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use crate::config::{Config, Node, Postgresql, ReplicationTls, Role, database_tls};
-use crate::rights::{self, Access};
+use crate::rights::{self, Access, Rights};
 use crate::types::NodeName;
 use nix::fcntl::{Flock, FlockArg};
 use postgres_protocol::password::scram_sha_256;
@@ -35,10 +35,11 @@ fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, &Node)> {
     config.nodes.iter().filter(|(_, node)| node.role == Role::Database)
 }
 
-/// The password of the replication roles, where the configuration has one.
-pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
+/// The password of the replication roles, where the configuration has one. It is handed to `user`, the database's.
+pub fn password(postgresql: &Postgresql, user: &Rights) -> Result<Option<String>> {
     let Some(path) = &postgresql.replication_password_file else { return Ok(None) };
-    let text = rights::read_secret(path).map_err(|source| EngineError::Secret { path: path.clone(), source })?;
+    let text =
+        rights::read_secret_for(user, path).map_err(|source| EngineError::Secret { path: path.clone(), source })?;
     let text = String::from_utf8_lossy(&text);
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() {
@@ -49,8 +50,8 @@ pub fn password(postgresql: &Postgresql) -> Result<Option<String>> {
 }
 
 /// The same as the server keeps it: what it is sent it may log, and show to whoever looks at its sessions.
-pub fn verifier(postgresql: &Postgresql) -> Result<Option<String>> {
-    Ok(password(postgresql)?.map(|password| scram_sha_256(password.as_bytes())))
+pub fn verifier(postgresql: &Postgresql, user: &Rights) -> Result<Option<String>> {
+    Ok(password(postgresql, user)?.map(|password| scram_sha_256(password.as_bytes())))
 }
 
 /// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the
@@ -58,7 +59,7 @@ pub fn verifier(postgresql: &Postgresql) -> Result<Option<String>> {
 pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<bool> {
     layout.make_directories()?;
     let user = &layout.inside;
-    let password = password(postgresql)?;
+    let password = password(postgresql, user)?;
     if let Some(password) = &password {
         let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
         let role = replication_role(postgresql, &config.node);

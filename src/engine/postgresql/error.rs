@@ -13,7 +13,7 @@ use std::time::Duration;
 pub enum EngineError {
     #[error("cannot {doing} {path}: {source}")]
     File { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("the secret in {path}: {source}")]
+    #[error("the secret in {path}: {}", with_causes(source))]
     Secret { path: PathBuf, source: SecretError },
     #[error("cannot start {program}: {source}; check bin_dir and that the daemon runs as root")]
     Spawn { program: PathBuf, source: io::Error },

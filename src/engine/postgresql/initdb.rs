@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
     core.on_disk(prepare).await?;
-    let verifier = access::verifier(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
     let run = Run {

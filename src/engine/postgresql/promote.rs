@@ -138,7 +138,7 @@ async fn settle(core: Arc<Core>, session: Arc<Session>) {
 /// Makes the replication roles that are missing. One that is there stays as it is: it may be revoked.
 async fn ensure_roles(core: &Core, session: &Session) -> Result<()> {
     let doing = "make the replication roles";
-    let verifier = access::verifier(core.postgresql())?;
+    let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
     let rows = session.client().query_typed("select rolname::text from pg_roles", &[]).await;
     let present: Vec<String> = rows.map_err(EngineError::sql(doing))?.iter().map(|row| row.get(0)).collect();
     for role in access::replication_roles(&core.config, core.postgresql()) {

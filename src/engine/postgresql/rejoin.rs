@@ -203,7 +203,7 @@ impl Source {
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
 async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)> {
     let postgresql = core.postgresql();
-    let password = access::password(postgresql)?;
+    let password = access::password(postgresql, &core.layout.inside)?;
     let mut config = tokio_postgres::Config::new();
     config.user(access::replication_role(postgresql, &core.config.node)).dbname("postgres");
     config.port(upstream.port).connect_timeout(ANSWER).application_name("regent rejoin");

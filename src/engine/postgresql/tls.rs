@@ -8,7 +8,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use crate::config::{Postgresql, ReplicationTls, Tls};
-use crate::rights::{self, Access};
+use crate::rights::{self, Access, Rights};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -83,17 +83,18 @@ fn try_to_hand_over(core: &Core) -> Result<Option<String>> {
     let files = [layout.tls_certificate(), layout.tls_key(), layout.tls_ca()];
     if postgresql.tls.replication == ReplicationTls::Off {
         for file in files {
-            rights::Rights::own().remove(&file)?;
+            Rights::own().remove(&file)?;
         }
         return Ok(None);
     }
     let Tls { ca, certificate, key } = &postgresql.tls.files;
-    let (ca_pem, certificate_pem) = (public(ca)?, public(certificate)?);
-    let key_pem = rights::read_secret(key).map_err(|source| EngineError::Secret { path: key.clone(), source })?;
+    let user = &layout.inside;
+    let (ca_pem, certificate_pem) = (public(user, ca)?, public(user, certificate)?);
+    let key_pem =
+        rights::read_secret_for(user, key).map_err(|source| EngineError::Secret { path: key.clone(), source })?;
     let key_pem = String::from_utf8_lossy(&key_pem).into_owned();
     let pems = Pems { ca: (ca, &ca_pem), certificate: (certificate, &certificate_pem), key: (key, &key_pem) };
     pems.client()?;
-    let user = &layout.inside;
     rights::hand_file(&layout.tls_ca(), &ca_pem, Access::Reads(user))?;
     // A server takes no key that others may read, and libpq none that its own user does not own.
     rights::hand_file(&layout.tls_key(), &key_pem, Access::Owner(user))?;
@@ -102,8 +103,8 @@ fn try_to_hand_over(core: &Core) -> Result<Option<String>> {
     Ok(amiss(&certificate_pem, &postgresql.common_name(&core.config.node, me), &me.hostname))
 }
 
-fn public(path: &Path) -> Result<String> {
-    let text = String::from_utf8(rights::read_named(path, LIMIT)?);
+fn public(user: &Rights, path: &Path) -> Result<String> {
+    let text = String::from_utf8(rights::read_for(user, path, LIMIT)?);
     text.map_err(|error| EngineError::Malformed { path: path.to_owned(), detail: error.to_string() })
 }
 
