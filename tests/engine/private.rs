@@ -7,6 +7,7 @@ use crate::company::Company;
 use regent::clock;
 use regent::config::ReplicationTls;
 use regent::consensus::certs;
+use regent::engine::Engine;
 use regent::types::{DbAction, DbState, Epoch, NodeName};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -236,22 +237,31 @@ async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
     }
     let mut cluster = prepared(CERTIFICATES);
     create(&cluster).await;
-    // From now on db1 comes with the certificate of a CA that nobody else knows.
-    let (pem, key) = Company::new().issue("db1");
-    let run = cluster.node("db1").run();
-    fs::write(run.join("database.pem"), pem).expect("written");
-    fs::write(run.join("database.key"), key).expect("written");
-    cluster.node("db1").sql("select pg_reload_conf()").await;
+    cluster.follow("db2", "db1").await;
+    // From now on db1 comes with another node's certificate, of the right CA.
+    let (run, another) = (cluster.node("db1").run(), cluster.node("db3").run());
+    for file in ["database.pem", "database.key"] {
+        fs::write(run.join(file), fs::read(another.join(file)).expect("handed over")).expect("written");
+    }
     let upstream = cluster.upstream("db1");
+    cluster.node("db1").sql("select pg_reload_conf()").await;
     let refused = loop {
-        let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+        let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
         // Until the server has read them.
-        if refused.contains("UnknownIssuer") || refused.contains("unknown") {
+        if refused.contains("not valid for name") {
             break refused;
         }
     };
     assert!(refused.contains("connect to the upstream"), "{refused}");
-    assert_eq!(cluster.node("db2").until_state(DbState::Absent).await.state, DbState::Absent);
+    assert_eq!(cluster.node("db3").until_state(DbState::Absent).await.state, DbState::Absent);
+    // Nor does a standby go on streaming that has to connect again.
+    cluster.node("db1").sql("select pg_terminate_backend(pid) from pg_stat_replication").await;
+    cluster.node("db2").until("without an upstream", |seen| seen.streams_from.is_none()).await;
+    let log = cluster.node("db2").config.data_dir.join("orders/postgresql.log");
+    while !fs::read_to_string(&log).expect("there").contains("does not match host name") {
+        assert!(cluster.node("db2").engine().latest().streams_from.is_none(), "it streams from another");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     // A node without a certificate asks nobody, and says what it lacks.
     fs::remove_dir_all(cluster.path().join("db3/tls")).expect("removed");
     fs::remove_file(cluster.node("db3").run().join("database.pem")).expect("removed");
