@@ -283,8 +283,19 @@ fn follow_level(input: &Input, fence: &Fence, ended: &BTreeMap<&AgentName, &Orde
             _ => None,
         })
         .collect();
-    let running = ended.values().any(|o| o.is_running());
-    (!failed.is_empty() && !running).then(|| format!("{} did not confirm", failed.join(" and ")))
+    if ended.values().any(|o| o.is_running()) {
+        return None;
+    }
+    // What succeeded has confirmed the fence when it ended; unless its word did not count then, because a person's stood,
+    // which was refuted since, or power was being given back. It is not known to hold.
+    Some(match failed.is_empty() {
+        true => format!("{} ended while its word did not count", names(ended.keys())),
+        false => format!("{} did not confirm", failed.join(" and ")),
+    })
+}
+
+fn names<'a>(agents: impl Iterator<Item = &'a &'a AgentName>) -> String {
+    agents.map(|agent| agent.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
 /// A confirmed fence is checked before it is used, and watched afterwards (S9).

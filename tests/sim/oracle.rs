@@ -183,7 +183,10 @@ impl World {
             self.note(|w| format!("that was a lie: {} still has power", w.hosts[host].name));
             let state = self.log.state();
             let epochs = self.services.iter().map(|s| state.services.get(s).map_or(Epoch(0), |s| s.epoch)).collect();
-            self.facts.lied.insert((host, boots), Lie { unseen: false, epochs });
+            // An appointment may rest on an earlier one: another lie about the same boot takes nothing of that back.
+            if !self.facts.lied.get(&(host, boots)).is_some_and(|lie| lie.unseen) {
+                self.facts.lied.insert((host, boots), Lie { unseen: false, epochs });
+            }
         }
     }
 

@@ -110,6 +110,9 @@ fn service() -> Service {
         postgresql: Postgresql {
             data_dir: "/nowhere".into(),
             bin_dir: "/nowhere".into(),
+            wal_dir: None,
+            initdb_options: Vec::new(),
+            copy_max_rate: None,
             port: 5432,
             os_user: "postgres".to_owned(),
             superuser: "postgres".to_owned(),
