@@ -202,6 +202,33 @@ impl Rights {
         self.file("move (is it a mount point? use a directory in it)", from, || fs::rename(from, to))
     }
 
+    /// Where a symbolic link leads to; `None` where there is none.
+    pub fn link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
+        self.file("read the link", path, || match fs::read_link(path) {
+            Ok(to) => Ok(Some(to)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Puts a link in the place of another, or of nothing.
+    pub fn replace_link(&self, path: &Path, to: &Path) -> Result<(), FileError> {
+        let draft = path.with_extension("regent-new");
+        self.file("make the link", path, || {
+            let _ = fs::remove_file(&draft);
+            std::os::unix::fs::symlink(to, &draft)?;
+            fs::rename(&draft, path)
+        })
+    }
+
+    /// Removes a file or a link, or a directory with all that is in it.
+    pub fn remove_any(&self, path: &Path) -> Result<(), FileError> {
+        self.file("remove", path, || match fs::symlink_metadata(path)?.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        })
+    }
+
     /// Copies a regular file to where none is yet, and makes the copy last.
     pub fn copy(&self, from: &Path, to: &Path) -> Result<(), FileError> {
         self.file("copy WAL to", to, || {

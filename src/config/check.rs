@@ -27,6 +27,25 @@ const OWN_PARAMETERS: [&str; 14] = [
     "wal_log_hints",
 ];
 
+/// Options of initdb that regent gives, or that would do something else than make a database.
+const OWN_INITDB: [&str; 15] = [
+    "-D",
+    "--pgdata",
+    "-U",
+    "--username",
+    "-X",
+    "--waldir",
+    "-A",
+    "--auth",
+    "-W",
+    "--pwprompt",
+    "--pwfile",
+    "-n",
+    "-S",
+    "-V",
+    "-?",
+];
+
 /// Adds a problem for every rule that the configuration breaks.
 pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'_>) {
     voters(config, problems);
@@ -171,6 +190,9 @@ fn paths(config: &Config, problems: &mut Problems<'_>) {
     for (name, service) in &config.services {
         absolute(&format!("service.{name}.postgresql.data_dir"), &service.postgresql.data_dir);
         absolute(&format!("service.{name}.postgresql.bin_dir"), &service.postgresql.bin_dir);
+        if let Some(wal) = &service.postgresql.wal_dir {
+            absolute(&format!("service.{name}.postgresql.wal_dir"), wal);
+        }
         if let Some(file) = &service.postgresql.replication_password_file {
             absolute(&format!("service.{name}.postgresql.replication_password_file"), file);
         }
@@ -199,6 +221,12 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
         let counted = "each is remembered for restart_window";
         let most = 0..=super::MOST_RESTARTS as u64;
         within(&format!("service.{name}.max_restarts"), service.max_restarts.into(), most, counted);
+    }
+    for (name, service) in &config.services {
+        if let Some(rate) = service.postgresql.copy_max_rate {
+            let key = format!("service.{name}.postgresql.copy_max_rate");
+            within(&key, rate, 32 << 10..=1 << 30, "bytes in a second, as pg_basebackup takes them");
+        }
     }
     if !(1.0..=16.0).contains(&config.detector.phi_threshold) {
         problems.add(
@@ -240,6 +268,19 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
             if theirs.starts_with(directory) || directory.starts_with(theirs) {
                 problems.add(&format!("{key}.data_dir"), format!("overlaps the directory of service.{other}"));
             }
+        }
+        if let Some(wal) = &service.postgresql.wal_dir
+            && (wal.starts_with(directory) || directory.starts_with(wal))
+        {
+            problems.add(&format!("{key}.wal_dir"), "must not contain data_dir, nor lie in it");
+        }
+        let owned = |option: &&String| OWN_INITDB.iter().any(|own| option.starts_with(own));
+        for option in service.postgresql.initdb_options.iter().filter(owned) {
+            problems.add_hint(
+                &format!("{key}.initdb_options"),
+                format!("regent says {} to initdb itself", Quoted(option)),
+                "remove it; data_dir, wal_dir and superuser have keys of their own",
+            );
         }
         for parameter in service.postgresql.parameters.keys() {
             let lower = parameter.to_ascii_lowercase();

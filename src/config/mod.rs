@@ -281,6 +281,12 @@ pub enum OnCrash {
 pub struct Postgresql {
     pub data_dir: PathBuf,
     pub bin_dir: PathBuf,
+    /// Where the WAL of a database goes that is made or copied here; `None`: into its directory, or where that has it.
+    pub wal_dir: Option<PathBuf>,
+    /// What is said to initdb beside what regent says itself.
+    pub initdb_options: Vec<String>,
+    /// The most bytes that a copy takes from the primary in a second.
+    pub copy_max_rate: Option<u64>,
     pub port: u16,
     /// The operating system's user that owns the database.
     pub os_user: String,

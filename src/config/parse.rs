@@ -396,6 +396,9 @@ impl Draft<'_> {
         Some(Postgresql {
             data_dir: self.expand(&data_dir?),
             bin_dir: self.expand(&bin_dir?),
+            wal_dir: written.wal_dir.as_deref().map(|path| self.expand(path)),
+            initdb_options: or(&written.initdb_options, Vec::new()),
+            copy_max_rate: written.copy_max_rate.as_ref().map(|rate| rate.0),
             port: or(&written.port, 5432),
             os_user: or(&written.os_user, "postgres".to_owned()),
             superuser: or(&written.superuser, "postgres".to_owned()),

@@ -170,6 +170,9 @@ tables! {
     Postgresql {
         data_dir: PathBuf,
         bin_dir: PathBuf,
+        wal_dir: PathBuf,
+        initdb_options: Vec<String>,
+        copy_max_rate: Bytes,
         port: u16,
         os_user: String,
         superuser: String,

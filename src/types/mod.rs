@@ -13,6 +13,7 @@ mod position;
 mod quoted;
 mod severity;
 mod shared;
+mod size;
 mod time;
 mod view;
 
@@ -25,5 +26,6 @@ pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use quoted::Quoted;
 pub use severity::Severity;
+pub use size::Size;
 pub use time::{Instant, Span, WallTime};
 pub use view::{PeerView, Sight};

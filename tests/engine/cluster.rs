@@ -114,15 +114,20 @@ impl Cluster {
         for name in names {
             cluster.engine(name);
         }
-        let first = cluster.node(names[0]);
-        first.done(DbAction::Initdb).await;
-        first.lease(1, Duration::from_secs(3600));
-        first.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
-        first.sql("create table orders (id bigint primary key)").await;
+        cluster.create(names[0]).await;
         for name in &names[1..] {
             cluster.follow(name, names[0]).await;
         }
         cluster
+    }
+
+    /// A new database on this node, running as the primary of epoch 1.
+    pub async fn create(&self, name: &str) {
+        let first = self.node(name);
+        first.done(DbAction::Initdb).await;
+        first.lease(1, Duration::from_secs(3600));
+        first.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        first.sql("create table orders (id bigint primary key)").await;
     }
 
     /// Rejoins a stopped node to another and starts it; returns what the rejoin did.
@@ -338,6 +343,9 @@ fn service(of_node: &Path) -> Service {
         postgresql: Postgresql {
             data_dir: of_node.join("main"),
             bin_dir: BIN.into(),
+            wal_dir: None,
+            initdb_options: Vec::new(),
+            copy_max_rate: None,
             port: 5499,
             os_user: "postgres".into(),
             superuser: "postgres".into(),

@@ -176,3 +176,20 @@ async fn a_standby_whose_upstream_has_removed_the_wal_that_it_needs_is_told_apar
     db2.until_ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
     assert_eq!(db2.done(DbAction::Compare { upstream }).await, DbDone::Compared { unfit: None });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_works_where_a_transaction_was_prepared() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running_with(&["db1", "db2"], |postgresql| {
+        postgresql.parameters.insert("max_prepared_transactions".into(), "5".into());
+    })
+    .await;
+    cluster.node("db1").sql("begin; insert into orders values (7); prepare transaction 'open'").await;
+    fail_over(&cluster).await;
+    let DbDone::Rejoined { how, .. } = cluster.follow("db1", "db2").await else { panic!("it did not rejoin") };
+    assert!(how.contains("rewound"), "{how}");
+    cluster.node("db2").sql("commit prepared 'open'").await;
+    cluster.node("db1").until_ids(&[1, 3, 7]).await;
+}

@@ -12,6 +12,7 @@ mod guarding;
 mod life;
 mod moving;
 mod numbers;
+mod places;
 mod private;
 mod trouble;
 mod watchdog;

@@ -190,3 +190,82 @@ async fn a_number_that_is_taken_is_not_promoted_to() {
     take_over(db3, 4, 4).await;
     assert_eq!(std::fs::read_to_string(history(db3, 3)).expect("there"), text);
 }
+
+/// Rows that a restore from the archive ends with, and what the server said meanwhile.
+fn restored(folder: &Path, backup: &Path, archive: &Path) -> (String, String) {
+    let script = format!(
+        "set -e; cd {folder}; cp -a {backup} restored; rm -f restored/postmaster.*; touch restored/recovery.signal
+         cat > restored/postgresql.auto.conf <<< \"restore_command = 'cp {archive}/%f %p'\"
+         {BIN}/pg_ctl -D restored -w -t 60 -l {folder}/log -o \"-c listen_addresses='' -c hba_file={folder}/hba \\
+             -c unix_socket_directories={folder} -c port=5999\" start >&2
+         while [ \"$(psql -XtA -h {folder} -p 5999 -c 'select pg_is_in_recovery()' postgres)\" = t ]; do sleep 0.1; done
+         psql -XtA -h {folder} -p 5999 -c 'select string_agg(id::text, chr(44) order by id) from orders' postgres
+         {BIN}/pg_ctl -D restored -w -m immediate stop >&2",
+        folder = folder.display(),
+        backup = backup.display(),
+        archive = archive.display(),
+    );
+    let output = std::process::Command::new("runuser").args(["-u", "postgres", "--", "bash", "-c", &script]).output();
+    let output = output.expect("bash runs");
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(output.status.success(), "{}\n{log}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8_lossy(&output.stdout).trim().to_owned(), log)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_from_the_archive_passes_the_numbers_that_were_skipped() {
+    if !possible() {
+        return;
+    }
+    let place = tempfile::Builder::new().prefix("regent-archive-").tempdir_in("/var/tmp").expect("a directory");
+    let (archive, folder) = (place.path().join("wal"), place.path().to_owned());
+    std::fs::create_dir(&archive).expect("made");
+    std::fs::write(folder.join("hba"), "local all all trust\n").expect("written");
+    let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
+    for path in [&folder, &archive] {
+        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root");
+    }
+    // Whole or not at all, as an archive must have it.
+    let command = format!("cp %p {0}/.%f && mv {0}/.%f {0}/%f", archive.display());
+    let cluster = Cluster::running_with(&["db1", "db2"], |postgresql| {
+        postgresql.parameters.insert("archive_mode".into(), "on".into());
+        postgresql.parameters.insert("archive_command".into(), command.clone());
+    })
+    .await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    db1.sql("insert into orders values (1)").await;
+    // A backup as any tool makes one, on the first timeline.
+    let (client, backup) = (db1.client().await.expect("in"), folder.join("backup"));
+    client.batch_execute("select pg_backup_start('test', true)").await.expect("begun");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&db1.postgresql().data_dir).arg(&backup).status();
+    assert!(copied.expect("cp runs").success());
+    let row = client.query_one("select labelfile from pg_backup_stop()", &[]).await.expect("ended");
+    std::fs::write(backup.join("backup_label"), row.get::<_, &str>(0)).expect("written");
+    // What a dead primary had not archived yet, nobody archives for it: that is another matter.
+    let question = "select pg_walfile_name(pg_current_wal_lsn() + 1)";
+    let present: String = client.query_one(question, &[]).await.expect("asked").get(0);
+    let before = u64::from_str_radix(&present[16..], 16).expect("a segment") - 1;
+    until(|| archive.join(format!("{}{before:08X}", &present[..16])).exists()).await;
+    db2.until_ids(&[1]).await;
+    db1.enclosure().kill();
+    // Two that were appointed came to nothing.
+    take_over(db2, 4, 4).await;
+    assert!(is_placeholder(&history(db2, 2)) && is_placeholder(&history(db2, 3)));
+    db2.sql("insert into orders values (2); checkpoint").await;
+    db2.sql("insert into orders values (3)").await;
+    let client = db2.client().await.expect("in");
+    let row = client.query_one("select pg_walfile_name(pg_switch_wal())", &[]).await.expect("asked");
+    let last = archive.join(row.get::<_, &str>(0));
+    until(|| last.exists()).await;
+    assert!(archive.join("00000002.history").exists() && archive.join("00000003.history").exists());
+    let (rows, log) = restored(&folder, &backup, &archive);
+    assert_eq!(rows, "1,2,3", "{log}");
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let from = std::time::Instant::now();
+    while !holds() {
+        assert!(from.elapsed() < Duration::from_secs(30), "it does not come to that");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -87,15 +87,6 @@ fn prepared(way: Way) -> Cluster {
     cluster
 }
 
-/// Makes the database on the first node.
-async fn create(cluster: &Cluster) {
-    let db1 = cluster.node("db1");
-    db1.done(DbAction::Initdb).await;
-    db1.lease(1, Duration::from_secs(3600));
-    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
-    db1.sql("create table orders (id bigint primary key)").await;
-}
-
 /// What the primary knows of each standby's connection: its application's name, whether it is by TLS, and by which name.
 async fn connections(cluster: &Cluster, primary: &str) -> Vec<(String, bool, Option<String>)> {
     let question = "select r.application_name, s.ssl, s.client_dn from pg_stat_replication r \
@@ -108,7 +99,7 @@ async fn connections(cluster: &Cluster, primary: &str) -> Vec<(String, bool, Opt
 /// Start, loss of the primary, rewind, clone, and back in order: each connection on the way is by TLS and by certificate.
 async fn full_round(way: Way) {
     let cluster = prepared(way);
-    create(&cluster).await;
+    cluster.create("db1").await;
     cluster.follow("db2", "db1").await;
     fail_over(&cluster).await;
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
@@ -194,7 +185,7 @@ async fn who_cannot_prove_to_be_a_node_is_refused() {
     }
     for password in [false, true] {
         let cluster = prepared(Way { password, ..CERTIFICATES });
-        create(&cluster).await;
+        cluster.create("db1").await;
         let (me, port) = (cluster.node("db1").config.me(), cluster.node("db1").postgresql().port);
         let secret = password.then_some(PASSWORD);
         let run = cluster.node("db1").run();
@@ -236,7 +227,7 @@ async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
         return;
     }
     let mut cluster = prepared(CERTIFICATES);
-    create(&cluster).await;
+    cluster.create("db1").await;
     cluster.follow("db2", "db1").await;
     // From now on db1 comes with another node's certificate, of the right CA.
     let (run, another) = (cluster.node("db1").run(), cluster.node("db3").run());
@@ -276,7 +267,7 @@ async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_befo
         return;
     }
     let mut cluster = prepared(CERTIFICATES);
-    create(&cluster).await;
+    cluster.create("db1").await;
     let tls = cluster.path().join("db1/tls");
     let (run, before) = (cluster.node("db1").run(), fs::read_to_string(tls.join("database.pem")).expect("there"));
     let key = fs::read_to_string(tls.join("database.key")).expect("there");
@@ -382,7 +373,7 @@ async fn the_managers_key_is_out_of_the_database_users_reach() {
         return;
     }
     let cluster = prepared(CERTIFICATES);
-    create(&cluster).await;
+    cluster.create("db1").await;
     let own = cluster.path().join("db1/tls");
     let manager = fs::read_to_string(own.join("node.key")).expect("issued");
     // With everything that it can read, wherever that is.
@@ -407,7 +398,7 @@ async fn a_link_hands_the_database_user_no_secret_that_is_not_its_own() {
         return;
     }
     let mut cluster = prepared(Way { password: true, ..CERTIFICATES });
-    create(&cluster).await;
+    cluster.create("db1").await;
     let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
     let (own, run) = (cluster.path().join("db1"), cluster.node("db1").run());
     let roots = cluster.path().join("roots");

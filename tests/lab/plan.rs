@@ -68,6 +68,8 @@ pub struct Plan {
     pub watchdogs: Devices,
     /// Whether there is a second service beside the first.
     pub second: bool,
+    /// Lines of each database.
+    pub database: &'static str,
     /// Directories that are volumes of their own: host, name on its disk, size in MiB.
     pub volumes: &'static [(&'static str, &'static str, u32)],
     /// A prober in every database host. Without them a measurement is not disturbed.
@@ -103,6 +105,7 @@ impl Default for Plan {
             parameters: "",
             watchdogs: Devices::None,
             second: false,
+            database: "",
             volumes: &[],
             probers: true,
             insecure: false,
@@ -233,6 +236,7 @@ impl Plan {
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
         writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 md5\"]")?;
         self.write_tls(text)?;
+        writeln!(text, "{}", self.database)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
         writeln!(text, "{}", self.parameters)?;
         Ok(())

@@ -1,13 +1,11 @@
 //! The status of a cluster as a page of text: services first, because they are what it is all for.
 
 use super::table;
-use super::words::{
-    agent_kind, bytes, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog,
-};
+use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, Seen, SeenOn, ServiceStatus, Status,
 };
-use crate::types::{NodeName, ServiceName};
+use crate::types::{NodeName, ServiceName, Size};
 
 /// The whole page.
 pub fn status(status: &Status) -> String {
@@ -115,7 +113,7 @@ fn databases(service: &ServiceStatus) -> String {
             database.state.to_string(),
             database.timeline.to_string(),
             or_dash(database.position),
-            or_dash(database.lag_bytes.map(bytes)),
+            or_dash(database.lag_bytes.map(Size)),
             or_dash(database.streams_from.as_ref()),
             database.trouble.clone().unwrap_or_default(),
         ]

@@ -19,20 +19,6 @@ pub fn milliseconds(ms: u64) -> String {
     }
 }
 
-/// `16 B`, `3.4 KiB`, `1.0 GiB`.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1024 {
-        return format!("{n} B");
-    }
-    let (mut tenths, mut unit) = (n / 1024 * 10 + n % 1024 * 10 / 1024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
 /// What is shown for "none" and "not known".
 pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -119,8 +105,6 @@ mod tests {
     fn units_change_where_people_expect_it() {
         let times = [0, 999, 1_000, 1_529, 59_999, 200_000, 3_720_000].map(milliseconds);
         assert_eq!(times, ["0 ms", "999 ms", "1.00 s", "1.52 s", "59.99 s", "3 min 20 s", "1 h 2 min"]);
-        let sizes = [0, 1023, 1024, 3_500, 16 << 20, 1 << 40].map(bytes);
-        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "3.4 KiB", "16.0 MiB", "1.0 TiB"]);
     }
 
     #[test]

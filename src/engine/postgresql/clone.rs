@@ -1,11 +1,13 @@
-//! A fresh copy of the upstream's database: made beside the old directory and swapped in when it is whole; the old one
-//! is kept aside (the latest one only).
+//! A fresh copy of the upstream's database: made beside the old one and swapped in when it is whole; the old one is kept
+//! aside (the latest one only). Where its parts belong, and whether a copy can work at all, says `places.rs`.
 
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
+use super::layout::Layout;
+use super::places::{Extent, Places};
 use super::program::Run;
-use super::{keep, start};
+use super::{access, start};
 use crate::types::{SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +15,60 @@ use std::time::Duration;
 const CLONING: &str = "a clone\n";
 const DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
+/// What is copied.
+pub struct Original<'a> {
+    pub from: &'a Upstream,
+    pub conninfo: &'a str,
+    pub system: SystemId,
+    pub extent: &'a Extent,
+}
+
 /// Clones. Brings the folder that keeps the old directory, if there was one.
-pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: SystemId) -> Result<Option<String>> {
-    let new = core.layout.beside(".regent-", ".clone");
-    let prepared = new.clone();
+pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<String>> {
+    let extent = original.extent.clone();
+    let places = core
+        .on_disk(move |core| {
+            let around = core.layout.around()?;
+            if let Some(parent) = core.layout.data_dir.parent() {
+                around.make_directories(parent)?;
+            }
+            let places = Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &extent)?;
+            core.layout.set_mark(CLONING)?;
+            places.prepare()?;
+            access::write(&core.config, core.postgresql(), &core.layout)?;
+            Ok::<_, EngineError>(places)
+        })
+        .await?;
+    copy(core, &places, original.conninfo).await?;
+    let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
+    verify(core, &new).await?;
+    let control = Control::read(&new, &core.user).await?;
+    if control.system != original.system {
+        let (node, found) = (&original.from.node, control.system);
+        let detail = format!("the clone of {node} has system identifier {found}, not {}", original.system);
+        return Err(EngineError::Malformed { path: new.data_dir, detail });
+    }
+    let conninfo = original.conninfo.to_owned();
     core.on_disk(move |core| {
-        let around = core.layout.around()?;
-        if let Some(parent) = core.layout.data_dir.parent() {
-            around.make_directories(parent)?;
-        }
-        core.layout.set_mark(CLONING)?;
-        if around.exists(&prepared) {
-            around.remove_tree(&prepared)?;
-        }
-        core.layout.make_for_database(&prepared)?;
-        super::access::write(&core.config, core.postgresql(), &core.layout).map(drop)
+        places.compare()?;
+        // A standby before it is in its place: there is no moment at which it could start as a primary.
+        start::make_standby_in(&new, &conninfo)?;
+        new.sync_volumes()?;
+        places.swap(&core.layout)
     })
-    .await?;
+    .await
+}
+
+async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
     let source = format!("--dbname={conninfo}");
-    let run = Run {
+    let (parts, rate) =
+        (places.arguments(), core.postgresql().copy_max_rate.map(|rate| format!("--max-rate={}k", rate >> 10)));
+    let mut run = Run {
         user: &core.user,
         program: core.layout.program("pg_basebackup"),
         arguments: vec![
             "-D".as_ref(),
-            new.as_os_str(),
+            places.data.as_os_str(),
             source.as_ref(),
             "--wal-method=stream".as_ref(),
             "--checkpoint=fast".as_ref(),
@@ -47,40 +79,21 @@ pub async fn clone(core: &Arc<Core>, from: &Upstream, conninfo: &str, expected: 
         input: String::new(),
         deadline: DEADLINE,
     };
-    run.finish().await?;
-    let layout = super::layout::Layout { data_dir: new.clone(), ..core.layout.clone() };
-    let control = Control::read(&layout, &core.user).await?;
-    if control.system != expected {
-        let detail = format!("the clone of {} has system identifier {}, not {expected}", from.node, control.system);
-        return Err(EngineError::Malformed { path: new, detail });
-    }
-    let conninfo = conninfo.to_owned();
-    core.on_disk(move |core| {
-        // A standby before it is in its place: there is no moment at which it could start as a primary.
-        start::make_standby_in(&layout, &conninfo)?;
-        layout.sync_volumes()?;
-        swap(core, &new)
-    })
-    .await
+    run.arguments.extend(parts.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+    run.arguments.extend(rate.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+    run.finish().await.map(drop)
 }
 
-/// Puts the new directory in the place of the old one.
-fn swap(core: &Core, new: &std::path::Path) -> Result<Option<String>> {
-    let (place, around) = (&core.layout.data_dir, core.layout.around()?);
-    let kept = if core.layout.is_absent() {
-        None
-    } else {
-        // One copy of a whole database is kept, and no more: they would fill the volume that the database is on.
-        for older in keep::folders(&core.layout, ".replaced-") {
-            tracing::warn!(service = %core.service, folder = %older.display(),
-                "removing what an earlier clone replaced, to keep what this one replaces");
-            around.remove_tree(&older)?;
-        }
-        let aside = core.layout.beside("", &format!(".replaced-{}", keep::stamp()));
-        around.rename(place, &aside)?;
-        Some(aside.display().to_string())
+/// Reads the whole copy and compares it with the manifest that the source sent: what a disk lost on the way is found
+/// before the copy is anybody's standby. Its WAL is read by its own recovery.
+async fn verify(core: &Arc<Core>, copy: &Layout) -> Result<()> {
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("pg_verifybackup"),
+        arguments: vec!["--no-parse-wal".as_ref(), "--quiet".as_ref(), copy.data_dir.as_os_str()],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: DEADLINE,
     };
-    around.rename(new, place)?;
-    around.sync_directory_of(place)?;
-    Ok(kept)
+    run.finish().await.map(drop)
 }

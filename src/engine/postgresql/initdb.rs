@@ -1,13 +1,14 @@
 //! Makes a new database, with the roles that regent needs. Nothing of it is ever open to a client: the roles are made
 //! by a single-user server.
 
-use super::access;
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::program::Run;
 use super::session::PROBE_TABLE;
+use super::{access, mounts, places};
 use crate::types::SystemId;
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
-    let run = Run {
+    let wal = postgresql.wal_dir.as_ref().map(|wal| format!("--waldir={}", wal.display()));
+    let mut run = Run {
         user: &core.user,
         program: core.layout.program("initdb"),
         arguments: vec![
@@ -40,6 +42,9 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
         input: String::new(),
         deadline: DEADLINE,
     };
+    // Of an option that is given twice the last counts.
+    run.arguments.extend(postgresql.initdb_options.iter().map(AsRef::<OsStr>::as_ref));
+    run.arguments.extend(wal.iter().map(AsRef::<OsStr>::as_ref));
     run.finish().await?;
     let mut statements = vec![PROBE_TABLE.to_owned()];
     for role in access::replication_roles(&core.config, postgresql) {
@@ -57,6 +62,9 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
 
 fn prepare(core: &Core) -> Result<()> {
     let data_dir = &core.layout.data_dir;
+    let wal = core.postgresql().wal_dir.as_deref();
+    mounts::must_be_there(&core.layout, [data_dir.as_path()].into_iter().chain(wal))?;
+    places::refuse_volume(data_dir)?;
     let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK);
     if !unfinished && !core.layout.is_absent() {
         let why = format!("{} is not empty; move it away to have a new database made", data_dir.display());
@@ -70,7 +78,11 @@ fn prepare(core: &Core) -> Result<()> {
     if unfinished && around.exists(data_dir) {
         around.remove_tree(data_dir)?;
     }
-    core.layout.make_for_database(data_dir)
+    core.layout.make_for_database(data_dir)?;
+    match &core.postgresql().wal_dir {
+        Some(wal) => places::make_wal_dir(&core.layout, wal, unfinished),
+        None => Ok(()),
+    }
 }
 
 /// What makes a replication role: replication, and what pg_rewind reads with.
@@ -84,6 +96,8 @@ pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
         "pg_read_binary_file(text, bigint, bigint, boolean)",
     ];
     statements.extend(functions.map(|f| format!("grant execute on function pg_catalog.{f} to \"{role}\"")));
+    // A copy asks how much room it will take.
+    statements.push(format!("grant pg_read_all_stats to \"{role}\""));
     statements
 }
 

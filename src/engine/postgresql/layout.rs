@@ -108,6 +108,11 @@ impl Layout {
         self.inside.read_text(&self.within(name), TEXT_LIMIT)
     }
 
+    /// The major version of the data directory, as `initdb` noted it.
+    pub fn major_version(&self) -> Option<u32> {
+        self.text_within(PG_VERSION).ok()?.trim().parse().ok()
+    }
+
     pub fn has_within(&self, name: &str) -> bool {
         self.inside.exists(&self.within(name))
     }
@@ -171,9 +176,9 @@ impl Layout {
         Ok(rights::give_directory(&self.socket, &self.inside)?)
     }
 
-    /// Makes an empty directory beside the data directory, or itself, that PostgreSQL accepts as its own.
+    /// Makes an empty directory that PostgreSQL accepts as its own: the data directory, one beside it, one for a part of it.
     pub fn make_for_database(&self, directory: &Path) -> Result<()> {
-        let around = self.around()?;
+        let around = Rights::in_directory(directory.parent().unwrap_or(Path::new("/")), &self.inside)?;
         around.make_directory(directory, 0o700)?;
         // Only where nobody else can write, so that no link leads this elsewhere.
         if around != self.inside {

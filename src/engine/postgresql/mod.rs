@@ -24,8 +24,10 @@ mod error;
 mod initdb;
 mod keep;
 mod layout;
+mod mounts;
 mod numbers;
 mod observer;
+mod places;
 mod postmaster;
 mod prober;
 mod program;
@@ -41,6 +43,7 @@ mod start;
 mod stop;
 mod timeline;
 mod tls;
+mod volume;
 
 pub use access::replication_role;
 pub use error::EngineError;

@@ -36,6 +36,9 @@ pub fn make_next(layout: &Layout, least: Timeline, timeline: Timeline) -> Result
     for number in (least.0 + 1..timeline.0).map(Timeline).filter(|n| !present.contains(n)) {
         // Whole, and never over a file that is there.
         layout.inside.place(&wal.join(history_file(number)), 0o644, MARK)?;
+        // Into the archive with it: who restores from there counts up from number to number, and ends at the first gap.
+        let ready = wal.join("archive_status").join(format!("{}.ready", history_file(number)));
+        layout.inside.place(&ready, 0o600, "")?;
         placed = true;
     }
     if placed {

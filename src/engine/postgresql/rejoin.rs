@@ -10,17 +10,21 @@
 )]
 
 use super::access;
-use super::clone;
+use super::clone::{self, Original};
 use super::control::{Control, ControlState, segment_start};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
 use super::layout::STANDBY_SIGNAL;
+use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
 use super::{end, settings, start, tls};
 use crate::types::{History, Lsn, Position, SystemId, Upstream};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +44,8 @@ struct Source {
     history: History,
     /// Where the oldest WAL begins that it still has, as far as it told.
     oldest: Lsn,
+    /// How large it is, and which parts lie elsewhere.
+    extent: Extent,
 }
 
 /// What has to be done.
@@ -59,10 +65,10 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     let mark = core.on_disk(|core| core.layout.mark()).await?.unwrap_or_default();
     let absent = core.on_disk(|core| core.layout.is_absent()).await;
     let (how, kept) = if absent {
-        clone::clone(core, upstream, &conninfo, source.system).await?;
+        clone::clone(core, source.original(upstream, &conninfo)).await?;
         ("cloned: the directory was empty".to_owned(), None)
     } else if !mark.is_empty() && mark != COMPARING {
-        let kept = clone::clone(core, upstream, &conninfo, source.system).await?;
+        let kept = clone::clone(core, source.original(upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
     } else {
         compare_and_move(core, upstream, &source, &conninfo).await?
@@ -114,7 +120,7 @@ async fn compare_and_move(
     match choose(&control, end, &history, source) {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
-            let kept = clone::clone(core, upstream, conninfo, source.system).await?;
+            let kept = clone::clone(core, source.original(upstream, conninfo)).await?;
             Ok((format!("cloned: {why}"), kept))
         }
         Way::Rewind { fork } => {
@@ -123,7 +129,7 @@ async fn compare_and_move(
                 Ok(()) => Ok((format!("rewound to {fork} on timeline {}", end.1.timeline), kept)),
                 Err(error) => {
                     tracing::warn!(service = %core.service, %error, "the rewind failed: cloning");
-                    let aside = clone::clone(core, upstream, conninfo, source.system).await?;
+                    let aside = clone::clone(core, source.original(upstream, conninfo)).await?;
                     Ok((format!("cloned: the rewind failed: {error}"), kept.or(aside)))
                 }
             }
@@ -190,6 +196,10 @@ fn choose(control: &Control, end: (bool, Position), history: &History, source: &
 }
 
 impl Source {
+    fn original<'a>(&'a self, from: &'a Upstream, conninfo: &'a str) -> Original<'a> {
+        Original { from, conninfo, system: self.system, extent: &self.extent }
+    }
+
     /// What comes after `end`, which the upstream has in its own history, must still be there: a rewind finds nothing to do.
     fn goes_on_from(&self, end: Position) -> Way {
         if end.lsn < self.oldest {
@@ -231,7 +241,30 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
         History::default()
     };
     let oldest = oldest_wal(&session, segment).await;
-    Ok((session, Source { system, end: Position { timeline, lsn }, history, oldest }))
+    let extent = extent(&session).await?;
+    Ok((session, Source { system, end: Position { timeline, lsn }, history, oldest, extent }))
+}
+
+/// What would have to be copied. Sizes are not told to a role that an earlier version made: then they are not known.
+async fn extent(session: &Session) -> Result<Extent> {
+    let question = "select oid, spcname::text, pg_tablespace_location(oid) from pg_tablespace order by oid";
+    let rows = session.client().query_typed(question, &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask the upstream for its tablespaces"))?;
+    let question = "select oid, pg_tablespace_size(oid) from pg_tablespace";
+    let sizes = session.client().query_typed(question, &[]).await.unwrap_or_default();
+    let sizes = sizes.iter().filter_map(|row| Some((row.get::<_, u32>(0), u64::try_from(row.get::<_, i64>(1)).ok()?)));
+    let sizes: BTreeMap<u32, u64> = sizes.collect();
+    let mut extent = Extent::default();
+    for row in rows {
+        let (oid, name, location) = (row.get(0), row.get::<_, String>(1), PathBuf::from(row.get::<_, &str>(2)));
+        let size = sizes.get(&oid).copied();
+        // The two that every database has, and those that a developer's setting puts into the directory itself.
+        match location.is_absolute() {
+            true => extent.tablespaces.push(Tablespace { oid, name, location, size }),
+            false => extent.size = size.map(|size| size + extent.size.unwrap_or_default()).or(extent.size),
+        }
+    }
+    Ok(extent)
 }
 
 /// Where the oldest WAL begins that is still there: PostgreSQL removes by the number of a segment, whatever its timeline.
@@ -306,21 +339,21 @@ async fn end_recovery_alone(core: &Arc<Core>) -> Result<()> {
     if Control::read(&core.layout, &core.user).await?.is_clean() {
         return Ok(());
     }
+    // As it ran: prepared transactions, for one, are not recovered with fewer places for them than there were.
+    let mut settings = settings::command_line(&core.config, core.postgresql(), &core.layout);
+    settings.push("archive_mode=off".to_owned());
+    // Its last checkpoint would remove the WAL before the fork, in which pg_rewind looks for the common one.
+    settings.push("wal_keep_size=1TB".to_owned());
+    let mut arguments: Vec<&OsStr> =
+        vec!["--single".as_ref(), "-F".as_ref(), "-D".as_ref(), core.layout.data_dir.as_os_str()];
+    for setting in &settings {
+        arguments.extend::<[&OsStr; 2]>(["-c".as_ref(), setting.as_ref()]);
+    }
+    arguments.push("template1".as_ref());
     let run = Run {
         user: &core.user,
         program: core.layout.program("postgres"),
-        arguments: vec![
-            "--single".as_ref(),
-            "-F".as_ref(),
-            "-D".as_ref(),
-            core.layout.data_dir.as_os_str(),
-            "-c".as_ref(),
-            "archive_mode=off".as_ref(),
-            "-c".as_ref(),
-            // Its last checkpoint would remove the WAL before the fork, in which pg_rewind looks for the common one.
-            "wal_keep_size=1TB".as_ref(),
-            "template1".as_ref(),
-        ],
+        arguments,
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
         deadline: REWIND_DEADLINE,
@@ -354,7 +387,9 @@ mod tests {
 
     fn way(state: ControlState, end: Position, history: &[Position], source: (Position, &[Position])) -> Way {
         let (end_there, left) = source;
-        let source = Source { system: SystemId(1), end: end_there, history: History(left.to_vec()), oldest: Lsn(60) };
+        let history_there = History(left.to_vec());
+        let extent = Extent::default();
+        let source = Source { system: SystemId(1), end: end_there, history: history_there, oldest: Lsn(60), extent };
         choose(&local(state), (true, end), &History(history.to_vec()), &source)
     }
 

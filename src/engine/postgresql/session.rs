@@ -77,8 +77,9 @@ impl Session {
         // `local`: a synchronous standby that is away must not look like a dead primary.
         config.options(format!(
             "-c synchronous_commit=local -c default_transaction_read_only=off -c lock_timeout={timeout} \
-             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c jit=off \
-             -c search_path=pg_catalog"
+             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off -c search_path=pg_catalog{}",
+            // PostgreSQL 13 ends a session that asks for a setting that it does not know.
+            if layout.major_version().is_some_and(|version| version < 14) { "" } else { " -c idle_session_timeout=0" }
         ));
         Self::connect(config, None, "connect to the local server", deadline).await
     }

@@ -4,7 +4,7 @@
 //! The command line wins over every file, so what safety needs stands there.
 
 use super::error::{EngineError, Result};
-use super::layout::{AUTO_CONF, Layout, PG_VERSION};
+use super::layout::{AUTO_CONF, Layout};
 use super::{access, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
 use crate::config::{Config, Postgresql};
@@ -65,7 +65,7 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
     let mut settings: Vec<String> = defaults.map(|(name, value)| format!("{name}={value}")).collect();
     // After a crash the server first makes the data directory durable: one call for the volume, not one a file
     // (0.1 s instead of seconds). PostgreSQL 13 does not know the setting.
-    if major_version(layout).is_some_and(|version| version >= 14) && !operators.contains_key(INIT_SYNC) {
+    if layout.major_version().is_some_and(|version| version >= 14) && !operators.contains_key(INIT_SYNC) {
         settings.push(format!("{INIT_SYNC}=syncfs"));
     }
     settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
@@ -90,11 +90,6 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
 }
 
 const INIT_SYNC: &str = "recovery_init_sync_method";
-
-/// The version of the data directory, as `initdb` noted it.
-fn major_version(layout: &Layout) -> Option<u32> {
-    layout.text_within(PG_VERSION).ok()?.trim().parse().ok()
-}
 
 /// On real networks everything, so that an address that comes up later (a virtual one, a repaired card) is served
 /// too; what may connect is the access file's business. On loopback, where hosts share one network, only its own.

@@ -11,7 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
-use super::{access, numbers, promote, settings};
+use super::{access, mounts, numbers, promote, settings};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
@@ -154,6 +154,7 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
 fn command(core: &Core) -> Result<(std::process::Command, u64)> {
     let postgresql = core.postgresql();
     access::write(&core.config, postgresql, &core.layout)?;
+    mounts::note(&core.layout)?;
     // In a directory of the daemon's own: the server has its descriptor, and not its name.
     let log = core.layout.log();
     if fs::metadata(&log).is_ok_and(|found| found.len() > LOG_LIMIT) {

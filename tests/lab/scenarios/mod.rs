@@ -19,6 +19,7 @@ mod returns;
 mod stale;
 mod switchovers;
 mod unguarded;
+mod volumes;
 mod world_database;
 mod world_devices;
 mod world_faults;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
     all.extend(private::SCENARIOS);
+    all.extend(volumes::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all

@@ -1,0 +1,368 @@
+//! Where the parts of a database that is copied belong: its directory, its WAL, its tablespaces. Each may be a link, or a
+//! volume of its own. A copy of each is made where it can take that place without another copy, and what cannot work is
+//! refused before the first byte.
+//!
+//! Not here: the copy itself (`clone.rs`).
+
+use super::error::{EngineError, Result};
+use super::keep;
+use super::layout::Layout;
+use super::{mounts, volume};
+use crate::rights::Rights;
+use crate::types::Size;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// A tablespace of the source, and the room that it takes there, where that may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tablespace {
+    pub oid: u32,
+    pub name: String,
+    pub location: PathBuf,
+    pub size: Option<u64>,
+}
+
+/// What of the source's size is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// All that lies in the data directory itself, WAL left aside.
+    pub size: Option<u64>,
+    pub tablespaces: Vec<Tablespace>,
+}
+
+/// The name under which a part is made within the volume that it is the root of.
+const FRESH: &str = ".regent-clone";
+/// What a file system keeps for itself at its root.
+const LOST: &str = "lost+found";
+
+/// One part outside the data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it belongs, with no link left in it.
+    place: PathBuf,
+    /// Where its copy is made.
+    fresh: PathBuf,
+    /// The place is the root of a volume: nothing can be beside it.
+    is_volume: bool,
+}
+
+/// Where everything goes.
+#[derive(Debug)]
+pub struct Places {
+    /// The layout of the data directory where it really lies.
+    layout: Layout,
+    /// Where its copy is made.
+    pub data: PathBuf,
+    wal: Option<Part>,
+    spaces: BTreeMap<u32, (PathBuf, Part)>,
+}
+
+impl Places {
+    /// Looks where a copy of such a database goes on this host. Refuses what cannot work.
+    pub fn find(layout: &Layout, wal_dir: Option<&Path>, source: &Extent) -> Result<Places> {
+        let named = source.tablespaces.iter().map(|space| space.location.as_path());
+        mounts::must_be_there(layout, [layout.data_dir.as_path()].into_iter().chain(wal_dir).chain(named))?;
+        let layout = Layout { data_dir: resolved(&layout.data_dir, &layout.inside)?, ..layout.clone() };
+        refuse_volume(&layout.data_dir)?;
+        let data = layout.beside(".regent-", ".clone");
+        let linked = layout.inside.link(&layout.wal())?;
+        let wal = wal_dir.map(Path::to_owned).or(linked).map(|place| Part::at(&layout, &place)).transpose()?;
+        let mut spaces = BTreeMap::new();
+        for space in &source.tablespaces {
+            if space.location.starts_with(&layout.data_dir) {
+                // The copy of the directory has an empty one there, which it is put in the place of.
+                let fresh = layout.beside(".regent-", &format!(".clone-{}", space.oid));
+                let part = Part { place: space.location.clone(), fresh, is_volume: false };
+                spaces.insert(space.oid, (space.location.clone(), part));
+                continue;
+            }
+            let part = Part::at(&layout, &space.location)?;
+            let link = layout.within("pg_tblspc").join(space.oid.to_string());
+            if !layout.inside.exists(&space.location) {
+                let why = format!(
+                    "tablespace {} belongs in {}, which is not there: mount its volume, or make the directory for the \
+                     database's user",
+                    space.name,
+                    space.location.display()
+                );
+                return Err(EngineError::Refused { action: "copy the database", why });
+            }
+            if layout.inside.exists(&link) && layout.inside.names(&part.place)?.iter().all(|name| name == LOST) {
+                let why = format!(
+                    "tablespace {} was in {}, which is empty now: is its volume mounted?",
+                    space.name,
+                    space.location.display()
+                );
+                return Err(EngineError::Refused { action: "copy the database", why });
+            }
+            spaces.insert(space.oid, (space.location.clone(), part));
+        }
+        let places = Places { layout, data, wal, spaces };
+        places.refuse_without_room(source)?;
+        Ok(places)
+    }
+
+    /// What pg_basebackup is told of them.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let with = |before: &str, path: &Path| {
+            let mut argument = OsString::from(before);
+            argument.push(path);
+            argument
+        };
+        let mut arguments: Vec<OsString> = self.wal.iter().map(|wal| with("--waldir=", &wal.fresh)).collect();
+        for (location, part) in self.spaces.values() {
+            let mut argument = with("--tablespace-mapping=", &escaped(location));
+            argument.push("=");
+            argument.push(escaped(&part.fresh));
+            arguments.push(argument);
+        }
+        arguments
+    }
+
+    /// Removes what an earlier copy left, and makes the folders that the database's user may not make itself.
+    pub fn prepare(&self) -> Result<()> {
+        let around = self.layout.around()?;
+        if around.exists(&self.data) {
+            around.remove_tree(&self.data)?;
+        }
+        self.layout.make_for_database(&self.data)?;
+        for part in self.parts() {
+            let around = part.around(&self.layout)?;
+            if around.exists(&part.fresh) {
+                around.remove_tree(&part.fresh)?;
+            }
+            self.layout.make_for_database(&part.fresh)?;
+        }
+        Ok(())
+    }
+
+    /// Compares what was copied with what the source has.
+    pub fn compare(&self) -> Result<()> {
+        let copied = Layout { data_dir: self.data.clone(), ..self.layout.clone() };
+        for (oid, (location, part)) in &self.spaces {
+            let link = copied.within("pg_tblspc").join(oid.to_string());
+            if copied.inside.link(&link)?.as_ref() != Some(&part.fresh) {
+                let detail = format!("the copy of the tablespace in {}", location.display());
+                return Err(EngineError::Malformed { path: link, detail });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the copy of each part in its place. Brings the folder that keeps the old directory, if there was one; what lay
+    /// on a volume of its own is kept in it as far as there is room.
+    pub fn swap(&self, layout: &Layout) -> Result<Option<String>> {
+        let (place, around) = (&self.layout.data_dir, self.layout.around()?);
+        let stamp = keep::stamp();
+        let aside = (!self.layout.is_absent()).then(|| self.layout.beside("", &format!(".replaced-{stamp}")));
+        if aside.is_some() || self.parts().any(|part| self.layout.inside.exists(&part.place)) {
+            self.forget_replaced()?;
+        }
+        let (fresh, old) = (&self.data, &self.layout.data_dir);
+        if let Some(wal) = &self.wal {
+            wal.swap(&self.layout, &stamp, (fresh, old), "pg_wal")?;
+        }
+        for (oid, (location, part)) in &self.spaces {
+            let link = format!("pg_tblspc/{oid}");
+            match location.strip_prefix(old) {
+                Ok(within) => {
+                    layout.inside.remove_any(&fresh.join(within))?;
+                    around.rename(&part.fresh, &fresh.join(within))?;
+                    layout.inside.replace_link(&fresh.join(&link), location)?;
+                }
+                Err(_) => part.swap(&self.layout, &stamp, (fresh, old), &link)?,
+            }
+        }
+        if let Some(aside) = &aside {
+            around.rename(place, aside)?;
+        }
+        around.rename(fresh, place)?;
+        around.sync_directory_of(place)?;
+        Ok(aside.map(|aside| aside.display().to_string()))
+    }
+
+    /// What earlier clones replaced.
+    fn replaced(&self) -> Result<Vec<PathBuf>> {
+        let mut all = keep::folders(&self.layout, ".replaced-");
+        let beside = |part: &&Part| !part.is_volume && !part.place.starts_with(&self.layout.data_dir);
+        for part in self.parts().filter(beside) {
+            let (Some(parent), Some(name)) = (part.place.parent(), part.place.file_name()) else { continue };
+            let prefix = format!("{}.replaced-", name.to_string_lossy());
+            let names = part.around(&self.layout)?.names(parent)?.into_iter();
+            all.extend(names.filter(|found| found.starts_with(&prefix)).map(|name| parent.join(name)));
+        }
+        Ok(all)
+    }
+
+    /// One copy of a whole database is kept, and no more: they would fill the volumes that the database is on.
+    fn forget_replaced(&self) -> Result<()> {
+        for older in self.replaced()? {
+            tracing::warn!(folder = %older.display(), "removing what an earlier clone replaced");
+            let parent = older.parent().unwrap_or(Path::new("/"));
+            Rights::in_directory(parent, &self.layout.inside)?.remove_tree(&older)?;
+        }
+        Ok(())
+    }
+
+    /// Every part whose copy is made outside that of the data directory.
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.wal.iter().chain(self.spaces.values().map(|(_, part)| part))
+    }
+
+    /// Refuses where a volume has less room than its parts take at the source. What an earlier clone replaced goes first,
+    /// where that is enough.
+    fn refuse_without_room(&self, source: &Extent) -> Result<()> {
+        let lacking = self.lacking(source)?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let mut reclaimed: BTreeMap<u64, u64> = BTreeMap::new();
+        for older in self.replaced()? {
+            let taken = volume::taken_by(&older, &self.layout.inside);
+            *reclaimed.entry(volume::number(&older).unwrap_or_default()).or_default() += taken;
+        }
+        let hopeless = lacking.into_iter().find(|(volume, l)| reclaimed.get(volume).is_none_or(|size| *size < l.bytes));
+        match hopeless {
+            None => self.forget_replaced(),
+            Some((_, l)) => {
+                let why = format!(
+                    "a copy takes {} on the volume of {}: it lacks {}",
+                    Size(l.needed),
+                    l.place.display(),
+                    Size(l.bytes)
+                );
+                Err(EngineError::Refused { action: "copy the database", why })
+            }
+        }
+    }
+
+    /// The volumes that have too little room, by number.
+    fn lacking(&self, source: &Extent) -> Result<Vec<(u64, Lacking)>> {
+        let parent = self.layout.data_dir.parent().unwrap_or(Path::new("/")).to_owned();
+        let of_space = |space: &Tablespace| Some((self.spaces.get(&space.oid)?.1.place.clone(), space.size?));
+        let sizes = source.size.map(|size| (parent, size)).into_iter();
+        let mut needs: BTreeMap<u64, (u64, PathBuf)> = BTreeMap::new();
+        for (place, size) in sizes.chain(source.tablespaces.iter().filter_map(of_space)) {
+            let Some(number) = volume::number(&place) else { continue };
+            needs.entry(number).or_insert((0, place)).0 += size;
+        }
+        let mut lacking = Vec::new();
+        for (number, (needed, place)) in needs {
+            let free = volume::free_space(&place)?;
+            if free < needed {
+                lacking.push((number, Lacking { needed, bytes: needed - free, place }));
+            }
+        }
+        Ok(lacking)
+    }
+}
+
+/// Too little room on a volume: what is needed there in all, and how much of it is missing.
+struct Lacking {
+    needed: u64,
+    bytes: u64,
+    place: PathBuf,
+}
+
+impl Part {
+    fn at(layout: &Layout, place: &Path) -> Result<Part> {
+        let place = resolved(place, &layout.inside)?;
+        let is_volume = volume::is_mount_point(&place);
+        let fresh = match is_volume {
+            true => place.join(FRESH),
+            false => beside(&place, FRESH),
+        };
+        Ok(Part { place, fresh, is_volume })
+    }
+
+    /// With whose rights its folder is worked on.
+    fn around(&self, layout: &Layout) -> Result<Rights> {
+        Ok(Rights::in_directory(self.fresh.parent().unwrap_or(Path::new("/")), &layout.inside)?)
+    }
+
+    /// Puts the copy in its place. `link` is its name in the data directories, the new one and the old one.
+    fn swap(&self, layout: &Layout, stamp: &str, (new, old): (&Path, &Path), link: &str) -> Result<()> {
+        let (around, inside) = (self.around(layout)?, &layout.inside);
+        let old_link = old.join(link);
+        let was_there =
+            inside.link(&old_link)?.is_some_and(|to| resolved(&to, inside).is_ok_and(|to| to == self.place));
+        if self.is_volume {
+            let held = inside.names(&self.place)?.into_iter().filter(|name| name != FRESH && name != LOST);
+            for name in held {
+                // Nothing can be beside the root of a volume: of what was there nothing is kept.
+                tracing::warn!(place = %self.place.display(), %name, "removing what the copy replaces on a volume of its own");
+                inside.remove_any(&self.place.join(name))?;
+            }
+            for name in inside.names(&self.fresh)? {
+                inside.rename(&self.fresh.join(&name), &self.place.join(&name))?;
+            }
+            around.remove_tree(&self.fresh)?;
+            inside.sync_directory_of(&self.place.join(FRESH))?;
+        } else {
+            if around.exists(&self.place) {
+                let aside = beside_as(&self.place, &format!(".replaced-{stamp}"));
+                around.rename(&self.place, &aside)?;
+                if was_there {
+                    inside.replace_link(&old_link, &aside)?;
+                }
+            }
+            around.rename(&self.fresh, &self.place)?;
+            around.sync_directory_of(&self.place)?;
+        }
+        Ok(inside.replace_link(&new.join(link), &self.place)?)
+    }
+}
+
+/// Whether the data directory can be replaced by a copy at all.
+pub fn refuse_volume(data_dir: &Path) -> Result<()> {
+    if !volume::is_mount_point(data_dir) {
+        return Ok(());
+    }
+    let why = format!(
+        "{} is the root of a volume, and a copy is made beside it: use a directory in it as data_dir",
+        data_dir.display()
+    );
+    Err(EngineError::Refused { action: "make a database there", why })
+}
+
+/// Makes the directory of the WAL of a new database. `again`: what an unfinished try left in it goes.
+pub fn make_wal_dir(layout: &Layout, wal: &Path, again: bool) -> Result<()> {
+    let part = Part::at(layout, wal)?;
+    let held: Vec<String> = match layout.inside.exists(&part.place) {
+        true => layout.inside.names(&part.place)?.into_iter().filter(|name| name != LOST).collect(),
+        false => Vec::new(),
+    };
+    if !again && !held.is_empty() {
+        let why = format!("{} is to hold its WAL and is not empty; move away what is in it", wal.display());
+        return Err(EngineError::Refused { action: "make a new database", why });
+    }
+    for name in held {
+        layout.inside.remove_any(&part.place.join(name))?;
+    }
+    if !part.is_volume {
+        layout.make_for_database(&part.place)?;
+    }
+    Ok(())
+}
+
+/// Where a path leads in the end, by the rights of the database's user; what is missing of it stays as it is.
+fn resolved(path: &Path, user: &Rights) -> Result<PathBuf> {
+    let found = user.within(|| path.canonicalize()).map_err(EngineError::file("find", path))?;
+    Ok(found.unwrap_or_else(|_| path.to_owned()))
+}
+
+fn beside(place: &Path, suffix: &str) -> PathBuf {
+    let name = place.file_name().unwrap_or(OsStr::new("copy")).to_string_lossy();
+    place.with_file_name(format!(".regent-{name}{suffix}"))
+}
+
+fn beside_as(place: &Path, suffix: &str) -> PathBuf {
+    let name = place.file_name().unwrap_or(OsStr::new("copy")).to_string_lossy();
+    place.with_file_name(format!("{name}{suffix}"))
+}
+
+/// As pg_basebackup reads it: an equals sign parts the two paths.
+fn escaped(path: &Path) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().replace('=', "\\="))
+}

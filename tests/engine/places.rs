@@ -1,0 +1,255 @@
+//! A standby that is made on real disks: links, volumes of its own, too little room, a copy that lost something. What lies at
+//! the same path on every host (tablespaces) needs hosts: see the lab.
+
+use crate::cluster::{BIN, Cluster, LADDER, possible};
+use regent::types::{DbAction, DbDone};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn postgres() -> (Option<u32>, Option<u32>) {
+    let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
+    (Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+}
+
+/// A folder of the database's user.
+fn folder(path: &Path) {
+    fs::create_dir_all(path).expect("made");
+    let (uid, gid) = postgres();
+    chown(path, uid, gid).expect("root");
+}
+
+/// A volume in memory, unmounted in the end.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn mount(path: &Path, mebibytes: u32) -> Volume {
+        fs::create_dir_all(path).expect("made");
+        let size = format!("size={mebibytes}m,mode=755");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
+        assert!(mounted.expect("mount runs").success());
+        let (uid, gid) = postgres();
+        chown(path, uid, gid).expect("root");
+        Volume(path.to_owned())
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn device(path: &Path) -> u64 {
+    fs::metadata(path).expect("there").dev()
+}
+
+/// A node that comes back after it lost its database: what was done.
+async fn copied_again(cluster: &Cluster, name: &str) -> String {
+    let node = cluster.node(name);
+    node.done(DbAction::Stop { ladder: LADDER }).await;
+    fs::write(cluster.path().join(name).join(".regent-main.unstartable"), "a rewind\n").expect("written");
+    let DbDone::Rejoined { how, .. } = cluster.follow(name, "db1").await else { panic!("it did not rejoin") };
+    assert!(how.contains("cloned"), "{how}");
+    how
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_on_a_volume_of_its_own_stays_there_through_every_copy() {
+    if !possible() {
+        return;
+    }
+    let wal = |data_dir: &Path| data_dir.with_file_name("wal");
+    // db1's in a directory on the volume, db2's at its root, db3's in a directory beside its own.
+    let mut cluster = Cluster::with(&["db1", "db2", "db3"], |postgresql| {
+        let place = wal(&postgresql.data_dir);
+        let is_first = postgresql.data_dir.parent().is_some_and(|p| p.ends_with("db1"));
+        postgresql.wal_dir = Some(if is_first { place.join("main") } else { place });
+    });
+    let _volumes = ["db1", "db2"].map(|name| Volume::mount(&cluster.path().join(name).join("wal"), 400));
+    for name in ["db1", "db2", "db3"] {
+        folder(&cluster.path().join(name));
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    for name in ["db2", "db3"] {
+        cluster.follow(name, "db1").await;
+    }
+    let lies = |name: &str| {
+        let node = cluster.node(name);
+        let (linked, place) = (node.postgresql().data_dir.join("pg_wal"), node.postgresql().wal_dir.clone());
+        assert_eq!(fs::read_link(&linked).ok(), place, "{name}");
+        let segments = fs::read_dir(&linked).expect("there").flatten().map(|entry| entry.file_name());
+        assert!(segments.map(|n| n.to_string_lossy().len()).any(|length| length == 24), "{name} has no segment there");
+    };
+    ["db1", "db2", "db3"].into_iter().for_each(lies);
+    for round in 2..4 {
+        for name in ["db2", "db3"] {
+            copied_again(&cluster, name).await;
+            lies(name);
+        }
+        cluster.node("db1").sql(&format!("insert into orders values ({round})")).await;
+        for name in ["db2", "db3"] {
+            cluster.node(name).until_ids(&(2..=round).collect::<Vec<_>>()).await;
+        }
+    }
+    // One copy is kept, with its WAL, and nothing else is left over.
+    let names = |path: &Path| {
+        let names =
+            fs::read_dir(path).expect("there").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.collect::<Vec<_>>()
+    };
+    let beside = names(&cluster.path().join("db3"));
+    let kept = |prefix: &str| beside.iter().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!((kept("main.replaced-"), kept("wal.replaced-"), kept(".regent-")), (1, 1, 0), "{beside:?}");
+    let replaced = beside.iter().find(|name| name.starts_with("main.replaced-")).expect("counted");
+    assert!(cluster.path().join("db3").join(replaced).join("pg_wal/archive_status").is_dir(), "it has its own WAL");
+    assert!(!names(&cluster.path().join("db2/wal")).iter().any(|name| name.starts_with(".regent")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_behind_a_link_is_copied_to_where_it_leads() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1", "db2"]);
+    let _volume = Volume::mount(&cluster.path().join("db2/large"), 400);
+    for name in ["db1", "db2"] {
+        folder(&cluster.path().join(name));
+    }
+    let large = cluster.path().join("db2/large");
+    folder(&large.join("real"));
+    symlink(large.join("real"), cluster.path().join("db2/main")).expect("linked");
+    for name in ["db1", "db2"] {
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    cluster.follow("db2", "db1").await;
+    copied_again(&cluster, "db2").await;
+    let data_dir = cluster.node("db2").postgresql().data_dir.clone();
+    assert_eq!(fs::read_link(&data_dir).expect("still a link"), large.join("real"));
+    assert_eq!(device(&data_dir), device(&large), "it lies on its volume");
+    assert!(!cluster.path().join("db2/main.replaced-").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_refused_before_the_first_byte() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1", "db2", "db3"]);
+    let _root = Volume::mount(&cluster.path().join("db2/main"), 400);
+    let _small = Volume::mount(&cluster.path().join("db3"), 16);
+    folder(&cluster.path().join("db1"));
+    for name in ["db1", "db2", "db3"] {
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    let checkpoints = "select checkpoints_req from pg_stat_bgwriter";
+    let before: i64 =
+        cluster.node("db1").client().await.expect("in").query_one(checkpoints, &[]).await.expect("asked").get(0);
+    let upstream = cluster.upstream("db1");
+    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    assert!(refused.contains("is the root of a volume") && refused.contains("use a directory in it"), "{refused}");
+    let made = cluster.node("db2").fails(DbAction::Initdb).await;
+    assert!(made.contains("is the root of a volume"), "{made}");
+    let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
+    assert!(refused.contains("it lacks") && refused.contains("MiB"), "{refused}");
+    assert!(!cluster.path().join("db3/.regent-main.clone").exists() && !cluster.path().join("db3/main").exists());
+    let after: i64 =
+        cluster.node("db1").client().await.expect("in").query_one(checkpoints, &[]).await.expect("asked").get(0);
+    assert_eq!(after, before, "the primary was asked for a checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_lost_something_on_the_way_is_no_standby() {
+    if !possible() {
+        return;
+    }
+    let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
+    let path = bin.path().to_owned();
+    for program in fs::read_dir(BIN).expect("programs").flatten() {
+        let place = path.join(program.file_name());
+        if program.file_name() == "pg_basebackup" {
+            // One block of one file is not what was sent.
+            let script = format!(
+                "#!/bin/sh\n{0} \"$@\" || exit\nprintf lost | dd of=\"$2/global/1262\" bs=1 seek=100 conv=notrunc 2>/dev/null\n",
+                program.path().display()
+            );
+            fs::write(&place, script).expect("written");
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).expect("mine");
+        } else {
+            symlink(program.path(), place).expect("linked");
+        }
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mine");
+    let mut cluster = Cluster::with(&["db1", "db2"], |postgresql| postgresql.bin_dir.clone_from(&path));
+    for name in ["db1", "db2"] {
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    assert!(refused.contains("pg_verifybackup") && refused.contains("global/1262"), "{refused}");
+    let forbidden = cluster.node("db2").fails(DbAction::StartStandby { upstream: None }).await;
+    assert!(forbidden.contains("a clone is unfinished"), "{forbidden}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn initdb_is_told_what_the_operator_wants() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1"], |postgresql| {
+        postgresql.initdb_options =
+            ["--locale=C", "--wal-segsize=1", "--allow-group-access"].map(String::from).to_vec();
+    });
+    cluster.engine("db1");
+    cluster.create("db1").await;
+    let client = cluster.node("db1").client().await.expect("in");
+    let show =
+        async |name: &str| -> String { client.query_one(&format!("show {name}"), &[]).await.expect("asked").get(0) };
+    assert_eq!((show("wal_segment_size").await, show("lc_collate").await), ("1MB".into(), "C".into()));
+    let mode = fs::metadata(&cluster.node("db1").postgresql().data_dir).expect("there").mode() & 0o777;
+    assert_eq!(mode, 0o750, "its group reads it, as a backup program needs it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_mounted_is_not_filled() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1", "db2"], |postgresql| {
+        postgresql.wal_dir = Some(postgresql.data_dir.with_file_name("wal").join("main"));
+    });
+    // The whole database of db2 lies on one volume, its WAL on another.
+    let place = cluster.path().join("db2");
+    let data = Volume::mount(&place, 400);
+    let wal = Volume::mount(&place.join("wal"), 400);
+    fs::create_dir(place.join("regent")).expect("made");
+    folder(&cluster.path().join("db1"));
+    folder(&cluster.path().join("db1/wal"));
+    // What regent keeps of the node is not on that volume.
+    let keep = cluster.path().join("keep");
+    let config =
+        std::sync::Arc::get_mut(&mut cluster.nodes.get_mut("db2").expect("there").config).expect("no engine yet");
+    config.data_dir = keep;
+    for name in ["db1", "db2"] {
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    cluster.follow("db2", "db1").await;
+    let upstream = cluster.upstream("db1");
+    cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
+    drop(wal);
+    fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
+    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
+    assert_eq!(fs::read_dir(place.join("wal")).expect("there").count(), 0);
+    drop(data);
+    for action in [DbAction::Rejoin { upstream }, DbAction::Initdb] {
+        let refused = cluster.node("db2").fails(action).await;
+        assert!(refused.contains("/db2 when it last ran") && refused.contains("is not mounted"), "{refused}");
+    }
+    assert!(!place.join("main").exists());
+}
