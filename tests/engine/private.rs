@@ -270,7 +270,6 @@ async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_befo
     cluster.create("db1").await;
     let tls = cluster.path().join("db1/tls");
     let (run, before) = (cluster.node("db1").run(), fs::read_to_string(tls.join("database.pem")).expect("there"));
-    let key = fs::read_to_string(tls.join("database.key")).expect("there");
     let (another, _) = Company::new().issue("db1");
     for unfit in [another.as_str(), "no certificate", ""] {
         put(&tls.join("database.pem"), unfit);
@@ -281,7 +280,24 @@ async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_befo
         db1.lease(1, Duration::from_secs(3600));
         db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
     }
-    put(&tls.join("database.pem"), &before);
+    // One that is fit takes the place of the one before, and the server that runs shows it from then on.
+    let renewed = cluster.path().join("renewed");
+    fs::rename(cluster.path().join("ca"), &renewed).expect("moved");
+    let issued = certs::issue(&renewed, &"db1".parse().expect("a name"), &[], 1, clock::wall()).expect("issued");
+    put(&tls.join("database.pem"), &fs::read_to_string(&issued[4]).expect("issued"));
+    put(&tls.join("database.key"), &fs::read_to_string(&issued[5]).expect("issued"));
+    let (shown, postmaster) = (shown_by(&cluster, "db1"), cluster.node("db1").postmaster());
+    assert!(shown.is_some());
+    cluster.engine("db1");
+    for _ in 0..100 {
+        if shown_by(&cluster, "db1") != shown {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_ne!(shown_by(&cluster, "db1"), shown, "the server still shows the old certificate");
+    assert_eq!(cluster.node("db1").postmaster(), postmaster);
+    let key = fs::read_to_string(tls.join("database.key")).expect("there");
     // A key that others may read is no secret; nor is one that is a pipe or has no end waited for.
     fs::set_permissions(tls.join("database.key"), fs::Permissions::from_mode(0o644)).expect("mine");
     cluster.engine("db1");
@@ -292,6 +308,17 @@ async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_befo
         cluster.engine("db1");
         assert_eq!(fs::read_to_string(run.join("database.key")).expect("there"), key);
     }
+}
+
+/// The certificate that a server shows to whoever connects.
+fn shown_by(cluster: &Cluster, name: &str) -> Option<String> {
+    let (me, port) = (cluster.node(name).config.me(), cluster.node(name).postgresql().port);
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-starttls", "postgres", "-connect", &format!("{}:{port}", me.primary)]);
+    let output = client.stdin(std::process::Stdio::null()).output().expect("openssl runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
+    rest.split_once("-----END").map(|(pem, _)| pem.to_owned())
 }
 
 /// Restarts the "daemon" of a node with another file; the server goes on.

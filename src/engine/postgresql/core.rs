@@ -27,6 +27,8 @@ pub struct Core {
     /// The program that is the guard (`PROGRAM guard ...`).
     pub guard: PathBuf,
     session: Mutex<Option<Arc<Session>>>,
+    /// It was handed over since an earlier daemon.
+    pub has_new_certificate: bool,
     /// Asks the observer to look at once.
     pub look: Notify,
     /// The latest observation, and how many looks there were.
@@ -62,8 +64,9 @@ impl Core {
         layout.make_directories()?;
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look) = (Mutex::new(None), Notify::new());
-        let core = Core { config, service, layout, user, enclosure, guard, session, look, seen };
-        tls::hand_over(&core);
+        let mut core =
+            Core { config, service, layout, user, enclosure, guard, session, look, seen, has_new_certificate: false };
+        core.has_new_certificate = tls::hand_over(&core);
         Ok(core)
     }
 

@@ -35,7 +35,7 @@ async fn renew(core: &Arc<Core>) -> Result<bool> {
             }
             let lines = access::write(&core.config, core.postgresql(), &core.layout)?;
             let followed = settings::renew_conninfo(&core.layout, |present| renewed(core, present))?;
-            Ok::<_, super::EngineError>(lines || followed)
+            Ok::<_, super::EngineError>(lines || followed || core.has_new_certificate)
         })
         .await?;
     if changed {

@@ -53,15 +53,16 @@ pub fn is_handed_over(layout: &Layout) -> bool {
     layout.tls_certificate().exists()
 }
 
-/// Hands what the file names to the database's user, if it is fit; what was handed over before stays otherwise. Says of
-/// whatever is amiss.
-pub fn hand_over(core: &Core) {
+/// Hands what the file names to the database's user, if it is fit; what was handed over before stays otherwise. Says
+/// what is amiss. Whether a server that runs has to read it.
+pub fn hand_over(core: &Core) -> bool {
     let service = &core.service;
     let tls = &core.postgresql().tls;
     let missing = |error: &EngineError| match error {
         EngineError::File { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
         _ => false,
     };
+    let before = handed_over(&core.layout);
     match (tls.replication, try_to_hand_over(core)) {
         (_, Ok(Some(amiss))) => {
             tracing::error!(%service, certificate = %tls.files.certificate.display(), "other nodes will refuse it: {amiss}");
@@ -75,6 +76,13 @@ pub fn hand_over(core: &Core) {
                 what was handed to the server before, if anything, stays");
         }
     }
+    handed_over(&core.layout) != before
+}
+
+/// What the database's user has.
+fn handed_over(layout: &Layout) -> [Option<String>; 3] {
+    let files = [layout.tls_ca(), layout.tls_certificate(), layout.tls_key()];
+    files.map(|file| layout.inside.read_text(&file, LIMIT).ok())
 }
 
 /// What is amiss with a certificate that was handed over all the same.
