@@ -147,7 +147,7 @@ fn trusts_a_network(line: &str) -> bool {
     let rest: Vec<&str> = words.collect();
     let mask = rest.first().and_then(|word| word.parse::<IpAddr>().ok());
     let method = if mask.is_some() { rest.get(1) } else { rest.first() };
-    method.is_some_and(|method| method.eq_ignore_ascii_case("trust")) && !is_this_host(address, mask)
+    method.is_some_and(|method| method.trim_matches('"').eq_ignore_ascii_case("trust")) && !is_this_host(address, mask)
 }
 
 /// Whether an address of an access file, with the mask that may stand beside it, is loopback alone.
@@ -174,7 +174,8 @@ fn words(line: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '#' if !quoted => break,
             c if c.is_whitespace() && !quoted => {
-                if !word.is_empty() {
+                // After a comma a list goes on.
+                if !word.is_empty() && !word.ends_with(',') {
                     words.push(std::mem::take(&mut word));
                 }
                 continue;
@@ -216,6 +217,8 @@ mod tests {
             "host all all 127.0.0.0 0.0.0.0 trust",
             "host all all 127.0.0.1/0 trust",
             "host all all ::/0 trust",
+            "host all, replication all 10.0.0.0/8 trust",
+            "host all all 10.0.0.0/8 \"trust\"",
         ] {
             assert!(trusts_a_network(line), "{line}");
         }

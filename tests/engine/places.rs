@@ -72,6 +72,15 @@ async fn wal_on_a_volume_of_its_own_stays_there_through_every_copy() {
         folder(&cluster.path().join(name));
         cluster.engine(name);
     }
+    // What is not the database's stays: a new one is refused, again and again, and a copy leaves it alone.
+    let others = ["db1/wal/main/others", "db2/wal/others"].map(|path| cluster.path().join(path));
+    folder(&cluster.path().join("db1/wal/main"));
+    others.iter().for_each(|path| fs::write(path, "mine").expect("written"));
+    for _ in 0..2 {
+        let refused = cluster.node("db1").fails(DbAction::Initdb).await;
+        assert!(refused.contains("is not empty") && others[0].exists(), "{refused}");
+    }
+    fs::remove_file(&others[0]).expect("removed");
     cluster.create("db1").await;
     for name in ["db2", "db3"] {
         cluster.follow(name, "db1").await;
@@ -94,6 +103,7 @@ async fn wal_on_a_volume_of_its_own_stays_there_through_every_copy() {
             cluster.node(name).until_ids(&(2..=round).collect::<Vec<_>>()).await;
         }
     }
+    assert_eq!(fs::read_to_string(&others[1]).expect("still there"), "mine");
     // One copy is kept, with its WAL, and nothing else is left over.
     let names = |path: &Path| {
         let names =
@@ -146,9 +156,15 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
         cluster.engine(name);
     }
     cluster.create("db1").await;
-    let checkpoints = "select checkpoints_req from pg_stat_bgwriter";
-    let before: i64 =
-        cluster.node("db1").client().await.expect("in").query_one(checkpoints, &[]).await.expect("asked").get(0);
+    let client = cluster.node("db1").client().await.expect("in");
+    let checkpoints = async || -> i64 {
+        client.query_one("select checkpoints_req from pg_stat_bgwriter", &[]).await.expect("asked").get(0)
+    };
+    // A new primary writes one of its own, beside everything else.
+    while checkpoints().await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let before = checkpoints().await;
     let upstream = cluster.upstream("db1");
     let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("is the root of a volume") && refused.contains("use a directory in it"), "{refused}");
@@ -157,9 +173,7 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
     assert!(refused.contains("it lacks") && refused.contains("MiB"), "{refused}");
     assert!(!cluster.path().join("db3/.regent-main.clone").exists() && !cluster.path().join("db3/main").exists());
-    let after: i64 =
-        cluster.node("db1").client().await.expect("in").query_one(checkpoints, &[]).await.expect("asked").get(0);
-    assert_eq!(after, before, "the primary was asked for a checkpoint");
+    assert_eq!(checkpoints().await, before, "the primary was asked for a checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,15 +74,15 @@ fn prepare(core: &Core) -> Result<()> {
     if let Some(parent) = data_dir.parent() {
         around.make_directories(parent)?;
     }
+    if let Some(wal) = wal {
+        places::refuse_used(&core.layout, wal, unfinished)?;
+    }
     core.layout.set_mark(MARK)?;
     if unfinished && around.exists(data_dir) {
         around.remove_tree(data_dir)?;
     }
     core.layout.make_for_database(data_dir)?;
-    match &core.postgresql().wal_dir {
-        Some(wal) => places::make_wal_dir(&core.layout, wal, unfinished),
-        None => Ok(()),
-    }
+    wal.map_or(Ok(()), |wal| places::make_wal_dir(&core.layout, wal))
 }
 
 /// What makes a replication role: replication, and what pg_rewind reads with.

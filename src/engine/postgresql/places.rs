@@ -35,6 +35,15 @@ pub struct Extent {
 const FRESH: &str = ".regent-clone";
 /// What a file system keeps for itself at its root.
 const LOST: &str = "lost+found";
+/// The name of the WAL in a data directory.
+const WAL: &str = "pg_wal";
+
+/// Whether PostgreSQL gives this name to something among its WAL.
+fn is_wal(name: &str) -> bool {
+    let digits = name.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let folder = matches!(name, "archive_status" | "summaries");
+    folder || name.starts_with("xlogtemp.") || digits == 24 || digits == 8 && name.ends_with(".history")
+}
 
 /// One part outside the data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +159,8 @@ impl Places {
         Ok(())
     }
 
-    /// Puts the copy of each part in its place. Brings the folder that keeps the old directory, if there was one; what lay
-    /// on a volume of its own is kept in it as far as there is room.
+    /// Puts the copy of each part in its place. Brings the folder that keeps the old directory, if there was one; of what
+    /// lay at the root of a volume nothing is kept.
     pub fn swap(&self, layout: &Layout) -> Result<Option<String>> {
         let (place, around) = (&self.layout.data_dir, self.layout.around()?);
         let stamp = keep::stamp();
@@ -161,7 +170,7 @@ impl Places {
         }
         let (fresh, old) = (&self.data, &self.layout.data_dir);
         if let Some(wal) = &self.wal {
-            wal.swap(&self.layout, &stamp, (fresh, old), "pg_wal")?;
+            wal.swap(&self.layout, &stamp, (fresh, old), WAL)?;
         }
         for (oid, (location, part)) in &self.spaces {
             let link = format!("pg_tblspc/{oid}");
@@ -288,13 +297,15 @@ impl Part {
         let was_there =
             inside.link(&old_link)?.is_some_and(|to| resolved(&to, inside).is_ok_and(|to| to == self.place));
         if self.is_volume {
-            let held = inside.names(&self.place)?.into_iter().filter(|name| name != FRESH && name != LOST);
-            for name in held {
+            // What else is on that volume is not the database's.
+            let copied = inside.names(&self.fresh)?;
+            let goes = |name: &String| if link == WAL { is_wal(name) } else { copied.contains(name) };
+            for name in inside.names(&self.place)?.into_iter().filter(goes) {
                 // Nothing can be beside the root of a volume: of what was there nothing is kept.
                 tracing::warn!(place = %self.place.display(), %name, "removing what the copy replaces on a volume of its own");
                 inside.remove_any(&self.place.join(name))?;
             }
-            for name in inside.names(&self.fresh)? {
+            for name in copied {
                 inside.rename(&self.fresh.join(&name), &self.place.join(&name))?;
             }
             around.remove_tree(&self.fresh)?;
@@ -326,19 +337,24 @@ pub fn refuse_volume(data_dir: &Path) -> Result<()> {
     Err(EngineError::Refused { action: "make a database there", why })
 }
 
-/// Makes the directory of the WAL of a new database. `again`: what an unfinished try left in it goes.
-pub fn make_wal_dir(layout: &Layout, wal: &Path, again: bool) -> Result<()> {
+/// Refuses where the directory for the WAL of a new database holds anything. `again`: but what an unfinished try left.
+pub fn refuse_used(layout: &Layout, wal: &Path, again: bool) -> Result<()> {
     let part = Part::at(layout, wal)?;
-    let held: Vec<String> = match layout.inside.exists(&part.place) {
-        true => layout.inside.names(&part.place)?.into_iter().filter(|name| name != LOST).collect(),
-        false => Vec::new(),
-    };
-    if !again && !held.is_empty() {
+    let stays = |name: &String| name != LOST && !(again && is_wal(name));
+    if layout.inside.exists(&part.place) && layout.inside.names(&part.place)?.iter().any(stays) {
         let why = format!("{} is to hold its WAL and is not empty; move away what is in it", wal.display());
         return Err(EngineError::Refused { action: "make a new database", why });
     }
-    for name in held {
-        layout.inside.remove_any(&part.place.join(name))?;
+    Ok(())
+}
+
+/// Makes that directory, empty.
+pub fn make_wal_dir(layout: &Layout, wal: &Path) -> Result<()> {
+    let part = Part::at(layout, wal)?;
+    if layout.inside.exists(&part.place) {
+        for name in layout.inside.names(&part.place)?.into_iter().filter(|name| is_wal(name)) {
+            layout.inside.remove_any(&part.place.join(name))?;
+        }
     }
     if !part.is_volume {
         layout.make_for_database(&part.place)?;
