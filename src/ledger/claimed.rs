@@ -1,7 +1,7 @@
 //! An epoch that a later boot of its holder's node calls over, while nobody knows whether the holder's own boot has
 //! ended: a guest, or an image of the host, may run beside it. The word is kept aside. It ends the epoch when the leader
-//! has waited until the last lease of that boot has surely ended; before, a checked fence of that boot, or the holder's own
-//! word, may end it.
+//! has waited until the last lease of that boot has surely ended, where that proves anything; otherwise that boot is fenced.
+//! A checked fence of it, or the holder's own word, may end the epoch before.
 //!
 //! Not here: how long to wait (`plan/old_boot.rs`: the ledger has no clock), and the join itself (`join.rs`).
 
@@ -82,15 +82,23 @@ impl State {
         self.confirmed_of(service).is_some()
     }
 
-    /// An epoch whose holder's boot may go on, although its node has joined in a later one.
+    /// Whether a later boot has called the present epoch over, and its word is kept aside.
+    pub fn is_claimed(&self, service: &ServiceName) -> bool {
+        self.services.get(service).is_some_and(|record| record.over.is_none() && record.claimed.is_some())
+    }
+
+    /// An epoch whose holder's boot may go on, although its node has joined in a later one. Once a fence of that boot is
+    /// confirmed nothing speaks against the later one: whoever is appointed after that epoch rests on a check of it.
     pub fn unproven(&self, node: &NodeName) -> Option<(&ServiceName, Epoch)> {
         let claimed = self.services.iter().filter(|(_, s)| s.over.is_none() && s.claimed.is_some());
+        let claimed = claimed.filter(|(name, _)| !self.is_holder_fenced(name));
         let of_it = claimed.filter(|(_, s)| s.holder.as_ref().is_some_and(|holder| &holder.node == node));
         of_it.map(|(name, s)| (name, s.epoch)).next()
     }
 
     /// The leader has waited: no lease of the boot that holds the epoch can be valid any more, and the ledger has granted
-    /// it none since its node joined in a later boot. In a pause the end of a lease stops nobody.
+    /// it none since its node joined in a later boot. In a pause the end of a lease stops nobody, and what makes the fence
+    /// agent `lease` prove nothing does so here.
     pub(super) fn waited_out(
         &mut self,
         m: Moment,
@@ -108,6 +116,9 @@ impl State {
         let Some(Claimed { position, .. }) = record.claimed.clone() else {
             return Err(Refusal::EpochNotOver { service, epoch });
         };
+        if let Some(why) = self.earlier_boot_objection(&service) {
+            return Err(Refusal::LeaseProvesNothing { node: holder.node, why });
+        }
         let why = "said at the join of a later boot, and the last lease of the one before has ended";
         self.end_at_join(m, &holder.node, &service, epoch, position, why);
         Ok(Event::Noted)

@@ -116,7 +116,11 @@ impl State {
         reason: &FenceReason,
     ) -> Result<Event, Refusal> {
         let Some(record) = self.nodes.get(&target) else { return Err(Refusal::UnknownNode { node: target }) };
-        if record.boot != boot {
+        // An earlier boot is fenced where it may go on, and waiting for its lease would prove nothing.
+        let unproven = |service| self.is_claimed(service) && self.earlier_boot_objection(service).is_some();
+        let is_present = record.boot == boot;
+        let is_due = matches!(reason, FenceReason::Lapsed { service, .. } if unproven(service));
+        if !is_present && !is_due {
             return Err(Refusal::OldBoot { node: target, boot });
         }
         if let FenceReason::Lapsed { service, epoch, term } = reason {
@@ -157,7 +161,9 @@ impl State {
         let Some(fence) = fence else {
             return Err(Refusal::NotAllowed { why: format!("{target} is being fenced already") });
         };
-        self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
+        if is_present {
+            self.nodes.get_mut(&target).expect("just seen").life = Life::Dead;
+        }
         Ok(Event::FenceOpened { fence, incident: self.last_incident })
     }
 

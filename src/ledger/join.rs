@@ -11,6 +11,7 @@ use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// How many boots of a node are known as over.
 const BOOTS_KEPT: usize = 64;
@@ -59,6 +60,7 @@ impl State {
         let words: BTreeMap<_, _> = held.keys().map(weigh).collect();
         self.last_incarnation = self.last_incarnation.next();
         let incarnation = self.last_incarnation;
+        let watchdog = machine.watchdog;
         self.succeed(&node, boot.clone(), request, incarnation, machine);
         let incidents: BTreeSet<_> =
             self.fences.values().filter(|f| f.target == node && f.is_open()).map(|f| f.incident).collect();
@@ -67,7 +69,7 @@ impl State {
         }
         for (service, epoch) in held {
             let Some(claim) = claims.get(&service) else { continue };
-            self.settle_claim(m, &node, (&service, epoch, claim.state), incarnation, words[&service]);
+            self.settle_claim(m, &node, (&service, epoch, claim.state), (incarnation, watchdog), words[&service]);
         }
         self.void_fences_of_past_boots(m, &node, &boot);
         self.believe_again(&node);
@@ -138,19 +140,20 @@ impl State {
         self.nodes.insert(node.clone(), record.into());
     }
 
-    /// `word`: what its `Over` is worth.
+    /// `watchdog`: what the new daemon has armed. `word`: what its `Over` is worth.
     fn settle_claim(
         &mut self,
         m: Moment,
         node: &NodeName,
         (service, epoch, claim): (&ServiceName, Epoch, ClaimState),
-        incarnation: Incarnation,
+        (incarnation, watchdog): (Incarnation, Option<Duration>),
         word: Word,
     ) {
         let record = self.services.get_mut(service).expect("held_by lists services of this state");
         match claim {
             ClaimState::Adopted => {
                 record.holder.as_mut().expect("held_by lists held epochs").incarnation = incarnation;
+                record.machine.watchdog = watchdog;
             }
             ClaimState::Over { position } => match word {
                 Word::Proven => {
@@ -164,14 +167,19 @@ impl State {
     }
 
     /// A new boot of the node voids what was confirmed about the boots before it (H1.2). What an epoch still hangs on is
-    /// needed: another machine joined, and the boot that holds the epoch may live behind the fence.
+    /// needed: another machine joined, and the boot that holds the epoch may live behind the fence. So is one that is not
+    /// confirmed yet, where nothing else will end the epoch.
     fn void_fences_of_past_boots(&mut self, m: Moment, node: &NodeName, boot: &Boot) {
         let old: Vec<_> = self
             .fences
             .values()
             .filter(|f| &f.target == node && &f.boot != boot)
             .filter(|f| matches!(f.state, FenceState::Open | FenceState::Confirmed))
-            .filter(|f| f.state == FenceState::Open || self.epochs_of(node, &f.boot).is_empty())
+            .filter(|f| {
+                let hangs: Vec<_> = self.epochs_of(node, &f.boot).into_keys().collect();
+                let waits = |service| self.earlier_boot_objection(service).is_none();
+                hangs.is_empty() || f.state == FenceState::Open && hangs.iter().all(waits)
+            })
             .map(|f| f.id)
             .collect();
         for id in old {

@@ -1,9 +1,9 @@
-//! Whether waiting for a lease to end proves anything: for the fence agent `lease`, and for an appointee that is passed
-//! over (`pass_over.rs`).
+//! Whether waiting for a lease to end proves anything: for the fence agent `lease`, for an appointee that is passed over
+//! (`pass_over.rs`), and for an earlier boot whose epoch a later one calls over (`claimed.rs`).
 //!
 //! Not here: how long the wait is (`settings.rs`), and the waiting (`plan`).
 
-use super::{Fence, State};
+use super::{Fence, Machine, State};
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, NodeName, ServiceName};
 
@@ -21,11 +21,31 @@ impl State {
         &self,
         node: &NodeName,
         boot: &Boot,
+        services: impl Iterator<Item = &'a ServiceName>,
+    ) -> Option<String> {
+        self.settings.as_ref()?;
+        let machine = self.nodes.get(node).filter(|n| &n.boot == boot).map(|n| &n.machine);
+        let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
+        self.wait_objection_on(machine, services)
+    }
+
+    /// The same of the boot that holds this service's epoch, after its node has joined in a later one. Of a guest that was
+    /// started again it proves something all the same: no hypervisor runs one guest twice (docs/safety.md, assumptions).
+    pub fn earlier_boot_objection(&self, service: &ServiceName) -> Option<String> {
+        let record = self.services.get(service)?;
+        let later = record.holder.as_ref().and_then(|holder| self.nodes.get(&holder.node)).map(|n| &n.machine);
+        match later.is_some_and(|later| later.is_same_guest(&record.machine)) {
+            true => None,
+            false => self.wait_objection_on(&record.machine, std::iter::once(service)),
+        }
+    }
+
+    fn wait_objection_on<'a>(
+        &self,
+        machine: &Machine,
         mut services: impl Iterator<Item = &'a ServiceName>,
     ) -> Option<String> {
         let settings = self.settings.as_ref()?;
-        let machine = self.nodes.get(node).filter(|n| &n.boot == boot).map(|n| &n.machine);
-        let Some(machine) = machine else { return Some("its boot is not the present one".to_owned()) };
         if machine.is_virtual && !settings.lease_on_virtual_machine {
             return Some(
                 "it is a virtual machine, whose clock stops with it (lease_on_virtual_machine = true accepts that)"

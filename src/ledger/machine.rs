@@ -48,6 +48,13 @@ impl Machine {
             false => Likeness::Unclear,
         }
     }
+
+    /// Whether both are one guest of one hypervisor, as far as it can be told: the same installation on the very same
+    /// virtual hardware.
+    pub fn is_same_guest(&self, earlier: &Machine) -> bool {
+        let same_hardware = self.hardware == earlier.hardware && !self.hardware.is_empty();
+        self.is_virtual && earlier.is_virtual && self.id == earlier.id && same_hardware
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +80,17 @@ mod tests {
         assert_eq!(guest.compare(&guest), Likeness::Unclear, "a guest may run twice");
         let installed_anew = Machine { id: "another installation".to_owned(), ..earlier.clone() };
         assert_eq!(installed_anew.compare(&earlier), Likeness::Other);
+    }
+
+    #[test]
+    fn a_guest_is_told_by_all_of_its_virtual_hardware() {
+        let guest = |hardware| Machine { is_virtual: true, ..machine(hardware) };
+        assert!(guest(&["uuid", "card"]).is_same_guest(&guest(&["uuid", "card"])));
+        assert!(!guest(&["new uuid", "card"]).is_same_guest(&guest(&["uuid", "card"])), "a copy with the same address");
+        assert!(!guest(&[]).is_same_guest(&guest(&[])), "nothing can be read");
+        assert!(!guest(&["uuid"]).is_same_guest(&machine(&["uuid"])), "a guest made of a physical machine");
+        assert!(!machine(&["uuid"]).is_same_guest(&machine(&["uuid"])), "no guest at all");
+        let installed_anew = Machine { id: "another installation".to_owned(), ..guest(&["uuid"]) };
+        assert!(!installed_anew.is_same_guest(&guest(&["uuid"])));
     }
 }

@@ -108,6 +108,11 @@ pub enum Note {
     )]
     AwaitsEarlierBoot { service: ServiceName, node: NodeName, left: Passing<Duration> },
     #[display(
+        "{node} has booted anew and says that its epoch of {service} is over; the last lease of its earlier boot has ended, \
+         which proves nothing: {why}; that boot is fenced"
+    )]
+    EarlierBootMayGoOn { service: ServiceName, node: NodeName, why: String },
+    #[display(
         "two machines use the name {node}: boot {boot} sends heartbeats, and boot {other} wants to join; stop one of them"
     )]
     TwoMachines { node: NodeName, boot: Boot, other: Boot },
@@ -190,6 +195,7 @@ impl Note {
             | Note::Fencing { .. }
             | Note::Refuted { .. }
             | Note::FenceIsRefuted { .. }
+            | Note::EarlierBootMayGoOn { .. }
             | Note::LivesWithoutPower { .. }
             | Note::PowerTriedAgain { .. }
             | Note::NotCreated { .. }
@@ -262,6 +268,7 @@ impl Note {
             | Note::Creating { service, node }
             | Note::AwaitsRenewal { service, holder: node }
             | Note::AwaitsEarlierBoot { service, node, .. }
+            | Note::EarlierBootMayGoOn { service, node, .. }
             | Note::AwaitsSeal { service, node }
             | Note::AwaitsHolder { service, node }
             | Note::NotEligible { service, node, .. }

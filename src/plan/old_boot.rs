@@ -1,11 +1,11 @@
 //! Two boots of one node. The later one calls an epoch of the earlier one over, while nobody knows whether that has ended:
-//! the wait for its last lease. Or both are heard, and people are told.
+//! the wait for its last lease, or its fence where the wait proves nothing. Or both are heard, and people are told.
 //!
 //! Not here: which joins are believed at once (`ledger/claimed.rs`), and refusing them (`node/twins.rs`).
 
 use super::note::{Note, Passing};
 use super::{Input, Plan};
-use crate::ledger::{Command, Service};
+use crate::ledger::{Command, FenceReason, Service};
 use crate::types::{Boot, Instant, ServiceName};
 
 /// A boot that asks to join while another boot of its node sends heartbeats.
@@ -52,6 +52,16 @@ pub fn wait(input: &Input, name: &ServiceName, service: &Service, plan: &mut Pla
         let left = Passing(ends.since(input.now));
         return plan.say(Note::AwaitsEarlierBoot { service: name.clone(), node: holder.node.clone(), left });
     }
-    let (service, epoch, boot) = (name.clone(), service.epoch, holder.boot.clone());
-    plan.propose(Command::WaitedOut { service, epoch, boot });
+    let (epoch, boot) = (service.epoch, holder.boot.clone());
+    let Some(why) = input.state.earlier_boot_objection(name) else {
+        return plan.propose(Command::WaitedOut { service: name.clone(), epoch, boot });
+    };
+    if input.state.fence_of(service).is_some() {
+        return;
+    }
+    plan.say(Note::EarlierBootMayGoOn { service: name.clone(), node: holder.node.clone(), why });
+    if !input.doubts_itself {
+        let reason = FenceReason::Lapsed { service: name.clone(), epoch, term: input.lead.term };
+        plan.propose(Command::OpenFence { target: holder.node.clone(), boot, reason });
+    }
 }

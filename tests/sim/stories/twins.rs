@@ -9,6 +9,7 @@ use regent::types::{Alarm, Boot};
 pub const STORIES: &[Listed] = &[
     ("an_image_of_the_primary_is_started_beside_it", image_asks, 3),
     ("a_second_start_of_the_primary_reaches_the_log", guest_joins, 3),
+    ("an_image_of_a_primary_that_stands_still_joins", image_of_frozen_joins, 3),
 ];
 
 /// The leader's word that two machines use one name, as every other node has it from its heartbeats.
@@ -59,4 +60,22 @@ fn guest_joins(seed: u64, tell: Tell) -> Told {
     });
     let what = format!("waits {waits}, is served again {moved}");
     end(w, waits && moved, &what.clone(), what)
+}
+
+/// The primary stands still for longer than its lease, with no watchdog to reset it. An image of it joins, which says that
+/// the epoch is over; when the primary goes on, its database is still open for a moment. It is fenced before anybody follows.
+fn image_of_frozen_joins(seed: u64, tell: Tell) -> Told {
+    let mut w = three(seed, tell)?;
+    let old = primary(&w)?;
+    let (epoch, boot) = (w.log.state().services[&w.services[0]].epoch, Boot("the image".into()));
+    w.freeze(old, 40 * S, false);
+    let join = w.join_of_copy(old, &boot, Hardware::Unknown);
+    w.order(join);
+    let moved = w.run_while(w.now + 60 * S, |w| {
+        let service = &w.log.state().services[&w.services[0]];
+        service.epoch > epoch && w.is_served(S)
+    });
+    let fenced = w.log.state().fences.values().any(|f| f.target == w.hosts[old].name && f.boot != boot);
+    let what = format!("the primary's own boot was fenced {fenced}, is served again {moved}");
+    end(w, fenced && moved, &what.clone(), what)
 }
