@@ -287,6 +287,7 @@ fn tables() -> [(&'static str, String); 3] {
     row("fencing.agents.*.monitor", &|c| show(c.fencing.agents.values().next().expect("ipmi").monitor));
     row("failover.max_lag", &|c| format!("{} MiB", c.failover.max_lag >> 20));
     row("failover.choose", &|c| show(c.failover.choose));
+    row("failover.catch_up", &|c| show(c.failover.catch_up));
     row("failover.install", &|c| show(c.failover.install));
     let service = |c: &Config| c.services.values().next().expect("one service").clone();
     row("service.*.max_restarts", &|c| service(c).max_restarts.to_string());

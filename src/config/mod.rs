@@ -240,6 +240,8 @@ pub struct Failover {
     pub max_lag: u64,
     /// How long the candidates have to report sealed positions before the choice is made without the silent ones.
     pub choose: Duration,
+    /// How long the target of a planned move may take, after the primary has stopped, to receive and replay all of its WAL.
+    pub catch_up: Duration,
     /// How long an appointee may take while its replay does not advance.
     pub install: Duration,
 }

@@ -150,6 +150,7 @@ tables! {
     Failover {
         max_lag: Bytes,
         choose: Duration,
+        catch_up: Duration,
         install: Duration,
     }
     /// `[service.NAME]`

@@ -26,14 +26,20 @@ const RELAY_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Operators {
     last: u64,
     /// Those whose command is on its way to the ledger, by its number.
-    waiting: BTreeMap<u64, mpsc::Sender<Response>>,
+    waiting: BTreeMap<u64, Asked>,
     followed: Vec<Followed>,
+}
+
+struct Asked {
+    reply: mpsc::Sender<Response>,
+    /// The node that a planned move was asked to make the primary.
+    wanted: Option<NodeName>,
 }
 
 struct Followed {
     incident: IncidentId,
     told: u64,
-    reply: mpsc::Sender<Response>,
+    asked: Asked,
 }
 
 /// What a request comes to.
@@ -92,7 +98,11 @@ impl Daemon {
         match begin(&self.node, &request, who) {
             Begin::Answer(response) => answer(&reply, response),
             Begin::Propose(command) => {
-                let number = self.operators.waits(reply);
+                let wanted = match request {
+                    Request::Switchover { to, .. } => to,
+                    _ => None,
+                };
+                let number = self.operators.waits(Asked { reply, wanted });
                 self.handle(Event::Submitted { number, command: Box::new(command) });
             }
         }
@@ -259,35 +269,35 @@ fn unsettled(leader: Option<NodeName>) -> String {
 
 impl Operators {
     /// The number under which the end of a command is told.
-    fn waits(&mut self, reply: mpsc::Sender<Response>) -> u64 {
+    fn waits(&mut self, asked: Asked) -> u64 {
         self.last += 1;
-        self.waiting.insert(self.last, reply);
+        self.waiting.insert(self.last, asked);
         self.last
     }
 
     /// A command came to its end: answer, or follow the incident that it opened.
     pub(super) fn told(&mut self, number: u64, result: Submitted) {
-        let Some(reply) = self.waiting.remove(&number) else { return };
+        let Some(asked) = self.waiting.remove(&number) else { return };
+        let reply = &asked.reply;
         match result {
-            Ok(Answer::Refused(refusal)) => answer(&reply, Response::Refused { reasons: vec![refusal.to_string()] }),
+            Ok(Answer::Refused(refusal)) => answer(reply, Response::Refused { reasons: vec![refusal.to_string()] }),
             Ok(Answer::Done(event)) => match event {
                 ledger::Event::SwitchoverStarted { incident } | ledger::Event::FenceOpened { incident, .. } => {
-                    answer(&reply, Response::Progress { message: format!("incident {incident} is open") });
-                    self.followed.push(Followed { incident, told: 0, reply });
+                    answer(reply, Response::Progress { message: format!("incident {incident} is open") });
+                    self.followed.push(Followed { incident, told: 0, asked });
                 }
                 ledger::Event::Confirmed { fence } => answer(
-                    &reply,
+                    reply,
                     Response::Done {
                         message: format!("fence {fence} is confirmed; it is checked before it is used"),
                         details: Vec::new(),
                     },
                 ),
-                _ => answer(
-                    &reply,
-                    Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() },
-                ),
+                _ => {
+                    answer(reply, Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() })
+                }
             },
-            Err(leader) => answer(&reply, Response::Failed { error: unsettled(leader) }),
+            Err(leader) => answer(reply, Response::Failed { error: unsettled(leader) }),
         }
     }
 
@@ -295,9 +305,10 @@ impl Operators {
     pub(super) fn follow(&mut self, node: &Node) {
         let state = node.state();
         self.followed.retain_mut(|f| {
-            let Some(incident) = state.incidents.get(&f.incident) else { return !f.reply.is_closed() };
+            let Asked { reply, wanted } = &f.asked;
+            let Some(incident) = state.incidents.get(&f.incident) else { return !reply.is_closed() };
             for step in incident.steps_after(f.told) {
-                answer(&f.reply, Response::Progress { message: step.what.to_string() });
+                answer(reply, Response::Progress { message: step.what.to_string() });
             }
             f.told = incident.recorded();
             let details = Vec::new();
@@ -306,31 +317,56 @@ impl Operators {
             match &incident.outcome {
                 Outcome::Open if fenced => {
                     let message = format!("{} is fenced", incident.subject);
-                    answer(&f.reply, Response::Done { message, details });
+                    answer(reply, Response::Done { message, details });
                 }
-                Outcome::Open => return !f.reply.is_closed(),
-                Outcome::Moved { to, epoch } => {
-                    let message = format!("{to} is primary in epoch {epoch}");
-                    answer(&f.reply, Response::Done { message, details });
-                }
-                Outcome::Stayed { on, .. } => {
-                    answer(
-                        &f.reply,
-                        Response::Failed {
-                            error: format!("{on} remains the primary: no candidate reached its final position in time"),
-                        },
-                    );
-                }
-                Outcome::Ended { why } => answer(&f.reply, Response::Failed { error: why.clone() }),
+                outcome => match ended(outcome, wanted.as_ref()) {
+                    Some(response) => answer(reply, response),
+                    None => return !reply.is_closed(),
+                },
             }
             false
         });
     }
 }
 
+/// How an incident that somebody waits for has ended, once it has. Only the node that was asked for is what was asked for.
+fn ended(outcome: &Outcome, wanted: Option<&NodeName>) -> Option<Response> {
+    let error = match outcome {
+        Outcome::Open => return None,
+        Outcome::Moved { to, epoch } => match wanted.filter(|wanted| *wanted != to) {
+            None => {
+                let message = format!("{to} is primary in epoch {epoch}");
+                return Some(Response::Done { message, details: Vec::new() });
+            }
+            Some(wanted) => format!(
+                "{to} is primary in epoch {epoch}, not {wanted}: the move did not go as planned (`regent explain` tells why)"
+            ),
+        },
+        Outcome::Stayed { on, .. } => format!(
+            "{on} remains the primary: its database did not stop in order, or nobody reached its final position in time \
+             (`regent explain` tells which)"
+        ),
+        Outcome::Ended { why } => why.clone(),
+    };
+    Some(Response::Failed { error })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_planned_move_is_done_only_where_the_node_that_was_asked_for_is_the_primary() {
+        let node = |name: &str| -> NodeName { name.parse().expect("valid") };
+        let moved = Outcome::Moved { to: node("db3"), epoch: crate::types::Epoch(2) };
+        assert!(matches!(ended(&moved, Some(&node("db3"))), Some(Response::Done { .. })));
+        assert!(matches!(ended(&moved, None), Some(Response::Done { .. })), "whoever is best was asked for");
+        let Some(Response::Failed { error }) = ended(&moved, Some(&node("db1"))) else { panic!("it is not db1") };
+        assert!(error.contains("not db1"), "{error}");
+        let stayed = Outcome::Stayed { on: node("db2"), epoch: crate::types::Epoch(2) };
+        assert!(matches!(ended(&stayed, None), Some(Response::Failed { .. })));
+        assert_eq!(ended(&Outcome::Open, None), None);
+    }
 
     #[test]
     fn an_answer_that_nobody_reads_is_dropped_and_counted() {

@@ -265,7 +265,9 @@ pub struct Timing {
     pub choose: Duration,
     /// How long a planned move may take from the release to a candidate that has reached the final position.
     pub catch_up: Duration,
-    /// How long after leadership was handed over it is not handed over again.
+    /// The same of a holder that gave its epoch up by itself.
+    pub reach: Duration,
+    /// How long after leadership was handed over it is not handed over again, and how long a join that was refused is told.
     pub transfer: Duration,
     pub slow_write: Duration,
     pub renew: Duration,
@@ -285,7 +287,8 @@ impl Timing {
             retry: config.fencing.retry,
             retry_max: config.fencing.retry_max,
             choose: config.failover.choose,
-            catch_up: long,
+            catch_up: config.failover.catch_up,
+            reach: long,
             transfer: long,
             slow_write: config.raft.slow_write,
             renew: config.lease.renew,

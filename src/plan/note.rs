@@ -127,7 +127,7 @@ pub enum Note {
     /// Answers to the check came before there was a candidate.
     #[display("the check of fence {fence} of {target} is old: once more ({missing})")]
     ChecksAgain { fence: FenceId, target: NodeName, missing: Missing },
-    #[display("waiting for {node}, which held {service} and has just joined, to say how it is")]
+    #[display("waiting for {node}, which held {service} last, to say how it is")]
     AwaitsHolder { service: ServiceName, node: NodeName },
     #[display("{node} is not eligible for {service}: {why}")]
     NotEligible { service: ServiceName, node: NodeName, why: Objection },

@@ -23,7 +23,7 @@ pub struct Twin {
 /// Both run: heartbeats go on long after the other boot began to ask. (What a reboot left on its way is no such heartbeat.)
 pub fn say_twins(input: &Input, plan: &mut Plan) {
     for (node, twin) in &input.lead.twins {
-        let forgotten = twin.asked + input.timing.catch_up;
+        let forgotten = twin.asked + input.timing.transfer;
         let Some(record) = input.state.nodes.get(node).filter(|_| input.now < forgotten) else { continue };
         if record.boot != twin.other && twin.heard > twin.since + input.timing.recent {
             let (node, boot, other) = (node.clone(), record.boot.clone(), twin.other.clone());

@@ -155,14 +155,9 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
     let Some(settings) = &input.state.settings else { return false };
     let answers = seals(input, name, service);
     let holder = service.holder.as_ref().map(|h| &h.node);
-    // What a database says on its way up or down is no answer.
-    let on_its_way = |node: &NodeName| {
-        let state = input.outlook().database(node, name).map(|database| database.state);
-        matches!(state, Some(DbState::Starting | DbState::Stopping | DbState::Unclear))
-    };
     let has_answered = |node: &NodeName| match answers.and_then(|a| a.get(node)) {
         Some(Ok(_)) => true,
-        Some(Err(_)) => !on_its_way(node),
+        Some(Err(_)) => !is_on_its_way(input, name, node),
         None => false,
     };
     let missing =
@@ -175,6 +170,18 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
     plan.wake_at(limit);
     plan.say(Note::AwaitsSeal { service: name.clone(), node: missing.clone() });
     false
+}
+
+/// What a database says on its way up or down is no answer.
+fn is_on_its_way(input: &Input, name: &ServiceName, node: &NodeName) -> bool {
+    let state = input.outlook().database(node, name).map(|database| database.state);
+    matches!(state, Some(DbState::Starting | DbState::Stopping | DbState::Unclear))
+}
+
+/// Whether a former holder's own heartbeats say by now that its database is not open any more.
+fn has_ended(input: &Input, name: &ServiceName, node: &NodeName) -> bool {
+    let open = input.outlook().database(node, name).is_some_and(|database| database.state == DbState::Primary);
+    !open && !is_on_its_way(input, name, node)
 }
 
 fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, plan: &mut Plan) {
@@ -283,13 +290,17 @@ fn unchecked(input: &Input, fence: &Fence, checks: &BTreeMap<NodeName, CheckAnsw
 /// The epoch is over without a fence: the holder released it, or never took over.
 fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Over, plan: &mut Plan) {
     let position = over.position();
-    let goes_on = matches!(over, Over::Released { at_join: true, .. } | Over::Released { lapsed: true, .. });
+    // A planned stop that did not end in order leaves no final position; the primary alone surely has all that it wrote.
+    let cut_short = service.moving.is_some() && position.is_none();
+    let goes_on =
+        matches!(over, Over::Released { at_join: true, .. } | Over::Released { lapsed: true, .. }) || cut_short;
     if service.system.is_none() && service.history.is_empty() && is_absent_everywhere(input, name) {
         return create(input, name, plan);
     }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
     // The node that held the epoch has everything: after a restart of its host, or of the network that kept it from
-    // renewing its lease, it goes on, before anybody is asked to lose something. Where it failed to take over once, not again before the others.
+    // renewing its lease, or a planned stop that did not end in order, it goes on, before anybody is asked to lose
+    // something. Where it failed to take over once, not again before the others.
     let failed = service.holder.as_ref().and_then(|h| service.failed.get(&h.node)).copied().unwrap_or(0);
     let back = service.holder.as_ref().map(|h| &h.node).filter(|_| goes_on && failed <= 1);
     if let Some(choice) =
@@ -298,7 +309,7 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     ask_seals(input, name, service, plan);
-    if let Some((node, limit)) = back.and_then(|n| Some((n, awaited(input, n, since)?))) {
+    if let Some((node, limit)) = back.and_then(|n| Some((n, awaited(input, name, n, (since, cut_short))?))) {
         plan.wake_at(limit);
         return plan.say(Note::AwaitsHolder { service: name.clone(), node: node.clone() });
     }
@@ -306,7 +317,7 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
         return given_back(input, name, service, since, plan);
     }
     let planned = service.moving.as_ref();
-    let limit = since + input.timing.catch_up;
+    let limit = since + planned.map_or(input.timing.reach, |_| input.timing.catch_up);
     // The order names a target for a primary that stops in order: whoever reaches its final position loses nothing. One
     // that died on the way left no such position, and then most WAL counts.
     let target = planned.and_then(|m| m.to.as_ref()).filter(|_| position.is_some());
@@ -340,9 +351,16 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
 
 /// Until when it is worth a wait for the former holder to say how it is: its join commits before its first heartbeat is
 /// heard; and after a network that failed for all there is a leader before the others have heard anybody for long enough.
-fn awaited(input: &Input, node: &NodeName, since: Instant) -> Option<Instant> {
+/// `cut_short`: in a planned move, which loses nothing that a node could still bring that is not declared dead.
+fn awaited(input: &Input, name: &ServiceName, node: &NodeName, (since, cut_short): (Instant, bool)) -> Option<Instant> {
+    let is_up = input.state.nodes.get(node).is_some_and(|n| n.life == Life::Up);
+    let state = input.outlook().database(node, name).map(|database| database.state);
+    let is_gone = matches!(state, Some(DbState::Absent | DbState::Unstartable));
     let limit = match input.fresh(node) {
+        _ if cut_short && is_up && !is_gone => since + input.timing.catch_up,
         None if input.is_living(node) => since + input.timing.choose,
+        // What it said last is of before its final word.
+        Some(_) if input.is_living(node) && !has_ended(input, name, node) => since + input.timing.choose,
         Some(_) if input.outlook().is_deaf(node) => input.lead.since + input.timing.recent * 2,
         _ => return None,
     };

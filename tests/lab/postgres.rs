@@ -91,8 +91,16 @@ pub fn wait_for_tables(host: &Host, within: Duration) -> Result<()> {
     wait_for(host, "select from lab_writes, lab_probe limit 0", within)
 }
 
+/// The same in a session that goes on. Its output goes to the host's log `session`.
+pub fn start_session(host: &Host, statement: &str) -> Result<Child> {
+    let (directory, port) = (postmaster_line(host, FOLDERS[0], 4)?, postmaster_line(host, FOLDERS[0], 3)?);
+    let mut psql = Command::new(bin_dir()?.join("psql"));
+    psql.args(["-XAtq", "-h", &directory, "-p", &port, "-U", "postgres", "-d", "postgres", "-c", statement]);
+    host.start(psql, "session")
+}
+
 /// Waits until the server carries out a statement.
-fn wait_for(host: &Host, statement: &str, within: Duration) -> Result<()> {
+pub fn wait_for(host: &Host, statement: &str, within: Duration) -> Result<()> {
     let end = Instant::now() + within;
     while let Err(error) = sql(host, statement) {
         let log = host.log("postgresql");

@@ -266,6 +266,11 @@ impl World {
         }
     }
 
+    /// Whether one has heard the other without a break since then.
+    pub fn has_heard_since(&self, by: usize, of: usize, since: u64) -> bool {
+        self.facts.heard_since[by][of] <= since
+    }
+
     /// Whether a majority of all voters had, a moment ago, a reason to hold this host for dead.
     pub fn is_rightly_suspected(&self, host: usize) -> bool {
         // The ledger takes a copy for the node: what its twin sends is of an earlier incarnation, and the copy sends for a

@@ -67,7 +67,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         },
         watchdog: None,
         fencing: fencing(),
-        failover: Failover { max_lag: 16 << 20, install: ms(30_000), choose: ms(1_000) },
+        failover: Failover { max_lag: 16 << 20, install: ms(30_000), choose: ms(1_000), catch_up: ms(5_000) },
         services: BTreeMap::from([("orders".parse().expect("a constant, valid name"), service())]),
         hash: 1,
     }

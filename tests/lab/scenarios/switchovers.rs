@@ -2,9 +2,10 @@
 
 use crate::cluster::{Cluster, Reign};
 use crate::harness::Scenario;
-use crate::host::Host;
-use crate::plan::Plan;
+use crate::host::{DISK, Host};
+use crate::plan::{Plan, SERVICE};
 use crate::postgres;
+use crate::status::Status;
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(240);
 
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "switchover",
         shows: "13: to a named and to the best candidate, under load",
@@ -33,6 +34,13 @@ pub const SCENARIOS: [Scenario; 3] = [
         within: LONG,
         alone: false,
         run: dry,
+    },
+    Scenario {
+        name: "switchover_whose_stop_does_not_end",
+        shows: "a session that no stop ends, and standbys that are behind: the primary goes on, and nothing is lost",
+        within: LONG,
+        alone: false,
+        run: stop_does_not_end,
     },
 ];
 
@@ -120,6 +128,51 @@ fn refused(world: &mut World) -> Result<()> {
     let gone = ["it is suspected", "it is declared dead", "nothing recent is known"];
     must_refuse(&cluster, &before, &lagging, &gone)?;
     cluster.judge(&[&before.primary]).map(drop)
+}
+
+/// A session of the primary waits for a pipe that nobody writes to, and no standby gets the last of its WAL. Its stop takes
+/// longer than a lease lasts, and then it is no stop in order.
+fn stop_does_not_end(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { service: "stop_fast = \"12s\"", ..Plan::default() })?;
+    let before = cluster.reign()?;
+    let to = standby(&cluster, &before)?;
+    let primary = cluster.host(&before.primary)?.clone();
+    let pipe = format!("{DISK}/postgresql/pipe");
+    primary.run("mkfifo", &["-m", "666", &pipe])?;
+    let mut session = postgres::start_session(&primary, &format!("select pg_read_file('{pipe}')"))?;
+    // An error until the session is there.
+    let waits =
+        "select 1 / count(*) from pg_stat_activity where state = 'active' and query like 'select pg_read_file%'";
+    postgres::wait_for(&primary, waits, Duration::from_secs(10))?;
+    let standbys: Vec<_> = cluster.plan.database_names().into_iter().filter(|name| *name != before.primary).collect();
+    for name in &standbys {
+        cluster.wait_movable(&before, &["switchover", "--to", name])?;
+        signal_receiver(cluster.host(name)?, "STOP")?;
+    }
+    let start = Stamp::now();
+    let output = cluster.regent(&before.primary, &["switchover", "--to", &to])?;
+    for name in &standbys {
+        // One that was made to follow another, or was started anew, has no stopped receiver any more.
+        drop(signal_receiver(cluster.host(name)?, "CONT"));
+    }
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{}", said.trim());
+    ensure!(output.status.code() == Some(1), "a move that did not happen ended with {}: {said}", output.status);
+    let again = |status: &Status| {
+        let of = status.services.get(SERVICE);
+        of.is_some_and(|s| s.phase == "installed" && s.epoch > before.epoch && s.primary.is_some())
+    };
+    cluster.wait("a primary again", Duration::from_secs(60), again)?;
+    let after = cluster.reign()?;
+    ensure!(after.primary == before.primary, "{} is primary, which did not have all", after.primary);
+    cluster.writer()?.first_after(start, Duration::from_secs(30))?;
+    println!("writes paused for {:?}", cluster.writer()?.longest_gap_after(start)?);
+    session.kill()?;
+    session.wait()?;
+    cluster.wait_complete(Duration::from_secs(60))?;
+    let (seen, _) = cluster.judge(&[&before.primary])?;
+    ensure!(seen.lost.is_empty(), "a planned move lost acknowledged writes: {:?}", seen.lost);
+    Ok(())
 }
 
 fn dry(world: &mut World) -> Result<()> {

@@ -3,6 +3,7 @@
 //! says. What operators order, and what a fault proposes once more, is not regent's.
 
 use crate::cluster::{Handling, S, World};
+use regent::ledger::OrderState;
 use regent::node::{Effect, PeerRequest};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +20,7 @@ pub enum Kind {
 }
 
 /// Each kind, its name, and how many in ten seconds are a loop: for one daemon, and for each service and each fence that is
-/// open. Nothing that fails is tried more often than each 500 ms for long (an assistant each two seconds, a look at how
+/// open, or each of its orders where several run at once. Nothing that fails is tried more often than each 500 ms for long (an assistant each two seconds, a look at how
 /// current the own copy is each 100 ms). Questions are counted for each peer that is asked: each has pauses of its own, and
 /// what is asked of everybody is asked of so many.
 const KINDS: &[(Kind, &str, usize)] = &[
@@ -105,8 +106,9 @@ pub fn asked_for(w: &mut World, host: usize, handling: Handling, effect: &Effect
         return;
     }
     if let Some((kind, of)) = kind(w, host, effect) {
-        let open = w.log.state().fences.values().filter(|f| f.is_open()).count();
-        let concerns = w.services.len() + open;
+        let open = w.log.state().fences.values().filter(|f| f.is_open());
+        let orders = open.map(|f| f.orders.iter().filter(|o| o.state == OrderState::Running).count().max(1));
+        let concerns = w.services.len() + orders.sum::<usize>();
         w.facts.rest.note(w.now, (host, kind, of), concerns);
     }
 }

@@ -4,9 +4,11 @@
 //! of acknowledgement (k standbys have flushed) with a group that never changes: every other database node. So what is
 //! checked here is the choice: among enough reports the furthest is taken. A choice on fewer is counted, not condemned.
 
-use crate::cluster::World;
+use crate::cluster::{S, World};
+use crate::database::Process;
+use crate::network::CHANNELS;
 use regent::ledger::{Fence, FenceState, Life, OrderState, State};
-use regent::types::{AgentAction, Failing, NodeName, Seal};
+use regent::types::{AgentAction, Failing, NodeName, Seal, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sealed reports the choice had of nodes that could be chosen: whoever is declared dead, is being fenced, or may
@@ -26,6 +28,34 @@ pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, trie
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
     let dead = |node: &NodeName| before.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
     seals.keys().filter(|node| !dead(node) && !fenced(node) && !unguarded(node) && !tried.contains(node)).count()
+}
+
+/// After a planned move whose primary stopped, and could be opened again, nobody is appointed who has not all that it
+/// acknowledged: a move that was asked for loses nothing.
+pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &NodeName) {
+    let Some(record) = before.services.get(service).filter(|s| s.moving.is_some() && s.over.is_some()) else { return };
+    let Some(from) = record.holder.as_ref().map(|holder| w.host(&holder.node)) else { return };
+    let (to, s) = (w.host(node), w.index(service));
+    let Some((leader, _)) = w.log.leader.filter(|_| to != from) else { return };
+    let (host, database) = (&w.hosts[from], &w.hosts[from].databases[s]);
+    let lives = host.power && !host.is_frozen() && host.started_at + 10 * S < w.now && host.daemon.is_some();
+    let joined = before.nodes.get(&host.name).is_some_and(|n| n.life == Life::Up);
+    let carries = |c: usize| w.net.carries(c, from, leader) && w.net.carries(c, leader, from);
+    let connected = leader == from || (0..CHANNELS.len()).all(carries) && w.net.connects(leader, from);
+    let heard = connected && w.has_heard_since(leader, from, w.now.saturating_sub(10 * S));
+    let can_tell = host.daemon.as_ref().is_some_and(|daemon| daemon.failing().is_empty());
+    let opens = database.system.is_some() && !database.unfinished && database.process == Process::None;
+    let well = !database.ails.is_unclear(w.now, 0, false);
+    if !(lives && joined && heard && can_tell && opens && well) {
+        return;
+    }
+    let has = &w.hosts[to].databases[s];
+    let said = w.facts.services[s].acknowledged.get(&database.at.timeline);
+    let lost = said.filter(|(lsn, by)| *by == from && has.at.timeline <= database.at.timeline && *lsn > has.at.lsn);
+    if let Some((lsn, _)) = lost {
+        let what = format!("a planned move to {node} loses what {} acknowledged up to {lsn}", host.name);
+        w.violate("S6", what);
+    }
 }
 
 /// Acknowledged commits are not on the new primary.
