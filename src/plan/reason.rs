@@ -32,6 +32,9 @@ pub enum Waiting {
     StopAgain(StopReason),
     #[display("trying again soon: {}", error.as_deref().unwrap_or("the last step failed"))]
     Retry { error: Option<String> },
+    /// The pause grows with each try.
+    #[display("making it a standby is tried again later: {}", error.as_deref().unwrap_or("it did not come to stream"))]
+    RejoinAgain { error: Option<String> },
     #[display("the database does not answer")]
     NotAnswering,
     #[display("writing the tombstone")]
@@ -72,7 +75,10 @@ impl Waiting {
             Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
             Waiting::NotAnswering | Waiting::GetsNothing(_) => Severity::Warn,
             // What failed was said when it did.
-            Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::FinalWordFails { .. } => Severity::Info,
+            Waiting::StopAgain(_)
+            | Waiting::Retry { .. }
+            | Waiting::RejoinAgain { .. }
+            | Waiting::FinalWordFails { .. } => Severity::Info,
             Waiting::Unmanaged
             | Waiting::NotCreated
             | Waiting::NotJoined

@@ -284,4 +284,8 @@ pub enum DbOutcome {
     Failed {
         error: String,
     },
+    /// The same of a `Rejoin` that was not begun: it took nothing of the upstream but answers to questions.
+    Refused {
+        error: String,
+    },
 }
