@@ -8,7 +8,8 @@ use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
 use super::{access, start};
-use crate::types::{SystemId, Upstream};
+use crate::clock;
+use crate::types::{CopyStage, SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
             "--checkpoint=fast".as_ref(),
             "--no-password".as_ref(),
             "--no-sync".as_ref(),
+            "--progress".as_ref(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
@@ -81,12 +83,14 @@ async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
     };
     run.arguments.extend(parts.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
     run.arguments.extend(rate.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
-    run.finish().await.map(drop)
+    core.copying.is_at(CopyStage::Copying);
+    run.finish_telling(|line| core.copying.says(line, clock::now())).await.map(drop)
 }
 
 /// Reads the whole copy and compares it with the manifest that the source sent: what a disk lost on the way is found
 /// before the copy is anybody's standby. Its WAL is read by its own recovery.
 async fn verify(core: &Arc<Core>, copy: &Layout) -> Result<()> {
+    core.copying.is_at(CopyStage::Verifying);
     let run = Run {
         user: &core.user,
         program: core.layout.program("pg_verifybackup"),

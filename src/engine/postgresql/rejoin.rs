@@ -21,7 +21,7 @@ use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
 use super::{end, settings, start, tls};
-use crate::types::{History, Lsn, Position, SystemId, Upstream};
+use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -322,6 +322,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
         deadline: REWIND_DEADLINE,
     };
     end_recovery_alone(core).await?;
+    core.copying.is_at(CopyStage::Rewinding);
     let said = run.finish().await?;
     core.on_disk(|core| core.layout.sync_volumes()).await?;
     tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");

@@ -549,7 +549,7 @@ impl Keeper {
         self.in_epoch.wal_ends.and_then(|(_, end)| end)
     }
     /// What came of the tries to make it a standby, if nothing did.
-    pub fn failed_copy(&self) -> Option<FailedCopy<'_>> {
+    pub fn failed_copy(&self) -> Option<FailedCopy> {
         self.rejoins.failed(matches!(self.running, Some((DbAction::Rejoin { .. }, _))))
     }
     pub fn last_error(&self) -> Option<&str> {

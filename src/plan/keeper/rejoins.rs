@@ -34,12 +34,12 @@ pub(super) struct Rejoins {
 }
 
 /// What people are told of tries that came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedCopy<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCopy {
     /// Tries in a row, those that were refused beforehand included.
     pub tries: u32,
     /// Why the last one failed.
-    pub error: &'a str,
+    pub error: String,
     /// When the next one may begin; `None` while it runs.
     pub again_at: Option<Instant>,
 }
@@ -77,11 +77,10 @@ impl Rejoins {
         *self = Rejoins::default();
     }
 
-    /// Whether the next one, in this epoch and from this node, has to wait, and why the last one came to nothing.
-    pub(super) fn rests(&self, epoch: Epoch, node: &NodeName, now: Instant) -> Option<Option<&str>> {
+    /// Whether the next one, in this epoch and from this node, has to wait.
+    pub(super) fn rests(&self, epoch: Epoch, node: &NodeName, now: Instant) -> bool {
         let same = self.of.as_ref().is_some_and(|(of, from)| *of == epoch && from == node);
-        let waits = same && self.again_at.is_some_and(|at| now < at);
-        waits.then_some(self.error.as_deref())
+        same && self.again_at.is_some_and(|at| now < at)
     }
 
     /// When the next one may begin.
@@ -90,9 +89,9 @@ impl Rejoins {
     }
 
     /// For people. `runs`: one is under way.
-    pub(super) fn failed(&self, runs: bool) -> Option<FailedCopy<'_>> {
+    pub(super) fn failed(&self, runs: bool) -> Option<FailedCopy> {
         let (tries, again_at) = (self.tries + self.refused - u32::from(runs), self.again_at.filter(|_| !runs));
-        Some(FailedCopy { tries, error: self.error.as_deref()?, again_at })
+        Some(FailedCopy { tries, error: self.error.clone()?, again_at })
     }
 }
 
@@ -125,14 +124,14 @@ mod tests {
     fn begun(lasts: Duration, ends: impl Fn(&mut Rejoins, u32, Instant)) -> Vec<Duration> {
         let (mut rejoins, mut now, mut begun) = (Rejoins::default(), START, Vec::new());
         while now.since(START) < MINUTE * 60 {
-            assert_eq!(rejoins.rests(EPOCH, &node("db1"), now), None);
+            assert!(!rejoins.rests(EPOCH, &node("db1"), now));
             rejoins.begins((EPOCH, node("db1")), now);
             begun.push(now.since(START));
             now = now + lasts;
             let number = begun.len() as u32;
             ends(&mut rejoins, number, now);
             let again = rejoins.again_at().expect("it was tried");
-            assert!(again > now && rejoins.rests(EPOCH, &node("db1"), again - Duration::from_millis(1)).is_some());
+            assert!(again > now && rejoins.rests(EPOCH, &node("db1"), again - Duration::from_millis(1)));
             now = again;
         }
         begun
@@ -175,15 +174,15 @@ mod tests {
             rejoins.begins((EPOCH, node("db1")), START);
             rejoins.ended(&failed(), START);
         }
-        assert_eq!(rejoins.rests(EPOCH, &node("db1"), START + MINUTE), Some(Some("it ended")));
-        assert_eq!(rejoins.rests(Epoch(4), &node("db1"), START), None);
-        assert_eq!(rejoins.rests(EPOCH, &node("db2"), START), None);
+        assert!(rejoins.rests(EPOCH, &node("db1"), START + MINUTE));
+        assert!(!rejoins.rests(Epoch(4), &node("db1"), START));
+        assert!(!rejoins.rests(EPOCH, &node("db2"), START));
         let mut anew = rejoins.clone();
         anew.begins((Epoch(4), node("db1")), START);
         anew.ended(&failed(), START);
-        assert_eq!(anew.rests(Epoch(4), &node("db1"), START + PAUSE), None, "it is counted from one again");
+        assert!(!anew.rests(Epoch(4), &node("db1"), START + PAUSE), "it is counted from one again");
         rejoins.succeeded();
-        assert_eq!((rejoins.rests(EPOCH, &node("db1"), START), rejoins.failed(false)), (None, None));
+        assert_eq!((rejoins.rests(EPOCH, &node("db1"), START), rejoins.failed(false)), (false, None));
     }
 
     #[test]
@@ -193,10 +192,10 @@ mod tests {
         rejoins.begins((EPOCH, node("db1")), START);
         rejoins.ended(&failed(), START);
         rejoins.begins((EPOCH, node("db1")), START + PAUSE);
-        let (tries, error) = (1, "it ended");
+        let (tries, error) = (1, "it ended".to_owned());
         assert_eq!(rejoins.failed(true), Some(FailedCopy { tries, error, again_at: None }), "the second one runs");
         rejoins.ended(&refused(), START + PAUSE);
-        let (tries, error, again_at) = (2, "it lacks 1 GiB", Some(START + PAUSE * 2));
+        let (tries, error, again_at) = (2, "it lacks 1 GiB".to_owned(), Some(START + PAUSE * 2));
         assert_eq!(rejoins.failed(false), Some(FailedCopy { tries, error, again_at }));
     }
 }

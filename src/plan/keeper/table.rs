@@ -209,18 +209,18 @@ fn on_its_way_down(input: &Input, s: &Service) -> Step {
 
 /// A rewind or copy, unless the last one came to nothing a while ago.
 fn rejoin(input: &Input, s: &Service, upstream: &Upstream) -> Step {
-    rests_from_rejoining(input, s, upstream)
-        .unwrap_or_else(|| Step::Db(DbAction::Rejoin { upstream: upstream.clone() }))
+    match input.keeper.rejoins.rests(s.epoch, &upstream.node, input.now) {
+        true => Step::Wait(Waiting::RejoinAgain),
+        false => Step::Db(DbAction::Rejoin { upstream: upstream.clone() }),
+    }
 }
 
 /// It stops when the rewind or copy can begin: until then its readers stay.
 fn stop_to_rejoin(input: &Input, s: &Service, upstream: &Upstream, why: StopReason) -> Step {
-    rests_from_rejoining(input, s, upstream).unwrap_or_else(|| Step::StopToRejoin(input.planned_ladder(), why))
-}
-
-fn rests_from_rejoining(input: &Input, s: &Service, upstream: &Upstream) -> Option<Step> {
-    let error = input.keeper.rejoins.rests(s.epoch, &upstream.node, input.now)?;
-    Some(Step::Wait(Waiting::RejoinAgain { error: error.map(str::to_owned) }))
+    match rejoin(input, s, upstream) {
+        Step::Wait(waiting) => Step::Wait(waiting),
+        _ => Step::StopToRejoin(input.planned_ladder(), why),
+    }
 }
 
 /// For how long it has answered nobody, if so: it hangs, or something else started it and it does not let regent in.
