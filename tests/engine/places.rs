@@ -166,11 +166,11 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     }
     let before = checkpoints().await;
     let upstream = cluster.upstream("db1");
-    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("is the root of a volume") && refused.contains("use a directory in it"), "{refused}");
     let made = cluster.node("db2").fails(DbAction::Initdb).await;
     assert!(made.contains("is the root of a volume"), "{made}");
-    let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
+    let refused = cluster.node("db3").refuses(DbAction::Rejoin { upstream }).await;
     assert!(refused.contains("it lacks") && refused.contains("MiB"), "{refused}");
     assert!(!cluster.path().join("db3/.regent-main.clone").exists() && !cluster.path().join("db3/main").exists());
     assert_eq!(checkpoints().await, before, "the primary was asked for a checkpoint");
@@ -257,7 +257,7 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
     cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
     drop(wal);
     fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
-    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     assert_eq!(fs::read_dir(place.join("wal")).expect("there").count(), 0);
     drop(data);
