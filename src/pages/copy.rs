@@ -14,7 +14,8 @@ pub(super) fn own(own: &OwnDatabase, now: Instant) -> Option<CopyStatus> {
     let tries = failed.map_or(0, |failed| failed.tries);
     let mut status = own.copy.map(|progress| under_way(progress, tries)).or_else(|| failed.map(|_| nothing(tries)))?;
     let Some(failed) = failed else { return Some(status) };
-    let next = failed.again_at.map(|at| at.since(now));
+    // One whose time has come waits for somebody to follow.
+    let next = failed.again_at.filter(|at| *at > now).map(|at| at.since(now));
     if own.copy.is_none() {
         let next = next.map(|left| format!("; it is tried again in {}", Span(Duration::from_secs(left.as_secs()))));
         status.what = format!("{}: {}{}", times(tries), failed.error, next.unwrap_or_default());

@@ -204,6 +204,8 @@ fn a_copy_is_shown_with_how_far_it_is_or_why_it_failed() {
     assert_eq!(own.what, "its copy failed 2 times: it lacks 1.0 GiB; it is tried again in 9 s");
     assert_eq!((own.error, own.next_ms), (Some(error.clone()), Some(9500)));
     assert_eq!(service(&scene).databases[&node("db2")].trouble, None, "it is told once");
+    scene.own().failed_copy = Some(FailedCopy { tries: 2, error: error.clone(), again_at: Some(NOW) });
+    assert_eq!(copy(&scene, "db2").expect("it failed").next_ms, None, "there is nobody to follow");
     scene.own().failed_copy = Some(FailedCopy { tries: 2, error, again_at: None });
     scene.own().copy = Some(progress);
     let own = copy(&scene, "db2").expect("it is under way");

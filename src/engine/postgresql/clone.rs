@@ -26,14 +26,9 @@ pub struct Original<'a> {
 
 /// Clones. Brings the folder that keeps the old directory, if there was one.
 pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<String>> {
-    let extent = original.extent.clone();
+    let places = find_places(core, original.from, original.extent).await?;
     let places = core
         .on_disk(move |core| {
-            let around = core.layout.around()?;
-            if let Some(parent) = core.layout.data_dir.parent() {
-                around.make_directories(parent)?;
-            }
-            let places = Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &extent)?;
             core.layout.set_mark(CLONING)?;
             places.prepare()?;
             access::write(&core.config, core.postgresql(), &core.layout)?;
@@ -58,6 +53,23 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         places.swap(&core.layout)
     })
     .await
+}
+
+/// Where it would go. Refuses what cannot work, and remembers of what size that was.
+pub async fn find_places(core: &Arc<Core>, from: &Upstream, extent: &Extent) -> Result<Places> {
+    let known = extent.clone();
+    let find = core.on_disk(move |core| {
+        let around = core.layout.around()?;
+        if let Some(parent) = core.layout.data_dir.parent() {
+            around.make_directories(parent)?;
+        }
+        Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &known)
+    });
+    let found = find.await;
+    if let Err(EngineError::Refused { .. }) = &found {
+        core.copying.is_refused(from, extent, clock::now());
+    }
+    found
 }
 
 async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {

@@ -1,17 +1,32 @@
-//! How far the rewind or copy is that runs here, by the lines that `pg_basebackup --progress` writes; and whether one got
-//! so far that it cost the upstream something. Nothing on the disk is looked at for that.
+//! How far the rewind or copy is that runs here, by the lines that `pg_basebackup --progress` writes; whether one got so far
+//! that it cost the upstream something; and how large the database was whose copy this host refused, so that what a person
+//! is to cure can be looked at again and again without another question.
 //!
 //! Not here: the copy (`clone.rs`), and when the next one is tried (`plan/keeper/rejoins.rs`).
 //!
 //! Source: PostgreSQL manual, pg_basebackup, `--progress`; its `progress_report` for the form of the lines.
 
-use crate::types::{CopyProgress, CopyStage, Instant};
-use std::sync::{Mutex, PoisonError};
+use super::places::Extent;
+use crate::types::{CopyProgress, CopyStage, Instant, Upstream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// For how long the size of an upstream's database counts: it grows, and shrinks.
+const SIZE_COUNTS: Duration = Duration::from_secs(300);
 
 /// The rewind or copy of one service's database.
 #[derive(Debug, Default)]
 pub struct Copying {
     at_present: Mutex<Present>,
+    refused: Mutex<Option<Refused>>,
+}
+
+/// What was found too large, or to have parts that have no place here.
+#[derive(Debug)]
+struct Refused {
+    upstream: Upstream,
+    extent: Extent,
+    asked: Instant,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,17 +71,42 @@ impl Copying {
 
     /// How far it is, while one runs.
     pub fn progress(&self) -> Option<CopyProgress> {
-        self.at_present.lock().unwrap_or_else(PoisonError::into_inner).progress
+        locked(&self.at_present).progress
     }
 
     /// Whether the last one has cost the upstream something.
     pub fn has_cost(&self) -> bool {
-        self.at_present.lock().unwrap_or_else(PoisonError::into_inner).costs
+        locked(&self.at_present).costs
+    }
+
+    /// A copy of such a database has no place on this host.
+    pub fn is_refused(&self, upstream: &Upstream, extent: &Extent, now: Instant) {
+        let mut refused = locked(&self.refused);
+        // What is refused again by what is known already makes that no newer.
+        if refused.as_ref().is_none_or(|refused| refused.counts(upstream, now).is_none()) {
+            *refused = Some(Refused { upstream: upstream.clone(), extent: extent.clone(), asked: now });
+        }
+    }
+
+    /// How large that upstream's database is, if a copy of it was refused for that a while ago.
+    pub fn refused(&self, upstream: &Upstream, now: Instant) -> Option<Extent> {
+        locked(&self.refused).as_ref()?.counts(upstream, now).cloned()
     }
 
     fn change(&self, change: impl FnOnce(&mut Present)) {
-        change(&mut self.at_present.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut locked(&self.at_present));
     }
+}
+
+impl Refused {
+    fn counts(&self, upstream: &Upstream, now: Instant) -> Option<&Extent> {
+        let counts = self.upstream == *upstream && now.since(self.asked) < SIZE_COUNTS;
+        counts.then_some(&self.extent)
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Shown<'_> {
@@ -89,7 +129,6 @@ fn numbers(line: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const START: Instant = Instant(1_000_000_000);
     const KIB: u64 = 1024;
@@ -111,6 +150,22 @@ mod tests {
         assert!(copying.progress().is_none() && copying.has_cost());
         drop(copying.begins());
         assert!(!copying.has_cost(), "that was the last one");
+    }
+
+    #[test]
+    fn the_size_of_what_was_refused_counts_for_a_while_and_for_its_upstream() {
+        let upstream = |port| Upstream { node: "db1".parse().expect("valid"), addresses: Vec::new(), port };
+        let extent = |size| Extent { size: Some(size), ..Extent::default() };
+        let copying = Copying::default();
+        assert_eq!(copying.refused(&upstream(1), START), None);
+        copying.is_refused(&upstream(1), &extent(5), START);
+        let later = START + SIZE_COUNTS - Duration::from_secs(1);
+        copying.is_refused(&upstream(1), &extent(5), later);
+        assert_eq!(copying.refused(&upstream(1), later), Some(extent(5)));
+        assert_eq!(copying.refused(&upstream(2), later), None);
+        assert_eq!(copying.refused(&upstream(1), START + SIZE_COUNTS), None, "it is asked for again");
+        copying.is_refused(&upstream(1), &extent(6), START + SIZE_COUNTS);
+        assert_eq!(copying.refused(&upstream(1), START + SIZE_COUNTS), Some(extent(6)));
     }
 
     #[test]

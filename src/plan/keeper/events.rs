@@ -282,7 +282,7 @@ impl Keeper {
             *since = at.now;
         }
         self.starts_or_answers(&seen, at.now);
-        if seen.streams_from.is_some() {
+        if seen.streams_from.is_some() || seen.state == DbState::Primary {
             self.rejoins.succeeded();
         }
         self.seen = seen;

@@ -72,7 +72,7 @@ impl Rejoins {
         pause(self.tries, PAUSE_MAX)
     }
 
-    /// The database streams: what came before is no measure for what comes next.
+    /// The database streams, or is a primary: what came before is no measure for what comes next.
     pub(super) fn succeeded(&mut self) {
         *self = Rejoins::default();
     }
@@ -90,7 +90,8 @@ impl Rejoins {
 
     /// For people. `runs`: one is under way.
     pub(super) fn failed(&self, runs: bool) -> Option<FailedCopy> {
-        let (tries, again_at) = (self.tries + self.refused - u32::from(runs), self.again_at.filter(|_| !runs));
+        let (tries, again_at) =
+            ((self.tries + self.refused).saturating_sub(u32::from(runs)), self.again_at.filter(|_| !runs));
         Some(FailedCopy { tries, error: self.error.clone()?, again_at })
     }
 }
