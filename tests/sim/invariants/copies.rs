@@ -50,7 +50,7 @@ impl Copies {
         if now < first + MINUTE && count > FIRST {
             self.over.get_or_insert(format!("{count} rewinds or copies in the first minute"));
         }
-        if now >= first + MINUTE && last.is_some_and(|last| now < last + MINUTE) {
+        if last.is_some_and(|last| last >= first + MINUTE && now < last + MINUTE) {
             self.over.get_or_insert(format!("try {count} of a rewind or copy within a minute of the one before"));
         }
     }
