@@ -8,8 +8,8 @@
 //! Not here: any judgement. Whoever fills a value has judged; whoever renders it judges nothing.
 
 use crate::types::{
-    AgentKind, AgentName, Boot, ChannelName, ClusterId, DbState, Epoch, FenceId, Incarnation, IncidentId, Lsn,
-    NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
+    Lsn, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -218,6 +218,29 @@ pub struct DatabaseStatus {
     pub streams_from: Option<NodeName>,
     /// One sentence.
     pub trouble: Option<String>,
+    /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyStatus>,
+}
+
+/// A rewind or copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyStatus {
+    /// What is done now; `None`: nothing at present.
+    pub stage: Option<CopyStage>,
+    /// Of a copy: bytes that arrived, how many will in all, and how long that takes if it goes on as until now. `None`: not
+    /// known.
+    pub done_bytes: Option<u64>,
+    pub total_bytes: Option<u64>,
+    pub percent: Option<u8>,
+    pub left_ms: Option<u64>,
+    /// How many came to nothing in a row.
+    pub failed: u32,
+    /// Why the last of them did, and when the next one may begin; only of the answering node's own.
+    pub error: Option<String>,
+    pub next_ms: Option<u64>,
+    /// All of it in one sentence.
+    pub what: String,
 }
 
 /// The standing answer: what if it died now? (Design, section 4.12.)

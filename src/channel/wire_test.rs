@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released, ServiceHealth, Sight,
-    Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released,
+    ServiceHealth, Sight, Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ fn service() -> ServiceHealth {
         position: Position { timeline: Timeline(12), lsn: Lsn(0x16_B374_D848) },
         streams_from: Some("db-node-02.example".parse().unwrap()),
         released: Some(Released { epoch: Epoch(40), position: None, lapsed: true }),
+        copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
     }
 }
 

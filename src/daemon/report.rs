@@ -49,6 +49,8 @@ fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
         lease: keeper.lease().map(|lease| (lease.epoch(), lease.until())),
         trouble: keeper.seen().trouble.clone(),
         last_error: keeper.last_error().map(str::to_owned),
+        copy: keeper.seen().copy,
+        failed_copy: keeper.failed_copy(),
     }
 }
 

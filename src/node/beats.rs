@@ -143,6 +143,7 @@ mod tests {
             position: Position::default(),
             streams_from: upstream.map(|name| name.parse().expect("valid")),
             released: None,
+            copy: None,
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
         let health = Arc::new(Health { services, ..Health::default() });

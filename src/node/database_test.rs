@@ -7,8 +7,8 @@ use crate::ledger::world_test::*;
 use crate::ledger::{Answer, ClaimState, Command, Entry, Event as LedgerEvent, Machine};
 use crate::plan::Question;
 use crate::types::{
-    ClusterId, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Observation,
-    StopLadder, WallTime,
+    ClusterId, CopyHealth, CopyProgress, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn,
+    NodeName, Observation, StopLadder, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -340,6 +340,33 @@ fn a_stop_that_fails_is_ordered_again_after_a_pause_that_grows() {
         db2.tell(Event::Wake);
     }
     assert_eq!(stops, 6, "in three seconds, at 0, 0.1, 0.3, 0.7, 1.5 and 2.5");
+}
+
+/// Nothing wakes it but its own timers: it must know when the next one is due. The others hear that it failed.
+#[test]
+fn a_copy_that_fails_is_ordered_again_after_a_pause_that_grows_and_told_to_everybody() {
+    let mut db2 = Running::start("db2", None);
+    db2.sees(DbState::Unstartable, 0);
+    db2.joined(&World::new(), DB2);
+    let (start, mut copies) = (db2.now, Vec::new());
+    let copy = |db2: &Running| db2.node.rows()[&node("db2")].health.services[&orders()].copy;
+    while db2.now.since(start) < SECOND * 70 {
+        while let Some(at) = db2.effects.iter().position(|e| matches!(e, Effect::Db { .. })) {
+            let Effect::Db { service, action } = db2.effects.remove(at) else { continue };
+            assert!(matches!(action, DbAction::Rejoin { .. }), "{action:?}");
+            copies.push(db2.now.since(start).as_secs());
+            let outcome = DbOutcome::Failed { error: "it ended".to_owned() };
+            db2.tell(Event::DbEnded { service, action, outcome });
+            assert_eq!(copy(&db2), Some(CopyHealth::Failed(copies.len() as u32)));
+        }
+        db2.now = db2.node.next_wakeup().expect("something is always due").max(db2.now);
+        db2.tell(Event::Wake);
+    }
+    assert_eq!(copies, [0, 1, 3, 7, 15, 31, 63]);
+    let progress = CopyProgress::copied(1, 4, SECOND);
+    let seen = Observation { state: DbState::Unstartable, copy: Some(progress), ..Observation::unclear() };
+    db2.tell(Event::Seen { service: orders(), seen: Box::new(seen) });
+    assert_eq!(copy(&db2), Some(CopyHealth::UnderWay(progress)));
 }
 
 /// The daemon that made a folder died before it had said so: the next one finds it, and says so unless an incident names it.

@@ -4,6 +4,7 @@
 //! Not here: gathering these values and sending the page (`daemon/report.rs`, `daemon/operator.rs`), the judgement of
 //! failovers and moves (`plan`), and the layout on a terminal (`cli/render`).
 
+mod copy;
 mod fence;
 mod incident;
 mod node;
@@ -17,8 +18,8 @@ use crate::config::database_tls;
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
-    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, Epoch, Failing, Instant, NodeName, ServiceName, Term,
-    Trouble, WallTime,
+    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, NodeName,
+    ServiceName, Term, Trouble, WallTime,
 };
 use std::collections::BTreeMap;
 
@@ -68,6 +69,10 @@ pub struct OwnDatabase {
     pub trouble: Option<Trouble>,
     /// Why the last action on it failed.
     pub last_error: Option<String>,
+    /// How far the rewind or copy is that runs.
+    pub copy: Option<CopyProgress>,
+    /// Those that came to nothing.
+    pub failed_copy: Option<keeper::FailedCopy>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

@@ -7,11 +7,11 @@ use super::{Refused, Unheard, fence, report};
 use crate::api::status::{NodeState, Phase, ServiceStatus, WatchdogState};
 use crate::ledger::world_test::*;
 use crate::ledger::{Basis, Command, IncidentKind};
-use crate::plan::keeper::Step;
+use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
-    AgentAction, AgentOutcome, AgentRun, Alarm, DbState, Epoch, Incarnation, Instant, Lsn, NodeName, Position, Sight,
-    Timeline, Trouble, WallTime,
+    AgentAction, AgentOutcome, AgentRun, Alarm, CopyHealth, CopyProgress, DbState, Epoch, Incarnation, Instant, Lsn,
+    NodeName, Position, Sight, Timeline, Trouble, WallTime,
 };
 use std::time::Duration;
 
@@ -179,6 +179,37 @@ fn lag_is_counted_from_what_the_primary_said_last() {
     assert_eq!(["db1", "db2", "db3"].map(|name| lag(&scene, name)), [None; 3]);
     let unheard = &service(&scene).databases[&node("db1")];
     assert_eq!((unheard.state, unheard.position), (DbState::Unclear, None));
+}
+
+/// Everybody sees that a copy is under way, or failed; its own node says why and when the next one comes.
+#[test]
+fn a_copy_is_shown_with_how_far_it_is_or_why_it_failed() {
+    let mut scene = Scene::new("db2", &five());
+    let copy = |scene: &Scene, name: &str| service(scene).databases[&node(name)].copy.clone();
+    assert_eq!((copy(&scene, "db2"), copy(&scene, "db3")), (None, None));
+    let progress = CopyProgress::copied(1 << 30, 4 << 30, Duration::from_secs(60));
+    scene.copies("db3", CopyHealth::UnderWay(progress));
+    let of_another = copy(&scene, "db3").expect("it is under way");
+    assert_eq!((of_another.percent, of_another.left_ms), (Some(25), Some(180_000)));
+    assert_eq!((of_another.done_bytes, of_another.total_bytes), (Some(1 << 30), Some(4 << 30)));
+    scene.copies("db3", CopyHealth::Failed(3));
+    let of_another = copy(&scene, "db3").expect("it failed");
+    assert_eq!(of_another.what, "its copy failed 3 times; why is in `regent status` there");
+    assert_eq!((of_another.stage, of_another.failed, of_another.error), (None, 3, None));
+
+    let (error, again_at) = ("it lacks 1.0 GiB".to_owned(), Some(Instant(NOW.0 + 9_500_000_000)));
+    scene.own().last_error = Some(error.clone());
+    scene.own().failed_copy = Some(FailedCopy { tries: 2, error: error.clone(), again_at });
+    let own = copy(&scene, "db2").expect("it failed");
+    assert_eq!(own.what, "its copy failed 2 times: it lacks 1.0 GiB; it is tried again in 9 s");
+    assert_eq!((own.error, own.next_ms), (Some(error.clone()), Some(9500)));
+    assert_eq!(service(&scene).databases[&node("db2")].trouble, None, "it is told once");
+    scene.own().failed_copy = Some(FailedCopy { tries: 2, error: error.clone(), again_at: Some(NOW) });
+    assert_eq!(copy(&scene, "db2").expect("it failed").next_ms, None, "there is nobody to follow");
+    scene.own().failed_copy = Some(FailedCopy { tries: 2, error, again_at: None });
+    scene.own().copy = Some(progress);
+    let own = copy(&scene, "db2").expect("it is under way");
+    assert_eq!((own.what, own.failed, own.next_ms), (progress.to_string(), 2, None));
 }
 
 /// A dead node's last word was that it is the primary: no operator may read that of it any more.

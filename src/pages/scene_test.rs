@@ -12,8 +12,8 @@ use crate::ledger::{Machine, Settings, set_voters};
 use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
-    AgentName, AgentRun, Boot, ChannelName, ClusterId, DbState, Epoch, Failing, Health, Incarnation, Instant, NodeId,
-    NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, WallTime,
+    AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
+    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,11 +135,24 @@ impl Scene {
         Arc::make_mut(&mut self.row(observer).views).insert(node(peer), view(peer, sights));
     }
 
+    /// What a node says of its copy.
+    pub(crate) fn copies(&mut self, name: &str, copy: CopyHealth) {
+        self.health(name).services.values_mut().for_each(|health| health.copy = Some(copy));
+    }
+
     /// What a node says of its database.
     pub(crate) fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
         let (timeline, streams_from) = (position.timeline, from.map(node));
-        let database =
-            ServiceHealth { state, holds: None, writable: false, timeline, position, streams_from, released: None };
+        let database = ServiceHealth {
+            state,
+            holds: None,
+            writable: false,
+            timeline,
+            position,
+            streams_from,
+            released: None,
+            copy: None,
+        };
         self.health(name).services.insert(orders(), database);
     }
 

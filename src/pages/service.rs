@@ -3,7 +3,7 @@
 //!
 //! Not here: whether a failover or a move would succeed (`plan/readiness.rs`, `plan/switchover.rs`).
 
-use super::{Known, OwnDatabase, is_ok};
+use super::{Known, OwnDatabase, copy, is_ok};
 use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
@@ -91,6 +91,10 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
             streams_from: found.filter(|_| !is_dead).and_then(|health| health.streams_from.clone()),
             trouble: own.and_then(trouble).or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
+            copy: match own {
+                Some(own) => copy::own(own, seen.now),
+                None => found.filter(|_| !is_dead).and_then(|health| copy::of_another(health.copy?)),
+            },
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
@@ -99,7 +103,9 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
 
 /// What is wrong with an own database: what is seen of it, before what went wrong last.
 fn trouble(own: &OwnDatabase) -> Option<String> {
-    own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone())
+    // Why it was not copied is told with the copy.
+    let is_told = |error: &String| own.failed_copy.as_ref().is_some_and(|failed| failed.error == *error);
+    own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone().filter(|error| !is_told(error)))
 }
 
 /// Would a failover succeed now, and if not, why.

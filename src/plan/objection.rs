@@ -273,6 +273,7 @@ mod tests {
             position,
             streams_from: None,
             released: None,
+            copy: None,
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

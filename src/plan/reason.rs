@@ -32,6 +32,9 @@ pub enum Waiting {
     StopAgain(StopReason),
     #[display("trying again soon: {}", error.as_deref().unwrap_or("the last step failed"))]
     Retry { error: Option<String> },
+    /// Why the last try failed is told with the database; the pause grows with each.
+    #[display("the last try to make it a standby came to nothing; the next one is later")]
+    RejoinAgain,
     #[display("the database does not answer")]
     NotAnswering,
     #[display("writing the tombstone")]
@@ -72,7 +75,9 @@ impl Waiting {
             Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
             Waiting::NotAnswering | Waiting::GetsNothing(_) => Severity::Warn,
             // What failed was said when it did.
-            Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::FinalWordFails { .. } => Severity::Info,
+            Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::RejoinAgain | Waiting::FinalWordFails { .. } => {
+                Severity::Info
+            }
             Waiting::Unmanaged
             | Waiting::NotCreated
             | Waiting::NotJoined

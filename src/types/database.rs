@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{Epoch, History, Lsn, NodeName, Position, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -114,6 +114,8 @@ pub struct Observation {
     /// Primary: it accepted a write within the last probe.
     pub writable: bool,
     pub trouble: Option<Trouble>,
+    /// Stopped or absent: how far the rewind or copy is that runs.
+    pub copy: Option<CopyProgress>,
     /// The folders beside the data directory that hold what only this node had, as they were when the daemon started.
     pub kept: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl Observation {
             progress: 0,
             writable: false,
             trouble: None,
+            copy: None,
             kept: Vec::new(),
         }
     }
@@ -282,6 +285,10 @@ pub enum DbOutcome {
     Done(DbDone),
     /// It did not work; `error` says what, where and what to do. The state afterwards is what the next observation says.
     Failed {
+        error: String,
+    },
+    /// The same of a `Rejoin` that was not begun: it took nothing of the upstream but answers to questions.
+    Refused {
         error: String,
     },
 }

@@ -1,7 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName, Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName,
+    Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,11 +116,14 @@ pub struct ServiceHealth {
     pub streams_from: Option<NodeName>,
     /// Said once it is final: this node never writes again under that epoch.
     pub released: Option<Released>,
+    /// The rewind or copy that is to make it a standby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyHealth>,
 }
 
 impl Health {
-    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, and how
-    /// long its last write took. Whoever decides by these reads them when it decides.
+    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, how far a
+    /// copy is, and how long the last write took. Whoever decides by these reads them when it decides.
     pub fn is_alike(&self, other: &Health) -> bool {
         let (a, b) = (&self.services, &other.services);
         (self.watchdog_armed, self.self_doubt, self.config_hash)
@@ -133,11 +137,15 @@ impl Health {
 }
 
 impl ServiceHealth {
-    /// The same but for where its log ends.
+    /// The same but for where its log ends and how far its copy is.
     pub fn is_alike(&self, other: &ServiceHealth) -> bool {
         (self.state, self.holds, self.writable, self.timeline, self.released)
             == (other.state, other.holds, other.writable, other.timeline, other.released)
             && self.streams_from == other.streams_from
+            && match (&self.copy, &other.copy) {
+                (Some(one), Some(another)) => one.is_alike(another),
+                (one, another) => one.is_none() && another.is_none(),
+            }
     }
 }
 

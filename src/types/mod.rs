@@ -4,6 +4,7 @@
 //! Not here: any rule about them. Nothing in this folder reads a clock, draws a random number or touches the world.
 
 mod agent;
+mod copying;
 mod database;
 mod goodbye;
 mod heartbeat;
@@ -18,6 +19,7 @@ mod time;
 mod view;
 
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
+pub use copying::{CopyHealth, CopyProgress, CopyStage};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};

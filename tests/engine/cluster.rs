@@ -200,6 +200,11 @@ impl Database {
         self.engine = None;
     }
 
+    /// Leaves it without its engine, which goes on.
+    pub fn take_engine(&mut self) -> PostgreSql {
+        self.engine.take().expect("the engine was made")
+    }
+
     pub fn postgresql(&self) -> &Postgresql {
         &self.config.services.values().next().expect("one service").postgresql
     }
@@ -231,15 +236,25 @@ impl Database {
         let what = format!("{action:?}");
         match self.engine().perform(action).await {
             DbOutcome::Done(done) => done,
-            DbOutcome::Failed { error } => panic!("{} on {}: {error}", what, self.config.node),
+            DbOutcome::Failed { error } | DbOutcome::Refused { error } => {
+                panic!("{} on {}: {error}", what, self.config.node)
+            }
         }
     }
 
     /// Performs an action that must fail, and says how it did.
     pub async fn fails(&self, action: DbAction) -> String {
         match self.engine().perform(action.clone()).await {
-            DbOutcome::Failed { error } => error,
+            DbOutcome::Failed { error } | DbOutcome::Refused { error } => error,
             DbOutcome::Done(done) => panic!("{action:?} succeeded: {done:?}"),
+        }
+    }
+
+    /// Performs an action that must be refused before the upstream is asked for anything that costs.
+    pub async fn refuses(&self, action: DbAction) -> String {
+        match self.engine().perform(action.clone()).await {
+            DbOutcome::Refused { error } => error,
+            other => panic!("{action:?} was not refused: {other:?}"),
         }
     }
 

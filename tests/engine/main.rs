@@ -6,6 +6,7 @@
 mod cluster;
 mod coming_back;
 mod company;
+mod copies;
 mod foreign;
 mod goodbye;
 mod guarding;

@@ -2,7 +2,7 @@
 //! the same path on every host (tablespaces) needs hosts: see the lab.
 
 use crate::cluster::{BIN, Cluster, LADDER, possible};
-use regent::types::{DbAction, DbDone};
+use regent::types::{DbAction, DbDone, Epoch};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,14 @@ impl Volume {
         let (uid, gid) = postgres();
         chown(path, uid, gid).expect("root");
         Volume(path.to_owned())
+    }
+}
+
+impl Volume {
+    fn grow(&self, mebibytes: u32) {
+        let size = format!("remount,size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
+        assert!(mounted.expect("mount runs").success());
     }
 }
 
@@ -150,7 +158,7 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     }
     let mut cluster = Cluster::new(&["db1", "db2", "db3"]);
     let _root = Volume::mount(&cluster.path().join("db2/main"), 400);
-    let _small = Volume::mount(&cluster.path().join("db3"), 16);
+    let small = Volume::mount(&cluster.path().join("db3"), 16);
     folder(&cluster.path().join("db1"));
     for name in ["db1", "db2", "db3"] {
         cluster.engine(name);
@@ -166,14 +174,25 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     }
     let before = checkpoints().await;
     let upstream = cluster.upstream("db1");
-    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("is the root of a volume") && refused.contains("use a directory in it"), "{refused}");
     let made = cluster.node("db2").fails(DbAction::Initdb).await;
     assert!(made.contains("is the root of a volume"), "{made}");
-    let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
+    let refused = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("it lacks") && refused.contains("MiB"), "{refused}");
     assert!(!cluster.path().join("db3/.regent-main.clone").exists() && !cluster.path().join("db3/main").exists());
     assert_eq!(checkpoints().await, before, "the primary was asked for a checkpoint");
+    // Asked again, this host looks at itself alone, until a person has made room.
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    let again = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    assert!(again.contains("it lacks"), "the primary was asked: {again}");
+    small.grow(400);
+    let unreachable = cluster.node("db3").refuses(DbAction::Rejoin { upstream }).await;
+    assert!(unreachable.contains("connect to the upstream"), "it is noticed at once: {unreachable}");
+    db1.lease(1, std::time::Duration::from_secs(3600));
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    cluster.follow("db3", "db1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +276,7 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
     cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
     drop(wal);
     fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
-    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     assert_eq!(fs::read_dir(place.join("wal")).expect("there").count(), 0);
     drop(data);

@@ -177,6 +177,7 @@ impl Desk {
                 position,
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
+                copy: None,
             };
             health.services.insert(orders(), database);
         }

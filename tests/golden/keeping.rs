@@ -56,7 +56,7 @@ fn rows(state: &State, heard: &Heard, now: Instant) -> BTreeMap<NodeName, Row> {
 
 fn health(state: DbState, position: Position) -> ServiceHealth {
     let (timeline, writable) = (position.timeline, state == DbState::Primary);
-    ServiceHealth { state, holds: None, writable, timeline, position, streams_from: None, released: None }
+    ServiceHealth { state, holds: None, writable, timeline, position, streams_from: None, released: None, copy: None }
 }
 
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
@@ -287,7 +287,11 @@ impl Desk {
         if let Some(answer) = line.get("compared") {
             compared(keeper, answer, at);
         }
-        failed(keeper, line, at, line.get("retry").map(then));
+        if let Some(times) = line.number("copies-failed") {
+            copies_failed(keeper, line, times, at);
+        } else {
+            failed(keeper, line, at, line.get("retry").map(then));
+        }
         keeper.sees(observed(line, keeper.seen().clone()), at);
         match line.get("running") {
             None => {}
@@ -389,6 +393,21 @@ fn compared(keeper: &mut Keeper, answer: &str, at: Moment) {
         why => DbOutcome::Done(DbDone::Compared { unfit: Some(why.replace('_', " ")) }),
     };
     keeper.ended(&compare, outcome, false, at);
+}
+
+/// It was tried so often to make it a standby, and came to nothing (`for-free`: refused beforehand).
+fn copies_failed(keeper: &mut Keeper, line: &Line, times: u64, at: Moment) {
+    let upstream = Upstream { node: line.parse(line.get("from").unwrap_or("db1")), addresses: Vec::new(), port: 0 };
+    let rejoin = DbAction::Rejoin { upstream };
+    let error = line.say("error", "it ended");
+    for _ in 0..times {
+        let outcome = match line.has("for-free") {
+            true => DbOutcome::Refused { error: error.clone() },
+            false => DbOutcome::Failed { error: error.clone() },
+        };
+        keeper.begins(rejoin.clone(), at);
+        keeper.ended(&rejoin, outcome, false, at);
+    }
 }
 
 /// Something failed: long ago, or so that it is tried again at that moment.

@@ -263,6 +263,7 @@ impl Stand {
                 position,
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),
                 released,
+                copy: None,
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

@@ -98,7 +98,7 @@ impl World {
     }
 
     /// Somebody removed it. Where a commit rests on two copies, nobody removes one of them.
-    fn lose_directory(&mut self, host: usize, service: usize) {
+    pub fn lose_directory(&mut self, host: usize, service: usize) {
         let others = (0..self.hosts.len()).filter(|h| *h != host && self.hosts[*h].power);
         let copies = others.filter_map(|h| self.hosts[h].databases.get(service)).filter(|db| db.streams_from.is_some());
         // Never the last that could take over: no implementation brings back what is nowhere any more. That others

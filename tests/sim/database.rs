@@ -79,6 +79,8 @@ pub struct Database {
     pub stop_hangs: u64,
     pub ails: Ailments,
     pub action: Option<u64>,
+    /// The last action that asked an upstream for a rewind or copy.
+    pub copied_by: Option<u64>,
     seen: Option<Seen>,
     seen_at: u64,
 }
@@ -113,6 +115,7 @@ impl Database {
             ails: Ailments::default(),
             promotion_fails: false,
             action: None,
+            copied_by: None,
             seen: None,
             seen_at: 0,
         }
@@ -222,8 +225,12 @@ impl World {
             let stale =
                 now >= db.seen_at + 200 * MS && (db.silent_since().is_some() || db.seen.as_ref() != Some(&seen));
             if changed || stale {
+                let streams = db.streams_from.is_some();
                 (db.seen, db.seen_at) = (Some(seen), now);
                 let seen = Box::new(self.observation(host, service));
+                if streams {
+                    self.facts.copies.streams(host, service);
+                }
                 let service = self.services[service].clone();
                 self.give(host, Event::Seen { service, seen });
             }
@@ -257,6 +264,7 @@ impl World {
             progress: seen.progress,
             writable: seen.writable,
             trouble,
+            copy: None,
             kept: self.kept_before(host, service),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
@@ -321,6 +329,8 @@ impl World {
         let refused = match &action {
             // It kills before it reads what it cannot read.
             DbAction::Stop { .. } => None,
+            // Its disk fails in the middle of it.
+            DbAction::Rejoin { .. } => None,
             _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
             DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
                 Some("the lease file says nothing of a lease for this epoch that runs")
@@ -421,11 +431,17 @@ impl World {
         self.db(act.host, act.service).action = None;
         let outcome = match result {
             Ok(done) => DbOutcome::Done(done),
+            Err(error) if self.is_refused(act) => DbOutcome::Refused { error },
             Err(error) => DbOutcome::Failed { error },
         };
         self.note(|w| format!("{}: {:?} -> {outcome:?}", w.hosts[act.host].name, act.action));
         let service = self.services[act.service].clone();
         self.give(act.host, Event::DbEnded { service, action: act.action.clone(), outcome });
+    }
+
+    /// A rewind or copy that came to nothing before its upstream was asked for anything that costs.
+    fn is_refused(&mut self, act: &Act) -> bool {
+        matches!(act.action, DbAction::Rejoin { .. }) && self.db(act.host, act.service).copied_by != Some(act.number)
     }
 
     fn initdb(&mut self, act: &Act) -> Result<DbDone, String> {

@@ -57,7 +57,7 @@ pub fn any_action(rng: &mut StdRng) -> Part {
     ACTIONS[rng.random_range(0..ACTIONS.len())]
 }
 
-const WHY: &str = "input/output error";
+pub const WHY: &str = "input/output error";
 
 impl World {
     /// The part does not work until then; `None`: until everything heals.

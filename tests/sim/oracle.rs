@@ -63,6 +63,8 @@ pub struct Facts {
     pub kept: Vec<Kept>,
     /// What daemons do of their own accord, and how often.
     pub rest: crate::invariants::rest::Rest,
+    /// The rewinds and copies that each host asked for.
+    pub copies: crate::invariants::copies::Copies,
     /// What fence devices do, and for which orders.
     pub power: crate::invariants::power::Power,
     /// What was asked and answered in the rounds before a verdict.
@@ -143,6 +145,7 @@ impl Facts {
             deaf: None,
             kept: Vec::new(),
             rest: Default::default(),
+            copies: Default::default(),
             power: Default::default(),
             looks: Default::default(),
             slow_logs: BTreeMap::new(),

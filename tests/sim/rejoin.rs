@@ -3,6 +3,7 @@
 
 use crate::cluster::World;
 use crate::database::{Act, Process};
+use crate::effects::{Part, WHY};
 use regent::types::DbDone;
 
 impl World {
@@ -19,7 +20,11 @@ impl World {
             return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
         }
         if fits && (to.at.timeline != from.at.timeline || to.at.lsn <= from.at.lsn) {
-            return self.finish(5, 50, act, |w, a| {
+            let works = self.hosts[act.host].works(Part::Rejoin);
+            return self.finish(5, 50, act, move |w, a| {
+                if !works {
+                    return Err(WHY.to_owned());
+                }
                 w.db(a.host, a.service).standby_signal = true;
                 Ok(DbDone::Rejoined { how: "nothing to do".to_owned(), kept: None })
             });
@@ -29,6 +34,8 @@ impl World {
         }
         // The marker that forbids a start stands from here on.
         self.db(act.host, act.service).unfinished = true;
+        self.db(act.host, act.service).copied_by = Some(act.number);
+        crate::invariants::copies::begun(self, &act, up);
         self.finish(300, 1500, act, move |w, a| w.overwrite(a, up));
     }
 
@@ -64,6 +71,9 @@ impl World {
         let from = self.hosts[up].databases.get(act.service).cloned();
         let from = from.filter(|f| there && f.process == Process::Primary);
         let Some(from) = from else { return Err("the upstream went away".to_owned()) };
+        if !self.hosts[act.host].works(Part::Rejoin) {
+            return Err(WHY.to_owned());
+        }
         let (host, number) = (act.host, act.number);
         let db = self.db(act.host, act.service);
         let own = db.system == from.system && !from.history.can_follow(from.at, db.at);

@@ -8,11 +8,11 @@ use crate::ledger::world_test::*;
 use crate::ledger::{Command, Machine, Sighting};
 use crate::pages::scene_test::{END, NOW, Scene, THREE, WALL, ago, five, wall_ago};
 use crate::pages::{self, Refused};
-use crate::plan::keeper::Step;
+use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
-    AgentAction, AgentOutcome, AgentRun, DbState, Epoch, Failing, IncidentId, Instant, Lsn, Position, Sight, Timeline,
-    Trouble, WallTime,
+    AgentAction, AgentOutcome, AgentRun, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId, Instant, Lsn,
+    Position, Sight, Timeline, Trouble, WallTime,
 };
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_healthy", status(healthy(&five()))),
         ("status_one_standby", status(healthy(THREE))),
         ("status_failing", status(failing())),
+        ("status_copying", status(copying())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -110,6 +111,24 @@ fn failing() -> Scene {
     scene.keeps(Step::Wait(Waiting::Primary));
     scene.own().lease = Some((Epoch(3), Some(Instant(NOW.0 + 2_100_000_000))));
     scene.dropped = (1312, 2);
+    devices_work(&mut scene);
+    scene
+}
+
+/// db2 has no room for a copy, and db3 is being copied.
+fn copying() -> Scene {
+    let mut scene = Scene::new("db2", &five());
+    let nowhere = Position::default();
+    scene.database("db2", DbState::Unstartable, END, None);
+    scene.database("db3", DbState::Absent, nowhere, None);
+    let why =
+        "refused to copy the database: a copy takes 3.0 GiB on the volume of /var/lib/postgresql/15: it lacks 1.0 GiB";
+    let again_at = Some(Instant(NOW.0 + 7_400_000_000));
+    scene.own().last_error = Some(why.to_owned());
+    scene.own().failed_copy = Some(FailedCopy { tries: 12, error: why.to_owned(), again_at });
+    scene.keeps(Step::Wait(Waiting::RejoinAgain));
+    let progress = CopyProgress::copied(5 << 30, 40 << 30, Duration::from_secs(90));
+    scene.copies("db3", CopyHealth::UnderWay(progress));
     devices_work(&mut scene);
     scene
 }

@@ -108,6 +108,8 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
 fn databases(service: &ServiceStatus) -> String {
     let header = ["database", "state", "timeline", "position", "lag", "streams from", "notes"];
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
+        let copy = database.copy.iter().map(|copy| copy.what.as_str());
+        let notes: Vec<&str> = database.trouble.as_deref().into_iter().chain(copy).collect();
         vec![
             node.to_string(),
             database.state.to_string(),
@@ -115,7 +117,7 @@ fn databases(service: &ServiceStatus) -> String {
             or_dash(database.position),
             or_dash(database.lag_bytes.map(Size)),
             or_dash(database.streams_from.as_ref()),
-            database.trouble.clone().unwrap_or_default(),
+            notes.join("; "),
         ]
     };
     table(&header, service.databases.iter().map(row))

@@ -8,7 +8,8 @@ use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
 use super::{access, start};
-use crate::types::{SystemId, Upstream};
+use crate::clock;
+use crate::types::{CopyStage, SystemId, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +26,9 @@ pub struct Original<'a> {
 
 /// Clones. Brings the folder that keeps the old directory, if there was one.
 pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<String>> {
-    let extent = original.extent.clone();
+    let places = find_places(core, original.from, original.extent).await?;
     let places = core
         .on_disk(move |core| {
-            let around = core.layout.around()?;
-            if let Some(parent) = core.layout.data_dir.parent() {
-                around.make_directories(parent)?;
-            }
-            let places = Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &extent)?;
             core.layout.set_mark(CLONING)?;
             places.prepare()?;
             access::write(&core.config, core.postgresql(), &core.layout)?;
@@ -59,6 +55,23 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
     .await
 }
 
+/// Where it would go. Refuses what cannot work, and remembers of what size that was.
+pub async fn find_places(core: &Arc<Core>, from: &Upstream, extent: &Extent) -> Result<Places> {
+    let known = extent.clone();
+    let find = core.on_disk(move |core| {
+        let around = core.layout.around()?;
+        if let Some(parent) = core.layout.data_dir.parent() {
+            around.make_directories(parent)?;
+        }
+        Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &known)
+    });
+    let found = find.await;
+    if let Err(EngineError::Refused { .. }) = &found {
+        core.copying.is_refused(from, extent, clock::now());
+    }
+    found
+}
+
 async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
     let source = format!("--dbname={conninfo}");
     let (parts, rate) =
@@ -74,6 +87,7 @@ async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
             "--checkpoint=fast".as_ref(),
             "--no-password".as_ref(),
             "--no-sync".as_ref(),
+            "--progress".as_ref(),
         ],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
@@ -81,12 +95,14 @@ async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
     };
     run.arguments.extend(parts.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
     run.arguments.extend(rate.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
-    run.finish().await.map(drop)
+    core.copying.is_at(CopyStage::Copying);
+    run.finish_telling(|line| core.copying.says(line, clock::now())).await.map(drop)
 }
 
 /// Reads the whole copy and compares it with the manifest that the source sent: what a disk lost on the way is found
 /// before the copy is anybody's standby. Its WAL is read by its own recovery.
 async fn verify(core: &Arc<Core>, copy: &Layout) -> Result<()> {
+    core.copying.is_at(CopyStage::Verifying);
     let run = Run {
         user: &core.user,
         program: core.layout.program("pg_verifybackup"),

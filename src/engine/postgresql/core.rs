@@ -1,6 +1,7 @@
 //! What the observer and the actions share: the configuration of one service, its paths, its processes, and the one
 //! SQL connection.
 
+use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::postmaster::Postmaster;
@@ -26,6 +27,8 @@ pub struct Core {
     pub enclosure: Enclosure,
     /// The program that is the guard (`PROGRAM guard ...`).
     pub guard: PathBuf,
+    /// The rewind or copy that runs.
+    pub copying: Copying,
     session: Mutex<Option<Arc<Session>>>,
     /// It was handed over since an earlier daemon.
     pub has_new_certificate: bool,
@@ -63,9 +66,10 @@ impl Core {
         let layout = Layout::new(&config, &service, &user)?;
         layout.make_directories()?;
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
-        let (session, look) = (Mutex::new(None), Notify::new());
+        let (session, look, copying) = (Mutex::new(None), Notify::new(), Copying::default());
+        let has_new_certificate = false;
         let mut core =
-            Core { config, service, layout, user, enclosure, guard, session, look, seen, has_new_certificate: false };
+            Core { config, service, layout, user, enclosure, guard, copying, session, look, seen, has_new_certificate };
         core.has_new_certificate = tls::hand_over(&core);
         Ok(core)
     }

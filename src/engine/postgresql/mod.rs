@@ -17,6 +17,7 @@
 mod access;
 mod clone;
 mod control;
+mod copying;
 mod core;
 mod doorway;
 mod end;
@@ -129,6 +130,7 @@ impl PostgreSql {
             }
             DbAction::Stop { ladder } => self.stop(ladder).await,
             DbAction::Rejoin { upstream } => {
+                let _shown = core.copying.begins();
                 let (how, kept) = rejoin::rejoin(core, &upstream).await?;
                 Ok(DbDone::Rejoined { how, kept })
             }
@@ -165,6 +167,7 @@ impl Engine for PostgreSql {
         self.asked.send_modify(|count| *count += 1);
         let (mut stops, mut asked) = (self.stops.subscribe(), self.asked.subscribe());
         let compares = matches!(action, DbAction::Compare { .. });
+        let rejoins = matches!(action, DbAction::Rejoin { .. });
         let _turn = self.turn.lock().await;
         let outcome = if is_stop {
             self.act(action).await
@@ -178,6 +181,7 @@ impl Engine for PostgreSql {
         self.core.looked_again().await;
         match outcome {
             Ok(done) => DbOutcome::Done(done),
+            Err(error) if rejoins && !self.core.copying.has_cost() => DbOutcome::Refused { error: error.to_string() },
             Err(error) => DbOutcome::Failed { error: error.to_string() },
         }
     }

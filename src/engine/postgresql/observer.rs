@@ -36,6 +36,7 @@ pub async fn run(core: Arc<Core>) {
             kept = tokio::time::timeout(core.postgresql().probe_timeout, look).await.ok();
         }
         observation.kept = kept.clone().unwrap_or_default();
+        observation.copy = core.copying.progress();
         let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
         core.publish(observation);
         let interval = core.postgresql().probe_interval;

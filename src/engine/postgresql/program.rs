@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 
 /// The operating system's user that owns the database.
 #[derive(Clone, Debug)]
@@ -102,6 +102,11 @@ impl Run<'_> {
     /// Runs it; all of it is killed at the deadline, when the caller goes away, and what is left of it when it has ended.
     /// Standard output and error together on success.
     pub async fn finish(self) -> Result<String> {
+        self.finish_telling(|_| false).await
+    }
+
+    /// The same; `takes` hears each line of standard error when it is written, and what it takes is no part of the result.
+    pub async fn finish_telling(self, takes: impl Fn(&str) -> bool) -> Result<String> {
         let place = self.user.runs.begin();
         let mut command = self.user.command(&self.program, place.as_ref().and_then(Place::door));
         command.args(&self.arguments).envs(self.environment.iter().copied());
@@ -112,6 +117,7 @@ impl Run<'_> {
         // The child made itself the leader of a session, hence of a process group of the same number.
         let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
         let mut input = child.stdin.take().expect("standard input was asked for");
+        let errors = child.stderr.take().expect("standard error was asked for");
         let text = self.input;
         let run = async {
             let write = async {
@@ -119,16 +125,17 @@ impl Run<'_> {
                 let _ = input.write_all(text.as_bytes()).await;
                 drop(input);
             };
-            tokio::join!(write, child.wait_with_output()).1
+            let ((), errors, output) = tokio::join!(write, lines(errors, &takes), child.wait_with_output());
+            output.map(|output| (output, errors))
         };
         let finished = tokio::time::timeout(self.deadline, run).await;
-        let output = match finished {
+        let (output, errors) = match finished {
             Err(_) => return Err(EngineError::ProgramDeadline { program: self.program, after: self.deadline }),
             Ok(Err(source)) => return Err(EngineError::Spawn { program: self.program, source }),
-            Ok(Ok(output)) => output,
+            Ok(Ok(ended)) => ended,
         };
         session.group = None;
-        let text = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, errors].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if output.status.success() {
             return Ok(text);
@@ -139,6 +146,19 @@ impl Run<'_> {
             output: last_lines(&text),
         })
     }
+}
+
+/// Reads to the end, and brings what nobody took.
+async fn lines(from: impl AsyncRead + Unpin, takes: &impl Fn(&str) -> bool) -> Vec<u8> {
+    let (mut from, mut line, mut rest) = (BufReader::new(from), Vec::new(), Vec::new());
+    // What cannot be read any more has ended.
+    while from.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+        if !takes(&String::from_utf8_lossy(&line)) {
+            rest.extend_from_slice(&line);
+        }
+        line.clear();
+    }
+    rest
 }
 
 /// A running program's session: killed when dropped, unless it has ended.

@@ -21,7 +21,8 @@ use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
 use super::{end, settings, start, tls};
-use crate::types::{History, Lsn, Position, SystemId, Upstream};
+use crate::clock;
+use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -59,15 +60,22 @@ enum Way {
 /// Makes the directory a standby of `upstream`. Brings what was done, and the folder of what only this node had.
 pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Option<String>)> {
     core.must_be_stopped("rejoin").await?;
+    let mark = core.on_disk(|core| core.layout.mark()).await?.unwrap_or_default();
+    let absent = core.on_disk(|core| core.layout.is_absent()).await;
+    let is_unfinished = !mark.is_empty() && mark != COMPARING;
+    // It can only be cloned. Where this host refused that, the upstream is not asked while it still would.
+    if (absent || is_unfinished)
+        && let Some(extent) = core.copying.refused(upstream, clock::now())
+    {
+        clone::find_places(core, upstream, &extent).await?;
+    }
     let (session, source) = ask(core, upstream).await?;
     await_checkpoint(&session, source.end.timeline.0).await?;
     let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
-    let mark = core.on_disk(|core| core.layout.mark()).await?.unwrap_or_default();
-    let absent = core.on_disk(|core| core.layout.is_absent()).await;
     let (how, kept) = if absent {
         clone::clone(core, source.original(upstream, &conninfo)).await?;
         ("cloned: the directory was empty".to_owned(), None)
-    } else if !mark.is_empty() && mark != COMPARING {
+    } else if is_unfinished {
         let kept = clone::clone(core, source.original(upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
     } else {
@@ -322,6 +330,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
         deadline: REWIND_DEADLINE,
     };
     end_recovery_alone(core).await?;
+    core.copying.is_at(CopyStage::Rewinding);
     let said = run.finish().await?;
     core.on_disk(|core| core.layout.sync_volumes()).await?;
     tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");

@@ -16,7 +16,7 @@ use crate::config::{Config, Role};
 use crate::ledger::{Shared, State};
 use crate::plan::Row;
 use crate::plan::keeper::{Found, Input, Keeper, Kept, Moment, Step};
-use crate::types::{Epoch, Failing, Instant, NodeName, ServiceHealth, ServiceName};
+use crate::types::{CopyHealth, Epoch, Failing, Instant, NodeName, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -138,6 +138,7 @@ impl Tenants {
                 position: seen.position,
                 streams_from: seen.streams_from.clone(),
                 released: keeper.released(),
+                copy: copy(keeper),
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(keeper))).collect()
@@ -157,6 +158,12 @@ impl Tenants {
         let keepers = keepers.filter_map(|(name, k)| k.due(context.now, &context.config, name, &context.state));
         keepers.chain(self.unkept.values().map(|(_, at)| *at))
     }
+}
+
+/// What others are told of its copy.
+fn copy(keeper: &Keeper) -> Option<CopyHealth> {
+    let failed = keeper.failed_copy().map(|failed| CopyHealth::Failed(failed.tries));
+    keeper.seen().copy.map(CopyHealth::UnderWay).or(failed)
 }
 
 /// The moment of an event of this service.

@@ -3,6 +3,7 @@
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
 use super::crash::patience;
+use super::rejoins::{FailedCopy, Rejoins};
 use super::{InEpoch, Keeper, Restarts, Start, release};
 use crate::config::{Config, MOST_RESTARTS};
 use crate::known_bugs::{self, Bug};
@@ -95,6 +96,7 @@ impl Keeper {
             reached: None,
             stopped_at: None,
             distrusted: false,
+            rejoins: Rejoins::default(),
             rejoined: Vec::new(),
             idle_since: None,
             compared: None,
@@ -280,6 +282,9 @@ impl Keeper {
             *since = at.now;
         }
         self.starts_or_answers(&seen, at.now);
+        if seen.streams_from.is_some() || seen.state == DbState::Primary {
+            self.rejoins.succeeded();
+        }
         self.seen = seen;
         let idle = self.gets_nothing_from(at.holder);
         self.idle_since = if idle { self.idle_since.or(Some(at.now)) } else { None };
@@ -352,6 +357,9 @@ impl Keeper {
             | DbAction::FindEnd { .. }
             | DbAction::Stop { .. } => {}
         }
+        if let (DbAction::Rejoin { upstream }, Some((epoch, _))) = (&action, at.epoch) {
+            self.rejoins.begins((epoch, upstream.node.clone()), at.now);
+        }
         self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint | DbAction::FindEnd { .. });
         self.running = Some((action, at.now));
     }
@@ -388,8 +396,11 @@ impl Keeper {
             return None;
         }
         self.running = None;
+        if let DbAction::Rejoin { .. } = action {
+            self.rejoins.ended(&outcome, at.now);
+        }
         match outcome {
-            DbOutcome::Failed { error } => {
+            DbOutcome::Failed { error } | DbOutcome::Refused { error } => {
                 self.action_failed(action, &error, may_write, at);
                 Some(error)
             }
@@ -409,6 +420,10 @@ impl Keeper {
             _ => {}
         }
         self.in_epoch.last_error = Some(error.to_owned());
+        // The next one has a pause of its own, and nothing else has to wait for it.
+        if let DbAction::Rejoin { .. } = action {
+            return;
+        }
         self.in_epoch.retry_at = Some(at.now + RETRY);
         match action {
             // Without a lease it is refused, which says nothing about the database.
@@ -533,6 +548,10 @@ impl Keeper {
     pub fn died_with(&self) -> Option<Position> {
         self.in_epoch.wal_ends.and_then(|(_, end)| end)
     }
+    /// What came of the tries to make it a standby, if nothing did.
+    pub fn failed_copy(&self) -> Option<FailedCopy> {
+        self.rejoins.failed(matches!(self.running, Some((DbAction::Rejoin { .. }, _))))
+    }
     pub fn last_error(&self) -> Option<&str> {
         self.in_epoch.last_error.as_deref()
     }
@@ -560,6 +579,7 @@ impl Keeper {
             known.resumed_at.zip(grace).map(|(at, grace)| at + grace - stop_time),
             known.tombstone_failed.as_ref().map(|(_, at)| *at),
             known.retry_at,
+            self.rejoins.again_at(),
             known.wal_ends.map(|(at, _)| at + patience(config, service)),
             self.start.map(|start| start.moved_at + service.start_stalled + Duration::from_millis(1)),
             self.start.map(|start| start.since + service.start_timeout + Duration::from_millis(1)),

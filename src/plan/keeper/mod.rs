@@ -3,13 +3,15 @@
 //! for the service's current epoch, and it says `released` only when nothing is left that could commit (S2, S5).
 //!
 //! `rights.rs` says what may run at this moment, `table.rs` has the step for every goal and state, `release.rs` the reasons
-//! to give an epoch up, `events.rs` what each event changes. `docs/keeper.md` has the table in words.
+//! to give an epoch up, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
+//! the table in words.
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
 mod crash;
 mod events;
 mod others;
+mod rejoins;
 mod release;
 mod rights;
 mod starting;
@@ -19,6 +21,7 @@ mod table;
 mod keeper_test;
 
 pub use events::{Found, Kept, Moment};
+pub use rejoins::FailedCopy;
 pub use table::may_be_asked;
 
 use super::Row;
@@ -67,6 +70,8 @@ pub struct Keeper {
     stopped_at: Option<Position>,
     /// The directory cannot follow as it is.
     distrusted: bool,
+    /// The tries to make it a standby since it streamed.
+    rejoins: rejoins::Rejoins,
     /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
     rejoined: Vec<(String, Option<String>)>,
     /// Since when a running standby has replayed all that it has, and gets nothing from the upstream that it should follow.

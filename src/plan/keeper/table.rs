@@ -123,16 +123,16 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         }
 
         // Nothing that could be started: it is cloned.
-        (Goal::Follow(up), DbState::Absent | DbState::Unstartable) => rejoin(up),
+        (Goal::Follow(up), DbState::Absent | DbState::Unstartable) => rejoin(input, s, up),
         // A standby that was merely stopped starts as it is; whether it can follow shows when it tries.
         (Goal::Follow(up), DbState::Stopped) if seen.starts_in_recovery && !input.keeper.distrusted => {
             Step::Db(DbAction::StartStandby { upstream: Some(up.clone()) })
         }
         // A former primary, or one that could not follow as it is: rewound or cloned.
-        (Goal::Follow(up), DbState::Stopped) => rejoin(up),
+        (Goal::Follow(up), DbState::Stopped) => rejoin(input, s, up),
         // Its WAL lies past the fork: it must be rewound, and stops for that once there is somebody to rewind it from.
         (Goal::Follow(up), DbState::Standby) if is_past_the_fork(seen, s) && input.is_writable(&up.node) => {
-            Step::StopToRejoin(input.planned_ladder(), StopReason::PastTheFork)
+            stop_to_rejoin(input, s, up, StopReason::PastTheFork)
         }
         // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
         (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) && is_silent(seen) => hung(input),
@@ -140,7 +140,7 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
             Step::Db(DbAction::Follow { upstream: up.clone() })
         }
         // It follows, has replayed all that it has, and gets nothing from a primary that takes writes.
-        (Goal::Follow(up), DbState::Standby) if is_stuck(input, up) => gets_nothing(input, up),
+        (Goal::Follow(up), DbState::Standby) if is_stuck(input, up) => gets_nothing(input, s, up),
         // The goal.
         (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(up.node.clone())),
         // Somebody else started it.
@@ -207,8 +207,20 @@ fn on_its_way_down(input: &Input, s: &Service) -> Step {
     }
 }
 
-fn rejoin(upstream: &Upstream) -> Step {
-    Step::Db(DbAction::Rejoin { upstream: upstream.clone() })
+/// A rewind or copy, unless the last one came to nothing a while ago.
+fn rejoin(input: &Input, s: &Service, upstream: &Upstream) -> Step {
+    match input.keeper.rejoins.rests(s.epoch, &upstream.node, input.now) {
+        true => Step::Wait(Waiting::RejoinAgain),
+        false => Step::Db(DbAction::Rejoin { upstream: upstream.clone() }),
+    }
+}
+
+/// It stops when the rewind or copy can begin: until then its readers stay.
+fn stop_to_rejoin(input: &Input, s: &Service, upstream: &Upstream, why: StopReason) -> Step {
+    match rejoin(input, s, upstream) {
+        Step::Wait(waiting) => Step::Wait(waiting),
+        _ => Step::StopToRejoin(input.planned_ladder(), why),
+    }
 }
 
 /// For how long it has answered nobody, if so: it hangs, or something else started it and it does not let regent in.
@@ -268,15 +280,13 @@ fn is_stuck(input: &Input, upstream: &Upstream) -> bool {
 
 /// The upstream is asked whether it can follow as it is. Only a plain no stops it: one that is too busy to answer, or to be
 /// streamed from, will be asked again, and the readers stay.
-fn gets_nothing(input: &Input, upstream: &Upstream) -> Step {
+fn gets_nothing(input: &Input, s: &Service, upstream: &Upstream) -> Step {
     let keeper = input.keeper;
     if let Some((action @ DbAction::Compare { .. }, _)) = &keeper.running {
         return Step::Wait(Waiting::UnderWay(action.name()));
     }
     match &keeper.compared {
-        Some((_, Some(why))) => {
-            Step::StopToRejoin(input.planned_ladder(), StopReason::CannotFollow { why: why.clone() })
-        }
+        Some((_, Some(why))) => stop_to_rejoin(input, s, upstream, StopReason::CannotFollow { why: why.clone() }),
         Some((at, None)) if input.now.since(*at) <= COMPARE_PAUSE => {
             Step::Wait(Waiting::GetsNothing(upstream.node.clone()))
         }

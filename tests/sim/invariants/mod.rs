@@ -2,6 +2,7 @@
 //! of the code under test.
 
 pub mod client;
+pub mod copies;
 mod install;
 pub mod l1;
 pub mod power;
@@ -30,6 +31,7 @@ pub fn check(w: &mut World) {
     s1::check(w);
     s5::check(w);
     rest::check(w);
+    copies::check(w);
     words::check(w);
 }
 

@@ -18,8 +18,31 @@ pub const STORIES: &[Listed] = &[
     ("what_assistants_left_is_taken_back_whoever_restarts", rules_end, 4),
     ("a_device_that_answers_one_voter_only_is_found", one_voter, 2),
     ("a_watchdog_that_is_fed_again_bars_nobody", fed_again, 2),
+    ("a_copy_that_cannot_succeed_is_asked_for_less_and_less", hopeless_copy, 2),
     ("a_lease_file_that_failed_in_an_epoch_that_is_over_bars_nobody", lease_file_at_the_end, 2),
 ];
+
+/// A standby's directory is gone, and each copy fails in the middle, for ten minutes. Another primary is a reason to try at
+/// once, and so is a disk that works, a few minutes later at the latest.
+fn hopeless_copy(seed: u64, tell: Tell) -> Told {
+    let mut w = ready(setup::config(3, 1), tell, seed)?;
+    let old = primary(&w)?;
+    let standby = (0..3).find(|h| *h != old).ok_or("no standby")?;
+    let made = w.facts.copies.all;
+    w.break_part(standby, Part::Rejoin, Some(20 * 60 * S));
+    w.lose_directory(standby, 0);
+    w.run_until(w.now + 10 * 60 * S);
+    let (copies, fences) = (w.facts.copies.all - made, w.facts.counts.fences);
+    ask_switchover(&mut w)?;
+    moved_from(&mut w, old, 20 * S)?;
+    w.run_until(w.now + 20 * S);
+    let anew = w.facts.copies.all - made - copies;
+    w.run_until(w.now + 16 * 60 * S);
+    let whole = w.is_whole();
+    let fits = (9..=11).contains(&copies) && (3..=7).contains(&anew) && fences == 0 && whole;
+    let told = format!("{copies} copies in ten minutes, {anew} of the next primary in 20 s, whole in the end: {whole}");
+    end(w, fits, &told, told.clone())
+}
 
 /// Two standbys, of which one has a watchdog that cannot be armed: the other takes over, and soon.
 fn unarmed_appointee(seed: u64, tell: Tell) -> Told {
