@@ -10,6 +10,7 @@ mod foreign;
 mod goodbye;
 mod guarding;
 mod life;
+mod lost;
 mod moving;
 mod numbers;
 mod places;
