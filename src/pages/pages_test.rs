@@ -374,7 +374,7 @@ fn an_incident_says_where_its_time_went() {
     at_ms(10_500, installed(2, "db2", DB2, at(2, 1100)));
     let incident = world.state.incidents.values().next_back().expect("a failover");
     assert_eq!(incident.kind, IncidentKind::Failover);
-    let told = report(incident);
+    let told = report(&world.state, incident);
     assert_eq!(told.summary.headline, "failover of db1 ended with db2 as primary in epoch 2");
     let d = told.durations;
     let parts = [d.detect_ms, d.verdict_ms, d.fence_ms, d.check_ms, d.promote_ms, d.total_ms];
@@ -393,7 +393,7 @@ fn what_an_incident_forgot_is_counted_where_it_was() {
         }
     }
     let incident = world.state.incidents.values().next_back().expect("a failover");
-    let told = report(incident);
+    let told = report(&world.state, incident);
     let gap = format!("{} later steps that repeat others are not kept", incident.forgotten);
     assert!(incident.forgotten > 0);
     assert_eq!(told.steps.iter().position(|step| step.what == gap), Some(incident.first_steps()));

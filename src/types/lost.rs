@@ -11,6 +11,10 @@ use std::fmt;
 const FIRST_OF_USERS: u32 = 16384;
 /// The tablespace of what all databases share: nothing but catalogs.
 const GLOBAL: u32 = 1664;
+/// `pg_largeobject`: users' data, although it is among the catalogs.
+const LARGE_OBJECTS: u32 = 2613;
+/// `pg_statistic` and `pg_statistic_ext_data` with their large values: what ANALYZE writes.
+const STATISTICS: [u32; 4] = [2619, 2840, 3429, 3430];
 
 /// The file of a relation, by the numbers that WAL has. Written `1663/5/16384`: tablespace, database, file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +27,12 @@ pub struct RelationFile {
 impl RelationFile {
     /// A catalog's, as far as the numbers tell: one that was rewritten has a number like any other.
     pub fn is_catalog(self) -> bool {
-        self.tablespace == GLOBAL || self.number < FIRST_OF_USERS
+        self.tablespace == GLOBAL || self.number < FIRST_OF_USERS && self.number != LARGE_OBJECTS
+    }
+
+    /// The planner's statistics, which are made anew.
+    pub fn is_statistics(self) -> bool {
+        self.tablespace != GLOBAL && STATISTICS.contains(&self.number)
     }
 }
 
@@ -39,9 +48,7 @@ impl std::str::FromStr for RelationFile {
     fn from_str(given: &str) -> Result<Self, ParseFileError> {
         let mut numbers = given.split('/').map(|number| number.parse().ok());
         match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten(), numbers.next()) {
-            (Some(tablespace), Some(database), Some(number), None) => {
-                Ok(RelationFile { tablespace, database, number })
-            }
+            (Some(tablespace), Some(database), Some(number), None) => Ok(RelationFile { tablespace, database, number }),
             _ => Err(ParseFileError { given: given.to_owned() }),
         }
     }
@@ -109,7 +116,7 @@ pub struct LostTransaction {
     /// Savepoints and blocks that had a number of their own and were committed with it; their rows are counted.
     pub subtransactions: usize,
     pub relations: Vec<LostChange>,
-    /// It changed the catalog as well: DDL, statistics, roles, databases.
+    /// It changed the catalog as well: DDL, roles, databases.
     pub catalog: bool,
     /// Not seen from its beginning: it may have written more, before the WAL that was read.
     pub partly_seen: bool,
@@ -134,10 +141,11 @@ pub struct LostChange {
 /// How a list of lost transactions ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostSummary {
-    /// Transactions that were told, without regent's own.
+    /// Transactions that were told.
     pub transactions: u64,
-    /// Those that only wrote the row of regent's own probe.
-    pub own: u64,
+    /// Transactions that were committed and are not told, because nothing of users' is lost with them: regent's own
+    /// probe, the planner's statistics, locks, sequences.
+    pub without_rows: u64,
     /// Transactions and savepoints that were rolled back after the fork.
     pub rolled_back: u64,
     /// Transactions and savepoints that had written and neither committed nor rolled back when the WAL ends.
@@ -183,5 +191,6 @@ mod tests {
         let is_catalog = |text: &str| text.parse::<RelationFile>().expect("three numbers").is_catalog();
         assert!(is_catalog("1663/5/1259") && is_catalog("1664/0/1262") && is_catalog("1664/0/16500"));
         assert!(!is_catalog("1663/5/16384") && !is_catalog("16400/5/16385"));
+        assert!(!is_catalog("1663/5/2613"), "large objects are users' data");
     }
 }

@@ -139,7 +139,7 @@ impl Losses {
 
     fn count(&mut self, xid: u32, file: RelationFile, add: impl FnOnce(&mut Rows)) {
         // What belongs to no transaction is its own upkeep.
-        if xid == 0 {
+        if xid == 0 || file.is_statistics() {
             return;
         }
         let writes = self.under_way.entry(xid).or_default();

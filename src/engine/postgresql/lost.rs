@@ -83,7 +83,7 @@ struct Telling<'a, F> {
     losses: Losses,
     relations: Relations<'a>,
     transactions: u64,
-    own: u64,
+    without_rows: u64,
     tell: F,
 }
 
@@ -121,7 +121,7 @@ impl Reader {
         let Cover { stretches, mut missing } = segments::cover(&wal.names, &wanted, wal.sizes.segment);
         let relations = Relations::new(&self.layout, &self.postgresql);
         let losses = Losses::after(wal.fork, wal.sizes);
-        let mut telling = Telling { losses, relations, transactions: 0, own: 0, tell };
+        let mut telling = Telling { losses, relations, transactions: 0, without_rows: 0, tell };
         let mut next = wal.fork.0 / wal.sizes.segment;
         for (at, stretch) in stretches.iter().enumerate() {
             if stretch.first != next {
@@ -143,9 +143,9 @@ impl Reader {
             }
         }
         missing.sort_by(|a, b| a.first[8..].cmp(&b.first[8..]));
-        let Telling { losses, relations, transactions, own, .. } = telling;
+        let Telling { losses, relations, transactions, without_rows, .. } = telling;
         let unnamed = relations.silent().map(str::to_owned);
-        Ok(LostSummary { transactions, own, missing, unnamed, ..losses.summary() })
+        Ok(LostSummary { transactions, without_rows, missing, unnamed, ..losses.summary() })
     }
 
     /// Reads a stretch whose end is known; where something of it cannot be read, from the next segment on again.
@@ -235,10 +235,8 @@ impl Reader {
         // It ends with an error wherever the WAL does: what was read tells.
         let (_, said) = run
             .lines(async |line| {
-                let record = waldump::record(line).map_err(|error| EngineError::Malformed {
-                    path: wal.folder.clone(),
-                    detail: error.to_string(),
-                })?;
+                let record = waldump::record(line)
+                    .map_err(|error| EngineError::Malformed { path: wal.folder.clone(), detail: error.to_string() })?;
                 if let Some(record) = record {
                     any = true;
                     telling.take(record).await;
@@ -286,11 +284,11 @@ impl<F: FnMut(&LostTransaction)> Telling<'_, F> {
     async fn take(&mut self, record: waldump::Record) {
         let Some(mut lost) = self.losses.take(record) else { return };
         if self.relations.name(&mut lost).await {
-            self.own += 1;
-            return;
+            self.transactions += 1;
+            (self.tell)(&lost);
+        } else {
+            self.without_rows += 1;
         }
-        self.transactions += 1;
-        (self.tell)(&lost);
     }
 }
 

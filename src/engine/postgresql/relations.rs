@@ -43,7 +43,7 @@ impl<'a> Relations<'a> {
         self.silent.as_deref()
     }
 
-    /// Names the relations of a transaction. Whether it is regent's own: it wrote the row of its probe and nothing else.
+    /// Names the relations of a transaction. Whether anything of users' is in it.
     pub async fn name(&mut self, transaction: &mut LostTransaction) -> bool {
         for change in transaction.relations.iter_mut().filter(|change| !change.made) {
             change.relation = self.of(change.file).await;
@@ -104,6 +104,7 @@ impl<'a> Relations<'a> {
 
 fn sort(schema: &str, name: &str, kind: &str) -> RelationSort {
     match kind {
+        _ if (schema, name) == ("pg_catalog", "pg_largeobject") => RelationSort::Table,
         _ if schema == "pg_catalog" || schema == "information_schema" => RelationSort::Catalog,
         _ if (schema, name) == ("regent", "probe") => RelationSort::Probe,
         "t" => RelationSort::Toast,
@@ -112,17 +113,14 @@ fn sort(schema: &str, name: &str, kind: &str) -> RelationSort {
     }
 }
 
-/// With names known: what is no table of a user is not listed. Whether all of it is regent's own.
+/// With names known: what is no table of a user is not listed, nor is the row of regent's
+/// own probe. Whether anything is left.
 fn settle(transaction: &mut LostTransaction) -> bool {
-    let is = |sort: RelationSort| move |name: &RelationName| name.sort == sort;
-    let has = |sort| transaction.relations.iter().any(|change| change.relation.as_ref().is_some_and(is(sort)));
-    transaction.catalog |= has(RelationSort::Catalog);
-    let listed = |sort| !matches!(sort, RelationSort::Catalog | RelationSort::Other);
-    transaction.relations.retain(|change| change.relation.as_ref().is_none_or(|name| listed(name.sort)));
-    let mut all = transaction.relations.iter();
-    !transaction.relations.is_empty()
-        && !transaction.catalog
-        && all.all(|change| change.relation.as_ref().is_some_and(is(RelationSort::Probe)))
+    let mut sorts = transaction.relations.iter().flat_map(|change| &change.relation).map(|name| name.sort);
+    transaction.catalog |= sorts.any(|sort| sort == RelationSort::Catalog);
+    let is_listed = |name: &RelationName| matches!(name.sort, RelationSort::Table | RelationSort::Toast);
+    transaction.relations.retain(|change| change.relation.as_ref().is_none_or(is_listed));
+    transaction.catalog || !transaction.relations.is_empty()
 }
 
 #[cfg(test)]
@@ -155,22 +153,25 @@ mod tests {
             catalog: false,
             partly_seen: false,
         };
-        let own = settle(&mut transaction);
-        (transaction, own)
+        let is_lost = settle(&mut transaction);
+        (transaction, is_lost)
     }
 
     #[test]
-    fn the_probe_alone_is_regents_own() {
+    fn the_probe_alone_is_no_loss() {
         let probe = ("regent", "probe", "r");
-        assert!(settled(&[probe]).1);
-        assert!(!settled(&[probe, ("public", "orders", "r")]).1);
-        assert!(!settled(&[("", "", "")]).1 && !settled(&[]).1);
+        assert!(!settled(&[probe]).1 && !settled(&[]).1);
+        let (told, is_lost) = settled(&[probe, ("public", "orders", "r")]);
+        assert_eq!((told.relations.len(), is_lost), (1, true));
+        assert!(settled(&[("", "", "")]).1 && settled(&[("pg_catalog", "pg_largeobject", "r")]).1);
     }
 
     #[test]
     fn indexes_and_rewritten_catalogs_are_not_listed_as_relations_of_users() {
-        let (told, _) = settled(&[("pg_catalog", "pg_class", "r"), ("public", "orders", "r"), ("public", "orders_pkey", "i")]);
-        let names: Vec<_> = told.relations.iter().flat_map(|change| &change.relation).map(|name| &name.name).collect();
+        let (told, _) =
+            settled(&[("pg_catalog", "pg_class", "r"), ("public", "orders", "r"), ("public", "orders_pkey", "i")]);
+        let names: Vec<_> =
+            told.relations.iter().flat_map(|change| &change.relation).map(|name| name.name.as_str()).collect();
         assert_eq!((names, told.catalog), (vec!["orders"], true));
     }
 

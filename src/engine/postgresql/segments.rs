@@ -105,8 +105,13 @@ mod tests {
 
     #[test]
     fn all_of_it_is_one_stretch_and_what_came_before_is_not_wanted() {
-        let names =
-            ["000000020000000000000002", "000000020000000000000003", "000000020000000000000004", "README", "00000002.history"];
+        let names = [
+            "000000020000000000000002",
+            "000000020000000000000003",
+            "000000020000000000000004",
+            "README",
+            "00000002.history",
+        ];
         let cover = covered(&names, Some(0x400_0100));
         assert_eq!(cover.stretches, [Stretch { timeline: Timeline(2), first: 3, last: 4 }]);
         assert!(cover.missing.is_empty());

@@ -74,12 +74,7 @@ impl Session {
     }
 
     /// The same, in this database.
-    pub async fn open_in(
-        database: &str,
-        layout: &Layout,
-        postgresql: &Postgresql,
-        deadline: Duration,
-    ) -> Result<Self> {
+    pub async fn open_in(database: &str, layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
         config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname(database);
         config.application_name("regent").connect_timeout(deadline);

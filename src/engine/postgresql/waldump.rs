@@ -29,17 +29,30 @@ pub struct Record {
 /// What a record says of transactions and their rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    Inserted { file: RelationFile, rows: u64 },
-    Updated { file: RelationFile },
-    Deleted { file: RelationFile },
+    Inserted {
+        file: RelationFile,
+        rows: u64,
+    },
+    Updated {
+        file: RelationFile,
+    },
+    Deleted {
+        file: RelationFile,
+    },
     /// `INSERT … ON CONFLICT` takes a row back that it had put in.
-    TakenBack { file: RelationFile },
-    Made { file: RelationFile },
+    TakenBack {
+        file: RelationFile,
+    },
+    Made {
+        file: RelationFile,
+    },
     Commit(End),
     Abort(End),
     Prepare(End),
     /// Every transaction with this number or a later one begins after this record.
-    Running { next: u32 },
+    Running {
+        next: u32,
+    },
     /// Nothing comes after it in its segment.
     Switch,
     Other,
@@ -80,9 +93,7 @@ fn parse(rest: &str) -> Option<Record> {
     let what = match manager {
         "Heap" | "Heap2" => heap(operation, said)?,
         "Transaction" => transaction(operation, said)?,
-        "Storage" if operation == "CREATE" => {
-            made(said.trim()).map_or(What::Other, |file| What::Made { file })
-        }
+        "Storage" if operation == "CREATE" => made(said.trim()).map_or(What::Other, |file| What::Made { file }),
         "XLOG" if operation == "SWITCH" => What::Switch,
         "Standby" if operation == "RUNNING_XACTS" => What::Running { next: after(said.split_whitespace(), "nextXid")? },
         _ => What::Other,
@@ -195,11 +206,13 @@ mod tests {
     #[test]
     fn the_words_of_later_versions_mean_the_same() {
         // As heapdesc.c of PostgreSQL 16 and 17 writes it.
-        let head = "rmgr: Heap2       len (rec/tot):    110/   110, tx:        739, lsn: 0/0152C0A8, prev 0/0152BF98, desc: ";
+        let head =
+            "rmgr: Heap2       len (rec/tot):    110/   110, tx:        739, lsn: 0/0152C0A8, prev 0/0152BF98, desc: ";
         let many = "MULTI_INSERT ntuples: 12, flags: 0x02, offsets: [1, 2], blkref #0: rel 1663/5/16384 blk 0";
         let what = |said: &str| read(&format!("{head}{said}")).what;
         assert_eq!(what(many), What::Inserted { file: file("1663/5/16384"), rows: 12 });
-        let deleted = "DELETE xmax: 739, off: 3, infobits: [KEYS_UPDATED], flags: 0x00, blkref #0: rel 1663/5/16384 blk 0";
+        let deleted =
+            "DELETE xmax: 739, off: 3, infobits: [KEYS_UPDATED], flags: 0x00, blkref #0: rel 1663/5/16384 blk 0";
         assert_eq!(what(deleted), What::Deleted { file: file("1663/5/16384") });
         let taken = deleted.replace("flags: 0x00", "flags: 0x08");
         assert_eq!(what(&taken), What::TakenBack { file: file("1663/5/16384") });
