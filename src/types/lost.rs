@@ -7,8 +7,8 @@ use super::{Lsn, Quoted};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Objects with lower numbers are PostgreSQL's own.
-const FIRST_OF_USERS: u32 = 16384;
+/// Objects with lower numbers are PostgreSQL's own. Below 16384 there are others as well: what was made in single-user mode.
+const FIRST_OF_OTHERS: u32 = 12000;
 /// The tablespace of what all databases share: nothing but catalogs.
 const GLOBAL: u32 = 1664;
 /// `pg_largeobject`: users' data, although it is among the catalogs.
@@ -27,7 +27,7 @@ pub struct RelationFile {
 impl RelationFile {
     /// A catalog's, as far as the numbers tell: one that was rewritten has a number like any other.
     pub fn is_catalog(self) -> bool {
-        self.tablespace == GLOBAL || self.number < FIRST_OF_USERS && self.number != LARGE_OBJECTS
+        self.tablespace == GLOBAL || self.number < FIRST_OF_OTHERS && self.number != LARGE_OBJECTS
     }
 
     /// The planner's statistics, which are made anew.
@@ -191,6 +191,7 @@ mod tests {
         let is_catalog = |text: &str| text.parse::<RelationFile>().expect("three numbers").is_catalog();
         assert!(is_catalog("1663/5/1259") && is_catalog("1664/0/1262") && is_catalog("1664/0/16500"));
         assert!(!is_catalog("1663/5/16384") && !is_catalog("16400/5/16385"));
+        assert!(!is_catalog("1663/5/13573"), "regent's own probe is made in single-user mode");
         assert!(!is_catalog("1663/5/2613"), "large objects are users' data");
     }
 }
