@@ -3,13 +3,21 @@
 
 use crate::cluster::{Cluster, Database, possible};
 use futures::SinkExt;
+use regent::api::admin::{Request, Response};
+use regent::api::lost::LostPart;
+use regent::api::socket::AdminSocket;
+use regent::api::status::{
+    CameBack, Durations, IncidentKind, IncidentOutcome, IncidentReport, IncidentSummary, MayBeLost, SCHEMA,
+};
 use regent::engine::postgresql::{DivergedWal, Reader};
 use regent::types::{
-    DbAction, DbDone, DbState, Epoch, LostChange, LostSummary, LostTransaction, Lsn, RelationFile, Timeline,
+    DbAction, DbDone, DbState, Epoch, IncidentId, LostChange, LostSummary, LostTransaction, Lsn, RelationFile,
+    Timeline, WallTime,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 const SEGMENT: u64 = 1 << 20;
@@ -211,4 +219,119 @@ async fn a_segment_that_is_missing_or_damaged_is_named_and_the_rest_is_listed() 
     let reader = Reader::new(&db1.config, &"orders".parse().expect("a name")).expect("a reader");
     let error = reader.find(&kept, Timeline(1), after).expect_err("nothing is there").to_string();
     assert!(error.contains("no WAL segment is in it") && error.contains("diverged"), "{error}");
+}
+
+/// What the ledger says of incident 7: db1 may have lost something after this position.
+fn incident(after: Lsn, kept: Option<&str>) -> IncidentReport {
+    let name = |name: &str| name.parse().expect("a name");
+    let loss = MayBeLost {
+        service: "orders".parse().expect("a name"),
+        epoch: Epoch(1),
+        node: name("db1"),
+        timeline: Timeline(1),
+        after,
+        by: name("db2"),
+        came_back: kept.map(|kept| CameBack { at_ms: WallTime(2), how: "rewound".into(), kept: vec![kept.into()] }),
+    };
+    let summary = IncidentSummary {
+        id: IncidentId(7),
+        kind: IncidentKind::Failover,
+        services: vec!["orders".parse().expect("a name")],
+        subject: Some(name("db1")),
+        opened_at_ms: WallTime(1),
+        closed_at_ms: None,
+        outcome: IncidentOutcome::Open,
+        headline: String::new(),
+    };
+    IncidentReport { schema: SCHEMA, summary, steps: vec![], durations: Durations::default(), losses: vec![loss] }
+}
+
+/// A host: a configuration file as the node's, and a daemon that knows this incident.
+struct Desk {
+    folder: PathBuf,
+    daemon: tokio::task::JoinHandle<()>,
+}
+
+impl Desk {
+    async fn of(database: &Database, node: &str, folder: &Path, report: IncidentReport) -> Desk {
+        fs::create_dir(folder).expect("made");
+        let text = include_str!("../../config/two-databases-and-witness.toml");
+        let postgresql = database.postgresql();
+        let head = format!("node = \"{node}\"\nrun_dir = \"{}\"\n", database.config.run_dir.display());
+        let data_dir = format!("\"{}\"\nport = {}\n", postgresql.data_dir.display(), postgresql.port);
+        assert!(text.contains("\"/var/lib/postgresql/15/main\""));
+        let text = head + &text.replace("\"/var/lib/postgresql/15/main\"", &data_dir);
+        fs::write(folder.join("regent.toml"), text).expect("written");
+        let socket = AdminSocket::bind(&folder.join("admin.sock")).await.expect("bound");
+        let (sender, mut asked) = tokio::sync::mpsc::channel(4);
+        let daemon = tokio::spawn(async move {
+            tokio::spawn(socket.serve(sender));
+            while let Some((request, reply)) = asked.recv().await {
+                assert_eq!(request, Request::Explain { incident: Some(IncidentId(7)) });
+                reply.send(Response::Incident(Box::new(report.clone()))).await.expect("it waits");
+            }
+        });
+        Desk { folder: folder.to_owned(), daemon }
+    }
+
+    async fn lost(&self, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regent"));
+        command.args(["lost", "7", "--config"]).arg(self.folder.join("regent.toml"));
+        command.arg("--socket").arg(self.folder.join("admin.sock")).args(words);
+        let ended = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends");
+        let Output { status, stdout, stderr } = ended.expect("it runs");
+        assert_eq!(String::from_utf8_lossy(&stderr), "", "{}", String::from_utf8_lossy(&stdout));
+        (status.code(), String::from_utf8(stdout).expect("text"))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.daemon.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_lists_on_the_nodes_own_host_and_says_there_what_is_missing() {
+    if !possible() {
+        return;
+    }
+    let (cluster, after) = parted().await;
+    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    write_on(db1).await;
+    let place = |name: &str| cluster.path().join(name);
+    let away = Desk::of(db1, "db1", &place("away"), incident(after, None)).await;
+    let (code, said) = away.lost(&[]).await;
+    assert_eq!(code, Some(8), "{said}");
+    assert!(said.contains("db1 has not come back as a standby") && said.contains("--wal DIR"), "{said}");
+    let wal = db1.postgresql().data_dir.join("pg_wal").display().to_string();
+    let (code, said) = away.lost(&["--wal", &wal]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(": 3 inserted") && said.contains("select pg_filenode_relation(1663, "), "{said}");
+
+    db2.lease(2, Duration::from_secs(60));
+    db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await;
+    let DbDone::Rejoined { kept: Some(kept), .. } = cluster.follow("db1", "db2").await else { panic!("nothing kept") };
+    let elsewhere = Desk::of(db2, "db2", &place("elsewhere"), incident(after, Some(&kept))).await;
+    let (code, said) = elsewhere.lost(&[]).await;
+    assert!(code == Some(8) && said.contains("run `regent lost 7` on db1") && said.contains(&kept), "{said}");
+    let back = Desk::of(db1, "db1", &place("back"), incident(after, Some(&kept))).await;
+    let (code, said) = back.lost(&[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("postgres.public.notes: 2 updated") && said.contains("9 transactions were committed"),
+        "{said}"
+    );
+    let (code, lines) = back.lost(&["--json"]).await;
+    let parts: Vec<LostPart> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("a line of the schema")).collect();
+    let told =
+        parts.iter().filter_map(|part| if let LostPart::Transaction(lost) = part { Some(words(lost)) } else { None });
+    assert_eq!((code, told.collect::<Vec<_>>()), (Some(0), LOST.map(str::to_owned).to_vec()));
+    assert!(matches!((&parts[0], parts.last()), (LostPart::Loss(_), Some(LostPart::End(_)))), "{lines}");
+
+    let last = segments(Path::new(&kept)).pop().expect("three");
+    fs::remove_file(&last).expect("removed");
+    let (code, said) = back.lost(&[]).await;
+    assert!(code == Some(8) && said.contains(&format!("MISSING: {} is not there", name(&last))), "{said}");
 }
