@@ -12,6 +12,7 @@ use crate::api::status::{MayBeLost, SCHEMA};
 use crate::config::Config;
 use crate::engine::postgresql::Reader;
 use crate::types::{IncidentId, NodeName};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -86,7 +87,9 @@ fn source(
     config: impl Fn() -> anyhow::Result<Config>,
 ) -> anyhow::Result<Source> {
     if let Some(named) = named {
-        return Ok(Source::Folder(named.to_owned(), Box::new(config()?)));
+        // pg_waldump runs in another directory.
+        let named = std::path::absolute(named).with_context(|| format!("--wal {}", named.display()))?;
+        return Ok(Source::Folder(named, Box::new(config()?)));
     }
     let kept = match kept(what) {
         Ok(kept) => kept,

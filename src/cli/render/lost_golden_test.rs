@@ -72,7 +72,7 @@ fn pages() -> Vec<(&'static str, Vec<LostPart>)> {
     let pieces = change(16391, Some(("orders", RelationSort::Toast)), (4, 0, 0));
     let gone = LostChange { removed: true, ..change(16396, Some(("basket", RelationSort::Table)), (0, 0, 0)) };
     let made = LostChange { made: true, ..change(16404, None, (500, 0, 0)) };
-    let transactions = vec![
+    let transactions = [
         LostTransaction { partly_seen: true, ..transaction(727, vec![orders((3, 2, 1))]) },
         LostTransaction { subtransactions: 2, ..transaction(731, vec![orders((1, 0, 0)), pieces]) },
         LostTransaction { prepared: true, subtransactions: 1, ..transaction(735, vec![orders((0, 2, 0))]) },
@@ -100,7 +100,7 @@ fn pages() -> Vec<(&'static str, Vec<LostPart>)> {
         "pg_waldump: error: error in WAL record at 0/5001FB0: incorrect resource manager data checksum in record";
     let missing =
         vec![gap("02", "03", None, None), gap("05", "05", Some(0x500_1FF8), Some(error)), gap("06", "06", None, None)];
-    let unnamed = LostTransaction { ..transaction(727, vec![change(16384, None, (3, 2, 1))]) };
+    let unnamed = transaction(727, vec![change(16384, None, (3, 2, 1))]);
     let incomplete = LostSummary {
         transactions: 1,
         missing,

@@ -187,7 +187,7 @@ impl Losses {
             relations: changes.into_values().collect(),
             catalog: writes.catalog,
             // Numbers go round: the difference tells which is later.
-            partly_seen: !self.seen_from.is_some_and(|from| xid.wrapping_sub(from).cast_signed() >= 0),
+            partly_seen: self.seen_from.is_none_or(|from| xid.wrapping_sub(from).cast_signed() < 0),
         }
     }
 }

@@ -124,8 +124,13 @@ impl Run<'_> {
                 }
                 Ok::<_, EngineError>(())
             };
-            let mut said = String::new();
-            let (read, _) = tokio::join!(reading, err.read_to_string(&mut said));
+            let saying = async move {
+                let mut said = Vec::new();
+                // What cannot be read of it is not said.
+                let _ = err.read_to_end(&mut said).await;
+                String::from_utf8_lossy(&said).into_owned()
+            };
+            let (read, said) = tokio::join!(reading, saying);
             read?;
             Ok::<_, EngineError>((child.wait().await.map_err(spawn)?.success(), last_lines(&said)))
         };

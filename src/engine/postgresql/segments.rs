@@ -84,7 +84,10 @@ fn parse(name: &str, size: u64) -> Option<(Timeline, u64)> {
         return None;
     }
     let (timeline, place) = name.split_at(8);
-    Some((Timeline(u32::from_str_radix(timeline, 16).ok()?), segment_start(place, size)?.0 / size))
+    // A name that PostgreSQL gives no segment, and with which nobody could count on.
+    let is_none = place.starts_with("FFFFFFFF") || u64::from_str_radix(&place[8..], 16).ok()? >= (1 << 32) / size;
+    let start = segment_start(place, size).filter(|_| !is_none)?;
+    Some((Timeline(u32::from_str_radix(timeline, 16).ok()?), start.0 / size))
 }
 
 #[cfg(test)]
@@ -126,6 +129,13 @@ mod tests {
         assert_eq!(gaps(&covered(&[all[1], all[2]], end)), ["0003-0003"]);
         assert_eq!(gaps(&covered(&[], end)), ["0003-0005"]);
         assert_eq!(gaps(&covered(&all[..2], Some(0x500_0000))), [""; 0], "it ends with the segment");
+    }
+
+    #[test]
+    fn a_file_with_a_number_that_no_segment_has_is_none() {
+        let cover =
+            covered(&["0000000200000000FFFFFFFF", "00000002FFFFFFFF000000FF", "000000020000000000000003"], None);
+        assert_eq!((gaps(&cover), cover.stretches.len()), (vec![], 1));
     }
 
     #[test]
