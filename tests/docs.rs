@@ -40,6 +40,7 @@ const TABLE: &[(&str, How)] = &[
     ("regent status --nagios", How::WithoutDaemon { added: &[], status: 3 }),
     ("regent history", UNANSWERED),
     ("regent explain", UNANSWERED),
+    ("regent lost", UNANSWERED),
     ("regent switchover", UNANSWERED),
     ("regent failover", CONFIRMED),
     ("regent pause", UNANSWERED),

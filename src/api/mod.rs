@@ -7,6 +7,8 @@ pub mod admin;
 
 pub mod client;
 
+pub mod lost;
+
 pub mod socket;
 
 pub mod status;

@@ -340,6 +340,33 @@ pub struct IncidentReport {
     /// In the order of the ledger.
     pub steps: Vec<IncidentStep>,
     pub durations: Durations,
+    /// What may be lost with it, in the order of the ledger.
+    #[serde(default)]
+    pub losses: Vec<MayBeLost>,
+}
+
+/// What a node may have acknowledged that is not in the database that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MayBeLost {
+    pub service: ServiceName,
+    /// Of the epoch in which it may have been acknowledged.
+    pub epoch: Epoch,
+    pub node: NodeName,
+    pub timeline: Timeline,
+    /// Whatever comes after it is not on `by`, which was appointed.
+    pub after: Lsn,
+    pub by: NodeName,
+    /// `None`: the node has not come back as a standby since.
+    pub came_back: Option<CameBack>,
+}
+
+/// How a node came back as a standby.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CameBack {
+    pub at_ms: WallTime,
+    pub how: String,
+    /// Folders on that node with the WAL that no other node had; none where nothing was kept.
+    pub kept: Vec<String>,
 }
 
 /// One step: an entry of the ledger, in words.

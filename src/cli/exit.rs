@@ -18,6 +18,8 @@ pub enum Exit {
     Degraded,
     /// `status`: a service has no primary, or there is no quorum.
     Down,
+    /// `lost`: not all that may be lost could be listed.
+    Incomplete,
     /// `status --nagios`: the code that monitoring systems fixed for their plug-ins, 0 to 3.
     Plugin(u8),
 }
@@ -25,7 +27,7 @@ pub enum Exit {
 /// The end of `regent --help`.
 pub const HELP: &str = "Exit codes: 0 done (status: healthy) · 1 failed · 2 usage or invalid configuration · \
 3 refused, with reasons · 4 the daemon cannot be reached · 5 outcome unknown · 6 status: degraded · \
-7 status: a service has no primary, or there is no quorum";
+7 status: a service has no primary, or there is no quorum · 8 lost: the list is not complete";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
@@ -38,6 +40,7 @@ impl From<Exit> for ExitCode {
             Exit::Unknown => 5,
             Exit::Degraded => 6,
             Exit::Down => 7,
+            Exit::Incomplete => 8,
             Exit::Plugin(code) => code,
         })
     }

@@ -21,6 +21,7 @@ mod health;
 mod history;
 mod leash;
 mod locate;
+mod lost;
 mod output;
 mod pause;
 mod render;
@@ -91,6 +92,8 @@ enum Command {
     History,
     /// Explain an incident: evidence, votes, agent output, positions, and where the time went
     Explain(explain::Arguments),
+    /// List the transactions that an incident may have lost, from the WAL that the former primary kept (root, on its host)
+    Lost(lost::Arguments),
     /// Show a failover and a switchover on this host: three nodes with real PostgreSQL on loopback addresses (root)
     Demo(demo::Arguments),
 }
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Unfence(arguments) => fence::unfence(&common, arguments),
         Command::History => history::run(&common),
         Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Lost(arguments) => lost::run(&common, &arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     match ended {

@@ -115,7 +115,7 @@ impl Daemon {
             None => incidents.values().next_back(),
         };
         match (found, incident) {
-            (Some(found), _) => Response::Incident(Box::new(pages::report(found))),
+            (Some(found), _) => Response::Incident(Box::new(pages::report(self.node.state(), found))),
             (None, Some(id)) => {
                 Response::Refused { reasons: vec![format!("there is no incident {id}; `regent history` lists them")] }
             }

@@ -3,10 +3,11 @@
 //! Not here: the sentences of the steps (`ledger/incident.rs`).
 
 use crate::api::status::{
-    Durations, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep, IncidentSummary, SCHEMA,
+    CameBack, Durations, IncidentKind, IncidentOutcome, IncidentReport, IncidentStep, IncidentSummary, MayBeLost,
+    SCHEMA,
 };
-use crate::ledger::{self, CheckAnswer, Happening, Incident, Outcome, Shared, StepRecord};
-use crate::types::{Sight, WallTime};
+use crate::ledger::{self, CheckAnswer, Happening, Incident, Outcome, Shared, State, StepRecord};
+use crate::types::{LogIndex, NodeName, ServiceName, Sight, WallTime};
 
 /// One line of `history`.
 pub fn summary(incident: &Incident) -> IncidentSummary {
@@ -48,8 +49,8 @@ fn installed_at(incident: &Incident) -> Option<WallTime> {
     incident.steps.iter().find(|s| matches!(s.what, Happening::Installed { .. })).map(|s| s.at)
 }
 
-/// One incident, explained.
-pub fn report(incident: &Incident) -> IncidentReport {
+/// One incident, explained. What became of a loss may stand in a later one.
+pub fn report(state: &State, incident: &Incident) -> IncidentReport {
     let (first, later) = incident.steps.split_at(incident.first_steps());
     let gap = first.last().filter(|_| incident.forgotten > 0).map(|last| {
         let what = format!("{} later steps that repeat others are not kept", incident.forgotten);
@@ -61,7 +62,41 @@ pub fn report(incident: &Incident) -> IncidentReport {
         summary: summary(incident),
         steps: first.iter().map(step).chain(gap).chain(later.iter().map(step)).collect(),
         durations: durations(incident),
+        losses: incident.steps.iter().filter_map(|step| may_be_lost(state, step)).collect(),
     }
+}
+
+fn may_be_lost(state: &State, step: &StepRecord) -> Option<MayBeLost> {
+    let Happening::MayBeLost { service, epoch, node, timeline, after, by } = &step.what else { return None };
+    Some(MayBeLost {
+        service: service.clone(),
+        epoch: *epoch,
+        node: node.clone(),
+        timeline: *timeline,
+        after: *after,
+        by: by.clone(),
+        came_back: came_back(state, step.index, service, node),
+    })
+}
+
+/// How the node came back after this entry, until it was a primary again. The ledger does not say of which of its services a
+/// rejoin was.
+fn came_back(state: &State, since: LogIndex, service: &ServiceName, node: &NodeName) -> Option<CameBack> {
+    let incidents = state.incidents.values().filter(|incident| incident.services.contains(service));
+    let mut steps: Vec<_> = incidents.flat_map(|incident| &incident.steps).filter(|step| step.index > since).collect();
+    steps.sort_by_key(|step| step.index);
+    let is_primary = |step: &&&Shared<StepRecord>| matches!(&step.what, Happening::Installed { service: s, node: n, .. } if s == service && n == node);
+    let until = steps.iter().find(is_primary).map(|step| step.index);
+    let mut back: Option<CameBack> = None;
+    for step in steps.into_iter().take_while(|step| until.is_none_or(|until| step.index < until)) {
+        if let Happening::Rejoined { node: n, how, kept } = &step.what
+            && n == node
+        {
+            let back = back.get_or_insert(CameBack { at_ms: step.at, how: how.clone(), kept: Vec::new() });
+            back.kept.extend(kept.clone());
+        }
+    }
+    back
 }
 
 fn told(incident: &Incident, at: WallTime, what: String, details: Vec<String>) -> IncidentStep {

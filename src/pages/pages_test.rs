@@ -405,7 +405,7 @@ fn an_incident_says_where_its_time_went() {
     at_ms(10_500, installed(2, "db2", DB2, at(2, 1100)));
     let incident = world.state.incidents.values().next_back().expect("a failover");
     assert_eq!(incident.kind, IncidentKind::Failover);
-    let told = report(incident);
+    let told = report(&world.state, incident);
     assert_eq!(told.summary.headline, "failover of db1 ended with db2 as primary in epoch 2");
     let d = told.durations;
     let parts = [d.detect_ms, d.verdict_ms, d.fence_ms, d.check_ms, d.promote_ms, d.total_ms];
@@ -424,9 +424,46 @@ fn what_an_incident_forgot_is_counted_where_it_was() {
         }
     }
     let incident = world.state.incidents.values().next_back().expect("a failover");
-    let told = report(incident);
+    let told = report(&world.state, incident);
     let gap = format!("{} later steps that repeat others are not kept", incident.forgotten);
     assert!(incident.forgotten > 0);
     assert_eq!(told.steps.iter().position(|step| step.what == gap), Some(incident.first_steps()));
     assert_eq!(told.steps.len(), incident.steps.len() + 1);
+}
+
+#[test]
+fn a_loss_says_how_its_node_came_back_until_it_is_a_primary_again() {
+    let mut world = World::new();
+    let one = [("db2", sees(DB1, "lll")), ("w1", sees(DB1, "llb"))];
+    world.done(dead(DB1, TERM, answers(&one)));
+    world.done(order("ipmi", AgentAction::Off, Some(0)));
+    world.done(ended(0, AgentOutcome::Succeeded));
+    world.done(appoint_db2(1, by_fence(hold(&["db2", "w1"]))));
+    world.done(promoting(2, "db2", DB2));
+    world.done(installed(2, "db2", DB2, at(2, 1100)));
+    let loss = |world: &World| {
+        let incident = world.state.incidents.values().next().expect("a failover");
+        let [loss] = &report(&world.state, incident).losses[..] else { panic!("one loss") };
+        loss.clone()
+    };
+    let alone = loss(&world);
+    assert_eq!(
+        (alone.node.as_str(), alone.by.as_str(), alone.epoch, alone.timeline),
+        ("db1", "db2", Epoch(1), Timeline(1))
+    );
+    assert_eq!(alone.came_back, None);
+    let rejoined = |of: &str, kept: Option<&str>| Command::Rejoined {
+        service: orders(),
+        epoch: Epoch(2),
+        node: node(of),
+        how: "rewound".to_owned(),
+        kept: kept.map(str::to_owned),
+    };
+    world.done(rejoined("db2", Some("/another/node")));
+    assert_eq!(loss(&world).came_back, None, "that was another node");
+    for kept in [None, Some("/main.diverged-1-1")] {
+        world.done(rejoined("db1", kept));
+    }
+    let back = loss(&world).came_back.expect("it came back");
+    assert_eq!((back.how.as_str(), back.kept), ("rewound", vec!["/main.diverged-1-1".to_owned()]));
 }

@@ -9,6 +9,7 @@ mod database;
 mod goodbye;
 mod heartbeat;
 mod id;
+mod lost;
 mod name;
 mod position;
 mod quoted;
@@ -24,6 +25,9 @@ pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, Stop
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
+pub use lost::{
+    LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,
+};
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use quoted::Quoted;

@@ -11,6 +11,7 @@ mod foreign;
 mod goodbye;
 mod guarding;
 mod life;
+mod lost;
 mod moving;
 mod numbers;
 mod places;

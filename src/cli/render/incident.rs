@@ -52,6 +52,9 @@ pub fn incident(report: &IncidentReport) -> String {
             text += &format!("{:14}{detail}\n", "");
         }
     }
+    if !report.losses.is_empty() {
+        text += &format!("\nWhat may be lost: `regent lost {}` lists it.\n", summary.id);
+    }
     text
 }
 

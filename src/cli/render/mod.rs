@@ -3,6 +3,7 @@
 //! Not here: any judgement, and any reading of the clock: ages are computed from the times in the value.
 
 mod incident;
+pub mod lost;
 mod status;
 mod words;
 
@@ -57,5 +58,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 #[cfg(test)]
 mod golden_test;
+#[cfg(test)]
+mod lost_golden_test;
 #[cfg(test)]
 mod scenes_test;

@@ -23,7 +23,8 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
     let plan = |scene: Scene| scene.dry_run();
     let status = |scene: Scene| Response::Status(Box::new(scene.status()));
     let ended = failed_over();
-    let incident = |id| Response::Incident(Box::new(pages::report(&ended.state.incidents[&IncidentId(id)])));
+    let incident =
+        |id| Response::Incident(Box::new(pages::report(&ended.state, &ended.state.incidents[&IncidentId(id)])));
     vec![
         ("history", history(&ended)),
         ("history_empty", history(&World::new())),

@@ -7,10 +7,43 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::timeline::history_of;
 use crate::clock;
-use crate::types::{Lsn, Position};
+use crate::types::{Lsn, Position, Timeline};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The file in such a folder that says what is in it.
+pub const NOTE: &str = "README";
+
+/// What that file says: the WAL from the fork to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub fork: Lsn,
+    pub end: Position,
+}
+
+impl Note {
+    fn text(&self, folder: &Path) -> String {
+        let Note { fork, end: Position { timeline, lsn } } = self;
+        format!(
+            "WAL of timeline {timeline} from {fork} to {lsn} that no other node had when this node rejoined.\n\
+             `regent lost INCIDENT` lists the transactions in it.\n\
+             Read it with: pg_waldump -p {} -t {timeline} -s {fork}\n\
+             (a segment that begins with another number is read with that one after -t)\n",
+            folder.display(),
+        )
+    }
+
+    /// The same, read; `None` where the text is another one.
+    pub fn parse(text: &str) -> Option<Note> {
+        let rest = text.strip_prefix("WAL of timeline ")?;
+        let (timeline, rest) = rest.split_once(" from ")?;
+        let (fork, rest) = rest.split_once(" to ")?;
+        let lsn = rest.split_whitespace().next()?.parse().ok()?;
+        let end = Position { timeline: Timeline(timeline.parse().ok()?), lsn };
+        Some(Note { fork: fork.parse().ok()?, end })
+    }
+}
 
 /// Copies every segment from the fork's on, of the local timeline. `None` where nothing lies beyond the fork, or there
 /// is no room: a node that cannot keep its losers must still be able to come back, and says so in the log.
@@ -60,16 +93,7 @@ fn fill(layout: &Layout, folder: &Path, segment_size: u64, fork: Lsn, end: Posit
         }
         at = Lsn(at.0 + segment_size);
     }
-    let note = format!(
-        "WAL of timeline {} from {fork} to {} that no other node had when this node rejoined.\n\
-         Read it with: pg_waldump -p {} -t {} -s {fork}\n\
-         (a segment that begins with another number is read with that one after -t)\n",
-        end.timeline,
-        end.lsn,
-        folder.display(),
-        end.timeline,
-    );
-    inside.replace(&folder.join("README"), 0o600, &note)?;
+    inside.replace(&folder.join(NOTE), 0o600, &Note { fork, end }.text(folder))?;
     Ok(layout.around()?.sync_directory_of(folder)?)
 }
 
@@ -98,6 +122,14 @@ pub fn stamp() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_note_in_the_folder_is_read_as_it_was_written() {
+        let end = Position { timeline: Timeline(3), lsn: Lsn(0x12_0500_0148) };
+        let note = Note { fork: Lsn(0x12_0300_0148), end };
+        assert_eq!(Note::parse(&note.text(Path::new("/var/lib/main.diverged"))), Some(note));
+        assert_eq!(Note::parse("WAL of another time"), None);
+    }
 
     #[test]
     fn a_quota_that_is_used_up_is_no_room_like_a_full_volume() {

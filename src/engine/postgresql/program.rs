@@ -13,7 +13,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+
+/// What a program says on standard error beyond this is not read, and ends it.
+const SAID_LIMIT: u64 = 1 << 20;
 
 /// The operating system's user that owns the database.
 #[derive(Clone, Debug)]
@@ -99,6 +102,44 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Runs it and hands over each line of its standard output as it comes, so that nothing of it is kept. Brings whether it
+    /// succeeded, and the end of what it said on standard error. All of it is killed at the deadline and when the caller goes
+    /// away. It gets no input.
+    pub async fn lines(self, mut each: impl AsyncFnMut(&str) -> Result<()>) -> Result<(bool, String)> {
+        let place = self.user.runs.begin();
+        let mut command = self.user.command(&self.program, place.as_ref().and_then(Place::door));
+        command.args(&self.arguments).envs(self.environment.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawn = |source| EngineError::Spawn { program: self.program.clone(), source };
+        let mut child = tokio::process::Command::from(command).spawn().map_err(spawn)?;
+        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let mut out = BufReader::new(child.stdout.take().expect("standard output was asked for"));
+        let mut err = child.stderr.take().expect("standard error was asked for").take(SAID_LIMIT);
+        let run = async {
+            let reading = async {
+                let mut line = Vec::new();
+                while out.read_until(b'\n', &mut line).await.map_err(spawn)? > 0 {
+                    each(String::from_utf8_lossy(&line).trim_end()).await?;
+                    line.clear();
+                }
+                Ok::<_, EngineError>(())
+            };
+            let saying = async move {
+                let mut said = Vec::new();
+                // What cannot be read of it is not said.
+                let _ = err.read_to_end(&mut said).await;
+                String::from_utf8_lossy(&said).into_owned()
+            };
+            let (read, said) = tokio::join!(reading, saying);
+            read?;
+            Ok::<_, EngineError>((child.wait().await.map_err(spawn)?.success(), last_lines(&said)))
+        };
+        let late = || EngineError::ProgramDeadline { program: self.program.clone(), after: self.deadline };
+        let ended = tokio::time::timeout(self.deadline, run).await.unwrap_or_else(|_| Err(late()))?;
+        session.group = None;
+        Ok(ended)
+    }
+
     /// Runs it; all of it is killed at the deadline, when the caller goes away, and what is left of it when it has ended.
     /// Standard output and error together on success.
     pub async fn finish(self) -> Result<String> {

@@ -70,8 +70,13 @@ const PLACE: &str = "select pg_is_in_recovery(), \
 impl Session {
     /// Opens a connection with session settings that no role's or database's own can undo.
     pub async fn open(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
+        Self::open_in("postgres", layout, postgresql, deadline).await
+    }
+
+    /// The same, in this database.
+    pub async fn open_in(database: &str, layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
+        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname(database);
         config.application_name("regent").connect_timeout(deadline);
         let timeout = postgresql.probe_timeout.as_millis().max(1);
         // `local`: a synchronous standby that is away must not look like a dead primary.
