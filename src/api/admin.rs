@@ -32,6 +32,12 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// Let the next appointment of a service that has no primary lose more than `failover.max_lag`.
+    AcceptLoss {
+        service: Option<ServiceName>,
+        /// The one that may be appointed so; otherwise whoever has most.
+        to: Option<NodeName>,
+    },
     Pause {
         service: Option<ServiceName>,
     },

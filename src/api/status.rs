@@ -250,6 +250,10 @@ pub struct Readiness {
     pub failover_ready: bool,
     /// The cluster would survive one more failure.
     pub survives_one_more: bool,
+    /// How many bytes of WAL a failover would lose now, of what the primary is known to have written; what was committed
+    /// since the last heartbeat comes on top. `None`: not known.
+    #[serde(default)]
+    pub would_lose_bytes: Option<u64>,
     /// Why not. One sentence each.
     pub reasons: Vec<String>,
 }

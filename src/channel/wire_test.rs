@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, Lsn, PeerView, Position, Released,
-    ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, PeerView, Position,
+    Released, ServiceHealth, Sight, Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
         channels,
         database_alive: false,
     };
+    let end =
+        HeardEnd { epoch: Epoch(41), end: Position { timeline: Timeline(40), lsn: Lsn(u64::MAX) }, silent_ms: 10_000 };
     let lapsed = |i| Alarm::Lapsed { service: name(i).parse().unwrap(), epoch: Epoch(41) };
     Heartbeat {
         cluster: ClusterId("orders".into()),
@@ -60,6 +62,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 self_doubt: false,
                 config_hash: u64::MAX,
                 failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm].into(),
+                ends: (0..services).map(|i| (name(i).parse().unwrap(), end.clone())).collect(),
                 alarms: (0..services).map(lapsed).collect(),
             }),
             goodbye: None,

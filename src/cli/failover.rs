@@ -1,4 +1,4 @@
-//! `regent failover`: the primary moves by force. Asks first.
+//! `regent failover`: the primary moves by force, or to a standby that lacks more than may be lost by itself. Asks first.
 
 use super::exit::UsageError;
 use super::verb::{Waiting, ask_status, perform};
@@ -15,6 +15,12 @@ pub struct Arguments {
     /// Although no majority of voters would be left without the primary's host
     #[arg(long)]
     force: bool,
+    /// The service has no primary, and nobody has enough of its WAL: whoever has most takes over all the same
+    #[arg(long, conflicts_with = "force")]
+    accept_loss: bool,
+    /// With --accept-loss: who takes over [default: whoever has most]
+    #[arg(long, value_name = "NODE", requires = "accept_loss")]
+    to: Option<NodeName>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -23,12 +29,18 @@ pub struct Arguments {
 }
 
 pub fn run(common: &Common, arguments: Arguments) -> anyhow::Result<Exit> {
-    let Arguments { service, force, yes, waiting } = arguments;
+    let Arguments { service, force, accept_loss, to, yes, waiting } = arguments;
     let service = which(&ask_status(common)?, service)?;
-    if !confirm::by_typing(service.name.as_str(), &service.warning(), yes)? {
+    let warning = if accept_loss { service.warning_of_loss(to.as_ref()) } else { service.warning() };
+    if !confirm::by_typing(service.name.as_str(), &warning, yes)? {
         return Ok(Exit::Failed);
     }
-    perform(common, &waiting, &Request::Failover { service: Some(service.name), force })
+    let service = Some(service.name);
+    let request = match accept_loss {
+        true => Request::AcceptLoss { service, to },
+        false => Request::Failover { service, force },
+    };
+    perform(common, &waiting, &request)
 }
 
 /// The service that was meant, and what a person should know before its primary is shot.
@@ -53,6 +65,16 @@ fn which(status: &Status, named: Option<ServiceName>) -> Result<Meant, UsageErro
 }
 
 impl Meant {
+    fn warning_of_loss(&self, to: Option<&NodeName>) -> String {
+        let to = to.map_or("whoever has most of its WAL", |to| to.as_str());
+        format!(
+            "{} goes to {to}, although that lacks more of what the last primary wrote than failover.max_lag.\n\
+             Those transactions are lost to the service. If the last primary can be brought back, wait for it: it has them.\n\
+             `regent status` says what each database lacks.",
+            self.name
+        )
+    }
+
     fn warning(&self) -> String {
         let first = match &self.primary {
             Some(primary) => {

@@ -238,6 +238,8 @@ pub enum PowerOn {
 pub struct Failover {
     /// A standby further behind than this is not eligible, in bytes of WAL.
     pub max_lag: u64,
+    /// Nobody is promoted by itself where the primary was heard for longer than this without a word of its WAL.
+    pub max_silence: Duration,
     /// How long the candidates have to report sealed positions before the choice is made without the silent ones.
     pub choose: Duration,
     /// How long the target of a planned move may take, after the primary has stopped, to receive and replay all of its WAL.

@@ -149,6 +149,7 @@ tables! {
     /// `[failover]`
     Failover {
         max_lag: Bytes,
+        max_silence: Duration,
         choose: Duration,
         catch_up: Duration,
         install: Duration,

@@ -11,6 +11,7 @@ use crate::node::{Event, Node};
 use crate::pages;
 use crate::plan::fencing;
 use crate::plan::switchover;
+use crate::plan::{known_end, lacks};
 use crate::types::{IncidentId, NodeName, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ impl Daemon {
             Begin::Answer(response) => answer(&reply, response),
             Begin::Propose(command) => {
                 let wanted = match request {
-                    Request::Switchover { to, .. } => to,
+                    Request::Switchover { to, .. } | Request::AcceptLoss { to, .. } => to,
                     _ => None,
                 };
                 let number = self.operators.waits(Asked { reply, wanted });
@@ -170,6 +171,10 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
                 None => refuse(format!("{name} has no primary to fail over from")),
             }
         }
+        Request::AcceptLoss { service, to } => match the_service(node, service.as_ref()) {
+            Ok(service) => accept_loss(node, service, to.clone(), who),
+            Err(why) => refuse(why),
+        },
         Request::Pause { service } => match the_service(node, service.as_ref()) {
             Ok(service) => Begin::Propose(Command::Pause { service, who }),
             Err(why) => refuse(why),
@@ -214,6 +219,21 @@ fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: b
         }
         Err(why) => Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() }),
     }
+}
+
+/// With how much that would lose, by what is heard of whoever lacks least.
+fn accept_loss(node: &Node, service: ServiceName, to: Option<NodeName>, who: String) -> Begin {
+    let outlook = node.outlook(clock::now());
+    let Some(record) = outlook.state.services.get(&service) else {
+        return Begin::Answer(Response::Refused { reasons: vec![format!("there is no service {service} yet")] });
+    };
+    let known = known_end(&outlook, &service);
+    let has = |node: &NodeName| outlook.database(node, &service).map(|database| database.position);
+    let others = outlook.state.settings.iter().flat_map(|settings| settings.database_nodes());
+    let holder = record.holder.as_ref().map(|holder| &holder.node);
+    let candidates = others.filter(|node| to.as_ref().map_or(Some(*node) != holder, |to| to == *node));
+    let bytes = known.and_then(|known| candidates.filter_map(has).map(|has| lacks(record, known.end, has)).min());
+    Begin::Propose(Command::AcceptLoss { epoch: record.epoch, service, to, bytes, who })
 }
 
 /// Refused where the quorum would be shot with it, unless forced: nothing could be confirmed then, nor taken back.
@@ -282,7 +302,9 @@ impl Operators {
         match result {
             Ok(Answer::Refused(refusal)) => answer(reply, Response::Refused { reasons: vec![refusal.to_string()] }),
             Ok(Answer::Done(event)) => match event {
-                ledger::Event::SwitchoverStarted { incident } | ledger::Event::FenceOpened { incident, .. } => {
+                ledger::Event::SwitchoverStarted { incident }
+                | ledger::Event::LossAccepted { incident }
+                | ledger::Event::FenceOpened { incident, .. } => {
                     answer(reply, Response::Progress { message: format!("incident {incident} is open") });
                     self.followed.push(Followed { incident, told: 0, asked });
                 }

@@ -85,6 +85,10 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::DenyLease { service, epoch } => state.deny_lease(&service, epoch),
         Command::PassOver { service, epoch, term, no_lease } => state.pass_over(m, service, epoch, term, no_lease),
         Command::WaitedOut { service, epoch, boot } => state.waited_out(m, service, epoch, &boot),
+        Command::Progress { service, epoch, end } => state.progress(service, epoch, end),
+        Command::AcceptLoss { service, epoch, to, bytes, who } => {
+            state.accept_loss(m, service, epoch, (bytes, super::AcceptedLoss { to, who }))
+        }
         Command::Switchover { service, epoch, to, who } => state.switchover(m, service, epoch, to, who),
         Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
         Command::Pause { service, who } => state.pause(m, service, who),

@@ -54,6 +54,8 @@ impl State {
             begun: BTreeMap::new(),
             failed: BTreeMap::new(),
             final_end: None,
+            known_end: None,
+            accepted_loss: None,
             sealed_at: Lsn(0),
             moving: None,
             paused: false,
@@ -105,6 +107,7 @@ impl State {
         record.claimed = None;
         record.sealed_at = sealed_at;
         record.moving = None;
+        record.accepted_loss = None;
         record.unproven_resume = None;
         // Whoever wrote on this timeline may go on there: where its last epoch ended is not the end any more.
         if record.history.last().is_some_and(|last| last.node == to.node) {

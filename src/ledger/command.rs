@@ -259,6 +259,21 @@ pub enum Command {
         epoch: Epoch,
         boot: Boot,
     },
+    /// How far the holder's WAL was heard to reach: told every few seconds while it moves.
+    Progress {
+        service: ServiceName,
+        epoch: Epoch,
+        end: Position,
+    },
+    /// A person lets the next appointment lose more than `failover.max_lag`.
+    AcceptLoss {
+        service: ServiceName,
+        epoch: Epoch,
+        to: Option<NodeName>,
+        /// How much the one who would be appointed lacked, as far as was known.
+        bytes: Option<u64>,
+        who: String,
+    },
     /// A planned move.
     Switchover {
         service: ServiceName,
@@ -334,6 +349,9 @@ pub enum Event {
     SwitchoverStarted {
         incident: IncidentId,
     },
+    LossAccepted {
+        incident: IncidentId,
+    },
     /// Recorded; nothing more to say.
     Noted,
 }
@@ -371,6 +389,8 @@ impl Command {
             Command::DenyLease { .. } => "DenyLease",
             Command::PassOver { .. } => "PassOver",
             Command::WaitedOut { .. } => "WaitedOut",
+            Command::Progress { .. } => "Progress",
+            Command::AcceptLoss { .. } => "AcceptLoss",
             Command::Switchover { .. } => "Switchover",
             Command::CancelSwitchover { .. } => "CancelSwitchover",
             Command::Pause { .. } => "Pause",
@@ -412,6 +432,8 @@ impl Command {
             | Command::DenyLease { service, .. }
             | Command::PassOver { service, .. }
             | Command::WaitedOut { service, .. }
+            | Command::Progress { service, .. }
+            | Command::AcceptLoss { service, .. }
             | Command::Switchover { service, .. }
             | Command::CancelSwitchover { service, .. }
             | Command::Pause { service, .. }

@@ -165,6 +165,13 @@ pub enum Happening {
         why: String,
     },
     /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
+    /// A person let the next appointment lose more than `failover.max_lag`.
+    LossAccepted {
+        service: ServiceName,
+        to: Option<NodeName>,
+        bytes: Option<u64>,
+        who: String,
+    },
     MayBeLost {
         service: ServiceName,
         /// Of the epoch in which it may have been acknowledged.
@@ -264,6 +271,11 @@ impl fmt::Display for Happening {
             }
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
+            }
+            Happening::LossAccepted { service, to, bytes, who } => {
+                let bytes = bytes.map_or("what nobody can count".to_owned(), |bytes| format!("{bytes} bytes of WAL"));
+                let to = to.as_ref().map_or("whoever has most".to_owned(), ToString::to_string);
+                write!(f, "{who} lets {service} go to {to} and lose what that lacks: {bytes}, as far as is known")
             }
             Happening::MayBeLost { service, epoch, node, timeline, after, by } => {
                 write!(f, "may be lost to {service}: what {node} acknowledged in epoch {epoch}")?;

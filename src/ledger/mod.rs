@@ -19,6 +19,7 @@ mod incident;
 mod invariant;
 mod join;
 mod lease_wait;
+mod loss;
 mod machine;
 mod pass_over;
 mod quorum;
@@ -48,6 +49,7 @@ pub use command::{
 pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;
+pub use loss::AcceptedLoss;
 pub use machine::{Likeness, Machine};
 pub use pass_over::NoLease;
 pub use quorum::is_majority;

@@ -23,6 +23,7 @@ impl Display for Event {
             Event::Refuted { fence } => write!(f, "fence {fence} is refuted"),
             Event::Appointed { epoch } => write!(f, "epoch {epoch} begins"),
             Event::SwitchoverStarted { incident } => write!(f, "begun, incident {incident}"),
+            Event::LossAccepted { incident } => write!(f, "recorded in incident {incident}"),
             Event::Noted => f.write_str("noted"),
         }
     }
@@ -83,6 +84,11 @@ impl Display for Command {
             Command::DenyLease { epoch, .. } => write!(f, " of epoch {epoch}"),
             Command::PassOver { epoch, no_lease, .. } => write!(f, " the appointee of epoch {epoch}: {no_lease}"),
             Command::WaitedOut { epoch, boot, .. } => write!(f, " epoch {epoch}, held by boot {boot}"),
+            Command::Progress { epoch, end, .. } => write!(f, " of epoch {epoch} up to {end}"),
+            Command::AcceptLoss { to, who, .. } => {
+                write!(f, ", {who}")?;
+                to.iter().try_for_each(|to| write!(f, ", for {to}"))
+            }
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),

@@ -129,6 +129,7 @@ impl State {
         record.begun.retain(|said, _| *said > position.timeline);
         record.failed.clear();
         record.final_end = None;
+        record.known_end = None;
         record.history.push(EpochRecord { epoch, node: node.clone(), start: position });
         if record.history.len() > EPOCHS_KEPT {
             record.history.remove(0);

@@ -1,7 +1,7 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::{CheckAnswer, Claimed, Incident, Machine, Refusal, Settings, Shared};
+use super::{AcceptedLoss, CheckAnswer, Claimed, Incident, Machine, Refusal, Settings, Shared};
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -184,6 +184,12 @@ pub struct Service {
     pub failed: BTreeMap<NodeName, u32>,
     /// Where the WAL of the last installed epoch ended, if its holder said so in its final word.
     pub final_end: Option<Position>,
+    /// How far it was heard to reach at least, some seconds late; the furthest is what voters remember.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_end: Option<Position>,
+    /// A person's word on the next appointment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_loss: Option<AcceptedLoss>,
     /// Where WAL stood when the last appointee was chosen.
     pub sealed_at: Lsn,
     pub moving: Option<Move>,

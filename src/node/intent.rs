@@ -34,6 +34,8 @@ pub(super) enum Intent {
     Installed(ServiceName, Epoch),
     Release(ServiceName, Epoch),
     WaitedOut(ServiceName, Epoch),
+    Progress(ServiceName, Epoch),
+    AcceptLoss(ServiceName, Epoch, Option<NodeName>),
     Switchover(ServiceName, Epoch, Option<NodeName>),
     CancelSwitchover(ServiceName, Epoch),
     Pause(ServiceName),
@@ -91,6 +93,8 @@ impl Intent {
                 Intent::PassOver(service.clone(), *epoch, *term, *no_lease)
             }
             Command::WaitedOut { service, epoch, .. } => Intent::WaitedOut(service.clone(), *epoch),
+            Command::Progress { service, epoch, .. } => Intent::Progress(service.clone(), *epoch),
+            Command::AcceptLoss { service, epoch, to, .. } => Intent::AcceptLoss(service.clone(), *epoch, to.clone()),
             Command::Switchover { service, epoch, to, .. } => Intent::Switchover(service.clone(), *epoch, to.clone()),
             Command::CancelSwitchover { service, epoch, .. } => Intent::CancelSwitchover(service.clone(), *epoch),
             Command::Pause { service, .. } => Intent::Pause(service.clone()),

@@ -7,12 +7,25 @@ use super::context::Context;
 use crate::channel::replay::{Freshness, Replay};
 use crate::config::Config;
 use crate::detector::Detector;
-use crate::ledger::State;
+use crate::ledger::{Phase, State};
 use crate::plan::Row;
-use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Sight};
+use crate::types::{
+    ChannelName, DbState, Epoch, Health, HeardEnd, Heartbeat, Incarnation, Instant, NodeName, PeerView, Position,
+    ServiceName, Sight,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How far a primary was heard to have written, in that epoch.
+struct End {
+    epoch: Epoch,
+    end: Position,
+    /// When it said so last, or that it is closed.
+    said: Instant,
+    /// When it was heard last while it held the epoch, whatever it said.
+    heard: Instant,
+}
 
 /// See the module.
 pub(super) struct Peers {
@@ -26,6 +39,8 @@ pub(super) struct Peers {
     heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
     /// When each incarnation was last known to have been heard, here or by anybody else.
     signs: BTreeMap<NodeName, (Incarnation, Instant)>,
+    /// How far the WAL of each service's primary was heard to reach.
+    ends: BTreeMap<ServiceName, End>,
 }
 
 impl Peers {
@@ -48,6 +63,7 @@ impl Peers {
             rows: BTreeMap::new(),
             heard: BTreeMap::new(),
             signs: BTreeMap::new(),
+            ends: BTreeMap::new(),
         }
     }
 
@@ -138,6 +154,7 @@ impl Peers {
                 }
             }
         }
+        self.note_ends(&context.state, node, incarnation, at, &body.health);
         let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {
             self.rows.insert(node.clone(), present);
@@ -149,6 +166,45 @@ impl Peers {
         let before = std::mem::replace(row, present);
         let same_views = before.incarnation == incarnation && before.views == row.views;
         !same_views || !before.health.is_alike(&row.health) || body.goodbye.is_some()
+    }
+
+    /// Remembers how far a primary has written, also once it is gone.
+    fn note_ends(&mut self, state: &State, node: &NodeName, incarnation: Incarnation, at: Instant, health: &Health) {
+        for (name, service) in &state.services {
+            let held = service.holder.as_ref().is_some_and(|h| &h.node == node && h.incarnation == incarnation);
+            let database = health.services.get(name).filter(|_| held && service.phase == Phase::Installed);
+            let Some(database) = database else { continue };
+            let known = self.ends.get_mut(name).filter(|known| known.epoch == service.epoch);
+            match (known, database.state) {
+                (Some(known), state) => {
+                    known.heard = at;
+                    // Whether it writes on is not known then; what is closed reaches no further.
+                    if state != DbState::Unclear {
+                        known.said = at;
+                    }
+                    if state == DbState::Primary {
+                        known.end = known.end.max(database.position);
+                    }
+                }
+                (None, DbState::Primary) => {
+                    let end = End { epoch: service.epoch, end: database.position, said: at, heard: at };
+                    self.ends.insert(name.clone(), end);
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// What this node heard of the ends of WAL of others.
+    pub fn heard_ends(&self, state: &State) -> BTreeMap<ServiceName, HeardEnd> {
+        let told = |(name, known): (&ServiceName, &End)| {
+            let installed = state.services.get(name).and_then(|s| s.history.last());
+            let is_present = installed.is_some_and(|installed| installed.epoch == known.epoch);
+            let silent_ms = known.heard.since(known.said).as_millis() as u64;
+            let heard = HeardEnd { epoch: known.epoch, end: known.end, silent_ms };
+            is_present.then(|| (name.clone(), heard))
+        };
+        self.ends.iter().filter_map(told).collect()
     }
 
     /// Whether the detector says what it said when everything was compared last.

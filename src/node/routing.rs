@@ -465,6 +465,7 @@ impl Node {
             follows: self.desk.context.leader.clone(),
             config_hash: self.desk.context.config.hash,
             failing: self.failing().into_keys().collect(),
+            ends: self.peers.heard_ends(&self.desk.context.state),
             alarms: alarm::carried(self.leading.plan()),
         }
     }

@@ -117,8 +117,9 @@ fn readiness(known: &Known, name: &ServiceName) -> Readiness {
         broken_devices: failed.map(|(device, _)| device.clone()).collect(),
     };
     let judged = readiness::judge(&known.seen, &beside, name);
-    let readiness::Readiness { failover_ready, survives_one_more, reasons } = judged;
-    Readiness { failover_ready, survives_one_more, reasons: reasons.iter().map(ToString::to_string).collect() }
+    let readiness::Readiness { failover_ready, survives_one_more, would_lose, reasons } = judged;
+    let reasons = reasons.iter().map(ToString::to_string).collect();
+    Readiness { failover_ready, survives_one_more, would_lose_bytes: would_lose, reasons }
 }
 
 /// What the coordinator, Raft and this node's keeper do and wait for: for this service, or for all.

@@ -4,7 +4,7 @@
 use super::{Input, Objection, Purpose, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::Service;
-use crate::types::{Lsn, NodeName, Position, Seal};
+use crate::types::{Lsn, NodeName, Position, Seal, ServiceName};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Choice {
 /// an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
     input: &Input,
-    service: &Service,
+    (name, service): (&ServiceName, &Service),
     seals: &BTreeMap<NodeName, Result<Seal, String>>,
     at_least: Option<Position>,
 ) -> Choice {
@@ -28,7 +28,10 @@ pub fn choose(
     let furthest = seals.values().flatten().map(|s| s.end.lsn).max();
     let furthest = furthest.unwrap_or_default();
     for (node, report) in seals {
-        match (objection(&input.outlook(), node, Purpose::Appoint { service, report, at_least, furthest }), report) {
+        match (
+            objection(&input.outlook(), node, Purpose::Appoint { service, report, at_least, furthest, name }),
+            report,
+        ) {
             (Some(why), _) => drop(choice.refused.insert(node.clone(), why)),
             (None, Ok(seal)) => eligible.push((node, seal)),
             // Who gave no report has been refused for it.

@@ -354,6 +354,10 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
         Confirmation::Human { .. } => false,
     };
     if is_moot(input, fence) && is_replaced(input, fence) {
+        // Or the same device cut the power of the later boot too: that is seen to be dead in a moment, and is powered on.
+        if !is_heard_afterwards(input, fence, plan) {
+            return;
+        }
         let who = "its epochs were followed by others, and another machine has joined under its name".to_owned();
         return plan.propose(Command::Lift { fence: fence.id, who, power_on: false });
     }
@@ -368,6 +372,16 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
 fn is_replaced(input: &Input, fence: &Fence) -> bool {
     let node = input.state.nodes.get(&fence.target);
     fence.state == FenceState::Confirmed && node.is_some_and(|n| n.boot != fence.boot && n.life == Life::Up)
+}
+
+/// Whether the node is heard so long after the confirmation that no heartbeat was on its way then.
+fn is_heard_afterwards(input: &Input, fence: &Fence, plan: &mut Plan) -> bool {
+    let confirmed = input.applied.fence_confirmed.get(&fence.id).copied().unwrap_or(input.lead.since);
+    let settled = confirmed + input.timing.recent;
+    if input.now <= settled {
+        plan.wake_at(settled);
+    }
+    input.fresh(&fence.target).is_some_and(|row| row.at > settled)
 }
 
 /// Nothing is left that the fence could be for, and its node has joined again, in the same boot.

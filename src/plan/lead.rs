@@ -178,6 +178,8 @@ pub struct Applied {
     /// When the present epoch of a service began, or ended.
     pub epoch: BTreeMap<ServiceName, Instant>,
     pub over: BTreeMap<ServiceName, Instant>,
+    /// When its ledger heard last how far the primary has written.
+    pub progress: BTreeMap<ServiceName, Instant>,
     /// When the last pause of a service ended.
     pub resumed: BTreeMap<ServiceName, Instant>,
 }
@@ -205,6 +207,9 @@ impl Applied {
             let old = before.services.get(name);
             if old.is_none_or(|o| o.epoch != service.epoch) {
                 self.epoch.insert(name.clone(), now);
+            }
+            if old.is_none_or(|o| o.known_end != service.known_end) {
+                self.progress.insert(name.clone(), now);
             }
             if old.is_some_and(|o| o.paused) && !service.paused {
                 self.resumed.insert(name.clone(), now);

@@ -15,6 +15,7 @@ mod evidence;
 pub mod fencing;
 pub mod goal;
 pub mod keeper;
+mod known_end;
 pub mod lead;
 pub mod note;
 pub mod objection;
@@ -31,6 +32,7 @@ mod coordinator_test;
 
 pub use coordinator::coordinate;
 pub use keeper::keep;
+pub use known_end::{KnownEnd, known_end, lacks};
 pub use lead::{Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing};
 pub use note::Note;
 pub use objection::{Objection, Purpose, objection, objections};

@@ -7,9 +7,11 @@
 //! by itself what is unsafe.
 
 use super::Outlook;
+use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
 use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName};
 use std::fmt;
+use std::time::Duration;
 
 /// For what a node is wanted.
 #[derive(Clone, Copy)]
@@ -22,12 +24,14 @@ pub enum Purpose<'a> {
         at_least: Option<Position>,
         /// The furthest end of WAL that was reported.
         furthest: Lsn,
+        name: &'a ServiceName,
     },
     /// To go on where it held the epoch itself: it has everything.
     Resume { name: &'a ServiceName },
     /// To take over from a primary that stops in order.
     Switchover { name: &'a ServiceName, from: &'a NodeName },
-    /// To take over should the primary's host die now. As in the choice, lag is counted from the furthest candidate.
+    /// To take over should the primary's host die now. As in the choice, what it lacks is counted from the furthest that
+    /// is known of the primary, or from the furthest candidate.
     Failover { name: &'a ServiceName, from: &'a NodeName, furthest: Lsn },
 }
 
@@ -69,6 +73,15 @@ pub enum Objection {
         bytes: u64,
         max_lag: u64,
     },
+    /// It lacks so much of what the last primary is known to have written.
+    WouldLose {
+        bytes: u64,
+        max_lag: u64,
+    },
+    /// The primary was heard for so long without a word of its WAL: what it wrote then nobody knows.
+    EndUnknown {
+        silent: Duration,
+    },
 }
 
 impl fmt::Display for Objection {
@@ -94,6 +107,17 @@ impl fmt::Display for Objection {
             Objection::BehindPrimary { bytes, max_lag } => {
                 write!(f, "it is {bytes} bytes behind, more than max_lag ({max_lag})")
             }
+            Objection::WouldLose { bytes, max_lag } => write!(
+                f,
+                "it lacks {bytes} bytes of the WAL that the primary wrote, more than max_lag ({max_lag}); without a primary \
+                 `regent failover --accept-loss` lets it take over all the same"
+            ),
+            Objection::EndUnknown { silent } => write!(
+                f,
+                "the primary said nothing of its WAL for {} s, so nobody knows what would be lost (max_silence); without a \
+                 primary `regent failover --accept-loss` lets it take over all the same",
+                silent.as_secs()
+            ),
         }
     }
 }
@@ -119,6 +143,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     streams,
     end,
     lag,
+    silence,
 ];
 
 /// The first reason against `node`, if any.
@@ -226,16 +251,49 @@ fn end(case: &Case) -> Option<Objection> {
     }
 }
 
+/// How much of what is known of the last primary's WAL the node would lose, where that is too much. A clean end binds
+/// more tightly (`end`), and a person may accept any loss.
+fn lost(case: &Case, name: &ServiceName, has: Position) -> Option<Objection> {
+    let max_lag = case.seen.config.failover.max_lag;
+    let service = case.seen.state.services.get(name)?;
+    let known = known_end(case.seen, name)?;
+    let bytes = lacks(service, known.end, has);
+    (bytes > max_lag).then_some(Objection::WouldLose { bytes, max_lag })
+}
+
+fn is_accepted(case: &Case, name: &ServiceName) -> bool {
+    let word = case.seen.state.services.get(name).and_then(|service| service.accepted_loss.as_ref());
+    word.is_some_and(|word| word.is_for(case.node))
+}
+
+/// Nobody is promoted by itself on the word of long ago.
+fn silence(case: &Case) -> Option<Objection> {
+    let name = match case.purpose {
+        Purpose::Appoint { name, at_least: None, .. } | Purpose::Failover { name, .. } => name,
+        _ => return None,
+    };
+    // Its own WAL it has.
+    let wrote = |service: &crate::ledger::Service| service.history.last().is_some_and(|last| &last.node == case.node);
+    if case.seen.state.services.get(name).is_some_and(|service| wrote(service)) {
+        return None;
+    }
+    let silent = known_end(case.seen, name)?.silent;
+    let is_long = silent > case.seen.config.failover.max_silence && !is_accepted(case, name);
+    is_long.then_some(Objection::EndUnknown { silent })
+}
+
 fn lag(case: &Case) -> Option<Objection> {
     let max_lag = case.seen.config.failover.max_lag;
     let behind = |ahead: Lsn, own: Lsn| Some(ahead.0.saturating_sub(own.0)).filter(|bytes| *bytes > max_lag);
     let standby = |name| case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby);
     match case.purpose {
-        Purpose::Appoint { report: Ok(seal), furthest, .. } => {
-            behind(furthest, seal.end.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })
-        }
+        Purpose::Appoint { name, .. } | Purpose::Failover { name, .. } if is_accepted(case, name) => None,
+        Purpose::Appoint { report: Ok(seal), furthest, name, .. } => lost(case, name, seal.end)
+            .or_else(|| behind(furthest, seal.end.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })),
         Purpose::Failover { name, furthest, .. } => {
-            behind(furthest, standby(name)?.position.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })
+            let own = standby(name)?.position;
+            let behind = || behind(furthest, own.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag });
+            lost(case, name, own).or_else(behind)
         }
         Purpose::Switchover { name, from } => {
             let primary = case.seen.database(from, name)?;
@@ -255,7 +313,6 @@ mod tests {
     use crate::types::{Health, Instant, ServiceHealth, Timeline};
     use std::collections::BTreeMap;
     use std::sync::Arc;
-    use std::time::Duration;
 
     const NOW: Instant = Instant(1_000_000_000_000);
 

@@ -4,6 +4,7 @@
 //! Not here: any decision. Nobody acts on it, and every node answers from what it sees itself.
 
 use super::Outlook;
+use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use crate::ledger::{FenceState, Phase, Service};
 use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
@@ -28,6 +29,9 @@ pub struct Readiness {
     pub failover_ready: bool,
     /// And after it another one.
     pub survives_one_more: bool,
+    /// How many bytes of WAL the standby lacks that lacks least, of what the primary is known to have written: what a
+    /// failover would lose, and what was committed since the last heartbeat.
+    pub would_lose: Option<u64>,
     /// Why not; where it is ready all the same, what is broken.
     pub reasons: Vec<Reason>,
 }
@@ -97,7 +101,7 @@ impl fmt::Display for Reason {
 pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     let Some(service) = seen.state.services.get(name) else {
         let reasons = vec![Reason::NeverCreated { service: name.clone() }];
-        return Readiness { failover_ready: false, survives_one_more: false, reasons };
+        return Readiness { failover_ready: false, survives_one_more: false, would_lose: None, reasons };
     };
     let holder = service.holder.as_ref().map(|h| &h.node);
     let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, beside, name, from));
@@ -124,7 +128,15 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     if failover_ready {
         reasons.extend(against);
     }
-    Readiness { failover_ready, survives_one_more, reasons }
+    let would_lose = holder.and_then(|from| would_lose(seen, name, service, from));
+    Readiness { failover_ready, survives_one_more, would_lose, reasons }
+}
+
+fn would_lose(seen: &Outlook, name: &ServiceName, service: &Service, from: &NodeName) -> Option<u64> {
+    let known = known_end(seen, name)?;
+    let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
+    let standbys = others.filter_map(|node| seen.database(node, name)).filter(|db| db.state == DbState::Standby);
+    standbys.map(|standby| lacks(service, known.end, standby.position)).min()
 }
 
 /// How many could take over, and what speaks against the others.

@@ -1,6 +1,7 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
 use super::candidate::{self, Choice};
+use super::known_end::{KnownEnd, known_end, lacks};
 use super::note::{Missing, Passing};
 use super::strike::{Strike, strike};
 use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection, old_boot};
@@ -13,6 +14,9 @@ use std::time::Duration;
 /// The rest of an appointee after its second failure, doubled with each up to the longest.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(20);
+
+/// The pause between two entries that say how far a primary has written.
+const KEEP_END: Duration = Duration::from_secs(10);
 
 /// The next step of one service.
 pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
@@ -93,11 +97,26 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
     }
     lapsed(input, name, service, plan);
     match service.phase {
-        Phase::Installed => {}
+        Phase::Installed => keep_known_end(input, name, service, plan),
         phase => {
             let (service, holder, epoch) = (name.clone(), holder.node.clone(), service.epoch);
             plan.say(Note::AwaitsInstallation { service, holder, epoch, phase });
         }
+    }
+}
+
+/// What is known of the primary's WAL goes to the ledger from time to time, for those who start when it is gone.
+fn keep_known_end(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
+    let Some(KnownEnd { end, .. }) = known_end(&input.outlook(), name) else { return };
+    let kept = service.known_end.or(service.history.last().map(|last| last.start));
+    if kept.is_some_and(|kept| end <= kept) || end.timeline != service.timeline {
+        return;
+    }
+    let last = input.applied.progress.get(name).or_else(|| input.applied.epoch.get(name));
+    let due = last.copied().unwrap_or(input.lead.since) + KEEP_END;
+    match input.now < due {
+        true => plan.wake_at(due),
+        false => plan.propose(Command::Progress { service: name.clone(), epoch: service.epoch, end }),
     }
 }
 
@@ -229,7 +248,7 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
         return;
     }
     let reports = seals(input, name, service);
-    let mut choice = reports.map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+    let mut choice = reports.map(|s| candidate::choose(input, (name, service), s, None)).unwrap_or_default();
     if choice.best.is_none()
         && let Some(replaced) = replaced(input, name, service, fence)
     {
@@ -255,6 +274,13 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
 /// appointment names as lost: it comes after everybody else.
 fn replaced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence) -> Option<Choice> {
     input.state.nodes.get(&fence.target).filter(|record| record.boot != fence.boot)?;
+    // What it has is what it says: it never held the epoch.
+    let has = input.outlook().database(&fence.target, name)?.position;
+    let known = known_end(&input.outlook(), name).map_or(0, |known| lacks(service, known.end, has));
+    let accepted = service.accepted_loss.as_ref().is_some_and(|word| word.is_for(&fence.target));
+    if known > input.config.failover.max_lag && !accepted {
+        return None;
+    }
     resume_choice(input, name, service, "its machine was replaced, and nobody else can take over")
 }
 
@@ -327,7 +353,7 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
     if let Some(target) = target {
         wanted.retain(|node, _| node == target);
     }
-    let choice = candidate::choose(input, service, &wanted, position);
+    let choice = candidate::choose(input, (name, service), &wanted, position);
     let complete =
         if target.is_some() { choice.best.is_some() } else { is_complete(input, name, service, since, plan) };
     if choice.best.is_some() && complete {
@@ -342,7 +368,7 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
         return appoint(input, name, service, Basis::Released, choice, plan);
     }
     // Nobody has it all, and the node that has is not there: the best of the rest, rather than nobody (asynchronous).
-    let mut choice = candidate::choose(input, service, all, None);
+    let mut choice = candidate::choose(input, (name, service), all, None);
     if let (Some(end), Some((_, why))) = (position, &mut choice.best) {
         why.push_str(&format!("; nobody has reached the final position {end}: what lies after its own end is lost"));
     }
@@ -374,7 +400,7 @@ fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Insta
         return;
     }
     let mut choice =
-        seals(input, name, service).map(|s| candidate::choose(input, service, s, None)).unwrap_or_default();
+        seals(input, name, service).map(|s| candidate::choose(input, (name, service), s, None)).unwrap_or_default();
     if choice.best.is_none()
         && let Some(again) = resume_choice(input, name, service, "it could not take over, and nobody else can")
     {

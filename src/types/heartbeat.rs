@@ -58,9 +58,28 @@ pub struct Health {
     /// What the sender tries again and again because it failed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing: BTreeSet<Failing>,
+    /// The furthest that the sender heard of the end of WAL of each service's primary, itself left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<ServiceName, HeardEnd>,
     /// The leader's: what needs a person, and cannot be read from the ledger.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub alarms: BTreeSet<Alarm>,
+}
+
+/// What was heard of where a primary's WAL ends. It is remembered when the primary is gone: how much a candidate lacks is
+/// counted from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardEnd {
+    /// The epoch in which it wrote that.
+    pub epoch: Epoch,
+    pub end: Position,
+    /// For how long it was heard after that and said nothing of its WAL.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub silent_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Something that only the leader knows, and that needs a person.

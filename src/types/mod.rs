@@ -23,7 +23,7 @@ pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFE
 pub use copying::{CopyHealth, CopyProgress, CopyStage};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
-pub use heartbeat::{Alarm, Failing, Health, Heartbeat, HeartbeatBody, Released, ServiceHealth};
+pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
 pub use lost::{
     LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,

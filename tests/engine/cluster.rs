@@ -360,7 +360,13 @@ fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Conf
             retry: ms(1000),
             retry_max: ms(60_000),
         },
-        failover: Failover { max_lag: 1 << 24, install: ms(20_000), choose: ms(1000), catch_up: ms(5_000) },
+        failover: Failover {
+            max_lag: 1 << 24,
+            install: ms(20_000),
+            choose: ms(1000),
+            catch_up: ms(5_000),
+            max_silence: ms(10_000),
+        },
         services: BTreeMap::from([("orders".parse().expect("a name"), service(&of_node))]),
         hash: 0,
     }

@@ -324,16 +324,6 @@ impl Draft<'_, '_> {
                 Command::PassOver { service, epoch: self.epoch("epoch"), term: self.term(), no_lease }
             }
             "waited-out" => self.waited_out(),
-            "switchover" => {
-                let to = line.get("to").map(|to| line.parse(to));
-                Command::Switchover { service, epoch: self.epoch("epoch"), to, who: self.who() }
-            }
-            "cancel" => {
-                let why = line.say("why", "the operator thought better of it");
-                Command::CancelSwitchover { service, epoch: self.epoch("epoch"), why }
-            }
-            "pause" => Command::Pause { service, who: self.who() },
-            "resume" => Command::Resume { service, who: self.who() },
             "renewed" => Command::Renewed {
                 service,
                 epoch: self.epoch("epoch"),
@@ -347,6 +337,34 @@ impl Draft<'_, '_> {
                 how: line.say("how", "rewound"),
                 kept: line.get("kept").map(str::to_owned),
             },
+            _ => return self.of_its_course(),
+        })
+    }
+
+    /// How far a service is, and what people want of it.
+    fn of_its_course(&self) -> Option<Command> {
+        let (line, service) = (self.line, self.service());
+        Some(match line.verb() {
+            "progress" => {
+                Command::Progress { service, epoch: self.epoch("epoch"), end: position(line, line.need("at")) }
+            }
+            "accept-loss" => Command::AcceptLoss {
+                service,
+                epoch: self.epoch("epoch"),
+                to: line.get("to").map(|to| line.parse(to)),
+                bytes: line.number("bytes"),
+                who: self.who(),
+            },
+            "switchover" => {
+                let to = line.get("to").map(|to| line.parse(to));
+                Command::Switchover { service, epoch: self.epoch("epoch"), to, who: self.who() }
+            }
+            "cancel" => {
+                let why = line.say("why", "the operator thought better of it");
+                Command::CancelSwitchover { service, epoch: self.epoch("epoch"), why }
+            }
+            "pause" => Command::Pause { service, who: self.who() },
+            "resume" => Command::Resume { service, who: self.who() },
             _ => return None,
         })
     }

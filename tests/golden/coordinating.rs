@@ -12,7 +12,7 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, Health, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
+    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -162,6 +162,12 @@ impl Desk {
         if let Some(took) = line.get("log-write") {
             health.log_write = line.duration(took);
         }
+        if let Some(text) = line.get("heard") {
+            let (epoch, end) = text.split_once('@').unwrap_or_else(|| line.fail("expected heard=EPOCH@POSITION"));
+            let silent_ms = line.get("silent").map_or(0, |time| line.duration(time).as_millis() as u64);
+            let (epoch, end) = (Epoch(line.parse(epoch)), commands::position(line, end));
+            health.ends.insert(orders(), HeardEnd { epoch, end, silent_ms });
+        }
         let released = line.get("released").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
             let position = at.map(|at| commands::position(line, at));
@@ -277,7 +283,7 @@ impl Desk {
         let at_least = line.get("at-least").map(|at| commands::position(line, at));
         let service = &self.state.services[&orders()];
         let input = self.leader.input(&self.config, &self.state, self.now);
-        let Choice { best, refused } = candidate::choose(&input, service, &sealed(line), at_least);
+        let Choice { best, refused } = candidate::choose(&input, (&orders(), service), &sealed(line), at_least);
         let mut out = match best {
             Some((node, why)) => format!("chosen: {node}: {why}\n"),
             None => "chosen: nobody\n".to_owned(),

@@ -5,10 +5,10 @@
 
 use regent::config::{OnLapsed, PowerOn, Role};
 use regent::ledger::{
-    AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command, Confirmation, EpochRecord,
-    Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move, NewOrder, NoLease,
-    NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service, Settings, Sighting,
-    State, StepRecord,
+    AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command, Confirmation,
+    EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move,
+    NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service,
+    Settings, Sighting, State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -226,6 +226,8 @@ pub fn commands() -> Vec<Command> {
         Command::DenyLease { service: service.clone(), epoch },
         Command::PassOver { service: service.clone(), epoch, term: TERM, no_lease: NoLease::NeverGranted },
         Command::WaitedOut { service: service.clone(), epoch, boot: Boot("boot-0".into()) },
+        Command::Progress { service: service.clone(), epoch, end: END },
+        Command::AcceptLoss { service: service.clone(), epoch, to: Some(node.clone()), bytes: Some(4096), who: who() },
         Command::Switchover { service: service.clone(), epoch, to: Some(node.clone()), who: who() },
         Command::CancelSwitchover { service: service.clone(), epoch, why: why() },
         Command::Pause { service: service.clone(), who: who() },
@@ -355,6 +357,7 @@ pub fn happenings() -> Vec<Happening> {
         Happening::Installed { service: service(), epoch, node: node(), position: END },
         Happening::Joined { node: node(), boot: boot(), incarnation: LIFE },
         Happening::Rejoined { node: node(), how: "clone".to_owned(), kept: Some("a folder".to_owned()) },
+        Happening::LossAccepted { service: service(), to: Some(db1()), bytes: Some(4096), who: who() },
         Happening::Paused { service: service(), who: who() },
         Happening::Resumed { service: service(), who: who() },
         Happening::Refused { command: "Appoint".to_owned(), refusal: Refusal::Paused { service: service() } },
@@ -377,6 +380,8 @@ fn service() -> Service {
         begun: BTreeMap::from([(Timeline(3), Begun { epoch: EPOCH, node: db1(), after: Lsn(9) })]),
         failed: BTreeMap::from([(db1(), 1)]),
         final_end: Some(END),
+        known_end: Some(END),
+        accepted_loss: Some(AcceptedLoss { to: Some(db1()), who: who() }),
         sealed_at: Lsn(9),
         moving: Some(Move { to: Some(db1()), incident: INCIDENT }),
         paused: true,

@@ -6,11 +6,12 @@ use crate::cluster::{MS, S, World};
 use crate::database::{Database, Process};
 use crate::faults::resume;
 use crate::host::Host;
+use crate::setup;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::config::PowerOn;
 use regent::ledger::{Cause, Command, Fence, FenceState};
-use regent::types::NodeName;
+use regent::types::{Alarm, Epoch, NodeName, ServiceName};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
 pub fn draw_rest(w: &World, rng: &mut StdRng) -> Vec<usize> {
@@ -85,8 +86,8 @@ pub fn heal(w: &mut World, rng: &mut StdRng, rest: &[usize]) {
     }
 }
 
-/// What a supervisor and an operator do meanwhile.
-pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
+/// What a supervisor and an operator do meanwhile. Whether somebody waits for a person's decision.
+pub fn tend(w: &mut World, rest: &[usize], turn: u64) -> bool {
     for h in (0..w.hosts.len()).filter(|h| !rest.contains(h)) {
         let idle = w.hosts[h].power && !w.hosts[h].is_frozen() && w.hosts[h].daemon.is_none();
         if turn % 25 == 24 && idle {
@@ -105,6 +106,30 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) {
         resume(w);
         lift(w);
         confirm_struck(w, rest);
+        accept_loss(w);
+    }
+    !lacking(w).is_empty()
+}
+
+/// The services of which the leader says that nobody can take over, and whose bound on what may be lost is so small here
+/// that a standby may lack more.
+fn lacking(w: &World) -> Vec<(ServiceName, Epoch)> {
+    let Some((leader, _)) = w.log.leader.filter(|_| w.hosts[0].config.failover.max_lag < setup::MAX_LAG) else {
+        return Vec::new();
+    };
+    let row = w.hosts[leader].daemon.as_ref().and_then(|d| d.rows().get(&w.hosts[leader].name));
+    let says = |name: &ServiceName| {
+        let alarms = row.into_iter().flat_map(|row| &row.health.alarms);
+        alarms.into_iter().any(|alarm| matches!(alarm, Alarm::NoCandidate { service } if service == name))
+    };
+    let services = w.log.state().services.iter().filter(|(name, s)| says(name) && s.accepted_loss.is_none());
+    services.map(|(name, s)| (name.clone(), s.epoch)).collect()
+}
+
+/// A person would rather lose some than wait.
+fn accept_loss(w: &mut World) {
+    for (service, epoch) in lacking(w) {
+        w.order(Command::AcceptLoss { service, epoch, to: None, bytes: None, who: "sim".to_owned() });
     }
 }
 

@@ -5,8 +5,9 @@ use crate::cluster::{MS, S, World};
 use crate::hearing::Hearing;
 use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
+use regent::ledger::Phase;
 use regent::node::Event;
-use regent::types::{Epoch, Lsn, NodeName, Position, Timeline};
+use regent::types::{DbState, Epoch, Heartbeat, Lsn, NodeName, Position, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one service.
@@ -51,6 +52,8 @@ pub struct Facts {
     awake: Vec<u64>,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
+    /// By who heard it and service: in which life of its daemon, of which epoch, and how far.
+    ends: BTreeMap<(usize, usize), (u64, Epoch, Position)>,
     /// Boots about which a device lied.
     lied: BTreeMap<(usize, u64), Lie>,
     /// When the last fence of a host was opened.
@@ -138,6 +141,7 @@ impl Facts {
             hearing: Hearing::new(hosts, config.detector.acceptable_pause.as_nanos() as u64, config.disk.is_some()),
             awake: vec![0; hosts],
             heard_since: vec![vec![0; hosts]; hosts],
+            ends: BTreeMap::new(),
             lied: BTreeMap::new(),
             fence_opened: vec![0; hosts],
             faults: BTreeMap::new(),
@@ -242,6 +246,36 @@ impl World {
         let Some(channel) = CHANNELS.iter().position(|name| channel.as_str() == *name) else { return };
         let number = (heartbeat.incarnation.0, heartbeat.sequence);
         self.facts.hearing.heard(came, channel, host, self.host(&heartbeat.node), number);
+        self.note_end(host, heartbeat);
+    }
+
+    /// Notes how far a primary said it has written, to one that knows it for the primary.
+    fn note_end(&mut self, by: usize, heartbeat: &Heartbeat) {
+        let host = &self.hosts[by];
+        let (Some(daemon), Some(body)) = (&host.daemon, &heartbeat.body) else { return };
+        for (name, said) in body.health.services.iter().filter(|(_, said)| said.state == DbState::Primary) {
+            let Some(record) = daemon.state().services.get(name) else { continue };
+            let held = record
+                .holder
+                .as_ref()
+                .is_some_and(|h| h.node == heartbeat.node && h.incarnation == heartbeat.incarnation);
+            if !held || record.phase != Phase::Installed || record.over.is_some() {
+                continue;
+            }
+            let end = (host.life, record.epoch, said.position);
+            let known = self
+                .facts
+                .ends
+                .entry((by, self.services.iter().position(|s| s == name).expect("known")))
+                .or_insert(end);
+            *known = (*known).max(end);
+        }
+    }
+
+    /// How far this daemon has heard that the primary of an epoch wrote.
+    pub fn heard_end(&self, by: usize, service: usize, epoch: Epoch) -> Option<Position> {
+        let known = self.facts.ends.get(&(by, service));
+        known.filter(|(life, of, _)| *life == self.hosts[by].life && *of == epoch).map(|(_, _, end)| *end)
     }
 
     /// Notes who is heard by whom.

@@ -16,6 +16,9 @@ fn name(text: &str) -> AgentName {
     text.parse().expect("names here are constants and valid")
 }
 
+/// More than any database here ever writes: nobody lacks so much.
+pub const MAX_LAG: u64 = 16 << 20;
+
 /// `databases` database hosts db1, db2, ... and `witnesses` witnesses w1, w2, ..., with a shared disk and one power
 /// device each.
 pub fn config(databases: u8, witnesses: u8) -> Config {
@@ -67,7 +70,13 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         },
         watchdog: None,
         fencing: fencing(),
-        failover: Failover { max_lag: 16 << 20, install: ms(30_000), choose: ms(1_000), catch_up: ms(5_000) },
+        failover: Failover {
+            max_lag: MAX_LAG,
+            install: ms(30_000),
+            choose: ms(1_000),
+            catch_up: ms(5_000),
+            max_silence: ms(10_000),
+        },
         services: BTreeMap::from([("orders".parse().expect("a constant, valid name"), service())]),
         hash: 1,
     }
@@ -170,5 +179,11 @@ pub fn diskless_witnesses(mut config: Config) -> Config {
 /// A second service on the same hosts.
 pub fn two_services(mut config: Config) -> Config {
     config.services.insert("stock".parse().expect("a constant, valid name"), service());
+    config
+}
+
+/// A standby that lacks a few writes is not promoted by itself.
+pub fn with_max_lag(mut config: Config, max_lag: u64) -> Config {
+    config.failover.max_lag = max_lag;
     config
 }

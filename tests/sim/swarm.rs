@@ -62,7 +62,14 @@ pub fn run(seed: u64, minutes: u64, tell: Tell) -> Ended {
 fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
     let began = time_on_processor();
     let mut rng = dice(seed);
-    let setup = draw_setup(&mut rng, tell);
+    let mut setup = draw_setup(&mut rng, tell);
+    if seed % 4 == 3 {
+        // From few writes to some seconds of them.
+        let max_lag = 64 << (seed / 4 % 8);
+        setup.config = setup::with_max_lag(setup.config, max_lag);
+        let others = setup.differing.into_iter();
+        setup.differing = others.map(|(host, config)| (host, setup::with_max_lag(config, max_lag))).collect();
+    }
     let kinds = draw_kinds(&mut rng, setup.is_virtual);
     let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
     let mut w = World::new(seed, &setup);

@@ -99,6 +99,10 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
         (false, _) => "  NOT READY: a failover would not succeed now:\n",
     };
     text += &bullets(&ready.reasons);
+    if let Some(bytes) = ready.would_lose_bytes {
+        let what = "and what was committed since the last heartbeat";
+        text += &format!("  A failover now would lose {} of WAL, {what}.\n", Size(bytes));
+    }
     for sentence in &service.what_now {
         text += &format!("  Now: {sentence}\n");
     }

@@ -9,6 +9,7 @@ mod freezes;
 mod full;
 mod identity;
 mod local;
+mod losses;
 mod members;
 mod nobody_else;
 mod power;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
     all.extend(local::SCENARIOS);
+    all.extend(losses::SCENARIOS);
     all.extend(nobody_else::SCENARIOS);
     all.extend(recoveries::SCENARIOS);
     all.extend(restarts::SCENARIOS);

@@ -96,8 +96,8 @@ fn serves(w: &mut World, rest: &[usize], healed: u64) -> Option<u64> {
         if waits_for_a_start(w, rest) {
             starting = start_timeout.min(starting + 200 * MS);
         }
-        liveness::tend(w, rest, turn);
-        if !liveness::premises(w, rest) {
+        let asks_a_person = liveness::tend(w, rest, turn);
+        if asks_a_person || !liveness::premises(w, rest) {
             // What broke before may end meanwhile (a freeze, a late device); it is not counted against the bound.
             since = None;
         } else if since.is_none() {

@@ -119,6 +119,7 @@ pub fn committed(
             }
             s2::epoch_over(w, before, service, "an appointment");
             s6::planned(w, before, service, node);
+            s6::bounded(w, before, service, node);
             s4::appointment(w, before, after, service, *epoch);
             s7::appointment(w, before, after, command, *epoch);
             s9::appointment(w, before, basis);

@@ -58,6 +58,21 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
     }
 }
 
+/// Nobody is appointed who lacks more than `max_lag` of what the leader itself has heard that the last primary wrote, unless
+/// a person said so.
+pub fn bounded(w: &mut World, before: &State, service: &ServiceName, node: &NodeName) {
+    let Some(record) = before.services.get(service).filter(|s| s.accepted_loss.is_none()) else { return };
+    let (Some((leader, _)), Some(last)) = (w.log.leader, record.history.last()) else { return };
+    let (to, s) = (w.host(node), w.index(service));
+    let Some(known) = w.heard_end(leader, s, last.epoch) else { return };
+    let has = w.hosts[to].databases[s].at;
+    let max_lag = w.hosts[leader].config.failover.max_lag;
+    if has.timeline == known.timeline && has.lsn.0 + max_lag < known.lsn.0 {
+        let what = format!("{node} is appointed with {has}, and {} has heard of {known}", w.hosts[leader].name);
+        w.violate("S6", what);
+    }
+}
+
 /// Acknowledged commits are not on the new primary.
 pub fn lost(w: &mut World, service: usize, what: &str) {
     let members = w.hosts.iter().filter(|h| h.databases.len() > service).count() - 1;
