@@ -52,6 +52,8 @@ pub struct Facts {
     awake: Vec<u64>,
     /// Since when an observer has heard a subject on some channel without a break: `[observer][subject]`.
     heard_since: Vec<Vec<u64>>,
+    /// The same on every channel, and for what is asked.
+    connected_since: Vec<Vec<u64>>,
     /// By who heard it and service: in which life of its daemon, of which epoch, and how far.
     ends: BTreeMap<(usize, usize), (u64, Epoch, Position)>,
     /// Boots about which a device lied.
@@ -141,6 +143,7 @@ impl Facts {
             hearing: Hearing::new(hosts, config.detector.acceptable_pause.as_nanos() as u64, config.disk.is_some()),
             awake: vec![0; hosts],
             heard_since: vec![vec![0; hosts]; hosts],
+            connected_since: vec![vec![0; hosts]; hosts],
             ends: BTreeMap::new(),
             lied: BTreeMap::new(),
             fence_opened: vec![0; hosts],
@@ -301,11 +304,15 @@ impl World {
         if !(audible && sending[by]) {
             self.facts.heard_since[by][of] = now;
         }
+        let connected = (0..CHANNELS.len()).all(|c| self.net.carries(c, of, by)) && self.net.connects(by, of);
+        if !(connected && sending[of]) {
+            self.facts.connected_since[by][of] = now;
+        }
     }
 
-    /// Whether one has heard the other without a break since then.
-    pub fn has_heard_since(&self, by: usize, of: usize, since: u64) -> bool {
-        self.facts.heard_since[by][of] <= since
+    /// Whether nothing was between the two since then.
+    pub fn are_connected_since(&self, a: usize, b: usize, since: u64) -> bool {
+        self.facts.connected_since[a][b].max(self.facts.connected_since[b][a]) <= since
     }
 
     /// Whether a majority of all voters had, a moment ago, a reason to hold this host for dead.

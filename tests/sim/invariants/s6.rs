@@ -6,7 +6,6 @@
 
 use crate::cluster::{S, World};
 use crate::database::Process;
-use crate::network::CHANNELS;
 use regent::ledger::{Fence, FenceState, Life, OrderState, State};
 use regent::types::{AgentAction, Failing, NodeName, Seal, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,9 +39,7 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
     let (host, database) = (&w.hosts[from], &w.hosts[from].databases[s]);
     let lives = host.power && !host.is_frozen() && host.started_at + 10 * S < w.now && host.daemon.is_some();
     let joined = before.nodes.get(&host.name).is_some_and(|n| n.life == Life::Up);
-    let carries = |c: usize| w.net.carries(c, from, leader) && w.net.carries(c, leader, from);
-    let connected = leader == from || (0..CHANNELS.len()).all(carries) && w.net.connects(leader, from);
-    let heard = connected && w.has_heard_since(leader, from, w.now.saturating_sub(10 * S));
+    let heard = leader == from || w.are_connected_since(leader, from, w.now.saturating_sub(10 * S));
     let can_tell = host.daemon.as_ref().is_some_and(|daemon| daemon.failing().is_empty());
     let opens = database.system.is_some() && !database.unfinished && database.process == Process::None;
     let well = !database.ails.is_unclear(w.now, 0, false);
