@@ -8,6 +8,9 @@ use crate::types::{Lsn, NodeName, Position, Seal, ServiceName};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+/// So much WAL is replayed in a moment: less of it makes no difference to the choice.
+const REPLAYED_SOON: u64 = 16 << 20;
+
 /// The answer: who, why, and why not the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
@@ -15,7 +18,8 @@ pub struct Choice {
     pub refused: BTreeMap<NodeName, Objection>,
 }
 
-/// Chooses among sealed reports: lineage first, then most WAL, then fewest failures, location, priority, name. Who gave
+/// Chooses among sealed reports: lineage first, then most WAL, then least of it left to replay, then fewest failures,
+/// location, priority, name. Who gave
 /// an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
     input: &Input,
@@ -47,6 +51,7 @@ pub fn choose(
             Reverse(service.failed.get(node).copied().unwrap_or(0)),
             seal.end.timeline,
             if known_bugs::has(Bug::SyncSetIgnored) { Lsn(0) } else { seal.end.lsn },
+            Reverse(seal.end.lsn.0.saturating_sub(seal.replayed.0) / REPLAYED_SOON),
             Reverse(failures),
             settings.is_some_and(|n| n.location.is_some() && n.location == location),
             settings.map_or(0, |n| n.priority),

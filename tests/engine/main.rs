@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
 
+mod blocked;
 mod cluster;
 mod coming_back;
 mod company;

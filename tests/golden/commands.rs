@@ -33,15 +33,17 @@ pub fn position(line: &Line, text: &str) -> Position {
     Position { timeline: Timeline(line.parse(timeline)), lsn: line.parse(lsn) }
 }
 
-/// A position that a node can be at: each timeline before its own was left at 0/1000 times its number.
+/// A position that a node can be at: each timeline before its own was left at 0/1000 times its number. `2:0/3000~0/2000`:
+/// replayed up to there only.
 pub fn seal(line: &Line, text: &str) -> Seal {
     let (text, system) = match text.split_once('!') {
         Some((text, system)) => (text, SystemId(line.parse(system))),
         None => (text, SYSTEM),
     };
+    let (text, replayed) = text.split_once('~').map_or((text, None), |(end, replayed)| (end, Some(replayed)));
     let end = position(line, text);
     let history = history(end.timeline);
-    Seal { system, history, end, replayed: end.lsn }
+    Seal { system, history, end, replayed: replayed.map_or(end.lsn, |replayed| line.parse(replayed)) }
 }
 
 pub fn history(timeline: Timeline) -> History {

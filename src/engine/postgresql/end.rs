@@ -1,4 +1,5 @@
-//! Where the WAL of a database at rest ends, read from its own directory: up to the end of the last record that is whole.
+//! Where the WAL of a database ends that writes none, read from its own directory: up to the end of the last record that is
+//! whole.
 //! Everything that it acknowledged lies before that.
 //!
 //! Not here: what is done with that position (`plan/keeper/crash.rs`, `rejoin.rs`).
@@ -37,6 +38,15 @@ pub async fn at_rest(layout: &Layout, user: &OsUser, control: &Control) -> Resul
     let known = control.known_end();
     let start = if known.timeline > control.timeline { known.lsn } else { control.redo };
     whole_from(layout, user, control, start, known, IN_GOOD_TIME).await
+}
+
+/// The end of what a standby has received up to there on that timeline, and need not have replayed. Its WAL receiver is gone.
+pub async fn of_received(layout: &Layout, user: &OsUser, replayed: Position, received: Lsn) -> Result<Position> {
+    let control = Control::read(layout, user).await?;
+    // What lies before the last of it was whole when it came.
+    let start = received.0.saturating_sub(BEFORE).max(replayed.lsn.0);
+    let start = Lsn(start - start % control.segment_size);
+    whole_from(layout, user, &control, start, replayed, AT_ONCE).await
 }
 
 /// The end of the last whole record on the timeline of `known`, read from `start` on; not before `known`.

@@ -48,6 +48,7 @@ mod start;
 mod stop;
 mod timeline;
 mod tls;
+mod unblock;
 mod volume;
 mod waldump;
 

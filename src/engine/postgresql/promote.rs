@@ -12,6 +12,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
 use super::session::Session;
+use super::unblock::Blocked;
 use super::{access, initdb, numbers};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
@@ -183,6 +184,7 @@ async fn recovery_ended(core: &Core, session: &Session) -> Result<()> {
     let patience = core.config.failover.install;
     let mut replayed = Lsn::default();
     let mut advanced = Instant::now();
+    let mut blocked = Blocked::default();
     loop {
         let question = "select pg_is_in_recovery(), pg_last_wal_replay_lsn()::text";
         let rows = session.client().query_typed(question, &[]).await;
@@ -196,6 +198,7 @@ async fn recovery_ended(core: &Core, session: &Session) -> Result<()> {
             replayed = now_replayed;
             advanced = Instant::now();
         }
+        blocked.end_sessions(core, session, advanced.elapsed()).await?;
         if advanced.elapsed() > patience {
             let why = format!(
                 "replay has stood at {replayed} for {}; the promotion is still under way, so stop the \

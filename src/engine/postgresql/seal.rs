@@ -6,13 +6,17 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::{AT_THE_END, Place, Session};
 use super::timeline::{history_of, timeline_on_disk};
-use super::{numbers, settings};
-use crate::types::{Position, Seal, Upstream};
+use super::{end, numbers, settings};
+use crate::types::{Lsn, Position, Seal, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often the state of sealing is looked at.
 const POLL: Duration = Duration::from_millis(3);
+/// For so long replay may go on: then the end is read from the WAL, and replay is not waited for. It may be hours behind, or
+/// held up by somebody's report.
+const REPLAYS: Duration = Duration::from_millis(50);
 
 /// Lets the standby follow another upstream, without a restart.
 pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
@@ -31,14 +35,14 @@ pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
     Ok(())
 }
 
-/// Closes the WAL receiver until the next `follow`, has the WAL that is here read to its end, and reports that end.
+/// Closes the WAL receiver until the next `follow`, and reports where the WAL ends that is here. It need not be replayed.
 pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
     let session = standby_session(core, "seal").await?;
     let (system, segment) = session.identity().await?;
     // Not synced: a crash would end the receiver too, and every start says anew whom to follow.
     core.on_disk(|core| settings::write_conninfo(&core.layout, "", false)).await?;
     core.running("seal").await?.signal(libc::SIGHUP)?;
-    let place = at_the_end(core, &session).await?;
+    let place = at_the_end(core, &session, segment).await?;
     let (end, replayed) = (place.end(), place.replayed.unwrap_or_default());
     let (timeline, history) = core
         .on_disk(move |core| {
@@ -50,9 +54,11 @@ pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
     Ok(Seal { system, history, end: Position { timeline, lsn: end }, replayed })
 }
 
-/// Waits until nothing can arrive any more and everything that arrived is replayed (or replay is paused).
-async fn at_the_end(core: &Arc<Core>, session: &Session) -> Result<Place> {
+/// Waits until nothing can arrive any more and the end of what arrived is known: it is replayed, or replay is paused, or the
+/// WAL itself says it.
+async fn at_the_end(core: &Arc<Core>, session: &Session, segment: u64) -> Result<Place> {
     let mut before: Option<Place> = None;
+    let mut closed_since: Option<Instant> = None;
     loop {
         let mut place = session.place().await?;
         let reloaded = place.conninfo.is_empty();
@@ -72,11 +78,40 @@ async fn at_the_end(core: &Arc<Core>, session: &Session) -> Result<Place> {
                 }
                 return Ok(place);
             }
+            let since = *closed_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > REPLAYS
+                && let Some(end) = unreplayed(core, &place, segment).await
+            {
+                place.received = Some(end);
+                return Ok(place);
+            }
             before = Some(place);
         } else {
             before = None;
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The end of the last whole record of what was received, where replay has not come so far. `None`: it cannot be told, and
+/// replay is waited for.
+async fn unreplayed(core: &Arc<Core>, place: &Place, segment: u64) -> Option<Lsn> {
+    let (replayed, received) = (place.replayed?, place.received?);
+    let timeline = core
+        .on_disk(move |core| {
+            let on = |lsn| timeline_on_disk(&core.layout.inside, &core.layout.data_dir, lsn, segment);
+            // pg_waldump follows no history.
+            on(received).filter(|timeline| received > replayed && on(replayed) == Some(*timeline))
+        })
+        .await?;
+    let replayed = Position { timeline, lsn: replayed };
+    let end = end::of_received(&core.layout, &core.user, replayed, received).await;
+    match end {
+        Ok(end) => Some(end.lsn),
+        Err(error) => {
+            tracing::debug!(service = %core.service, %error, "the end of what was received is not known yet");
+            None
+        }
     }
 }
 
