@@ -7,10 +7,10 @@ use super::error::{EngineError, Result};
 use super::session::{AT_THE_END, Place, Session};
 use super::timeline::{history_of, timeline_on_disk};
 use super::{end, numbers, settings};
-use crate::types::{Lsn, Position, Seal, Upstream};
+use crate::clock;
+use crate::types::{Instant, Lsn, Position, Seal, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How often the state of sealing is looked at.
 const POLL: Duration = Duration::from_millis(3);
@@ -78,8 +78,8 @@ async fn at_the_end(core: &Arc<Core>, session: &Session, segment: u64) -> Result
                 }
                 return Ok(place);
             }
-            let since = *closed_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > REPLAYS
+            let since = *closed_since.get_or_insert_with(clock::now);
+            if clock::now().since(since) > REPLAYS
                 && let Some(end) = unreplayed(core, &place, segment).await
             {
                 place.received = Some(end);

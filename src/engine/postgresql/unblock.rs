@@ -8,8 +8,9 @@
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
+use crate::clock;
+use crate::types::Instant;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Replay that stands for so long may be held up.
 const STANDS: Duration = Duration::from_millis(50);
@@ -40,10 +41,11 @@ pub struct Blocked {
 impl Blocked {
     /// Ends the sessions that hold up replay, which has stood for so long.
     pub async fn end_sessions(&mut self, core: &Core, session: &Session, stands: Duration) -> Result<()> {
-        if stands < STANDS || self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
+        let now = clock::now();
+        if stands < STANDS || self.looked.is_some_and(|at| now.since(at) < PAUSE) {
             return Ok(());
         }
-        self.looked = Some(Instant::now());
+        self.looked = Some(now);
         let doing = "ask who holds up replay";
         let rows = session.client().query_typed(BLOCKING, &[]).await.map_err(EngineError::sql(doing))?;
         for row in &rows {
