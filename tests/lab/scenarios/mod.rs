@@ -15,6 +15,7 @@ mod nobody_else;
 mod power;
 mod private;
 mod recoveries;
+mod reports;
 mod restarts;
 mod returns;
 mod stale;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(losses::SCENARIOS);
     all.extend(nobody_else::SCENARIOS);
     all.extend(recoveries::SCENARIOS);
+    all.extend(reports::SCENARIOS);
     all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(stale::SCENARIOS);
