@@ -14,6 +14,7 @@ mod life;
 mod lost;
 mod moving;
 mod numbers;
+mod older;
 mod places;
 mod private;
 mod trouble;

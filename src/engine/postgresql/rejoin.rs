@@ -20,7 +20,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{end, settings, start, tls};
+use super::{alike, end, remembered, settings, start, tls};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
         let kept = clone::clone(core, source.original(upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
     } else {
-        compare_and_move(core, upstream, &source, &conninfo).await?
+        compare_and_move(core, upstream, (&session, &source), &conninfo).await?
     };
     core.on_disk(move |core| {
         start::make_standby(core, &conninfo)?;
@@ -91,8 +91,9 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
 
 /// Whether a running standby can follow `upstream` as it is; why not, if so. Touches nothing.
 pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<String>> {
-    let (_session, source) = ask(core, upstream).await?;
+    // Before the upstream is asked: what arrives meanwhile is no lead over it.
     let here = core.seen.borrow().observation.clone();
+    let (_session, source) = ask(core, upstream).await?;
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system != source.system {
         return Ok(Some(format!("{} has another database, {}", upstream.node, source.system)));
@@ -109,7 +110,7 @@ pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<Str
 async fn compare_and_move(
     core: &Arc<Core>,
     upstream: &Upstream,
-    source: &Source,
+    (session, source): (&Session, &Source),
     conninfo: &str,
 ) -> Result<(String, Option<String>)> {
     let control = Control::read(&core.layout, &core.user).await?;
@@ -121,11 +122,23 @@ async fn compare_and_move(
             data_dir: core.layout.data_dir.clone(),
         });
     }
-    core.on_disk(|core| core.layout.set_mark(COMPARING)).await?;
+    let here = control.system;
+    core.on_disk(move |core| {
+        core.layout.set_mark(COMPARING)?;
+        remembered::forget_others(core, here)
+    })
+    .await?;
     let end = local_end(core, &control).await;
     let history =
         core.on_disk(move |core| history_of(&core.layout.inside, &core.layout.data_dir, end.1.timeline)).await;
-    match choose(&control, end, &history, source) {
+    let mut way = choose(&control, end, &history, source);
+    if way == Way::Nothing
+        && end.1.timeline == source.end.timeline
+        && alike::differs_before(core, session, &control, end.1).await?
+    {
+        way = Way::Clone { why: format!("its WAL before {} is another one than the upstream's", end.1) };
+    }
+    match way {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
             let kept = clone::clone(core, source.original(upstream, conninfo)).await?;
@@ -309,6 +322,7 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
     core.on_disk(|core| {
         core.layout.set_mark(REWINDING)?;
+        remembered::forget(core)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
         core.layout.inside.remove(&core.layout.within(STANDBY_SIGNAL))?;
         settings::write_conninfo(&core.layout, "", true)
