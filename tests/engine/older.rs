@@ -186,7 +186,7 @@ async fn what_regent_made_of_the_directory_is_never_refused() {
     db1.enclosure().kill();
     db1.until_state(DbState::Stopped).await;
     open(db1, 3).await;
-    // Restarts in place: after an orderly stop, after crashes, and after a crash right at the end of a segment.
+    // Restarts in place: after crashes, one of them behind a switch of the segment, and after orderly stops.
     for statement in ["insert into orders values (10)", "insert into orders values (11)", "select pg_switch_wal()"] {
         db1.sql(statement).await;
         crash(db1).await;
@@ -232,6 +232,13 @@ async fn a_standby_that_wrote_on_its_primary_s_timeline_is_copied_however_far_ei
         write_by_hand(db2, "insert into orders select generate_series(100, 5000)\n").await;
         let written = format!("create table more{rows} as select generate_series(1, {rows})");
         db1.sql(&written).await;
+        // Also while it runs.
+        db2.done(DbAction::StartStandby { upstream: None }).await;
+        db2.until("all replayed", |seen| seen.state == DbState::Standby && seen.awaits_wal).await;
+        let compared = db2.done(DbAction::Compare { upstream: cluster.upstream("db1") }).await;
+        let DbDone::Compared { unfit: Some(why) } = compared else { panic!("it may follow: {compared:?}") };
+        assert!(why.contains(expected), "{why}");
+        stop(db2).await;
         let DbDone::Rejoined { how, .. } = cluster.follow("db2", "db1").await else { panic!("it did not rejoin") };
         assert!(how.contains("cloned") && how.contains(expected), "{how}");
         db2.until_ids(&[1]).await;

@@ -93,14 +93,14 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
 pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<String>> {
     // Before the upstream is asked: what arrives meanwhile is no lead over it.
     let here = core.seen.borrow().observation.clone();
-    let (_session, source) = ask(core, upstream).await?;
+    let (session, source) = ask(core, upstream).await?;
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system != source.system {
         return Ok(Some(format!("{} has another database, {}", upstream.node, source.system)));
     }
     // It waits for more, so what it has replayed is all that it can use of its WAL.
     let end = Position { lsn: here.replayed.unwrap_or(here.position.lsn), ..here.position };
-    Ok(match choose(&control, (true, end), &here.history, &source) {
+    Ok(match decide(core, &control, (true, end), &here.history, (&session, &source)).await? {
         Way::Nothing => None,
         Way::Rewind { fork } => Some(format!("its WAL ends at {end}, and {} left it at {fork}", upstream.node)),
         Way::Clone { why } => Some(why),
@@ -131,14 +131,7 @@ async fn compare_and_move(
     let end = local_end(core, &control).await;
     let history =
         core.on_disk(move |core| history_of(&core.layout.inside, &core.layout.data_dir, end.1.timeline)).await;
-    let mut way = choose(&control, end, &history, source);
-    if way == Way::Nothing
-        && end.1.timeline == source.end.timeline
-        && alike::differs_before(core, session, &control, end.1).await?
-    {
-        way = Way::Clone { why: format!("its WAL before {} is another one than the upstream's", end.1) };
-    }
-    match way {
+    match decide(core, &control, end, &history, (session, source)).await? {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
             let kept = clone::clone(core, source.original(upstream, conninfo)).await?;
@@ -173,6 +166,23 @@ async fn local_end(core: &Arc<Core>, control: &Control) -> (bool, Position) {
             (false, control.known_end())
         }
     }
+}
+
+/// Decides by lineage, and where that leaves nothing to do, by what the WAL holds: on one timeline the numbers alone do not
+/// tell whose it is.
+async fn decide(
+    core: &Arc<Core>,
+    control: &Control,
+    end: (bool, Position),
+    history: &History,
+    (session, source): (&Session, &Source),
+) -> Result<Way> {
+    let (way, end) = (choose(control, end, history, source), end.1);
+    let is_shared = way == Way::Nothing && end.timeline == source.end.timeline;
+    if is_shared && alike::differs_before(core, session, control, end).await? {
+        return Ok(Way::Clone { why: format!("its WAL before {end} is another one than the upstream's") });
+    }
+    Ok(way)
 }
 
 /// Decides by lineage first. `end` is the local end and whether it is certain.
