@@ -15,6 +15,7 @@ mod life;
 mod lost;
 mod moving;
 mod numbers;
+mod older;
 mod places;
 mod private;
 mod trouble;

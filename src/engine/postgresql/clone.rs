@@ -7,7 +7,7 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
-use super::{access, start};
+use super::{access, remembered, start};
 use crate::clock;
 use crate::types::{CopyStage, SystemId, Upstream};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
     let places = core
         .on_disk(move |core| {
             core.layout.set_mark(CLONING)?;
+            remembered::forget(core)?;
             places.prepare()?;
             access::write(&core.config, core.postgresql(), &core.layout)?;
             Ok::<_, EngineError>(places)

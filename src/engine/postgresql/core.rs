@@ -32,6 +32,8 @@ pub struct Core {
     session: Mutex<Option<Arc<Session>>>,
     /// It was handed over since an earlier daemon.
     pub has_new_certificate: bool,
+    /// Held while the note of what this node remembers is changed: the first look that counts for it.
+    pub remembers_from: std::sync::Mutex<u64>,
     /// Asks the observer to look at once.
     pub look: Notify,
     /// The latest observation, and how many looks there were.
@@ -68,8 +70,20 @@ impl Core {
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look, copying) = (Mutex::new(None), Notify::new(), Copying::default());
         let has_new_certificate = false;
-        let mut core =
-            Core { config, service, layout, user, enclosure, guard, copying, session, look, seen, has_new_certificate };
+        let mut core = Core {
+            config,
+            service,
+            layout,
+            user,
+            enclosure,
+            guard,
+            copying,
+            session,
+            has_new_certificate,
+            remembers_from: std::sync::Mutex::default(),
+            look,
+            seen,
+        };
         core.has_new_certificate = tls::hand_over(&core);
         Ok(core)
     }

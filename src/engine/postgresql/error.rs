@@ -3,7 +3,7 @@
 use crate::durable::FileError;
 use crate::errors::with_causes;
 use crate::rights::SecretError;
-use crate::types::{NodeName, Quoted, ServiceName, Span, SystemId};
+use crate::types::{NodeName, Position, Quoted, ServiceName, Span, SystemId};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +48,21 @@ pub enum EngineError {
              move {data_dir} away to have it cloned"
     )]
     OtherDatabase { here: SystemId, there: SystemId, node: NodeName, data_dir: PathBuf },
+    #[error(
+        "{data_dir} is an older copy and is not opened: it is at {holds}, without the WAL up to {had}, to which this \
+             node's database had come. \
+             Put the right directory back; or move it away, and it is copied from the primary once another node is one. \
+             Only where this copy shall win: everything after {holds} is lost then; remove {file}, and empty the data \
+             directories of the standbys, too"
+    )]
+    OlderCopy { data_dir: PathBuf, holds: Position, had: Position, file: PathBuf },
+    #[error(
+        "{data_dir} belongs to another cluster and is not started: its system identifier is {holds}, and this node's \
+             database has {had}. Put the right directory back; or move it away, and it is copied from the primary once \
+             another node is one. Only where it shall be the database of this service from now on: everything that this \
+             node's database had is lost then; remove {file}, and empty the data directories of the standbys, too"
+    )]
+    OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId, file: PathBuf },
     #[error("the server ended while it was starting: {log}")]
     StartFailed { log: String },
     #[error("interrupted by a stop")]

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, mounts, places};
+use super::{access, mounts, places, remembered};
 use crate::types::SystemId;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ fn prepare(core: &Core) -> Result<()> {
         places::refuse_used(&core.layout, wal, unfinished)?;
     }
     core.layout.set_mark(MARK)?;
+    remembered::forget(core)?;
     if unfinished && around.exists(data_dir) {
         around.remove_tree(data_dir)?;
     }

@@ -15,6 +15,7 @@
 //! while the lease file in the run directory names that epoch and has not ended.
 
 mod access;
+mod alike;
 mod clone;
 mod control;
 mod copying;
@@ -30,14 +31,17 @@ mod lost;
 mod mounts;
 mod numbers;
 mod observer;
+mod older;
 mod places;
 mod postmaster;
 mod prober;
 mod program;
 mod progress;
 mod promote;
+mod reach;
 mod rejoin;
 mod relations;
+mod remembered;
 mod renewal;
 mod runs;
 mod seal;
@@ -71,6 +75,8 @@ use tokio::sync::{Mutex, watch};
 pub struct PostgreSql {
     core: Arc<Core>,
     observer: tokio::task::JoinHandle<()>,
+    /// Writes down how far the database came.
+    remembering: tokio::task::JoinHandle<()>,
     /// What a server that runs already has from an earlier daemon is brought up to date once.
     renewal: tokio::task::JoinHandle<()>,
     /// One action at a time.
@@ -94,11 +100,12 @@ impl PostgreSql {
     pub fn with_guard(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self, EngineError> {
         let core = Arc::new(Core::new(config, service, guard)?);
         let observer = tokio::spawn(observer::run(core.clone()));
+        let remembering = tokio::spawn(remembered::run(core.clone()));
         let (stops, _) = watch::channel(0);
         let (asked, _) = watch::channel(0);
         let turn = Arc::new(Mutex::new(()));
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
-        Ok(PostgreSql { core, observer, renewal, turn, stops, asked, handed_out: AtomicU64::new(0) })
+        Ok(PostgreSql { core, observer, remembering, renewal, turn, stops, asked, handed_out: AtomicU64::new(0) })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -212,6 +219,7 @@ impl Engine for PostgreSql {
 impl Drop for PostgreSql {
     fn drop(&mut self) {
         self.observer.abort();
+        self.remembering.abort();
         self.renewal.abort();
     }
 }

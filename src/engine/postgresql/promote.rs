@@ -13,7 +13,7 @@ use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
 use super::session::Session;
 use super::unblock::Blocked;
-use super::{access, initdb, numbers};
+use super::{access, initdb, numbers, remembered};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
 use crate::types::{Epoch, Lsn, Position, Span, Timeline};
@@ -119,12 +119,17 @@ pub async fn prove(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
         core.enclosure.kill();
         return Err(error);
     }
-    tokio::spawn(settle(core.clone(), session));
-    Ok(Position { timeline, lsn })
+    let opened = Position { timeline, lsn };
+    tokio::spawn(settle(core.clone(), session, opened));
+    Ok(opened)
 }
 
 /// What a new primary still needs, and nobody waits for.
-async fn settle(core: Arc<Core>, session: Arc<Session>) {
+async fn settle(core: Arc<Core>, session: Arc<Session>, opened: Position) {
+    let looks = core.seen.borrow().looks;
+    if let Ok((system, _)) = session.identity().await {
+        remembered::note(&core, looks, system, opened).await;
+    }
     let roles = ensure_roles(&core, &session).await;
     // pg_rewind takes the timeline from the control file, which the first checkpoint brings up to date.
     let checkpoint = match Session::open(&core.layout, core.postgresql(), Duration::from_secs(10)).await {

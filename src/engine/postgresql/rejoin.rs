@@ -20,7 +20,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{end, settings, start, tls};
+use super::{alike, end, remembered, settings, start, tls};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
         let kept = clone::clone(core, source.original(upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
     } else {
-        compare_and_move(core, upstream, &source, &conninfo).await?
+        compare_and_move(core, upstream, (&session, &source), &conninfo).await?
     };
     core.on_disk(move |core| {
         start::make_standby(core, &conninfo)?;
@@ -91,15 +91,16 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
 
 /// Whether a running standby can follow `upstream` as it is; why not, if so. Touches nothing.
 pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<String>> {
-    let (_session, source) = ask(core, upstream).await?;
+    // Before the upstream is asked: what arrives meanwhile is no lead over it.
     let here = core.seen.borrow().observation.clone();
+    let (session, source) = ask(core, upstream).await?;
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system != source.system {
         return Ok(Some(format!("{} has another database, {}", upstream.node, source.system)));
     }
     // It waits for more, so what it has replayed is all that it can use of its WAL.
     let end = Position { lsn: here.replayed.unwrap_or(here.position.lsn), ..here.position };
-    Ok(match choose(&control, (true, end), &here.history, &source) {
+    Ok(match decide(core, &control, (true, end), &here.history, (&session, &source)).await? {
         Way::Nothing => None,
         Way::Rewind { fork } => Some(format!("its WAL ends at {end}, and {} left it at {fork}", upstream.node)),
         Way::Clone { why } => Some(why),
@@ -109,7 +110,7 @@ pub async fn compare(core: &Arc<Core>, upstream: &Upstream) -> Result<Option<Str
 async fn compare_and_move(
     core: &Arc<Core>,
     upstream: &Upstream,
-    source: &Source,
+    (session, source): (&Session, &Source),
     conninfo: &str,
 ) -> Result<(String, Option<String>)> {
     let control = Control::read(&core.layout, &core.user).await?;
@@ -121,11 +122,16 @@ async fn compare_and_move(
             data_dir: core.layout.data_dir.clone(),
         });
     }
-    core.on_disk(|core| core.layout.set_mark(COMPARING)).await?;
+    let here = control.system;
+    core.on_disk(move |core| {
+        core.layout.set_mark(COMPARING)?;
+        remembered::forget_others(core, here)
+    })
+    .await?;
     let end = local_end(core, &control).await;
     let history =
         core.on_disk(move |core| history_of(&core.layout.inside, &core.layout.data_dir, end.1.timeline)).await;
-    match choose(&control, end, &history, source) {
+    match decide(core, &control, end, &history, (session, source)).await? {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
             let kept = clone::clone(core, source.original(upstream, conninfo)).await?;
@@ -160,6 +166,23 @@ async fn local_end(core: &Arc<Core>, control: &Control) -> (bool, Position) {
             (false, control.known_end())
         }
     }
+}
+
+/// Decides by lineage, and where that leaves nothing to do, by what the WAL holds: on one timeline the numbers alone do not
+/// tell whose it is.
+async fn decide(
+    core: &Arc<Core>,
+    control: &Control,
+    end: (bool, Position),
+    history: &History,
+    (session, source): (&Session, &Source),
+) -> Result<Way> {
+    let (way, end) = (choose(control, end, history, source), end.1);
+    let is_shared = way == Way::Nothing && end.timeline == source.end.timeline;
+    if is_shared && alike::differs_before(core, session, control, end).await? {
+        return Ok(Way::Clone { why: format!("its WAL before {end} is another one than the upstream's") });
+    }
+    Ok(way)
 }
 
 /// Decides by lineage first. `end` is the local end and whether it is certain.
@@ -309,6 +332,7 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
     core.on_disk(|core| {
         core.layout.set_mark(REWINDING)?;
+        remembered::forget(core)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
         core.layout.inside.remove(&core.layout.within(STANDBY_SIGNAL))?;
         settings::write_conninfo(&core.layout, "", true)

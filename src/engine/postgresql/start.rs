@@ -11,7 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
-use super::{access, mounts, numbers, promote, settings};
+use super::{access, mounts, numbers, older, promote, settings};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
@@ -40,9 +40,11 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
         return if in_recovery { Ok(None) } else { promote::prove(core, epoch).await.map(Some) };
     }
     may_start(core, "start").await?;
-    if is_anothers(core).await? {
+    let control = Control::read(&core.layout, &core.user).await?;
+    older::refuse_as_primary(core, &control).await?;
+    if is_anothers(core, &control).await {
         // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
-        start_standby(core, None).await?;
+        start_in_recovery(core, None).await?;
         return Ok(None);
     }
     core.on_disk(|core| {
@@ -57,11 +59,10 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
 }
 
 /// Whether the directory is a standby's, or a copy that has not run yet (its control file is still its source's).
-async fn is_anothers(core: &Arc<Core>) -> Result<bool> {
-    let control = Control::read(&core.layout, &core.user).await?;
+async fn is_anothers(core: &Arc<Core>, control: &Control) -> bool {
     let in_recovery = matches!(control.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
     let marked = |core: &Core| [STANDBY_SIGNAL, BACKUP_LABEL].into_iter().any(|name| core.layout.has_within(name));
-    Ok(in_recovery || core.on_disk(marked).await)
+    in_recovery || core.on_disk(marked).await
 }
 
 /// Starts the database in recovery. Done when it answers, or runs and is not consistent yet.
@@ -70,6 +71,11 @@ pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
         return must_be_standby(core).await;
     }
     may_start(core, "start").await?;
+    older::refuse_as_standby(core).await?;
+    start_in_recovery(core, upstream).await
+}
+
+async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Result<()> {
     let conninfo = upstream.map(|up| settings::conninfo(&core.config, core.postgresql(), &core.layout, up));
     core.on_disk(move |core| {
         numbers::forget_trailing(&core.layout)?;

@@ -3,6 +3,7 @@
 use super::control::{Control, ControlState};
 use super::core::Core;
 use super::error::{EngineError, Result};
+use super::remembered;
 use crate::types::{Position, Span, StopLadder};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,11 @@ pub async fn stop(core: &Arc<Core>, ladder: StopLadder) -> Result<(bool, Option<
         }
         _ => Some(control.known_end()),
     };
-    Ok((control.is_clean(), position.filter(|_| control.is_clean())))
+    let position = position.filter(|_| control.is_clean());
+    if let Some(end) = position {
+        remembered::note_stopped(core, control.system, end).await;
+    }
+    Ok((control.is_clean(), position))
 }
 
 /// Whether nothing is left in the end. Each rung has its time, the look at the directory included: what does not let
