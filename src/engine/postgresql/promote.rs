@@ -12,7 +12,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
 use super::session::Session;
-use super::{access, initdb, numbers};
+use super::{access, initdb, numbers, slots};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
 use crate::types::{Epoch, Lsn, Position, Span, Timeline};
@@ -106,8 +106,13 @@ async fn least_target(session: &Session) -> Result<Timeline> {
 /// Proves that the database accepts a write, and says where.
 pub async fn prove(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     let session = core.session().await?;
-    session.write_probe(core.config.node.as_str()).await?;
-    let place = session.place().await?;
+    let proof = async {
+        session.write_probe(core.config.node.as_str()).await?;
+        session.place().await
+    };
+    // Whoever follows finds its slot; beside the proof, and with no say in it.
+    let ((), place) = tokio::join!(slots::tend_now(core), proof);
+    let place = place?;
     let (lsn, timeline) = place.flushed.ok_or_else(|| EngineError::WrongState {
         action: "open the database for writes",
         state: "in recovery".to_owned(),
