@@ -16,5 +16,6 @@ mod moving;
 mod numbers;
 mod places;
 mod private;
+mod slots;
 mod trouble;
 mod watchdog;
