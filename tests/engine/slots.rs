@@ -61,7 +61,7 @@ fn small(for_a_slot: &'static str) -> impl Fn(&mut Postgresql) {
     }
 }
 
-/// Rows 1 to 8, with a segment of 16 MB and a checkpoint for each.
+/// Eight rows, with a segment of 16 MB and a checkpoint for each.
 async fn write_much(node: &Database) {
     for _ in 0..8 {
         node.sql("insert into orders select coalesce(max(id), 0) + 1 from orders").await;
@@ -79,12 +79,11 @@ async fn a_standby_that_was_away_for_more_than_wal_keep_size_streams_again_witho
     }
     let cluster = Cluster::running_with(&["db1", "db2"], small("1GB")).await;
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
-    until_slots(db1, "a slot that db2 reads from", |slots| is_read(slots, "regent_db2")).await;
     db2.done(DbAction::Stop { ladder: LADDER }).await;
     write_much(db1).await;
     db2.done(DbAction::StartStandby { upstream: Some(cluster.upstream("db1")) }).await;
-    db2.until("streaming", |seen| seen.streams_from.is_some()).await;
     db2.until_ids(&ROWS).await;
+    until_slots(db1, "a slot that db2 reads from", |slots| is_read(slots, "regent_db2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,20 +158,23 @@ async fn a_copy_moves_its_slot_along_and_has_the_wal_after_it_kept() {
     }
     cluster.create("db1").await;
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
-    db1.sql("select pg_switch_wal()").await;
-    // The slot that it finds is gone: it asks for one itself.
-    db1.sql("select pg_drop_replication_slot('regent_db2')").await;
-    let upstream = cluster.upstream("db1");
     let before = slots(db1).await;
+    for _ in 0..2 {
+        db1.sql("insert into orders select coalesce(max(id), 0) + 1 from orders").await;
+        db1.sql("select pg_switch_wal()").await;
+    }
+    let upstream = cluster.upstream("db1");
     db2.done(DbAction::Rejoin { upstream: upstream.clone() }).await;
     let after = slots(db1).await;
-    let begun = backup_start(db2);
-    assert!(before.iter().chain(&after).all(|slot| slot.name == "regent_db2") && after.len() == 1, "{after:?}");
-    assert!(after[0].from > Some(begun), "the copy, from {begun}, has read from it: {after:?}");
+    // It reads whole segments.
+    let begun = Lsn(backup_start(db2).0 & !0xff_ffff);
+    assert_eq!((names(&before), names(&after)), (vec!["regent_db2"], vec!["regent_db2"]));
+    assert!(before[0].from < Some(begun), "it has something to move over: {before:?}");
+    assert!(after[0].from >= Some(begun), "the copy, from {begun}, has read from it: {after:?}");
     write_much(db1).await;
     db2.done(DbAction::StartStandby { upstream: Some(upstream) }).await;
     db2.until("streaming", |seen| seen.streams_from.is_some()).await;
-    db2.until_ids(&ROWS).await;
+    db2.until_ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).await;
 }
 
 /// Where the copy that has not run yet begins.
@@ -222,6 +224,10 @@ async fn a_copy_whose_slot_is_in_use_is_refused_and_names_the_user() {
     let error = cluster.node("db2").refuses(DbAction::Rejoin { upstream }).await;
     assert!(error.contains("reads from its slot regent_db2") && error.contains("another copy of db2"), "{error}");
     drop(reader);
+    let db1 = cluster.node("db1");
+    until_slots(db1, "a free slot", |slots| !is_read(slots, "regent_db2")).await;
+    // What it finds missing it asks for.
+    db1.sql("select pg_drop_replication_slot('regent_db2')").await;
     cluster.follow("db2", "db1").await;
 }
 
@@ -246,6 +252,25 @@ async fn the_slot_of_a_node_that_is_none_any_more_is_dropped_once_nobody_reads_f
     until_slots(db1, "only what is needed or in use", left).await;
     drop(reader);
     until_slots(db1, "only what is needed", |slots| names(slots) == ["backup", "regent_db2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_regent_needs_of_slots_and_connections_comes_on_top_of_what_others_have() {
+    if !possible() {
+        return;
+    }
+    let others = |postgresql: &mut Postgresql| {
+        postgresql.parameters.insert("max_replication_slots".to_owned(), "1".to_owned());
+    };
+    let mut cluster = Cluster::with(&["db1", "db2", "db3"], others);
+    cluster.engine("db1");
+    cluster.create("db1").await;
+    let db1 = cluster.node("db1");
+    db1.sql("select pg_create_physical_replication_slot('backup', true)").await;
+    let client = db1.client().await.expect("in");
+    let setting = "select current_setting('max_replication_slots'), current_setting('max_wal_senders')";
+    let row = client.query_one(setting, &[]).await.expect("answered");
+    assert_eq!((row.get(0), row.get(1)), ("4", "16"), "one and two for each of three nodes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
