@@ -70,6 +70,7 @@ pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Resu
     let session = core.session().await?;
     if session.place().await?.in_recovery {
         parameters_suffice(core, &session).await?;
+        slots::make_ahead(core);
         let least = least_target(&session).await?;
         core.on_disk(move |core| numbers::make_next(&core.layout, least, timeline)).await?;
         post_guard(core);

@@ -162,14 +162,32 @@ async fn tend(core: &Core) -> Result<Vec<String>> {
         true => of_standby(&present),
         false => of_primary(&present, &wanted(core)),
     };
-    if !steps.is_empty() {
-        let session = Session::open(&core.layout, core.postgresql(), core.postgresql().probe_timeout).await?;
-        take(&session, &steps).await?;
-        tell(core, &steps);
-    }
+    act(core, &steps).await?;
     let held = |slot: &Slot| in_recovery && slot.used_by.is_none() && slot.holds_wal;
     let others = present.into_iter().filter(|(name, slot)| !is_ours(name, slot) && held(slot));
     Ok(others.map(|(name, _)| name).collect())
+}
+
+async fn act(core: &Core, steps: &[Step]) -> Result<()> {
+    if !steps.is_empty() {
+        let session = Session::open(&core.layout, core.postgresql(), core.postgresql().probe_timeout).await?;
+        take(&session, steps).await?;
+        tell(core, steps);
+    }
+    Ok(())
+}
+
+/// Makes a primary's slots in a standby that becomes one, beside its promotion, because each takes the disk a while. What
+/// this does not come to is made, or said, when recovery has ended; where it does not end, the next look clears them away.
+pub fn make_ahead(core: &Arc<Core>) {
+    let core = core.clone();
+    tokio::spawn(async move {
+        let made = async {
+            let (_, present) = look(&*core.session().await?).await?;
+            act(&core, &of_primary(&present, &wanted(&core))).await
+        };
+        let _ = tokio::time::timeout(core.postgresql().probe_timeout, made).await;
+    });
 }
 
 /// The slots of all other database nodes.
