@@ -94,6 +94,8 @@ async fn a_new_primary_has_slots_for_all_others_and_a_standby_has_none() {
     let cluster = Cluster::running(&["db1", "db2", "db3"]).await;
     let (db1, db2, db3) = (cluster.node("db1"), cluster.node("db2"), cluster.node("db3"));
     assert_eq!(names(&slots(db1).await), ["regent_db2", "regent_db3"]);
+    // It must not get what only the first primary has.
+    db3.done(DbAction::Seal).await;
     fail_over(&cluster).await;
     let of_db2 = slots(db2).await;
     assert_eq!(names(&of_db2), ["regent_db1", "regent_db3"], "with the end of the promotion, not some time later");
