@@ -148,7 +148,13 @@ async fn a_standby_whose_upstream_has_removed_the_wal_that_it_needs_is_told_apar
         return;
     }
     let keeps_nothing = |postgresql: &mut regent::config::Postgresql| {
-        for (name, value) in [("wal_keep_size", "0"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")] {
+        let sizes = [
+            ("wal_keep_size", "0"),
+            ("max_slot_wal_keep_size", "16MB"),
+            ("min_wal_size", "32MB"),
+            ("max_wal_size", "32MB"),
+        ];
+        for (name, value) in sizes {
             postgresql.parameters.insert(name.to_owned(), value.to_owned());
         }
     };

@@ -18,5 +18,6 @@ mod numbers;
 mod older;
 mod places;
 mod private;
+mod slots;
 mod trouble;
 mod watchdog;

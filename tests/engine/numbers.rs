@@ -197,7 +197,7 @@ fn restored(folder: &Path, backup: &Path, archive: &Path) -> (String, String) {
         "set -e; cd {folder}; cp -a {backup} restored; rm -f restored/postmaster.*; touch restored/recovery.signal
          cat > restored/postgresql.auto.conf <<< \"restore_command = 'cp {archive}/%f %p'\"
          {BIN}/pg_ctl -D restored -w -t 60 -l {folder}/log -o \"-c listen_addresses='' -c hba_file={folder}/hba \\
-             -c unix_socket_directories={folder} -c port=5999\" start >&2
+             -c unix_socket_directories={folder} -c port=5999 -c max_wal_senders=30\" start >&2
          while [ \"$(psql -XtA -h {folder} -p 5999 -c 'select pg_is_in_recovery()' postgres)\" = t ]; do sleep 0.1; done
          psql -XtA -h {folder} -p 5999 -c 'select string_agg(id::text, chr(44) order by id) from orders' postgres
          {BIN}/pg_ctl -D restored -w -m immediate stop >&2",

@@ -31,7 +31,8 @@ pub fn replication_roles(config: &Config, postgresql: &Postgresql) -> Vec<String
     database_nodes(config).map(|(name, _)| replication_role(postgresql, name)).collect()
 }
 
-fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, &Node)> {
+/// All nodes that have a database.
+pub fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, &Node)> {
     config.nodes.iter().filter(|(_, node)| node.role == Role::Database)
 }
 

@@ -7,7 +7,8 @@ use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
-use super::{access, remembered, start};
+use super::session::Session;
+use super::{access, remembered, settings, slots, start};
 use crate::clock;
 use crate::types::{CopyStage, SystemId, Upstream};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ const DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// What is copied.
 pub struct Original<'a> {
+    /// An open connection to it.
+    pub session: &'a Session,
     pub from: &'a Upstream,
     pub conninfo: &'a str,
     pub system: SystemId,
@@ -27,6 +30,7 @@ pub struct Original<'a> {
 /// Clones. Brings the folder that keeps the old directory, if there was one.
 pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<String>> {
     let places = find_places(core, original.from, original.extent).await?;
+    let slot = slots::ready_at(original.session, &core.config.node).await?;
     let places = core
         .on_disk(move |core| {
             core.layout.set_mark(CLONING)?;
@@ -36,7 +40,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
             Ok::<_, EngineError>(places)
         })
         .await?;
-    copy(core, &places, original.conninfo).await?;
+    copy(core, &places, original.conninfo, &slot).await?;
     let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
     verify(core, &new).await?;
     let control = Control::read(&new, &core.user).await?;
@@ -73,8 +77,10 @@ pub async fn find_places(core: &Arc<Core>, from: &Upstream, extent: &Extent) -> 
     found
 }
 
-async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
-    let source = format!("--dbname={conninfo}");
+async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str, slot: &str) -> Result<()> {
+    let source = format!("--dbname={}", settings::for_a_copy(conninfo));
+    // From here on until the standby streams, the upstream keeps the WAL that it needs.
+    let slot = format!("--slot={slot}");
     let (parts, rate) =
         (places.arguments(), core.postgresql().copy_max_rate.map(|rate| format!("--max-rate={}k", rate >> 10)));
     let mut run = Run {
@@ -85,6 +91,7 @@ async fn copy(core: &Arc<Core>, places: &Places, conninfo: &str) -> Result<()> {
             places.data.as_os_str(),
             source.as_ref(),
             "--wal-method=stream".as_ref(),
+            slot.as_ref(),
             "--checkpoint=fast".as_ref(),
             "--no-password".as_ref(),
             "--no-sync".as_ref(),

@@ -48,6 +48,7 @@ mod seal;
 mod segments;
 mod session;
 mod settings;
+mod slots;
 mod start;
 mod stop;
 mod timeline;

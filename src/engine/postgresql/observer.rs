@@ -15,6 +15,7 @@ use super::postmaster::{Phase, Postmaster, phase};
 use super::prober::Prober;
 use super::progress::Progress;
 use super::session::Place;
+use super::slots::Upkeep;
 use super::timeline::{history_of, timeline_on_disk};
 use super::{doorway, settings};
 use crate::types::{DbState, History, Observation, Position, SystemId, Timeline, Trouble};
@@ -70,6 +71,7 @@ struct Memory {
     silent_since: Option<Instant>,
     looks_since_doorway: u32,
     prober: Option<Prober>,
+    upkeep: Option<Upkeep>,
     progress: Progress,
 }
 
@@ -182,6 +184,7 @@ impl Memory {
         {
             self.identity = session.identity().await.ok();
         }
+        self.upkeep.get_or_insert_with(|| Upkeep::start(core.clone()));
         let position = self.position(core, &place).await;
         let history = self.history_of(core, position.timeline).await;
         let follows = settings::addresses_in(&place.conninfo).into_iter().find_map(|host| core.node_at(host));

@@ -13,7 +13,7 @@ use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
 use super::session::Session;
 use super::unblock::Blocked;
-use super::{access, initdb, numbers, remembered};
+use super::{access, initdb, numbers, remembered, slots};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
 use crate::types::{Epoch, Lsn, Position, Span, Timeline};
@@ -71,6 +71,7 @@ pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Resu
     let session = core.session().await?;
     if session.place().await?.in_recovery {
         parameters_suffice(core, &session).await?;
+        slots::make_ahead(core);
         let least = least_target(&session).await?;
         core.on_disk(move |core| numbers::make_next(&core.layout, least, timeline)).await?;
         post_guard(core);
@@ -107,8 +108,13 @@ async fn least_target(session: &Session) -> Result<Timeline> {
 /// Proves that the database accepts a write, and says where.
 pub async fn prove(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     let session = core.session().await?;
-    session.write_probe(core.config.node.as_str()).await?;
-    let place = session.place().await?;
+    let proof = async {
+        session.write_probe(core.config.node.as_str()).await?;
+        session.place().await
+    };
+    // Whoever follows finds its slot; beside the proof, and with no say in it.
+    let ((), place) = tokio::join!(slots::tend_now(core), proof);
+    let place = place?;
     let (lsn, timeline) = place.flushed.ok_or_else(|| EngineError::WrongState {
         action: "open the database for writes",
         state: "in recovery".to_owned(),

@@ -73,10 +73,10 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     await_checkpoint(&session, source.end.timeline.0).await?;
     let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
     let (how, kept) = if absent {
-        clone::clone(core, source.original(upstream, &conninfo)).await?;
+        clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
         ("cloned: the directory was empty".to_owned(), None)
     } else if is_unfinished {
-        let kept = clone::clone(core, source.original(upstream, &conninfo)).await?;
+        let kept = clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
     } else {
         compare_and_move(core, upstream, (&session, &source), &conninfo).await?
@@ -134,7 +134,7 @@ async fn compare_and_move(
     match decide(core, &control, end, &history, (session, source)).await? {
         Way::Nothing => Ok(("nothing to do: its history is the upstream's".to_owned(), None)),
         Way::Clone { why } => {
-            let kept = clone::clone(core, source.original(upstream, conninfo)).await?;
+            let kept = clone::clone(core, source.original(session, upstream, conninfo)).await?;
             Ok((format!("cloned: {why}"), kept))
         }
         Way::Rewind { fork } => {
@@ -143,7 +143,7 @@ async fn compare_and_move(
                 Ok(()) => Ok((format!("rewound to {fork} on timeline {}", end.1.timeline), kept)),
                 Err(error) => {
                     tracing::warn!(service = %core.service, %error, "the rewind failed: cloning");
-                    let aside = clone::clone(core, source.original(upstream, conninfo)).await?;
+                    let aside = clone::clone(core, source.original(session, upstream, conninfo)).await?;
                     Ok((format!("cloned: the rewind failed: {error}"), kept.or(aside)))
                 }
             }
@@ -227,8 +227,8 @@ fn choose(control: &Control, end: (bool, Position), history: &History, source: &
 }
 
 impl Source {
-    fn original<'a>(&'a self, from: &'a Upstream, conninfo: &'a str) -> Original<'a> {
-        Original { from, conninfo, system: self.system, extent: &self.extent }
+    fn original<'a>(&'a self, session: &'a Session, from: &'a Upstream, conninfo: &'a str) -> Original<'a> {
+        Original { session, from, conninfo, system: self.system, extent: &self.extent }
     }
 
     /// What comes after `end`, which the upstream has in its own history, must still be there: a rewind finds nothing to do.

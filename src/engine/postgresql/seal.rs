@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::{AT_THE_END, Place, Session};
 use super::timeline::{history_of, timeline_on_disk};
-use super::{end, numbers, settings};
+use super::{end, numbers, settings, slots};
 use crate::clock;
 use crate::types::{Instant, Lsn, Position, Seal, Upstream};
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
     while session.place().await?.conninfo != wanted {
         tokio::time::sleep(POLL).await;
     }
+    slots::tend_now(core).await;
     Ok(())
 }
 

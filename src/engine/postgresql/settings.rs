@@ -5,7 +5,7 @@
 
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout};
-use super::{access, tls};
+use super::{access, slots, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
 use crate::config::{Config, Postgresql};
 use crate::types::{ServiceName, Upstream};
@@ -35,11 +35,10 @@ const OWNED: [&str; 20] = [
 ];
 
 /// Given unless the operator says otherwise.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("wal_keep_size", "1GB"),
+    // What a standby that stays away may cost: past it the slot is lost, and the primary's disk is not.
     ("max_slot_wal_keep_size", "4GB"),
-    ("max_wal_senders", "10"),
-    ("max_replication_slots", "10"),
     // A dead peer is noticed in seconds; the default is a minute.
     ("wal_sender_timeout", "10s"),
     ("wal_receiver_timeout", "10s"),
@@ -48,6 +47,17 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "3"),
 ];
+
+/// Of which regent needs some for each database node, on top of the operator's number: a slot; two connections, because a
+/// copy takes two. Where the operator names none it is PostgreSQL's own number as long as that leaves some for others: a
+/// restore with default settings, and a standby with an older value, refuse a primary's larger number of connections.
+const ROOM: [(&str, usize); 2] = [("max_replication_slots", 1), ("max_wal_senders", 2)];
+const UNNAMED: usize = 10;
+const OF_OTHERS: usize = 4;
+
+/// After what time an upstream ends a stream whose standby says nothing: before that standby gives the connection up itself
+/// (`conninfo`: 5 s) and comes anew, since its slot takes one at a time.
+const STREAM_ENDS: (&str, &str) = ("wal_sender_timeout", "4s");
 
 /// Refuses parameters that regent owns.
 pub fn check_parameters(postgresql: &Postgresql, service: &ServiceName) -> Result<()> {
@@ -69,6 +79,7 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
         settings.push(format!("{INIT_SYNC}=syncfs"));
     }
     settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
+    settings.extend(room(config, postgresql));
     let owned = [
         ("listen_addresses", listen_addresses(config)),
         ("port", postgresql.port.to_string()),
@@ -83,10 +94,28 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
         ("recovery_min_apply_delay", "0".to_owned()),
         ("restore_command", String::new()),
         ("recovery_end_command", String::new()),
-        ("primary_slot_name", String::new()),
+        ("primary_slot_name", slots::slot_of(&config.node)),
     ];
     settings.extend(owned.into_iter().map(|(name, value)| format!("{name}={value}")));
     settings
+}
+
+/// What regent needs comes on top of what is there for others. A value that is no number is left for the server to refuse.
+fn room(config: &Config, postgresql: &Postgresql) -> impl Iterator<Item = String> {
+    let nodes = access::database_nodes(config).count();
+    ROOM.into_iter().filter_map(move |(name, each)| {
+        let own = each * nodes;
+        let number = match operators_value(postgresql, name) {
+            Some(value) => value.trim().parse::<usize>().ok()? + own,
+            None => UNNAMED.max(OF_OTHERS + own),
+        };
+        Some(format!("{name}={number}"))
+    })
+}
+
+fn operators_value<'a>(postgresql: &'a Postgresql, name: &str) -> Option<&'a String> {
+    let found = postgresql.parameters.iter().rfind(|(written, _)| written.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value)
 }
 
 const INIT_SYNC: &str = "recovery_init_sync_method";
@@ -125,10 +154,19 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
     if postgresql.replication_password_file.is_some() {
         fields.push(("passfile", layout.passfile().display().to_string()));
     }
+    let (name, time) = STREAM_ENDS;
+    if operators_value(postgresql, name).is_none() {
+        fields.push(("options", format!("-c {name}={time}")));
+    }
     fields.extend(tls::conninfo_fields(postgresql, layout));
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
     let field = |(name, value): &(&str, String)| format!("{name}='{}'", quoted(value));
     fields.iter().map(field).collect::<Vec<_>>().join(" ")
+}
+
+/// The same for a copy, whose disk may be busy for longer than a stream may be silent.
+pub fn for_a_copy(conninfo: &str) -> String {
+    format!("{conninfo} options=''")
 }
 
 /// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) beside the database's certificates, and takes out

@@ -11,7 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::last_lines;
-use super::{access, mounts, numbers, older, promote, settings};
+use super::{access, mounts, numbers, older, promote, settings, slots};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
@@ -83,7 +83,11 @@ async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
     })
     .await?;
     let ended = launch(core).await?;
-    if await_ready(core, ended, Some(STANDBY_PATIENCE)).await? { must_be_standby(core).await } else { Ok(()) }
+    if await_ready(core, ended, Some(STANDBY_PATIENCE)).await? {
+        must_be_standby(core).await?;
+        slots::tend_now(core).await;
+    }
+    Ok(())
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.

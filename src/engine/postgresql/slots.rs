@@ -1,0 +1,357 @@
+//! Physical replication slots: a primary has one for every other database node, so that it keeps the WAL which that node
+//! still needs; a standby has none of them. Made and dropped at once where a server begins to be one or the other, and
+//! looked at again every few seconds.
+//!
+//! What a name begins with says whose a slot is: every other slot, and every logical one, is the operator's and is never
+//! touched. A slot that somebody reads from is never dropped.
+//!
+//! Not here: how much WAL a slot may hold (`settings.rs`), and whether a standby needs a copy (`rejoin.rs`).
+//!
+//! Source: PostgreSQL manual, Replication Slots, and pg_replication_slots for what `wal_status` says.
+
+#![expect(clippy::disallowed_methods, reason = "how often slots are looked at: a plain wait that proves nothing")]
+
+use super::access;
+use super::core::Core;
+use super::error::{EngineError, Result};
+use super::session::Session;
+use crate::types::NodeName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// With this begins the name of every slot that is regent's.
+const PREFIX: &str = "regent_";
+/// The longest name that PostgreSQL takes.
+const LONGEST: usize = 63;
+/// How often they are looked at.
+const EVERY: Duration = Duration::from_secs(3);
+/// How often, and for how long, it is looked whether a slot is free that a copy needs. A connection that was lost ends within
+/// that time (`settings.rs`: `STREAM_ENDS`).
+const POLL: Duration = Duration::from_millis(100);
+const POLLS: u32 = 80;
+
+/// Server errors that mean that somebody else was quicker: the slot is there already, is gone, or is in use.
+const OVERTAKEN: [&str; 3] = ["42710", "42704", "55006"];
+
+/// The slot through which this node follows, at whoever is the primary. Different nodes have different ones.
+///
+/// A name that is no slot's name as it stands gets its checksum as an end, and so does one that looks as if it had it.
+pub fn slot_of(node: &NodeName) -> String {
+    let name = node.as_str();
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let mut slot: String = PREFIX.chars().chain(name.chars().map(legal)).collect();
+    let looks_like_one = name
+        .rsplit_once('_')
+        .is_some_and(|(_, end)| end.len() == 8 && end.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)));
+    if slot.len() <= LONGEST && slot[PREFIX.len()..] == *name && !looks_like_one {
+        return slot;
+    }
+    slot.truncate(LONGEST - 9);
+    format!("{slot}_{:08x}", crc32fast::hash(name.as_bytes()))
+}
+
+/// What the server says of one slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slot {
+    /// A physical one that outlives its connection.
+    is_lasting: bool,
+    /// The process that reads from it.
+    used_by: Option<i32>,
+    holds_wal: bool,
+    is_lost: bool,
+}
+
+impl Slot {
+    /// It keeps nothing, and only another one in its place would.
+    fn is_spent(&self) -> bool {
+        self.is_lost || !self.holds_wal
+    }
+}
+
+/// What is done to a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// On a primary: nobody needs it.
+    Drop(String),
+    /// It was lost: what it was for may need a copy.
+    Renew(String),
+    Make(String),
+    /// Left over from when this standby was a primary.
+    Clear(String),
+}
+
+/// What a primary does about its slots: `wanted` are those of the other nodes. Drops come first, because they make room.
+fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
+    let ours = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
+    let gone = ours.clone().filter(|(name, _)| !wanted.contains(*name)).map(|(name, _)| Step::Drop(name.clone()));
+    let spent = ours.filter(|(name, slot)| wanted.contains(*name) && slot.is_spent());
+    let missing = wanted.iter().filter(|name| !present.contains_key(*name));
+    let renewed = spent.map(|(name, _)| Step::Renew(name.clone()));
+    gone.chain(renewed).chain(missing.map(|name| Step::Make(name.clone()))).collect()
+}
+
+/// What a standby does: nobody follows it, and what it kept for others it would keep for ever.
+fn of_standby(present: &BTreeMap<String, Slot>) -> Vec<Step> {
+    let left = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
+    left.map(|(name, _)| Step::Clear(name.clone())).collect()
+}
+
+fn is_ours(name: &str, slot: &Slot) -> bool {
+    slot.is_lasting && name.starts_with(PREFIX)
+}
+
+/// Whether the server is in recovery, and its slots. The server answers from its memory, whatever its disk does.
+async fn look(session: &Session) -> Result<(bool, BTreeMap<String, Slot>)> {
+    let question = "select pg_is_in_recovery(), s.slot_name::text, s.slot_type = 'physical' and not s.temporary, \
+        s.active_pid, s.restart_lsn is not null, coalesce(s.wal_status = 'lost', false) \
+        from (select) one left join pg_replication_slots s on true";
+    let doing = "ask the server for its replication slots";
+    let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
+    let first = rows.first().ok_or(EngineError::NoAnswer { what: doing, after: Duration::ZERO })?;
+    let in_recovery = first.get(0);
+    let slots = rows.iter().filter_map(|row| {
+        let name = row.get::<_, Option<String>>(1)?;
+        let (is_lasting, used_by) = (row.get(2), row.get(3));
+        Some((name, Slot { is_lasting, used_by, holds_wal: row.get(4), is_lost: row.get(5) }))
+    });
+    Ok((in_recovery, slots.collect()))
+}
+
+/// Does these steps, one after the other; one that fails does not stop the others. Brings the first error.
+async fn take(session: &Session, steps: &[Step]) -> Result<()> {
+    let mut outcome = Ok(());
+    for step in steps {
+        // A slot's name holds nothing that SQL would have to be kept from.
+        let done = match step {
+            Step::Drop(name) => drop_slot(session, name, "").await,
+            // It may have been promoted since it was looked at.
+            Step::Clear(name) => drop_slot(session, name, " where pg_is_in_recovery()").await,
+            Step::Make(name) => make_slot(session, name).await,
+            Step::Renew(name) => match drop_slot(session, name, "").await {
+                Ok(()) => make_slot(session, name).await,
+                error => error,
+            },
+        };
+        let overtaken = |error: &EngineError| error.code().is_some_and(|code| OVERTAKEN.contains(&code));
+        outcome = outcome.and(done.or_else(|error| if overtaken(&error) { Ok(()) } else { Err(error) }));
+    }
+    outcome
+}
+
+async fn drop_slot(session: &Session, name: &str, condition: &str) -> Result<()> {
+    let statement = format!("select pg_drop_replication_slot('{name}'){condition}");
+    session.execute("drop a replication slot", &statement).await
+}
+
+/// Makes it so that it keeps WAL from now on, and not only once it was read from.
+async fn make_slot(session: &Session, name: &str) -> Result<()> {
+    session
+        .execute("make a replication slot", &format!("select pg_create_physical_replication_slot('{name}', true)"))
+        .await
+}
+
+/// Makes and drops what the running server should have and should not. Brings the slots of others that hold WAL where nobody
+/// reads from them, of a standby.
+///
+/// The question goes over the connection that there is; the steps, which write, over one of their own: a disk that hangs
+/// keeps nobody else from asking.
+async fn tend(core: &Core) -> Result<Vec<String>> {
+    let (in_recovery, present) = look(&*core.session().await?).await?;
+    let steps = match in_recovery {
+        true => of_standby(&present),
+        false => of_primary(&present, &wanted(core)),
+    };
+    act(core, &steps).await?;
+    let held = |slot: &Slot| in_recovery && slot.used_by.is_none() && slot.holds_wal;
+    let others = present.into_iter().filter(|(name, slot)| !is_ours(name, slot) && held(slot));
+    Ok(others.map(|(name, _)| name).collect())
+}
+
+async fn act(core: &Core, steps: &[Step]) -> Result<()> {
+    if !steps.is_empty() {
+        let session = Session::open(&core.layout, core.postgresql(), core.postgresql().probe_timeout).await?;
+        take(&session, steps).await?;
+        tell(core, steps);
+    }
+    Ok(())
+}
+
+/// Makes a primary's slots in a standby that becomes one, beside its promotion, because each takes the disk a while. What
+/// this does not come to is made, or said, when recovery has ended; where it does not end, the next look clears them away.
+pub fn make_ahead(core: &Arc<Core>) {
+    let core = core.clone();
+    tokio::spawn(async move {
+        let made = async {
+            let (_, present) = look(&*core.session().await?).await?;
+            act(&core, &of_primary(&present, &wanted(&core))).await
+        };
+        let _ = tokio::time::timeout(core.postgresql().probe_timeout, made).await;
+    });
+}
+
+/// The slots of all other database nodes.
+fn wanted(core: &Core) -> BTreeSet<String> {
+    let others = access::database_nodes(&core.config).filter(|(name, _)| **name != core.config.node);
+    others.map(|(name, _)| slot_of(name)).collect()
+}
+
+fn tell(core: &Core, steps: &[Step]) {
+    let service = &core.service;
+    for step in steps {
+        match step {
+            Step::Drop(slot) => {
+                tracing::info!(%service, slot, "dropped the replication slot of a node that is none any more")
+            }
+            Step::Clear(slot) => tracing::info!(%service, slot, "dropped a replication slot of a former primary"),
+            Step::Make(slot) => tracing::info!(%service, slot, "made a replication slot"),
+            Step::Renew(slot) => tracing::warn!(
+                %service, slot,
+                "a replication slot was past max_slot_wal_keep_size and is made anew: its node needs a copy, unless it has the WAL"
+            ),
+        }
+    }
+}
+
+/// Does now what is due. What fails is said, and tried again with the next look: nobody is kept from anything by it.
+pub async fn tend_now(core: &Core) {
+    let deadline = core.postgresql().probe_timeout;
+    let tended = tokio::time::timeout(deadline, tend(core)).await;
+    let late = EngineError::NoAnswer { what: "the server, asked for its replication slots,", after: deadline };
+    if let Err(error) = tended.unwrap_or(Err(late)) {
+        tracing::warn!(service = %core.service, %error, "the replication slots are not as they should be yet");
+    }
+}
+
+/// Looks after the slots of one postmaster's server. Ends when dropped.
+pub struct Upkeep(tokio::task::JoinHandle<()>);
+
+impl Upkeep {
+    pub fn start(core: Arc<Core>) -> Self {
+        Upkeep(tokio::spawn(upkeep(core)))
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn upkeep(core: Arc<Core>) {
+    let service = &core.service;
+    let (mut said, mut failure) = (BTreeSet::new(), None);
+    loop {
+        match tend(&core).await {
+            Ok(others) => {
+                failure = None;
+                for slot in others.into_iter().filter(|slot| said.insert(slot.clone())) {
+                    tracing::warn!(
+                        %service, slot,
+                        "this standby has a replication slot that is not regent's: it holds WAL here, and nobody reads from it"
+                    );
+                }
+            }
+            // Said once: it is looked at again and again.
+            Err(error) => {
+                let error = error.to_string();
+                if failure.as_ref() != Some(&error) {
+                    tracing::warn!(%service, error, "the replication slots are not as they should be yet");
+                    failure = Some(error);
+                }
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Has the upstream keep WAL for a copy on this node, from before the copy begins; brings the slot. Where it is in use for
+/// longer than a lost connection lasts, the copy is refused.
+pub async fn ready_at(upstream: &Session, node: &NodeName) -> Result<String> {
+    let name = slot_of(node);
+    let mut reader = 0;
+    for _ in 0..POLLS {
+        let (_, present) = look(upstream).await?;
+        let step = match present.get(&name) {
+            Some(Slot { is_lasting: false, .. }) => {
+                let why = format!("its slot {name} is there and not a physical one; drop it at the primary");
+                return Err(EngineError::Refused { action: "copy", why });
+            }
+            Some(Slot { used_by: Some(pid), .. }) => {
+                reader = *pid;
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Some(slot) if !slot.is_spent() => return Ok(name),
+            Some(_) => Step::Renew(name.clone()),
+            None => Step::Make(name.clone()),
+        };
+        take(upstream, &[step]).await?;
+    }
+    let why = format!(
+        "process {reader} of the primary reads from its slot {name}: the end of a lost connection, or another copy of {node}"
+    );
+    Err(EngineError::Refused { action: "copy", why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(node: &str) -> String {
+        slot_of(&node.parse().expect("a name"))
+    }
+
+    #[test]
+    fn every_node_has_a_slot_of_its_own_whose_name_postgresql_takes() {
+        assert_eq!(slot("db1"), "regent_db1");
+        let long = "a".repeat(56);
+        assert_eq!(slot(&long), format!("regent_{long}"), "as long as one may be");
+        let dashed = slot("db-1");
+        let longer = "a".repeat(63);
+        let nearly = format!("{}b", &longer[1..]);
+        let names = ["db1", "DB1", "db_1", "db-1", "db.1", "Db-1", &dashed["regent_".len()..], &long, &longer, &nearly];
+        let slots: BTreeSet<String> = names.iter().map(|name| slot(name)).collect();
+        assert_eq!(slots.len(), names.len(), "{slots:?}");
+        for slot in slots {
+            let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(slot.len() <= 63 && slot.starts_with("regent_") && slot.chars().all(is_legal), "{slot}");
+        }
+    }
+
+    const IDLE: Slot = Slot { is_lasting: true, used_by: None, holds_wal: true, is_lost: false };
+
+    fn present(slots: &[(&str, Slot)]) -> BTreeMap<String, Slot> {
+        slots.iter().map(|(name, slot)| ((*name).to_owned(), slot.clone())).collect()
+    }
+
+    fn wants(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_primary_makes_what_is_missing_and_renews_what_was_lost() {
+        let lost = Slot { holds_wal: false, is_lost: true, ..IDLE };
+        let never_reserved = Slot { holds_wal: false, ..IDLE };
+        let there = present(&[("regent_b", IDLE), ("regent_c", lost), ("regent_d", never_reserved)]);
+        let steps = of_primary(&there, &wants(&["regent_b", "regent_c", "regent_d", "regent_e"]));
+        let name = |name: &str| name.to_owned();
+        assert_eq!(steps, [Step::Renew(name("regent_c")), Step::Renew(name("regent_d")), Step::Make(name("regent_e"))]);
+    }
+
+    #[test]
+    fn only_slots_of_regents_that_nobody_reads_from_are_dropped() {
+        let used = Slot { used_by: Some(7), ..IDLE };
+        let logical = Slot { is_lasting: false, ..IDLE };
+        let there = present(&[
+            ("backup", IDLE),
+            ("regent_gone", IDLE),
+            ("regent_logical", logical),
+            ("regent_used", Slot { is_lost: true, ..used }),
+            ("regent_wanted", IDLE),
+        ]);
+        let gone = "regent_gone".to_owned();
+        assert_eq!(of_primary(&there, &wants(&["regent_wanted", "regent_logical"])), [Step::Drop(gone.clone())]);
+        assert_eq!(of_standby(&there), [Step::Clear(gone), Step::Clear("regent_wanted".to_owned())]);
+    }
+}
