@@ -16,6 +16,10 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a try that may have cost the primary something.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// The shortest pause after a costly try once the first of them is as long ago as `SETTLED`, however few there were: others
+/// that were refused may lie between them.
+const PAUSE_LATE: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(45);
 /// The longest pause after one that was refused beforehand.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
 
@@ -23,8 +27,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rejoins {
     of: Option<(Epoch, NodeName)>,
-    /// Those that may have cost the primary something.
+    /// Those that may have cost the primary something, and when the first of them began.
     tries: u32,
+    first: Option<Instant>,
     /// Those that were refused beforehand, since the last of the others.
     refused: u32,
     /// The next one begins no sooner.
@@ -51,6 +56,7 @@ impl Rejoins {
             *self = Rejoins { of: Some(of), ..Rejoins::default() };
         }
         self.tries += 1;
+        self.first.get_or_insert(now);
         self.again_at = Some(now + pause(self.tries, PAUSE_MAX));
     }
 
@@ -59,17 +65,19 @@ impl Rejoins {
         let (error, pause) = match outcome {
             DbOutcome::Refused { error } => {
                 (self.tries, self.refused) = (self.tries.saturating_sub(1), self.refused + 1);
+                self.first = self.first.filter(|_| self.tries > 0);
                 (Some(error.clone()), pause(self.refused, REFUSED_MAX))
             }
-            DbOutcome::Failed { error } => (Some(error.clone()), self.costly()),
-            DbOutcome::Done(_) => (None, self.costly()),
+            DbOutcome::Failed { error } => (Some(error.clone()), self.costly(now)),
+            DbOutcome::Done(_) => (None, self.costly(now)),
         };
         (self.error, self.again_at) = (error, Some(now + pause));
     }
 
-    fn costly(&mut self) -> Duration {
+    fn costly(&mut self, now: Instant) -> Duration {
         self.refused = 0;
-        pause(self.tries, PAUSE_MAX)
+        let settled = self.first.is_some_and(|first| now.since(first) >= SETTLED);
+        pause(self.tries, PAUSE_MAX).max(if settled { PAUSE_LATE } else { Duration::ZERO })
     }
 
     /// The database streams, or is a primary: what came before is no measure for what comes next.
@@ -136,6 +144,19 @@ mod tests {
             now = again;
         }
         begun
+    }
+
+    /// The primary is too busy to be asked, mostly.
+    #[test]
+    fn a_costly_try_after_many_that_were_refused_rests_for_a_minute_like_any_other() {
+        let ends = |rejoins: &mut Rejoins, number: u32, now| match number % 8 {
+            1 => rejoins.ended(&failed(), now),
+            _ => rejoins.ended(&refused(), now),
+        };
+        let begun = begun(Duration::ZERO, ends);
+        let costly: Vec<_> = begun.iter().copied().step_by(8).collect();
+        let late = costly.windows(2).filter(|pair| pair[0] >= MINUTE);
+        assert!(costly.len() > 5 && late.into_iter().all(|pair| pair[1] - pair[0] >= MINUTE), "{costly:?}");
     }
 
     #[test]
