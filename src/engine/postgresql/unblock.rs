@@ -19,11 +19,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who holds up the startup process, if that waits for sessions: those that block the lock that it waits for, or else those
 /// with a snapshot or a transaction open. (The server itself ends the same ones, once `max_standby_streaming_delay` is over,
-/// and never where that is -1. `pg_blocking_pids` knows nothing of the startup process.)
+/// and never where that is -1. regent's own sessions are over in a moment. `pg_blocking_pids` knows nothing of the startup process.)
 const BLOCKING: &str = "with startup as (select pid, wait_event_type as kind, coalesce(wait_event, '') as event \
         from pg_stat_activity where backend_type = 'startup') \
     select a.pid, coalesce(a.usename::text, ''), coalesce(a.datname::text, ''), a.state = 'active', left(a.query, 200) \
-    from startup s join pg_stat_activity a on a.backend_type = 'client backend' and a.pid <> pg_backend_pid() \
+    from startup s join pg_stat_activity a on a.backend_type = 'client backend' \
+        and (a.application_name, a.usename, a.client_addr) is distinct from ('regent', current_user, null::inet) \
     where case when s.kind = 'Lock' then a.pid in (select h.pid from pg_locks w join pg_locks h \
             on h.granted and h.locktype = w.locktype and h.database = w.database and h.relation = w.relation \
             where w.pid = s.pid and not w.granted) \

@@ -56,8 +56,12 @@ fn reports(world: &mut World) -> Result<()> {
     primary.power_cut()?;
     let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(60))?;
     println!("writes again after {outage:?}, beside reports on every standby");
+    // What is not promoted waits for its reports, as the setting says.
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin isolation%'";
+    for name in standbys.iter().filter(|name| ***name != after.primary) {
+        postgres::sql(cluster.host(name)?, end)?;
+    }
     for session in &mut sessions {
-        session.kill()?;
         session.wait()?;
     }
     cluster.wait_complete(Duration::from_secs(120))?;
