@@ -38,7 +38,8 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
     let Some((leader, _)) = w.log.leader.filter(|_| to != from) else { return };
     let (host, database) = (&w.hosts[from], &w.hosts[from].databases[s]);
     let lives = host.power && !host.is_frozen() && host.started_at + 10 * S < w.now && host.daemon.is_some();
-    let joined = before.nodes.get(&host.name).is_some_and(|n| n.life == Life::Up);
+    // Whose name a copy has taken cannot come back under it.
+    let joined = before.nodes.get(&host.name).is_some_and(|n| n.life == Life::Up && n.boot == host.boot());
     let heard = leader == from || w.are_connected_since(leader, from, w.now.saturating_sub(10 * S));
     let can_tell = host.daemon.as_ref().is_some_and(|daemon| daemon.failing().is_empty());
     let opens = database.system.is_some() && !database.unfinished && database.process == Process::None;
