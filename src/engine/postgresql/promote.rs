@@ -108,13 +108,11 @@ async fn least_target(session: &Session) -> Result<Timeline> {
 /// Proves that the database accepts a write, and says where.
 pub async fn prove(core: &Arc<Core>, epoch: Epoch) -> Result<Position> {
     let session = core.session().await?;
-    let proof = async {
-        session.write_probe(core.config.node.as_str()).await?;
-        session.place().await
-    };
-    // Whoever follows finds its slot; beside the proof, and with no say in it.
-    let ((), place) = tokio::join!(slots::tend_now(core), proof);
-    let place = place?;
+    // Whoever follows finds its slot, or asks again in a moment: nobody who writes waits for that.
+    let beside = core.clone();
+    tokio::spawn(async move { slots::tend_now(&beside).await });
+    session.write_probe(core.config.node.as_str()).await?;
+    let place = session.place().await?;
     let (lsn, timeline) = place.flushed.ok_or_else(|| EngineError::WrongState {
         action: "open the database for writes",
         state: "in recovery".to_owned(),
