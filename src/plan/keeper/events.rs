@@ -237,7 +237,9 @@ impl Keeper {
 
     fn final_word(&self, epoch: Epoch) -> Released {
         let lapsed = self.in_epoch.given_up.as_ref().is_some_and(GiveUp::is_lapse);
-        Released { epoch, position: self.stopped_at, lapsed }
+        // The end is not there yet, so anybody has reached what is said.
+        let early = known_bugs::has(Bug::ReleasedEarly).then_some(Position::default());
+        Released { epoch, position: self.stopped_at.or(early), lapsed }
     }
 
     /// It is durable: only now is it said.
