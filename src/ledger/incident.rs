@@ -164,7 +164,6 @@ pub enum Happening {
         checks: BTreeMap<NodeName, CheckAnswer>,
         why: String,
     },
-    /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
     /// A person let the next appointment lose more than `failover.max_lag`.
     LossAccepted {
         service: ServiceName,
@@ -172,6 +171,7 @@ pub enum Happening {
         bytes: Option<u64>,
         who: String,
     },
+    /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
     MayBeLost {
         service: ServiceName,
         /// Of the epoch in which it may have been acknowledged.

@@ -39,7 +39,7 @@ pub(super) struct Peers {
     heard: BTreeMap<NodeName, BTreeMap<ChannelName, Instant>>,
     /// When each incarnation was last known to have been heard, here or by anybody else.
     signs: BTreeMap<NodeName, (Incarnation, Instant)>,
-    /// How far the WAL of each service's primary was heard to reach.
+    /// How far the WAL of each service's primary was heard to reach, here or by anybody who told.
     ends: BTreeMap<ServiceName, End>,
 }
 
@@ -155,6 +155,7 @@ impl Peers {
             }
         }
         self.note_ends(&context.state, node, incarnation, at, &body.health);
+        self.note_told_ends(&context.state, at, &body.health);
         let present = Row { at, incarnation, views: body.views.clone(), health: body.health.clone() };
         let Some(row) = self.rows.get_mut(node) else {
             self.rows.insert(node.clone(), present);
@@ -195,7 +196,24 @@ impl Peers {
         }
     }
 
-    /// What this node heard of the ends of WAL of others.
+    /// Remembers what another heard: it may have heard more, and its daemon may be gone when that counts.
+    fn note_told_ends(&mut self, state: &State, at: Instant, health: &Health) {
+        for (name, told) in &health.ends {
+            let installed = state.services.get(name).and_then(|s| s.history.last());
+            if installed.is_none_or(|installed| installed.epoch != told.epoch) {
+                continue;
+            }
+            match self.ends.get_mut(name).filter(|known| known.epoch == told.epoch) {
+                Some(known) => known.end = known.end.max(told.end),
+                None => {
+                    let said = at - Duration::from_millis(told.silent_ms);
+                    self.ends.insert(name.clone(), End { epoch: told.epoch, end: told.end, said, heard: at });
+                }
+            }
+        }
+    }
+
+    /// What this node knows of the ends of WAL of others.
     pub fn heard_ends(&self, state: &State) -> BTreeMap<ServiceName, HeardEnd> {
         let told = |(name, known): (&ServiceName, &End)| {
             let installed = state.services.get(name).and_then(|s| s.history.last());

@@ -5,7 +5,8 @@ use super::peers::Peers;
 use crate::ledger::world_test::*;
 use crate::types::fitting;
 use crate::types::{
-    ChannelName, ClusterId, Health, Heartbeat, HeartbeatBody, Incarnation, LeftGoodbye, PeerView, Sight,
+    ChannelName, ClusterId, DbState, Epoch, Health, HeardEnd, Heartbeat, HeartbeatBody, Incarnation, LeftGoodbye,
+    PeerView, ServiceHealth, Sight, Timeline,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,4 +100,47 @@ fn others_have_a_quorum_where_one_sees_enough_others_on_a_network() {
     assert!(peers.have_a_quorum_without_us(&db1));
     db1.now = NOW + db1.timing.recent + Duration::from_nanos(1);
     assert!(!peers.have_a_quorum_without_us(&db1), "that was so, and is old");
+}
+
+/// w1 hears db1, the primary, and then hears of db2 that db1 had come further.
+#[test]
+fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
+    let w1 = context("w1", W1, &World::new().state);
+    let mut peers = Peers::new(&config("w1"), NOW);
+    let mut sequence = 0;
+    let mut hear = |peers: &mut Peers, name: &str, incarnation, health: Health| {
+        for _ in 0..2 {
+            sequence += 1;
+            let body = HeartbeatBody { health: Arc::new(health.clone()), ..HeartbeatBody::default() };
+            let heartbeat = beat(name, incarnation, sequence, body);
+            if peers.is_sign_of_life(&ChannelName::primary(), NOW, &heartbeat) {
+                peers.hear(&w1, &ChannelName::primary(), NOW, &heartbeat);
+            }
+        }
+    };
+    let database = |state, lsn| ServiceHealth {
+        state,
+        writable: true,
+        holds: Some(Epoch(1)),
+        timeline: Timeline(1),
+        position: at(1, lsn),
+        streams_from: None,
+        released: None,
+        copy: None,
+    };
+    let says = |state, lsn| Health { services: [(orders(), database(state, lsn))].into(), ..Health::default() };
+    let told = |epoch, lsn| {
+        let heard = HeardEnd { epoch: Epoch(epoch), end: at(1, lsn), silent_ms: 0 };
+        Health { ends: [(orders(), heard)].into(), ..Health::default() }
+    };
+    let known = |peers: &Peers| peers.heard_ends(&w1.state).get(&orders()).map(|known| known.end);
+    assert_eq!(known(&peers), None);
+    hear(&mut peers, "db1", DB1, says(DbState::Primary, 0x3000));
+    hear(&mut peers, "db1", DB1, says(DbState::Stopped, 0x1000));
+    assert_eq!(known(&peers), Some(at(1, 0x3000)), "what is closed reaches no less far");
+    hear(&mut peers, "db2", DB2, told(1, 0x5000));
+    hear(&mut peers, "db2", DB2, Health::default());
+    assert_eq!(known(&peers), Some(at(1, 0x5000)), "db2 does not know it any more");
+    hear(&mut peers, "db2", DB2, told(7, 0x9000));
+    assert_eq!(known(&peers), Some(at(1, 0x5000)), "of another epoch");
 }

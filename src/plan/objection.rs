@@ -251,19 +251,17 @@ fn end(case: &Case) -> Option<Objection> {
     }
 }
 
-/// How much of what is known of the last primary's WAL the node would lose, where that is too much. A clean end binds
-/// more tightly (`end`), and a person may accept any loss.
-fn lost(case: &Case, name: &ServiceName, has: Position) -> Option<Objection> {
-    let max_lag = case.seen.config.failover.max_lag;
-    let service = case.seen.state.services.get(name)?;
-    let known = known_end(case.seen, name)?;
-    let bytes = lacks(service, known.end, has);
-    (bytes > max_lag).then_some(Objection::WouldLose { bytes, max_lag })
+/// How much of what is known of the last primary's WAL would be lost by a node that has everything up to `has`, where that
+/// is too much and no person has accepted it. A clean end binds more tightly (`end`).
+pub fn would_lose(seen: &Outlook, name: &ServiceName, node: &NodeName, has: Position) -> Option<Objection> {
+    let max_lag = seen.config.failover.max_lag;
+    let service = seen.state.services.get(name)?;
+    let bytes = lacks(service, known_end(seen, name)?.end, has);
+    (bytes > max_lag && !is_accepted(service, node)).then_some(Objection::WouldLose { bytes, max_lag })
 }
 
-fn is_accepted(case: &Case, name: &ServiceName) -> bool {
-    let word = case.seen.state.services.get(name).and_then(|service| service.accepted_loss.as_ref());
-    word.is_some_and(|word| word.is_for(case.node))
+fn is_accepted(service: &Service, node: &NodeName) -> bool {
+    service.accepted_loss.as_ref().is_some_and(|word| word.is_for(node))
 }
 
 /// Nobody is promoted by itself on the word of long ago.
@@ -272,14 +270,12 @@ fn silence(case: &Case) -> Option<Objection> {
         Purpose::Appoint { name, at_least: None, .. } | Purpose::Failover { name, .. } => name,
         _ => return None,
     };
+    let service = case.seen.state.services.get(name)?;
     // Its own WAL it has.
-    let wrote = |service: &crate::ledger::Service| service.history.last().is_some_and(|last| &last.node == case.node);
-    if case.seen.state.services.get(name).is_some_and(|service| wrote(service)) {
-        return None;
-    }
+    let wrote = service.history.last().is_some_and(|last| &last.node == case.node);
     let silent = known_end(case.seen, name)?.silent;
-    let is_long = silent > case.seen.config.failover.max_silence && !is_accepted(case, name);
-    is_long.then_some(Objection::EndUnknown { silent })
+    let is_long = silent > case.seen.config.failover.max_silence;
+    (is_long && !wrote && !is_accepted(service, case.node)).then_some(Objection::EndUnknown { silent })
 }
 
 fn lag(case: &Case) -> Option<Objection> {
@@ -287,13 +283,17 @@ fn lag(case: &Case) -> Option<Objection> {
     let behind = |ahead: Lsn, own: Lsn| Some(ahead.0.saturating_sub(own.0)).filter(|bytes| *bytes > max_lag);
     let standby = |name| case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby);
     match case.purpose {
-        Purpose::Appoint { name, .. } | Purpose::Failover { name, .. } if is_accepted(case, name) => None,
-        Purpose::Appoint { report: Ok(seal), furthest, name, .. } => lost(case, name, seal.end)
+        Purpose::Appoint { name, .. } | Purpose::Failover { name, .. }
+            if case.seen.state.services.get(name).is_some_and(|service| is_accepted(service, case.node)) =>
+        {
+            None
+        }
+        Purpose::Appoint { report: Ok(seal), furthest, name, .. } => would_lose(case.seen, name, case.node, seal.end)
             .or_else(|| behind(furthest, seal.end.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag })),
         Purpose::Failover { name, furthest, .. } => {
             let own = standby(name)?.position;
             let behind = || behind(furthest, own.lsn).map(|bytes| Objection::BehindCandidate { bytes, max_lag });
-            lost(case, name, own).or_else(behind)
+            would_lose(case.seen, name, case.node, own).or_else(behind)
         }
         Purpose::Switchover { name, from } => {
             let primary = case.seen.database(from, name)?;

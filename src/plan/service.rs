@@ -1,8 +1,9 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
 use super::candidate::{self, Choice};
-use super::known_end::{KnownEnd, known_end, lacks};
+use super::known_end::{KnownEnd, known_end};
 use super::note::{Missing, Passing};
+use super::objection::would_lose;
 use super::strike::{Strike, strike};
 use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection, old_boot};
 use crate::known_bugs::{self, Bug};
@@ -253,6 +254,7 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
         && let Some(replaced) = replaced(input, name, service, fence)
     {
         choice.best = replaced.best;
+        choice.refused.extend(replaced.refused);
     }
     // What was heard while there was no candidate yet says nothing of now.
     let recent = |checked: &Checked| input.now.since(checked.at) <= input.timing.acceptable_pause;
@@ -276,10 +278,8 @@ fn replaced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence)
     input.state.nodes.get(&fence.target).filter(|record| record.boot != fence.boot)?;
     // What it has is what it says: it never held the epoch.
     let has = input.outlook().database(&fence.target, name)?.position;
-    let known = known_end(&input.outlook(), name).map_or(0, |known| lacks(service, known.end, has));
-    let accepted = service.accepted_loss.as_ref().is_some_and(|word| word.is_for(&fence.target));
-    if known > input.config.failover.max_lag && !accepted {
-        return None;
+    if let Some(why) = would_lose(&input.outlook(), name, &fence.target, has) {
+        return Some(Choice { best: None, refused: BTreeMap::from([(fence.target.clone(), why)]) });
     }
     resume_choice(input, name, service, "its machine was replaced, and nobody else can take over")
 }

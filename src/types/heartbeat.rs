@@ -58,7 +58,7 @@ pub struct Health {
     /// What the sender tries again and again because it failed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing: BTreeSet<Failing>,
-    /// The furthest that the sender heard of the end of WAL of each service's primary, itself left out.
+    /// The furthest that the sender heard, or was told, of the end of WAL of each service's primary, itself left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ends: BTreeMap<ServiceName, HeardEnd>,
     /// The leader's: what needs a person, and cannot be read from the ledger.

@@ -8,6 +8,13 @@ use std::time::Duration;
 /// Far longer than anything here takes, and shorter than the session that holds replay up would stay.
 const SOON: Duration = Duration::from_secs(10);
 
+/// The server itself ends nobody's session.
+fn forever(postgresql: &mut regent::config::Postgresql) {
+    for name in ["max_standby_streaming_delay", "max_standby_archive_delay"] {
+        postgresql.parameters.insert(name.to_owned(), "-1".to_owned());
+    }
+}
+
 /// Waits until a question about the node's server is answered with yes.
 async fn until(node: &Database, what: &str) {
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -70,10 +77,6 @@ async fn a_report_that_holds_replay_up_is_ended_by_a_promotion() {
     if !possible() {
         return;
     }
-    let forever = |postgresql: &mut regent::config::Postgresql| {
-        postgresql.parameters.insert("max_standby_streaming_delay".to_owned(), "-1".to_owned());
-        postgresql.parameters.insert("max_standby_archive_delay".to_owned(), "-1".to_owned());
-    };
     let cluster = Cluster::running_with(&["db1", "db2"], forever).await;
     let report = "begin isolation level repeatable read; select count(*) from orders";
     let reader = held_up(&cluster, report, &["delete from orders where id <= 100", "vacuum orders"]).await;
@@ -85,10 +88,6 @@ async fn a_lock_that_holds_replay_up_is_ended_by_a_promotion() {
     if !possible() {
         return;
     }
-    let forever = |postgresql: &mut regent::config::Postgresql| {
-        postgresql.parameters.insert("max_standby_streaming_delay".to_owned(), "-1".to_owned());
-        postgresql.parameters.insert("max_standby_archive_delay".to_owned(), "-1".to_owned());
-    };
     let cluster = Cluster::running_with(&["db1", "db2"], forever).await;
     let reader = held_up(&cluster, "begin; select count(*) from other", &["drop table other"]).await;
     takes_over(&cluster, reader).await;

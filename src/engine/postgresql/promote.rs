@@ -207,7 +207,7 @@ async fn recovery_ended(core: &Core, session: &Session) -> Result<()> {
             replayed = now_replayed;
             advanced = Instant::now();
         }
-        blocked.end_sessions(core, session, advanced.elapsed()).await?;
+        blocked.end_sessions(core, session, advanced.elapsed()).await;
         if advanced.elapsed() > patience {
             let why = format!(
                 "replay has stood at {replayed} for {}; the promotion is still under way, so stop the \

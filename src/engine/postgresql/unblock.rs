@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who holds up the startup process, if that waits for sessions: those that block the lock that it waits for, or else those
 /// with a snapshot or a transaction open. (The server itself ends the same ones, once `max_standby_streaming_delay` is over,
-/// and never where that is -1. regent's own sessions are over in a moment. `pg_blocking_pids` knows nothing of the startup process.)
+/// and never where that is -1. regent's own sessions are over in a moment. `pg_blocking_pids` knows nothing of the startup
+/// process.)
 const BLOCKING: &str = "with startup as (select pid, wait_event_type as kind, coalesce(wait_event, '') as event \
         from pg_stat_activity where backend_type = 'startup') \
     select a.pid, coalesce(a.usename::text, ''), coalesce(a.datname::text, ''), a.state = 'active', left(a.query, 200) \
@@ -40,13 +41,20 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    /// Ends the sessions that hold up replay, which has stood for so long.
-    pub async fn end_sessions(&mut self, core: &Core, session: &Session, stands: Duration) -> Result<()> {
+    /// Ends the sessions that hold up replay, which has stood for so long. What fails is logged and tried again: the promotion
+    /// goes on.
+    pub async fn end_sessions(&mut self, core: &Core, session: &Session, stands: Duration) {
         let now = clock::now();
         if stands < STANDS || self.looked.is_some_and(|at| now.since(at) < PAUSE) {
-            return Ok(());
+            return;
         }
         self.looked = Some(now);
+        if let Err(error) = self.look(core, session).await {
+            tracing::warn!(service = %core.service, %error, "whether a session holds up replay is not known");
+        }
+    }
+
+    async fn look(&mut self, core: &Core, session: &Session) -> Result<()> {
         let doing = "ask who holds up replay";
         let rows = session.client().query_typed(BLOCKING, &[]).await.map_err(EngineError::sql(doing))?;
         for row in &rows {

@@ -3,6 +3,9 @@
 //! regent has no synchronous mode yet, and no rule that waits for so many reports. The model has PostgreSQL's own rule
 //! of acknowledgement (k standbys have flushed) with a group that never changes: every other database node. So what is
 //! checked here is the choice: among enough reports the furthest is taken. A choice on fewer is counted, not condemned.
+//!
+//! In any mode a planned move loses nothing that its primary could still bring, and nobody is appointed by itself who lacks
+//! more than `max_lag` of what the leader has heard of the last primary's WAL.
 
 use crate::cluster::{S, World};
 use crate::database::Process;
