@@ -43,6 +43,8 @@ const TABLE: &[(&str, How)] = &[
     ("regent lost", UNANSWERED),
     ("regent switchover", UNANSWERED),
     ("regent failover", CONFIRMED),
+    ("regent reinit", CONFIRMED),
+    ("regent accept", CONFIRMED),
     ("regent pause", UNANSWERED),
     ("regent resume", UNANSWERED),
     ("regent fence", CONFIRMED),

@@ -38,6 +38,20 @@ pub enum Request {
         /// The one that may be appointed so; otherwise whoever has most.
         to: Option<NodeName>,
     },
+    /// Throw a node's data away and copy it anew from the primary; `cancel`: not any more.
+    Reinit {
+        service: Option<ServiceName>,
+        node: NodeName,
+        #[serde(default)]
+        cancel: bool,
+    },
+    /// Let the copy on a node win; without `node`, take that word back. `dry_run`: answer with [`Response::Plan`] only.
+    AcceptCopy {
+        service: Option<ServiceName>,
+        node: Option<NodeName>,
+        #[serde(default)]
+        dry_run: bool,
+    },
     Pause {
         service: Option<ServiceName>,
     },
@@ -72,7 +86,11 @@ impl Request {
     pub fn changes_something(&self) -> bool {
         !matches!(
             self,
-            Request::Status | Request::History | Request::Explain { .. } | Request::Switchover { dry_run: true, .. }
+            Request::Status
+                | Request::History
+                | Request::Explain { .. }
+                | Request::Switchover { dry_run: true, .. }
+                | Request::AcceptCopy { dry_run: true, .. }
         )
     }
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 mod cert;
 mod config;
 mod confirm;
+mod copies;
 mod demo;
 mod disk;
 mod exit;
@@ -80,6 +81,10 @@ enum Command {
     Switchover(switchover::Arguments),
     /// Move the primary by force: the present one is fenced
     Failover(failover::Arguments),
+    /// Throw a node's data away and copy it anew from the primary
+    Reinit(copies::Reinit),
+    /// Let the copy on a node win: a new epoch on a new timeline, and every other node is copied anew
+    Accept(copies::Accept),
     /// Let regent neither start, stop, fence nor move a service until `resume`
     Pause(pause::Arguments),
     /// End a pause
@@ -116,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Switchover(arguments) => switchover::run(&common, arguments),
         Command::Failover(arguments) => failover::run(&common, arguments),
+        Command::Reinit(arguments) => copies::reinit(&common, arguments),
+        Command::Accept(arguments) => copies::accept(&common, arguments),
         Command::Pause(arguments) => pause::pause(&common, arguments),
         Command::Resume(arguments) => pause::resume(&common, arguments),
         Command::Fence(arguments) => fence::run(&common, arguments),

@@ -10,7 +10,7 @@ use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::{Event, Node};
 use crate::pages;
 use crate::plan::fencing;
-use crate::plan::switchover;
+use crate::plan::{accepted_copy, switchover};
 use crate::plan::{known_end, lacks};
 use crate::types::{IncidentId, NodeName, ServiceName};
 use std::collections::BTreeMap;
@@ -101,6 +101,7 @@ impl Daemon {
             Begin::Propose(command) => {
                 let wanted = match request {
                     Request::Switchover { to, .. } | Request::AcceptLoss { to, .. } => to,
+                    Request::AcceptCopy { node, .. } => node,
                     _ => None,
                 };
                 let number = self.operators.waits(Asked { reply, wanted });
@@ -175,6 +176,17 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             Ok(service) => accept_loss(node, service, to.clone(), who),
             Err(why) => refuse(why),
         },
+        Request::Reinit { service, node: target, cancel } => match the_service(node, service.as_ref()) {
+            Ok(service) => {
+                let epoch = node.state().services[&service].epoch;
+                Begin::Propose(Command::Reinit { service, epoch, node: target.clone(), who, cancel: *cancel })
+            }
+            Err(why) => refuse(why),
+        },
+        Request::AcceptCopy { service, node: of, dry_run } => match the_service(node, service.as_ref()) {
+            Ok(service) => accept_copy(node, service, of.clone(), *dry_run, who),
+            Err(why) => refuse(why),
+        },
         Request::Pause { service } => match the_service(node, service.as_ref()) {
             Ok(service) => Begin::Propose(Command::Pause { service, who }),
             Err(why) => refuse(why),
@@ -234,6 +246,25 @@ fn accept_loss(node: &Node, service: ServiceName, to: Option<NodeName>, who: Str
     let candidates = others.filter(|node| to.as_ref().map_or(Some(*node) != holder, |to| to == *node));
     let bytes = known.and_then(|known| candidates.filter_map(has).map(|has| lacks(record, known.end, has)).min());
     Begin::Propose(Command::AcceptLoss { epoch: record.epoch, service, to, bytes, who })
+}
+
+/// What would happen, or the word itself, with how much that gives up.
+fn accept_copy(node: &Node, service: ServiceName, of: Option<NodeName>, dry_run: bool, who: String) -> Begin {
+    let outlook = node.outlook(clock::now());
+    let epoch = outlook.state.services[&service].epoch;
+    let Some(of) = of else {
+        return Begin::Propose(Command::AcceptCopy { service, epoch, node: None, bytes: None, who });
+    };
+    let planned = accepted_copy::decide(&outlook, &service, &of);
+    match (planned, dry_run) {
+        (planned, true) => Begin::Answer(pages::accepted_copy(&planned)),
+        (Ok(planned), false) => {
+            Begin::Propose(Command::AcceptCopy { service, epoch, node: Some(of), bytes: planned.given_up, who })
+        }
+        (Err(why), false) => {
+            Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() })
+        }
+    }
 }
 
 /// Refused where the quorum would be shot with it, unless forced: nothing could be confirmed then, nor taken back.
@@ -304,9 +335,14 @@ impl Operators {
             Ok(Answer::Done(event)) => match event {
                 ledger::Event::SwitchoverStarted { incident }
                 | ledger::Event::LossAccepted { incident }
+                | ledger::Event::CopyAccepted { incident: Some(incident) }
                 | ledger::Event::FenceOpened { incident, .. } => {
                     answer(reply, Response::Progress { message: format!("incident {incident} is open") });
                     self.followed.push(Followed { incident, told: 0, asked });
+                }
+                ledger::Event::CopyAccepted { incident: None } => {
+                    let message = "done, and in the ledger: it is carried out with `regent resume`".to_owned();
+                    answer(reply, Response::Done { message, details: Vec::new() });
                 }
                 ledger::Event::Confirmed { fence } => answer(
                     reply,

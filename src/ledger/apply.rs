@@ -96,7 +96,13 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::Renewed { service, epoch, incarnation, resumed } => {
             state.renewed(service, epoch, incarnation, resumed)
         }
-        Command::Rejoined { service, epoch, node, how, kept } => state.rejoined(m, service, epoch, node, how, kept),
+        Command::Reinit { service, epoch, node, who, cancel } => state.reinit((service, epoch), node, who, cancel),
+        Command::AcceptCopy { service, epoch, node, bytes, who } => {
+            state.accept_copy(m, (service, epoch), node, (bytes, who))
+        }
+        Command::Rejoined { service, epoch, node, how, kept, order } => {
+            state.rejoined(m, (service, epoch), node, (how, kept), order)
+        }
     }
 }
 

@@ -56,6 +56,9 @@ impl State {
             final_end: None,
             known_end: None,
             accepted_loss: None,
+            accepted_copy: None,
+            to_copy: BTreeMap::new(),
+            copy_orders: 0,
             sealed_at: Lsn(0),
             moving: None,
             paused: false,
@@ -108,6 +111,8 @@ impl State {
         record.sealed_at = sealed_at;
         record.moving = None;
         record.accepted_loss = None;
+        record.use_accepted_copy(&to.node);
+        record.to_copy.remove(&to.node);
         record.unproven_resume = None;
         // Whoever wrote on this timeline may go on there: where its last epoch ended is not the end any more.
         if record.history.last().is_some_and(|last| last.node == to.node) {
@@ -215,6 +220,9 @@ impl State {
 fn check_lineage(record: &Service, node: &NodeName, seal: Option<&Seal>) -> Result<(), Refusal> {
     let held = record.holder.as_ref().is_some_and(|h| &h.node == node);
     let may = match seal {
+        // It wins, whatever it descends from; where it ends is to be known.
+        Some(_) if record.accepts_copy_of(node) => Ok(()),
+        None if record.accepts_copy_of(node) => Err(Ineligible::NoReport),
         Some(seal) => record.may_follow(seal),
         None if held => Ok(()),
         None => Err(Ineligible::NoReport),
@@ -233,6 +241,8 @@ struct Loss {
 /// What may have been acknowledged in an earlier epoch and is not known to be on the appointee. Never silent: the
 /// service is asynchronous, so a loss is allowed, and a loss that nobody names is not.
 fn losses(record: &Service, to: &Holder, seal: Option<&Seal>) -> Vec<Loss> {
+    // The numbers of another database's timelines say nothing of these.
+    let seal = seal.filter(|seal| record.system.is_none_or(|system| system == seal.system));
     let reached = |on: Timeline| match seal {
         Some(seal) if seal.end.timeline == on => Some(seal.end.lsn),
         Some(seal) => seal.history.left_at(on),
@@ -241,7 +251,7 @@ fn losses(record: &Service, to: &Holder, seal: Option<&Seal>) -> Vec<Loss> {
     let said = record.over.as_ref().and_then(Over::position);
     let covers = |end: Option<Position>, on, at| end.is_some_and(|end| end.timeline == on && end.lsn <= at);
     // Not where a fence ended the epoch: then its node is another machine by now.
-    let own = |node: &NodeName| node == &to.node && record.over.is_some();
+    let own = |node: &NodeName| node == &to.node && record.over.is_some() && !record.accepts_copy_of(node);
     // A node's own directory has whatever it wrote there itself. Another may have followed it before its epoch was
     // installed, which it then never was, and have what was written up to some moment.
     let begun = record.begun.iter().filter(|(_, b)| !own(&b.node));
@@ -252,14 +262,28 @@ fn losses(record: &Service, to: &Holder, seal: Option<&Seal>) -> Vec<Loss> {
             Loss { epoch: b.epoch, node: b.node.clone(), timeline: *timeline, after }
         })
         .collect();
+    if record.accepts_copy_of(&to.node) {
+        losses.splice(0..0, earlier_losses(record, reached));
+    }
     let Some(last) = record.history.last().filter(|last| !own(&last.node)) else { return losses };
     // Without a report only a former holder is appointed: what it has of an installed epoch of another node, its own
     // appointment has named.
     let (timeline, after) = (record.timeline, reached(record.timeline).unwrap_or_default());
     // Only the word of an epoch that was installed tells where its timeline ends: an appointee's tells where it stopped.
-    let unknown = seal.is_some() || last.node == to.node;
+    let unknown = seal.is_some() || last.node == to.node || record.accepts_copy_of(&to.node);
     if unknown && !covers(record.final_end, timeline, after) {
         losses.insert(0, Loss { epoch: last.epoch, node: last.node.clone(), timeline, after });
     }
     losses
+}
+
+/// What a copy that a person accepted lacks of the epochs before the last: each ended where the next one began.
+fn earlier_losses(record: &Service, reached: impl Fn(Timeline) -> Option<Lsn>) -> Vec<Loss> {
+    let pairs = record.history.iter().zip(record.history.iter().skip(1));
+    let lost = pairs.filter_map(|(epoch, next)| {
+        let timeline = epoch.start.timeline;
+        let after = reached(timeline).unwrap_or_default();
+        (after < next.start.lsn).then(|| Loss { epoch: epoch.epoch, node: epoch.node.clone(), timeline, after })
+    });
+    lost.collect()
 }

@@ -274,6 +274,24 @@ pub enum Command {
         bytes: Option<u64>,
         who: String,
     },
+    /// A node's data are to be copied anew from the primary; or not any more (`cancel`).
+    Reinit {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        who: String,
+        #[serde(default)]
+        cancel: bool,
+    },
+    /// The copy on this node wins, whatever it descends from; `None` takes that word back.
+    AcceptCopy {
+        service: ServiceName,
+        epoch: Epoch,
+        node: Option<NodeName>,
+        /// How much of what the primary is known to have written it lacks, where that can be said.
+        bytes: Option<u64>,
+        who: String,
+    },
     /// A planned move.
     Switchover {
         service: ServiceName,
@@ -310,6 +328,9 @@ pub enum Command {
         node: NodeName,
         how: String,
         kept: Option<String>,
+        /// The order to copy it anew that was carried out so.
+        #[serde(default)]
+        order: Option<u64>,
     },
 }
 
@@ -352,6 +373,10 @@ pub enum Event {
     LossAccepted {
         incident: IncidentId,
     },
+    /// `None`: it is carried out when the pause ends.
+    CopyAccepted {
+        incident: Option<IncidentId>,
+    },
     /// Recorded; nothing more to say.
     Noted,
 }
@@ -391,6 +416,8 @@ impl Command {
             Command::WaitedOut { .. } => "WaitedOut",
             Command::Progress { .. } => "Progress",
             Command::AcceptLoss { .. } => "AcceptLoss",
+            Command::Reinit { .. } => "Reinit",
+            Command::AcceptCopy { .. } => "AcceptCopy",
             Command::Switchover { .. } => "Switchover",
             Command::CancelSwitchover { .. } => "CancelSwitchover",
             Command::Pause { .. } => "Pause",
@@ -434,6 +461,8 @@ impl Command {
             | Command::WaitedOut { service, .. }
             | Command::Progress { service, .. }
             | Command::AcceptLoss { service, .. }
+            | Command::Reinit { service, .. }
+            | Command::AcceptCopy { service, .. }
             | Command::Switchover { service, .. }
             | Command::CancelSwitchover { service, .. }
             | Command::Pause { service, .. }

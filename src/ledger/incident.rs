@@ -171,6 +171,13 @@ pub enum Happening {
         bytes: Option<u64>,
         who: String,
     },
+    /// A person let the copy on this node win, with so much lost of what the primary is known to have written.
+    CopyAccepted {
+        service: ServiceName,
+        node: NodeName,
+        bytes: Option<u64>,
+        who: String,
+    },
     /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
     MayBeLost {
         service: ServiceName,
@@ -272,14 +279,8 @@ impl fmt::Display for Happening {
             Happening::Appointed { service, epoch, node, basis, why, .. } => {
                 write!(f, "{node} appointed primary of {service}, epoch {epoch}, on {basis}: {why}")
             }
-            Happening::LossAccepted { service, to, bytes, who } => {
-                let bytes = bytes.map_or("what nobody can count".to_owned(), |bytes| format!("{bytes} bytes of WAL"));
-                let to = to.as_ref().map_or("whoever has most".to_owned(), ToString::to_string);
-                write!(f, "{who} lets {service} go to {to} and lose what that lacks: {bytes}, as far as is known")
-            }
-            Happening::MayBeLost { service, epoch, node, timeline, after, by } => {
-                write!(f, "may be lost to {service}: what {node} acknowledged in epoch {epoch}")?;
-                may_be_lost(f, node, by, (*timeline, *after))
+            Happening::LossAccepted { .. } | Happening::CopyAccepted { .. } | Happening::MayBeLost { .. } => {
+                of_a_loss(self, f)
             }
             Happening::Promoting { node, timeline, .. } => write!(f, "{node} promotes to timeline {timeline}"),
             Happening::Installed { service, epoch, node, position } => {
@@ -296,6 +297,29 @@ impl fmt::Display for Happening {
             Happening::Resumed { service, who } => write!(f, "{service} resumed by {who}"),
             Happening::Refused { command, refusal } => write!(f, "{command} refused: {refusal}"),
         }
+    }
+}
+
+/// What may be lost, and who said that it may.
+fn of_a_loss(what: &Happening, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match what {
+        Happening::LossAccepted { service, to, bytes, who } => {
+            let bytes = bytes.map_or("what nobody can count".to_owned(), |bytes| format!("{bytes} bytes of WAL"));
+            let to = to.as_ref().map_or("whoever has most".to_owned(), ToString::to_string);
+            write!(f, "{who} lets {service} go to {to} and lose what that lacks: {bytes}, as far as is known")
+        }
+        Happening::CopyAccepted { service, node, bytes, who } => {
+            let bytes = bytes.map_or("nobody can count it".to_owned(), |bytes| format!("{bytes} bytes of WAL"));
+            write!(
+                f,
+                "{who} lets the copy on {node} win for {service}: what only the others have is given up ({bytes})"
+            )
+        }
+        Happening::MayBeLost { service, epoch, node, timeline, after, by } => {
+            write!(f, "may be lost to {service}: what {node} acknowledged in epoch {epoch}")?;
+            may_be_lost(f, node, by, (*timeline, *after))
+        }
+        _ => Ok(()),
     }
 }
 

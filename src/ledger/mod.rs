@@ -12,6 +12,7 @@ mod assist;
 mod bounds;
 mod claimed;
 mod command;
+mod copies;
 mod eligible;
 mod fence;
 pub mod format;
@@ -46,6 +47,7 @@ pub use claimed::Claimed;
 pub use command::{
     Answer, Basis, CheckAnswer, Claim, ClaimState, Command, Entry, Event, FenceReason, NewOrder, Sighting,
 };
+pub use copies::{AcceptedCopy, CopyOrder};
 pub use eligible::Ineligible;
 pub use incident::{Happening, Incident, IncidentKind, Outcome, StepRecord};
 pub use invariant::violations;

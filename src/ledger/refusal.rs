@@ -88,7 +88,7 @@ pub enum Refusal {
     NoPrimary { service: ServiceName },
     #[error("{service} exists already: it is at epoch {epoch}")]
     Exists { service: ServiceName, epoch: Epoch },
-    #[error("the configuration does not allow it: {why}")]
+    #[error("not allowed: {why}")]
     NotAllowed { why: String },
 }
 

@@ -24,6 +24,8 @@ impl Display for Event {
             Event::Appointed { epoch } => write!(f, "epoch {epoch} begins"),
             Event::SwitchoverStarted { incident } => write!(f, "begun, incident {incident}"),
             Event::LossAccepted { incident } => write!(f, "recorded in incident {incident}"),
+            Event::CopyAccepted { incident: Some(incident) } => write!(f, "recorded in incident {incident}"),
+            Event::CopyAccepted { incident: None } => f.write_str("recorded, for when the pause ends"),
             Event::Noted => f.write_str("noted"),
         }
     }
@@ -89,6 +91,10 @@ impl Display for Command {
                 write!(f, ", {who}")?;
                 to.iter().try_for_each(|to| write!(f, ", for {to}"))
             }
+            Command::Reinit { node, who, cancel: false, .. } => write!(f, " of {node}, {who}"),
+            Command::Reinit { node, who, cancel: true, .. } => write!(f, " of {node} taken back, {who}"),
+            Command::AcceptCopy { node: Some(node), who, .. } => write!(f, " on {node}, {who}"),
+            Command::AcceptCopy { node: None, who, .. } => write!(f, " taken back, {who}"),
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),

@@ -18,7 +18,10 @@ impl Service {
         if self.phase == Phase::Installed {
             self.final_end = over.position();
         } else if let Some(holder) = &self.holder {
-            *self.failed.entry(holder.node.clone()).or_default() += 1;
+            let times = self.failed.entry(holder.node.clone()).or_default();
+            *times += 1;
+            let times = *times;
+            self.copy_failed(times);
         }
         self.over = Some(over);
         self.claimed = None;
@@ -110,8 +113,9 @@ impl State {
         system: SystemId,
         position: Position,
     ) -> Result<Event, Refusal> {
+        let others: Vec<NodeName> = self.set().database_nodes().filter(|other| **other != node).cloned().collect();
         let record = self.held(&service, epoch, &node, incarnation)?;
-        if record.system.is_some_and(|known| known != system) {
+        if record.system.is_some_and(|known| known != system) && !record.takes_over_with_a_copy() {
             return Err(Refusal::NotEligible {
                 node,
                 why: format!("its database is another one (system identifier {system})"),
@@ -130,6 +134,7 @@ impl State {
         record.failed.clear();
         record.final_end = None;
         record.known_end = None;
+        record.copy_took_over(others.into_iter());
         record.history.push(EpochRecord { epoch, node: node.clone(), start: position });
         if record.history.len() > EPOCHS_KEPT {
             record.history.remove(0);
@@ -227,12 +232,25 @@ impl State {
         if to.as_ref() == Some(&holder) {
             return Err(Ineligible::Primary.refusal(&holder));
         }
-        let incident = self.open_incident(m, IncidentKind::Switchover, &holder, BTreeSet::from([service.clone()]));
-        let record = self.services.get_mut(&service).expect("just seen");
+        let incident = self.begin_move(m, &service, &holder, to, who);
+        Ok(Event::SwitchoverStarted { incident })
+    }
+
+    pub(super) fn begin_move(
+        &mut self,
+        m: Moment,
+        service: &ServiceName,
+        holder: &NodeName,
+        to: Option<NodeName>,
+        who: String,
+    ) -> IncidentId {
+        let incident = self.open_incident(m, IncidentKind::Switchover, holder, BTreeSet::from([service.clone()]));
+        let record = self.services.get_mut(service).expect("it is to move");
         record.incident = Some(incident);
         record.moving = Some(Move { to: to.clone(), incident });
-        self.record(incident, m, Happening::SwitchoverAsked { service, epoch, to, who });
-        Ok(Event::SwitchoverStarted { incident })
+        let epoch = record.epoch;
+        self.record(incident, m, Happening::SwitchoverAsked { service: service.clone(), epoch, to, who });
+        incident
     }
 
     pub(super) fn cancel_switchover(
@@ -246,6 +264,7 @@ impl State {
         let Some(moving) = record.moving.take() else {
             return Err(Refusal::NotAllowed { why: format!("{service} is not moving") });
         };
+        record.accepted_copy = None;
         self.record(moving.incident, m, Happening::SwitchoverCancelled { service, why: why.clone() });
         if let Some(incident) = self.incidents.get_mut(&moving.incident) {
             incident.outcome = Outcome::Ended { why };
@@ -303,18 +322,18 @@ impl State {
     pub(super) fn rejoined(
         &mut self,
         m: Moment,
-        service: ServiceName,
-        epoch: Epoch,
+        (service, epoch): (ServiceName, Epoch),
         node: NodeName,
-        how: String,
-        kept: Option<String>,
+        (how, kept): (String, Option<String>),
+        order: Option<u64>,
     ) -> Result<Event, Refusal> {
-        let record = self.services.get(&service);
+        let record = self.services.get_mut(&service);
         let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
         // Over or not: it tells what was done, and the next epoch may be far away.
         if record.epoch != epoch {
             return Err(Refusal::OldEpoch { service, epoch, current: record.epoch });
         }
+        record.copied(&node, order);
         let incident = record.incident;
         if let Some(incident) = incident {
             self.record(incident, m, Happening::Rejoined { node, how, kept });

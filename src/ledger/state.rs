@@ -1,7 +1,9 @@
 //! The replicated state: nodes, services, fences, incidents, refusals. Only shapes and questions about them; what
 //! changes them is `apply` and the files beside it.
 
-use super::{AcceptedLoss, CheckAnswer, Claimed, Incident, Machine, Refusal, Settings, Shared};
+use super::{
+    AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Refusal, Settings, Shared,
+};
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
 use crate::types::{
@@ -190,6 +192,15 @@ pub struct Service {
     /// A person's word on the next appointment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_loss: Option<AcceptedLoss>,
+    /// A person's word on whose data win.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_copy: Option<AcceptedCopy>,
+    /// Whose data are to be copied anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub to_copy: BTreeMap<NodeName, CopyOrder>,
+    /// How many such orders there were.
+    #[serde(default)]
+    pub copy_orders: u64,
     /// Where WAL stood when the last appointee was chosen.
     pub sealed_at: Lsn,
     pub moving: Option<Move>,

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::ledger::world_test::*;
 use crate::ledger::{Answer, ClaimState, Command, Entry, Event as LedgerEvent, Machine};
 use crate::plan::Question;
+use crate::plan::keeper::Back;
 use crate::types::{
     ClusterId, CopyHealth, CopyProgress, DbAction, DbDone, DbOutcome, DbState, Epoch, Incarnation, Instant, Lsn,
     NodeName, Observation, StopLadder, WallTime,
@@ -320,7 +321,7 @@ fn a_folder_that_is_not_named_yet_is_named_after_a_later_rejoin() {
     db2.now += SECOND;
     db2.tell(Event::Wake);
     rejoins(None, &mut db2);
-    let said = ("so".to_owned(), Some("diverged-1".to_owned()));
+    let said = Back { how: "so".to_owned(), kept: Some("diverged-1".to_owned()), order: None };
     assert_eq!(db2.node.keepers()[&orders()].unsaid_rejoin(), Some(&said));
 }
 
@@ -384,6 +385,13 @@ fn a_folder_that_an_earlier_daemon_made_is_named_once() {
     let mut world = World::dead();
     assert!(is_unsaid(&world), "it is said until the ledger has it");
     let (how, kept) = ("rewound".to_owned(), Some(folder.to_owned()));
-    world.done(Command::Rejoined { service: orders(), epoch: crate::types::Epoch(1), node: node("db2"), how, kept });
+    world.done(Command::Rejoined {
+        service: orders(),
+        epoch: crate::types::Epoch(1),
+        node: node("db2"),
+        how,
+        kept,
+        order: None,
+    });
     assert!(!is_unsaid(&world), "an incident names it");
 }

@@ -36,6 +36,8 @@ pub(super) enum Intent {
     WaitedOut(ServiceName, Epoch),
     Progress(ServiceName, Epoch),
     AcceptLoss(ServiceName, Epoch, Option<NodeName>),
+    Reinit(ServiceName, Epoch, NodeName, bool),
+    AcceptCopy(ServiceName, Epoch, Option<NodeName>),
     Switchover(ServiceName, Epoch, Option<NodeName>),
     CancelSwitchover(ServiceName, Epoch),
     Pause(ServiceName),
@@ -95,6 +97,12 @@ impl Intent {
             Command::WaitedOut { service, epoch, .. } => Intent::WaitedOut(service.clone(), *epoch),
             Command::Progress { service, epoch, .. } => Intent::Progress(service.clone(), *epoch),
             Command::AcceptLoss { service, epoch, to, .. } => Intent::AcceptLoss(service.clone(), *epoch, to.clone()),
+            Command::Reinit { service, epoch, node, cancel, .. } => {
+                Intent::Reinit(service.clone(), *epoch, node.clone(), *cancel)
+            }
+            Command::AcceptCopy { service, epoch, node, .. } => {
+                Intent::AcceptCopy(service.clone(), *epoch, node.clone())
+            }
             Command::Switchover { service, epoch, to, .. } => Intent::Switchover(service.clone(), *epoch, to.clone()),
             Command::CancelSwitchover { service, epoch, .. } => Intent::CancelSwitchover(service.clone(), *epoch),
             Command::Pause { service, .. } => Intent::Pause(service.clone()),

@@ -11,7 +11,7 @@ mod node;
 mod service;
 
 pub use incident::{report, summary};
-pub use service::dry_run;
+pub use service::{accepted_copy, dry_run};
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
 use crate::config::database_tls;

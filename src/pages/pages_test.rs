@@ -458,6 +458,7 @@ fn a_loss_says_how_its_node_came_back_until_it_is_a_primary_again() {
         node: node(of),
         how: "rewound".to_owned(),
         kept: kept.map(str::to_owned),
+        order: None,
     };
     world.done(rejoined("db2", Some("/another/node")));
     assert_eq!(loss(&world).came_back, None, "that was another node");

@@ -8,6 +8,7 @@ use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
+use crate::plan::accepted_copy::{AcceptedCopy, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
@@ -129,6 +130,17 @@ fn what_now(known: &Known, name: &ServiceName) -> Vec<String> {
     let step = known.own.get(name).and_then(|own| own.step.as_ref());
     let step = step.map(|step| format!("{}: {}", known.seen.me, step.now()));
     notes.chain(known.waiting.iter().cloned()).chain(step).collect()
+}
+
+/// A copy that is to win: what would happen, or what keeps the word from being taken.
+pub fn accepted_copy(decided: &Result<AcceptedCopy, Vec<Unacceptable>>) -> Response {
+    match decided {
+        Ok(planned) => Response::Plan { steps: planned.steps(), checks: Vec::new() },
+        Err(why) => {
+            let checks = why.iter().map(|why| Check { passed: false, what: why.to_string() }).collect();
+            Response::Plan { steps: Vec::new(), checks }
+        }
+    }
 }
 
 /// A dry run: what would happen, or what keeps it from being begun.

@@ -7,6 +7,7 @@
 //!
 //! Not here: doing anything (`node` hands the steps out, `daemon` and `action` do them).
 
+pub mod accepted_copy;
 pub mod alarm;
 mod appointee;
 pub mod candidate;

@@ -137,6 +137,8 @@ pub enum Note {
         "{node} could not take {service} over {failed} times, and nobody else can: again in {} ms", wait.0.as_millis()
     )]
     RestsBeforeAnother { service: ServiceName, node: NodeName, failed: u32, wait: Passing<Duration> },
+    #[display("{service} waits for the copy on {node}, which was accepted (`regent accept --cancel` takes that back)")]
+    AwaitsAcceptedCopy { service: ServiceName, node: NodeName },
     #[display("{service} has no eligible candidate")]
     NoCandidate { service: ServiceName },
     #[display("appointing {node} for {service}: {why}")]
@@ -200,6 +202,7 @@ impl Note {
             | Note::PowerTriedAgain { .. }
             | Note::NotCreated { .. }
             | Note::RestsBeforeAnother { .. }
+            | Note::AwaitsAcceptedCopy { .. }
             | Note::PassesOver { .. }
             | Note::NotEligible { .. } => Severity::Warn,
             Note::Seeding
@@ -266,6 +269,7 @@ impl Note {
             Note::AwaitsJoin { service, node }
             | Note::NotCreated { service, node, .. }
             | Note::Creating { service, node }
+            | Note::AwaitsAcceptedCopy { service, node }
             | Note::AwaitsRenewal { service, holder: node }
             | Note::AwaitsEarlierBoot { service, node, .. }
             | Note::EarlierBootMayGoOn { service, node, .. }

@@ -26,7 +26,7 @@ pub enum Purpose<'a> {
         furthest: Lsn,
         name: &'a ServiceName,
     },
-    /// To go on where it held the epoch itself: it has everything.
+    /// To go on where it held the epoch itself: it has everything that this epoch wrote.
     Resume { name: &'a ServiceName },
     /// To take over from a primary that stops in order.
     Switchover { name: &'a ServiceName, from: &'a NodeName },
@@ -78,6 +78,12 @@ pub enum Objection {
         bytes: u64,
         max_lag: u64,
     },
+    /// A person accepted the copy on another node.
+    AnotherCopyWins {
+        node: NodeName,
+    },
+    /// A person ordered it to be copied anew: its data are not to be used.
+    ToBeCopied,
     /// The primary was heard for so long without a word of its WAL: what it wrote then nobody knows.
     EndUnknown {
         silent: Duration,
@@ -112,6 +118,8 @@ impl fmt::Display for Objection {
                 "it lacks {bytes} bytes of the WAL that the primary wrote, more than max_lag ({max_lag}); without a primary \
                  `regent failover --accept-loss` lets it take over all the same"
             ),
+            Objection::AnotherCopyWins { node } => write!(f, "the copy on {node} was accepted (`regent accept`)"),
+            Objection::ToBeCopied => f.write_str("it is to be copied anew (`regent reinit`)"),
             Objection::EndUnknown { silent } => write!(
                 f,
                 "the primary said nothing of its WAL for {} s, so nobody knows what would be lost (max_silence); without a \
@@ -136,6 +144,8 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     suspected,
     deaf,
     failing,
+    another_copy,
+    to_be_copied,
     unknown,
     no_running_standby,
     not_startable,
@@ -165,6 +175,19 @@ impl Case<'_> {
             Purpose::Appoint { .. } => None,
             Purpose::Resume { name } | Purpose::Switchover { name, .. } | Purpose::Failover { name, .. } => Some(name),
         }
+    }
+
+    fn service(&self) -> Option<&Service> {
+        let (Purpose::Appoint { name, .. }
+        | Purpose::Resume { name }
+        | Purpose::Switchover { name, .. }
+        | Purpose::Failover { name, .. }) = self.purpose;
+        self.seen.state.services.get(name).map(|service| service.get())
+    }
+
+    /// A person's word is that its copy wins, whatever it lacks.
+    fn is_accepted_copy(&self) -> bool {
+        self.service().is_some_and(|service| service.accepts_copy_of(self.node))
     }
 
     fn state(&self) -> Option<DbState> {
@@ -214,6 +237,15 @@ fn failing(case: &Case) -> Option<Objection> {
     row.health.failing.iter().find(bars).copied().map(Objection::Failing)
 }
 
+fn another_copy(case: &Case) -> Option<Objection> {
+    let copy = case.service()?.awaited_copy().filter(|copy| &copy.node != case.node)?;
+    Some(Objection::AnotherCopyWins { node: copy.node.clone() })
+}
+
+fn to_be_copied(case: &Case) -> Option<Objection> {
+    case.service()?.to_copy.contains_key(case.node).then_some(Objection::ToBeCopied)
+}
+
 fn unknown(case: &Case) -> Option<Objection> {
     (case.heard_of().is_some() && case.state().is_none()).then_some(Objection::Unknown)
 }
@@ -231,6 +263,7 @@ fn not_startable(case: &Case) -> Option<Objection> {
 
 fn lineage(case: &Case) -> Option<Objection> {
     match case.purpose {
+        Purpose::Appoint { .. } if case.is_accepted_copy() => None,
         Purpose::Appoint { service, report: Ok(seal), .. } => service.may_follow(seal).err().map(Objection::Ledger),
         _ => None,
     }
@@ -244,6 +277,7 @@ fn streams(case: &Case) -> Option<Objection> {
 
 fn end(case: &Case) -> Option<Objection> {
     match case.purpose {
+        Purpose::Appoint { .. } if case.is_accepted_copy() => None,
         Purpose::Appoint { report: Ok(Seal { end, .. }), at_least: Some(wanted), .. } if end.lsn < wanted.lsn => {
             Some(Objection::BeforeFinalPosition { end: *end, wanted })
         }
@@ -270,12 +304,13 @@ fn silence(case: &Case) -> Option<Objection> {
         Purpose::Appoint { name, at_least: None, .. } | Purpose::Failover { name, .. } => name,
         _ => return None,
     };
-    let service = case.seen.state.services.get(name)?;
+    let service = case.service()?;
     // Its own WAL it has.
     let wrote = service.history.last().is_some_and(|last| &last.node == case.node);
     let silent = known_end(case.seen, name)?.silent;
     let is_long = silent > case.seen.config.failover.max_silence;
-    (is_long && !wrote && !is_accepted(service, case.node)).then_some(Objection::EndUnknown { silent })
+    (is_long && !wrote && !is_accepted(service, case.node) && !case.is_accepted_copy())
+        .then_some(Objection::EndUnknown { silent })
 }
 
 fn lag(case: &Case) -> Option<Objection> {
@@ -283,6 +318,7 @@ fn lag(case: &Case) -> Option<Objection> {
     let behind = |ahead: Lsn, own: Lsn| Some(ahead.0.saturating_sub(own.0)).filter(|bytes| *bytes > max_lag);
     let standby = |name| case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby);
     match case.purpose {
+        _ if case.is_accepted_copy() => None,
         Purpose::Appoint { name, .. } | Purpose::Failover { name, .. }
             if case.seen.state.services.get(name).is_some_and(|service| is_accepted(service, case.node)) =>
         {
@@ -299,6 +335,10 @@ fn lag(case: &Case) -> Option<Objection> {
             let primary = case.seen.database(from, name)?;
             behind(primary.position.lsn, standby(name)?.position.lsn)
                 .map(|bytes| Objection::BehindPrimary { bytes, max_lag })
+        }
+        // It held the last epoch, and where that was never installed another one wrote last.
+        Purpose::Resume { name } if case.service()?.history.last().is_some_and(|last| &last.node != case.node) => {
+            would_lose(case.seen, name, case.node, case.seen.database(case.node, name)?.position)
         }
         Purpose::Appoint { report: Err(_), .. } | Purpose::Resume { .. } => None,
     }

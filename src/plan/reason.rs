@@ -35,6 +35,8 @@ pub enum Waiting {
     /// Why the last try failed is told with the database; the pause grows with each.
     #[display("the last try to make it a standby came to nothing; the next one is later")]
     RejoinAgain,
+    #[display("it is to be made a standby once the pause ends: nothing is overwritten before")]
+    PausedBeforeRejoin,
     #[display("the database does not answer")]
     NotAnswering,
     #[display("writing the tombstone")]
@@ -43,8 +45,14 @@ pub enum Waiting {
     FinalWordFails { why: String },
     #[display("trouble: {_0}")]
     Trouble(Trouble),
-    #[display("the data directory holds another database: its system identifier differs")]
+    #[display(
+        "the data directory holds another database: its system identifier differs. `regent reinit` copies this node anew \
+         from the primary; `regent accept` lets this node's copy win"
+    )]
     AnotherDatabase,
+    /// Not touched before the primary has stopped for it.
+    #[display("the copy here was accepted: waiting for its appointment")]
+    AcceptedCopy,
     /// Nothing to do.
     #[display("primary")]
     Primary,
@@ -84,6 +92,8 @@ impl Waiting {
             | Waiting::Ledger
             | Waiting::Adoption
             | Waiting::Lease
+            | Waiting::AcceptedCopy
+            | Waiting::PausedBeforeRejoin
             | Waiting::UnderWay(_)
             | Waiting::Stopping
             | Waiting::Tombstone
@@ -115,6 +125,8 @@ pub enum StopReason {
     StartStalls,
     #[display("its WAL lies past the fork: it must be rewound")]
     PastTheFork,
+    #[display("it is to be copied anew, as a person ordered")]
+    CopyOrdered,
     #[display("it cannot follow as it is: {why}")]
     CannotFollow { why: String },
     #[display("{_0}")]

@@ -97,6 +97,12 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
         plan.say(Note::AwaitsRenewal { service: name.clone(), holder: holder.node.clone() });
     }
     lapsed(input, name, service, plan);
+    // Accepted in a pause, which has ended: the primary is stopped in order for it.
+    if let Some(copy) = service.awaited_copy().filter(|_| service.moving.is_none() && service.phase == Phase::Installed)
+    {
+        let (service, epoch, who) = (name.clone(), service.epoch, copy.who.clone());
+        return plan.propose(Command::Switchover { service, epoch, to: Some(copy.node.clone()), who });
+    }
     match service.phase {
         Phase::Installed => keep_known_end(input, name, service, plan),
         phase => {
@@ -150,11 +156,11 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
     }
 }
 
-/// Asks every living database node but the holder's for its sealed end of WAL.
+/// Asks every living database node but the holder's for its sealed end of WAL, and that too where its copy was accepted.
 fn ask_seals(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let (Some(settings), Some(holder)) = (&input.state.settings, &service.holder) else { return };
     let answers = input.lead.seals.get(&(name.clone(), service.epoch));
-    for node in settings.database_nodes().filter(|n| **n != holder.node) {
+    for node in settings.database_nodes().filter(|n| **n != holder.node || service.accepts_copy_of(n)) {
         let sealed = answers.and_then(|a| a.get(node)).is_some_and(Result::is_ok);
         if !sealed && input.is_living(node) {
             plan.ask(node, Question::Seal { service: name.clone(), epoch: service.epoch });
@@ -275,7 +281,9 @@ fn fenced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence, p
 /// Another machine that joined under the fenced node's name. Whatever it has is not what the holder wrote last, which the
 /// appointment names as lost: it comes after everybody else.
 fn replaced(input: &Input, name: &ServiceName, service: &Service, fence: &Fence) -> Option<Choice> {
-    input.state.nodes.get(&fence.target).filter(|record| record.boot != fence.boot)?;
+    let record = input.state.nodes.get(&fence.target);
+    // A copy that was accepted is asked where it ends.
+    record.filter(|record| record.boot != fence.boot && !service.accepts_copy_of(&fence.target))?;
     // What it has is what it says: it never held the epoch.
     let has = input.outlook().database(&fence.target, name)?.position;
     if let Some(why) = would_lose(&input.outlook(), name, &fence.target, has) {
@@ -324,6 +332,9 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
         return create(input, name, plan);
     }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
+    if let Some(copy) = service.awaited_copy() {
+        return accepted(input, name, service, (&copy.node, since), plan);
+    }
     // The node that held the epoch has everything: after a restart of its host, or of the network that kept it from
     // renewing its lease, or a planned stop that did not end in order, it goes on, before anybody is asked to lose
     // something. Where it failed to take over once, not again before the others.
@@ -375,6 +386,24 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
     appoint(input, name, service, Basis::Released, choice, plan);
 }
 
+/// A person let the copy on one node win: it is waited for, and nobody else is appointed while that word stands.
+fn accepted(
+    input: &Input,
+    name: &ServiceName,
+    service: &Service,
+    (node, since): (&NodeName, Instant),
+    plan: &mut Plan,
+) {
+    ask_seals(input, name, service, plan);
+    let reports = seals(input, name, service);
+    let choice = reports.map(|all| candidate::choose(input, (name, service), all, None)).unwrap_or_default();
+    if choice.best.is_none() {
+        say_refused(name, &choice, plan);
+        return plan.say(Note::AwaitsAcceptedCopy { service: name.clone(), node: node.clone() });
+    }
+    give_again(input, name, service, (choice, since), plan);
+}
+
 /// Until when it is worth a wait for the former holder to say how it is: its join commits before its first heartbeat is
 /// heard; and after a network that failed for all there is a leader before the others have heard anybody for long enough.
 /// `cut_short`: in a planned move, which loses nothing that a node could still bring that is not declared dead.
@@ -402,10 +431,24 @@ fn given_back(input: &Input, name: &ServiceName, service: &Service, since: Insta
     let mut choice =
         seals(input, name, service).map(|s| candidate::choose(input, (name, service), s, None)).unwrap_or_default();
     if choice.best.is_none()
-        && let Some(again) = resume_choice(input, name, service, "it could not take over, and nobody else can")
+        && let Some(node) = service.holder.as_ref().map(|holder| &holder.node)
     {
-        choice.best = again.best;
+        match objection(&input.outlook(), node, Purpose::Resume { name }) {
+            None => choice.best = Some((node.clone(), "it could not take over, and nobody else can".to_owned())),
+            Some(why) => drop(choice.refused.insert(node.clone(), why)),
+        }
     }
+    give_again(input, name, service, (choice, since), plan);
+}
+
+/// After an epoch that nobody took over: a node that gave back rests first.
+fn give_again(
+    input: &Input,
+    name: &ServiceName,
+    service: &Service,
+    (choice, since): (Choice, Instant),
+    plan: &mut Plan,
+) {
     if let Some((node, _)) = &choice.best {
         let failed = service.failed.get(node).copied().unwrap_or(0);
         let at = since + rest_after(failed);

@@ -202,8 +202,10 @@ pub enum DbAction {
     /// Find the end of a dead primary's WAL in its own directory, from a position that it had reached. Bounded in time.
     FindEnd { from: Position },
     /// Make the stopped (or absent) directory a standby of `upstream`: nothing to do, rewind, or clone; divergent WAL
-    /// is kept. Does not start it.
-    Rejoin { upstream: Upstream },
+    /// is kept. Does not start it. With the number of a person's order it is cloned, whatever there is.
+    Rejoin { upstream: Upstream, order: Option<u64> },
+    /// A person accepted what is in the directory: what this node had before is forgotten, and forbids nothing.
+    AcceptCopy { order: u64 },
 }
 
 impl DbAction {
@@ -221,6 +223,7 @@ impl DbAction {
             DbAction::Stop { .. } => "stop",
             DbAction::FindEnd { .. } => "look for the end of its WAL",
             DbAction::Rejoin { .. } => "rejoin",
+            DbAction::AcceptCopy { .. } => "accept the copy",
         }
     }
 }
@@ -235,14 +238,17 @@ impl std::fmt::Display for DbAction {
                 write!(f, "{name} of {}", up.node)
             }
             DbAction::Compare { upstream } => write!(f, "asks {} whether it can follow as it is", upstream.node),
-            DbAction::Rejoin { upstream } => {
+            DbAction::Rejoin { upstream, order: None } => {
                 write!(f, "make it a standby of {}: nothing, rewind or clone", upstream.node)
             }
+            DbAction::Rejoin { upstream, order: Some(_) } => write!(f, "copy it anew from {}, on order", upstream.node),
             DbAction::Stop { ladder } => write!(f, "stop in order ({ladder})"),
             DbAction::FindEnd { from } => write!(f, "looks for the end of its WAL, from {from} on"),
-            DbAction::Initdb | DbAction::StartStandby { upstream: None } | DbAction::Seal | DbAction::Checkpoint => {
-                f.write_str(name)
-            }
+            DbAction::Initdb
+            | DbAction::StartStandby { upstream: None }
+            | DbAction::Seal
+            | DbAction::AcceptCopy { .. }
+            | DbAction::Checkpoint => f.write_str(name),
         }
     }
 }

@@ -133,7 +133,7 @@ impl Cluster {
     /// Rejoins a stopped node to another and starts it; returns what the rejoin did.
     pub async fn follow(&self, name: &str, upstream: &str) -> DbDone {
         let to = self.upstream(upstream);
-        let done = self.node(name).done(DbAction::Rejoin { upstream: to.clone() }).await;
+        let done = self.node(name).done(DbAction::Rejoin { upstream: to.clone(), order: None }).await;
         self.node(name).done(DbAction::StartStandby { upstream: Some(to) }).await;
         self.node(name)
             .until("streaming", |seen| seen.streams_from.as_ref().is_some_and(|n| n.as_str() == upstream))

@@ -108,7 +108,7 @@ async fn a_directory_of_another_database_is_refused_and_named() {
     std::fs::write(&hba, format!("host all regent_db2 127.0.0.0/8 trust\n{text}")).expect("written");
     cluster.node("db1").sql("select pg_reload_conf()").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let error = other.node("db2").fails(DbAction::Rejoin { upstream }).await;
+    let error = other.node("db2").fails(DbAction::Rejoin { upstream, order: None }).await;
     assert!(error.contains("system identifier") && error.contains("not copies of one database"), "{error}");
     other.node("db2").until_state(DbState::Stopped).await;
     cluster.engine("db1");

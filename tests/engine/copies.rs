@@ -63,7 +63,7 @@ async fn a_copy_that_cannot_succeed_is_asked_of_the_primary_less_and_less_often(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let before = checkpoints(db1).await;
-    let action = DbAction::Rejoin { upstream: cluster.upstream("db1") };
+    let action = DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None };
     let (start, mut keeper) = (Instant(1_000_000_000_000), Keeper::default());
     let (mut now, mut begun) = (start, Vec::new());
     while now.since(start) < Duration::from_secs(600) {
@@ -105,7 +105,7 @@ async fn a_copy_that_a_killed_daemon_left_is_ended_before_another_begins() {
     fs::write(&slow, "").expect("written");
     let half = cluster.path().join("db2/.regent-main.clone");
     let mark = half.display().to_string();
-    let action = DbAction::Rejoin { upstream: cluster.upstream("db1") };
+    let action = DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None };
     // Nobody waits for it any more, and nobody ends it: it is as if its daemon had been killed.
     let killed = cluster.nodes.get_mut("db2").expect("there").take_engine();
     let left = tokio::spawn({
@@ -150,7 +150,7 @@ async fn how_far_a_copy_is_can_be_seen_while_it_runs() {
     assert_eq!(db2.engine().latest().copy, None);
     let upstream = cluster.upstream("db1");
     let copied = async {
-        let done = db2.done(DbAction::Rejoin { upstream }).await;
+        let done = db2.done(DbAction::Rejoin { upstream, order: None }).await;
         (done, db2.engine().latest().copy)
     };
     let seen = async {

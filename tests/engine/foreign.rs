@@ -214,7 +214,7 @@ async fn a_password_is_in_no_statement_no_log_and_no_argument() {
     assert!(text.contains("create role \"regent_db1\""), "nothing was logged: {text}");
     // Where others can read it, it is none.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("mine");
-    let refused = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    let refused = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None }).await;
     assert!(refused.contains("running") || refused.contains("chmod o="), "{refused}");
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     let refused = db1.fails(DbAction::StartStandby { upstream: Some(cluster.upstream("db2")) }).await;

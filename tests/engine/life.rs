@@ -64,7 +64,7 @@ async fn a_copy_that_never_ran_opens_on_a_timeline_of_its_own() {
     db2.done(DbAction::Stop { ladder: LADDER }).await;
     // Its control file is its source's: "in production", on timeline 1.
     std::fs::remove_dir_all(&db2.postgresql().data_dir).expect("removed");
-    db2.done(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    db2.done(DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None }).await;
     cluster.node("db1").enclosure().kill();
     db2.lease(2, Duration::from_secs(60));
     // It is only started in recovery: the number of its timeline comes with a promotion.
@@ -135,7 +135,7 @@ async fn fences_in_the_access_file_outlive_a_restart_and_close_the_role() {
     db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
     assert!(std::fs::read_to_string(&hba).expect("there").starts_with(block));
     db2.done(DbAction::Stop { ladder: LADDER }).await;
-    let error = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    let error = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None }).await;
     assert!(error.contains("rejects connection"), "{error}");
     db2.until_state(DbState::Stopped).await;
 }

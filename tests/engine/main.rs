@@ -16,6 +16,7 @@ mod lost;
 mod moving;
 mod numbers;
 mod older;
+mod ordered;
 mod places;
 mod private;
 mod slots;

@@ -174,21 +174,21 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     }
     let before = checkpoints().await;
     let upstream = cluster.upstream("db1");
-    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(refused.contains("is the root of a volume") && refused.contains("use a directory in it"), "{refused}");
     let made = cluster.node("db2").fails(DbAction::Initdb).await;
     assert!(made.contains("is the root of a volume"), "{made}");
-    let refused = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(refused.contains("it lacks") && refused.contains("MiB"), "{refused}");
     assert!(!cluster.path().join("db3/.regent-main.clone").exists() && !cluster.path().join("db3/main").exists());
     assert_eq!(checkpoints().await, before, "the primary was asked for a checkpoint");
     // Asked again, this host looks at itself alone, until a person has made room.
     let db1 = cluster.node("db1");
     db1.done(DbAction::Stop { ladder: LADDER }).await;
-    let again = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let again = cluster.node("db3").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(again.contains("it lacks"), "the primary was asked: {again}");
     small.grow(400);
-    let unreachable = cluster.node("db3").refuses(DbAction::Rejoin { upstream }).await;
+    let unreachable = cluster.node("db3").refuses(DbAction::Rejoin { upstream, order: None }).await;
     assert!(unreachable.contains("connect to the upstream"), "it is noticed at once: {unreachable}");
     db1.lease(1, std::time::Duration::from_secs(3600));
     db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
@@ -222,7 +222,7 @@ async fn a_copy_that_lost_something_on_the_way_is_no_standby() {
         cluster.engine(name);
     }
     cluster.create("db1").await;
-    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: cluster.upstream("db1") }).await;
+    let refused = cluster.node("db2").fails(DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None }).await;
     assert!(refused.contains("pg_verifybackup") && refused.contains("global/1262"), "{refused}");
     let forbidden = cluster.node("db2").fails(DbAction::StartStandby { upstream: None }).await;
     assert!(forbidden.contains("a clone is unfinished"), "{forbidden}");
@@ -276,11 +276,11 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
     cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
     drop(wal);
     fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
-    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     assert_eq!(fs::read_dir(place.join("wal")).expect("there").count(), 0);
     drop(data);
-    for action in [DbAction::Rejoin { upstream }, DbAction::Initdb] {
+    for action in [DbAction::Rejoin { upstream, order: None }, DbAction::Initdb] {
         let refused = cluster.node("db2").fails(action).await;
         assert!(refused.contains("/db2 when it last ran") && refused.contains("is not mounted"), "{refused}");
     }

@@ -237,7 +237,7 @@ async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
     let upstream = cluster.upstream("db1");
     cluster.node("db1").sql("select pg_reload_conf()").await;
     let refused = loop {
-        let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream: upstream.clone() }).await;
+        let refused = cluster.node("db3").fails(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
         // Until the server has read them.
         if refused.contains("not valid for name") {
             break refused;
@@ -257,7 +257,7 @@ async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
     fs::remove_dir_all(cluster.path().join("db3/tls")).expect("removed");
     fs::remove_file(cluster.node("db3").run().join("database.pem")).expect("removed");
     cluster.engine("db3");
-    let bare = cluster.node("db3").fails(DbAction::Rejoin { upstream }).await;
+    let bare = cluster.node("db3").fails(DbAction::Rejoin { upstream, order: None }).await;
     assert!(bare.contains("has no certificate") && bare.contains("regent cert issue"), "{bare}");
 }
 

@@ -166,7 +166,7 @@ async fn a_copy_moves_its_slot_along_and_has_the_wal_after_it_kept() {
         db1.sql("select pg_switch_wal()").await;
     }
     let upstream = cluster.upstream("db1");
-    db2.done(DbAction::Rejoin { upstream: upstream.clone() }).await;
+    db2.done(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     let after = slots(db1).await;
     // It reads whole segments.
     let begun = Lsn(backup_start(db2).0 & !0xff_ffff);
@@ -223,7 +223,7 @@ async fn a_copy_whose_slot_is_in_use_is_refused_and_names_the_user() {
     cluster.create("db1").await;
     let reader = Reader::of("db2", &cluster).await;
     let upstream = cluster.upstream("db1");
-    let error = cluster.node("db2").refuses(DbAction::Rejoin { upstream }).await;
+    let error = cluster.node("db2").refuses(DbAction::Rejoin { upstream, order: None }).await;
     assert!(error.contains("reads from its slot regent_db2") && error.contains("another copy of db2"), "{error}");
     drop(reader);
     let db1 = cluster.node("db1");

@@ -338,6 +338,7 @@ impl Draft<'_, '_> {
                 node: self.node(1),
                 how: line.say("how", "rewound"),
                 kept: line.get("kept").map(str::to_owned),
+                order: line.number("order"),
             },
             _ => return self.of_its_course(),
         })
@@ -354,6 +355,20 @@ impl Draft<'_, '_> {
                 service,
                 epoch: self.epoch("epoch"),
                 to: line.get("to").map(|to| line.parse(to)),
+                bytes: line.number("bytes"),
+                who: self.who(),
+            },
+            "reinit" => Command::Reinit {
+                service,
+                epoch: self.epoch("epoch"),
+                node: self.node(1),
+                who: self.who(),
+                cancel: line.has("cancel"),
+            },
+            "accept-copy" => Command::AcceptCopy {
+                service,
+                epoch: self.epoch("epoch"),
+                node: line.get("on").map(|on| line.parse(on)),
                 bytes: line.number("bytes"),
                 who: self.who(),
             },

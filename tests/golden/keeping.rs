@@ -165,7 +165,7 @@ fn acted(mut seen: Observation, action: &DbAction, timeline: Timeline, clean: bo
             (seen.position.timeline, seen.history) = (timeline, history(timeline));
             DbDone::Rejoined { how: "as the engine does it".to_owned(), kept: None }
         }
-        DbAction::Checkpoint | DbAction::Seal => DbDone::Plain,
+        DbAction::Checkpoint | DbAction::Seal | DbAction::AcceptCopy { .. } => DbDone::Plain,
         DbAction::FindEnd { from } => DbDone::Ends { at: *from },
         DbAction::Compare { .. } => DbDone::Compared { unfit: Some("its history is another".to_owned()) },
         DbAction::Stop { .. } => {
@@ -398,7 +398,7 @@ fn compared(keeper: &mut Keeper, answer: &str, at: Moment) {
 /// It was tried so often to make it a standby, and came to nothing (`for-free`: refused beforehand).
 fn copies_failed(keeper: &mut Keeper, line: &Line, times: u64, at: Moment) {
     let upstream = Upstream { node: line.parse(line.get("from").unwrap_or("db1")), addresses: Vec::new(), port: 0 };
-    let rejoin = DbAction::Rejoin { upstream };
+    let rejoin = DbAction::Rejoin { upstream, order: None };
     let error = line.say("error", "it ended");
     for _ in 0..times {
         let outcome = match line.has("for-free") {

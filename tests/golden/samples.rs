@@ -5,10 +5,10 @@
 
 use regent::config::{OnLapsed, PowerOn, Role};
 use regent::ledger::{
-    AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command, Confirmation,
-    EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind, Life, Machine, Move,
-    NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal, Refused, Service,
-    Settings, Sighting, State, StepRecord,
+    AcceptedCopy, AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command,
+    Confirmation, CopyOrder, EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind,
+    Life, Machine, Move, NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal,
+    Refused, Service, Settings, Sighting, State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -226,16 +226,39 @@ pub fn commands() -> Vec<Command> {
         Command::DenyLease { service: service.clone(), epoch },
         Command::PassOver { service: service.clone(), epoch, term: TERM, no_lease: NoLease::NeverGranted },
         Command::WaitedOut { service: service.clone(), epoch, boot: Boot("boot-0".into()) },
+    ]);
+    commands.extend(course_commands());
+    commands
+}
+
+/// How far a service is, and what people want of it.
+fn course_commands() -> Vec<Command> {
+    let (service, node, incarnation, epoch) = (orders(), db1(), LIFE, EPOCH);
+    vec![
         Command::Progress { service: service.clone(), epoch, end: END },
         Command::AcceptLoss { service: service.clone(), epoch, to: Some(node.clone()), bytes: Some(4096), who: who() },
+        Command::Reinit { service: service.clone(), epoch, node: node.clone(), who: who(), cancel: true },
+        Command::AcceptCopy {
+            service: service.clone(),
+            epoch,
+            node: Some(node.clone()),
+            bytes: Some(4096),
+            who: who(),
+        },
         Command::Switchover { service: service.clone(), epoch, to: Some(node.clone()), who: who() },
         Command::CancelSwitchover { service: service.clone(), epoch, why: why() },
         Command::Pause { service: service.clone(), who: who() },
         Command::Resume { service: service.clone(), who: who() },
         Command::Renewed { service: service.clone(), epoch, incarnation, resumed: 11 },
-        Command::Rejoined { service, epoch, node, how: "rewind".to_owned(), kept: Some("a folder".to_owned()) },
-    ]);
-    commands
+        Command::Rejoined {
+            service,
+            epoch,
+            node,
+            how: "rewind".to_owned(),
+            kept: Some("a folder".to_owned()),
+            order: Some(2),
+        },
+    ]
 }
 
 fn fence_commands() -> Vec<Command> {
@@ -358,6 +381,7 @@ pub fn happenings() -> Vec<Happening> {
         Happening::Joined { node: node(), boot: boot(), incarnation: LIFE },
         Happening::Rejoined { node: node(), how: "clone".to_owned(), kept: Some("a folder".to_owned()) },
         Happening::LossAccepted { service: service(), to: Some(db1()), bytes: Some(4096), who: who() },
+        Happening::CopyAccepted { service: service(), node: node(), bytes: Some(4096), who: who() },
         Happening::Paused { service: service(), who: who() },
         Happening::Resumed { service: service(), who: who() },
         Happening::Refused { command: "Appoint".to_owned(), refusal: Refusal::Paused { service: service() } },
@@ -382,6 +406,9 @@ fn service() -> Service {
         final_end: Some(END),
         known_end: Some(END),
         accepted_loss: Some(AcceptedLoss { to: Some(db1()), who: who() }),
+        accepted_copy: Some(AcceptedCopy { node: db1(), number: 2, who: who(), appointed: Some(EPOCH) }),
+        to_copy: BTreeMap::from([(db1(), CopyOrder { number: 1, who: who() })]),
+        copy_orders: 2,
         sealed_at: Lsn(9),
         moving: Some(Move { to: Some(db1()), incident: INCIDENT }),
         paused: true,

@@ -376,10 +376,11 @@ impl World {
             }
             DbAction::Checkpoint => self.finish(10, 100, act, |_, _| Ok(DbDone::Plain)),
             DbAction::Stop { ladder } => self.stop_when_clear(act, ladder),
-            DbAction::Rejoin { upstream } => {
+            DbAction::Rejoin { upstream, order } => {
                 let up = self.host(&upstream.node);
-                self.rejoin(act, up);
+                self.rejoin(act, up, order.is_some());
             }
+            DbAction::AcceptCopy { .. } => self.finish(1, 20, act, |_, _| Ok(DbDone::Plain)),
         }
     }
 

@@ -42,7 +42,7 @@ const ACTIONS: [Part; 8] =
 pub fn part_of(action: &DbAction) -> Part {
     match action {
         DbAction::Initdb => Part::Initdb,
-        DbAction::StartPrimary { .. } | DbAction::StartStandby { .. } => Part::Start,
+        DbAction::StartPrimary { .. } | DbAction::StartStandby { .. } | DbAction::AcceptCopy { .. } => Part::Start,
         DbAction::Follow { .. } => Part::Follow,
         DbAction::Seal => Part::Seal,
         DbAction::Promote { .. } => Part::Promote,

@@ -7,7 +7,7 @@ use crate::cluster::{MS, S, World};
 use crate::database::Process;
 use crate::effects::{Part, any_action};
 use crate::fence::Device;
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::{KINDS, Kind, LATER};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::ledger::{Command, FenceReason, FenceState};
@@ -27,7 +27,9 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     let n = w.hosts.len();
     let (host, other) = (rng.random_range(0..n), rng.random_range(0..n));
     let hit = Hit { kind, host, other, lasts: rng.random_range(300 * MS..20 * S) };
-    let name = KINDS.iter().find(|(k, _)| *k == kind).map_or("?", |(_, name)| name);
+    let later = LATER.iter().map(|(kind, name, _)| (kind, name));
+    let all = KINDS.iter().map(|(kind, name)| (kind, name));
+    let name = all.chain(later).find(|(k, _)| **k == kind).map_or("?", |(_, name)| name);
     w.fault(name, format!("{} (and {}), {} ms", w.hosts[host].name, w.hosts[other].name, hit.lasts / MS));
     match kind {
         Kind::PowerCut | Kind::Blackout | Kind::Freeze | Kind::GuestPause | Kind::CommonStall => power(w, rng, &hit),
@@ -51,9 +53,13 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         | Kind::Lingers
         | Kind::DirectoryGone => ailment(w, rng, &hit),
         Kind::Device => device(w, rng, &hit),
-        Kind::Switchover | Kind::Pause | Kind::OperatorFence | Kind::Confirm | Kind::WrongConfirm => {
-            operator(w, rng, &hit)
-        }
+        Kind::Switchover
+        | Kind::Pause
+        | Kind::OperatorFence
+        | Kind::Confirm
+        | Kind::WrongConfirm
+        | Kind::Reinit
+        | Kind::AcceptCopy => operator(w, rng, &hit),
         Kind::Transfer
         | Kind::LeaderLost
         | Kind::Uncommitted
@@ -402,6 +408,14 @@ fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
         Kind::Pause => {
             w.order(Command::Pause { service: name, who });
             w.after(hit.lasts, resume);
+        }
+        Kind::Reinit => {
+            let node = w.hosts[hit.host].name.clone();
+            w.order(Command::Reinit { service: name, epoch, node, who, cancel: false });
+        }
+        Kind::AcceptCopy => {
+            let node = Some(w.hosts[hit.host].name.clone());
+            w.order(Command::AcceptCopy { service: name, epoch, node, bytes: None, who });
         }
         Kind::OperatorFence => {
             let target = w.hosts[hit.host].name.clone();

@@ -74,6 +74,8 @@ pub enum Kind {
     LogFull,
     Slew,
     Clone,
+    Reinit,
+    AcceptCopy,
 }
 
 /// Every kind with its name in the report.
@@ -147,6 +149,20 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::Slew, "clock slewed"),
     (Kind::Clone, "clone of a host"),
 ];
+
+/// Kinds that came later are drawn beside those: seeds below `LATER_FROM` stay what they were when they found something.
+pub const LATER: &[(Kind, &str, u64)] =
+    &[(Kind::Reinit, "copied anew on order", 3), (Kind::AcceptCopy, "accepted copy", 7)];
+
+/// The first seed that draws them, each in one of so many.
+pub const LATER_FROM: u64 = 13_600_000;
+
+pub fn later(seed: u64) -> impl Iterator<Item = Kind> {
+    LATER
+        .iter()
+        .filter(move |(_, _, one_of)| seed >= LATER_FROM && seed.is_multiple_of(*one_of))
+        .map(|(kind, ..)| *kind)
+}
 
 /// What regent does not stand yet, and what will end that. The swarm draws these only where all kinds are asked for.
 pub const TOO_EARLY: &[(Kind, &str)] = &[];

@@ -107,6 +107,7 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) -> bool {
         lift(w);
         confirm_struck(w, rest);
         accept_loss(w);
+        take_back(w);
     }
     !lacking(w).is_empty()
 }
@@ -124,6 +125,31 @@ fn lacking(w: &World) -> Vec<(ServiceName, Epoch)> {
     };
     let services = w.log.state().services.iter().filter(|(name, s)| says(name) && s.accepted_loss.is_none());
     services.map(|(name, s)| (name.clone(), s.epoch)).collect()
+}
+
+/// A person orders nothing any more about whose data win.
+fn take_back(w: &mut World) {
+    let who = || "sim".to_owned();
+    let mut orders = Vec::new();
+    for (service, record) in &w.log.state().services {
+        let epoch = record.epoch;
+        let nodes = record.to_copy.keys().cloned();
+        orders.extend(nodes.map(|node| Command::Reinit {
+            service: service.clone(),
+            epoch,
+            node,
+            who: who(),
+            cancel: true,
+        }));
+        if record.awaited_copy().is_some() {
+            let service = service.clone();
+            orders.push(Command::AcceptCopy { service, epoch, node: None, bytes: None, who: who() });
+        }
+    }
+    if !orders.is_empty() {
+        w.facts.taken_back = w.now;
+    }
+    orders.into_iter().for_each(|command| w.order(command));
 }
 
 /// A person would rather lose some than wait.

@@ -56,8 +56,10 @@ pub struct Facts {
     connected_since: Vec<Vec<u64>>,
     /// By who heard it and service: in which life of its daemon, of which epoch, and how far.
     ends: BTreeMap<(usize, usize), (u64, Epoch, Position)>,
-    /// Boots about which a device lied.
-    lied: BTreeMap<(usize, u64), Lie>,
+    /// Boots about which a device lied, and each of its lies.
+    lied: BTreeMap<(usize, u64), Vec<Lie>>,
+    /// When a person last took back an order on whose data win: whoever was chosen a moment before was the only one.
+    pub taken_back: u64,
     /// When the last fence of a host was opened.
     pub fence_opened: Vec<u64>,
     pub faults: BTreeMap<&'static str, u64>,
@@ -146,6 +148,7 @@ impl Facts {
             connected_since: vec![vec![0; hosts]; hosts],
             ends: BTreeMap::new(),
             lied: BTreeMap::new(),
+            taken_back: 0,
             fence_opened: vec![0; hosts],
             faults: BTreeMap::new(),
             counts: Counts::default(),
@@ -194,9 +197,7 @@ impl World {
             let state = self.log.state();
             let epochs = self.services.iter().map(|s| state.services.get(s).map_or(Epoch(0), |s| s.epoch)).collect();
             // An appointment may rest on an earlier one: another lie about the same boot takes nothing of that back.
-            if !self.facts.lied.get(&(host, boots)).is_some_and(|lie| lie.unseen) {
-                self.facts.lied.insert((host, boots), Lie { unseen: false, epochs });
-            }
+            self.facts.lied.entry((host, boots)).or_default().push(Lie { unseen: false, epochs });
         }
     }
 
@@ -205,7 +206,7 @@ impl World {
     pub fn rests_on(&mut self, host: usize) {
         let nobody = self.who_can_tell(host).next().is_none();
         let boots = self.hosts[host].boots;
-        if let Some(lie) = self.facts.lied.get_mut(&(host, boots)) {
+        if let Some(lie) = self.facts.lied.get_mut(&(host, boots)).and_then(|lies| lies.last_mut()) {
             lie.unseen |= nobody;
         }
     }
@@ -213,15 +214,19 @@ impl World {
     /// Whether a device lied about the present boot of this host, and somebody was appointed on that while nobody who has
     /// a say could hear it: the documents say that no rule can find that out.
     pub fn is_lied_about(&self, host: usize) -> bool {
-        self.facts.lied.get(&(host, self.hosts[host].boots)).is_some_and(|lie| lie.unseen)
+        self.unseen_lies(host).next().is_some()
     }
 
     /// Whether this postmaster is one about which a device lied like that. What the same boot opened under an epoch to
     /// which it was appointed afterwards is nothing of the kind.
     pub fn is_excused(&self, host: usize, service: usize) -> bool {
-        let lie = self.facts.lied.get(&(host, self.hosts[host].boots)).filter(|lie| lie.unseen);
         let opened = self.hosts[host].databases.get(service).map_or(Epoch(0), |db| db.epoch);
-        lie.is_some_and(|lie| opened <= lie.epochs[service])
+        self.unseen_lies(host).any(|lie| opened <= lie.epochs[service])
+    }
+
+    fn unseen_lies(&self, host: usize) -> impl Iterator<Item = &Lie> {
+        let all = self.facts.lied.get(&(host, self.hosts[host].boots));
+        all.into_iter().flatten().filter(|lie| lie.unseen)
     }
 
     /// The voters that have heard this host without a break since before its fence was opened, live in the ledger, and

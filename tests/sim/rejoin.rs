@@ -8,14 +8,14 @@ use regent::types::DbDone;
 
 impl World {
     /// It asks its upstream first, also where nothing is to be done.
-    pub fn rejoin(&mut self, act: Act, up: usize) {
+    pub fn rejoin(&mut self, act: Act, up: usize, on_order: bool) {
         let db = self.db(act.host, act.service);
         if db.process != Process::None {
             return self.finish(1, 5, act, |_, _| Err("it still runs".to_owned()));
         }
         let Some(from) = self.hosts[up].databases.get(act.service).cloned() else { return };
         let to = self.hosts[act.host].databases[act.service].clone();
-        let fits = !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
+        let fits = !on_order && !to.unfinished && to.system == from.system && from.history.can_follow(from.at, to.at);
         if let Some(why) = self.does_not_answer(act.host, up, act.service) {
             return self.finish(50, 500, act, move |_, _| Err(why.to_owned()));
         }

@@ -70,7 +70,8 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
         let others = setup.differing.into_iter();
         setup.differing = others.map(|(host, config)| (host, setup::with_max_lag(config, max_lag))).collect();
     }
-    let kinds = draw_kinds(&mut rng, setup.is_virtual);
+    let mut kinds = draw_kinds(&mut rng, setup.is_virtual);
+    kinds.extend(kinds::later(seed));
     let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
     let mut w = World::new(seed, &setup);
     w.note(|w| format!("{} hosts, {} services, sync {}", w.hosts.len(), w.services.len(), w.sync));

@@ -51,18 +51,17 @@ pub enum EngineError {
     #[error(
         "{data_dir} is an older copy and is not opened: it is at {holds}, without the WAL up to {had}, to which this \
              node's database had come. \
-             Put the right directory back; or move it away, and it is copied from the primary once another node is one. \
-             Only where this copy shall win: everything after {holds} is lost then; remove {file}, and empty the data \
-             directories of the standbys, too"
+             Put the right directory back; or `regent reinit` this node, and it is copied anew once another one is the \
+             primary; or `regent accept` this node, and this copy wins: everything after {holds} is lost then"
     )]
-    OlderCopy { data_dir: PathBuf, holds: Position, had: Position, file: PathBuf },
+    OlderCopy { data_dir: PathBuf, holds: Position, had: Position },
     #[error(
         "{data_dir} belongs to another cluster and is not started: its system identifier is {holds}, and this node's \
-             database has {had}. Put the right directory back; or move it away, and it is copied from the primary once \
-             another node is one. Only where it shall be the database of this service from now on: everything that this \
-             node's database had is lost then; remove {file}, and empty the data directories of the standbys, too"
+             database has {had}. Put the right directory back; or `regent reinit` this node, and it is copied anew from the \
+             primary; or `regent accept` this node, and this is the database of the service from now on: everything that \
+             the service had is lost then"
     )]
-    OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId, file: PathBuf },
+    OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId },
     #[error("the server ended while it was starting: {log}")]
     StartFailed { log: String },
     #[error("interrupted by a stop")]

@@ -144,9 +144,13 @@ impl PostgreSql {
                 Ok(DbDone::Ends { at: end::after_a_crash(&core.layout, &core.user, from).await? })
             }
             DbAction::Stop { ladder } => self.stop(ladder).await,
-            DbAction::Rejoin { upstream } => {
+            DbAction::AcceptCopy { .. } => {
+                core.must_be_stopped("accept the copy").await?;
+                core.on_disk(remembered::forget).await.map(|()| DbDone::Plain)
+            }
+            DbAction::Rejoin { upstream, order } => {
                 let _shown = core.copying.begins();
-                let (how, kept) = rejoin::rejoin(core, &upstream).await?;
+                let (how, kept) = rejoin::rejoin(core, &upstream, order.is_some()).await?;
                 Ok(DbDone::Rejoined { how, kept })
             }
         }

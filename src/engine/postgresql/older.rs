@@ -35,8 +35,7 @@ pub async fn refuse_as_primary(core: &Arc<Core>, control: &Control) -> Result<()
         if is_complete(holds, had.end, &history, has)? {
             return Ok(());
         }
-        let file = remembered::file(&core.layout);
-        Err(EngineError::OlderCopy { data_dir: core.layout.data_dir.clone(), holds, had: had.end, file })
+        Err(EngineError::OlderCopy { data_dir: core.layout.data_dir.clone(), holds, had: had.end })
     })
     .await
 }
@@ -52,8 +51,8 @@ fn refuse_other(core: &Core, control: &Control, had: Remembered) -> Result<()> {
     if control.system == had.system {
         return Ok(());
     }
-    let (data_dir, file) = (core.layout.data_dir.clone(), remembered::file(&core.layout));
-    Err(EngineError::OtherCluster { data_dir, holds: control.system, had: had.system, file })
+    let data_dir = core.layout.data_dir.clone();
+    Err(EngineError::OtherCluster { data_dir, holds: control.system, had: had.system })
 }
 
 /// Whether a directory that is known to end at `holds`, or later, has everything up to `had`. `history`: the one that it

@@ -57,14 +57,15 @@ enum Way {
     Clone { why: String },
 }
 
-/// Makes the directory a standby of `upstream`. Brings what was done, and the folder of what only this node had.
-pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Option<String>)> {
+/// Makes the directory a standby of `upstream`, `on_order` by a copy whatever there is. Brings what was done, and the
+/// folder of what only this node had.
+pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream, on_order: bool) -> Result<(String, Option<String>)> {
     core.must_be_stopped("rejoin").await?;
     let mark = core.on_disk(|core| core.layout.mark()).await?.unwrap_or_default();
     let absent = core.on_disk(|core| core.layout.is_absent()).await;
     let is_unfinished = !mark.is_empty() && mark != COMPARING;
     // It can only be cloned. Where this host refused that, the upstream is not asked while it still would.
-    if (absent || is_unfinished)
+    if (absent || is_unfinished || on_order)
         && let Some(extent) = core.copying.refused(upstream, clock::now())
     {
         clone::find_places(core, upstream, &extent).await?;
@@ -78,6 +79,9 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream) -> Result<(String, Op
     } else if is_unfinished {
         let kept = clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
         (format!("cloned: {} was unfinished", mark.trim()), kept)
+    } else if on_order {
+        let kept = clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
+        ("cloned: on order".to_owned(), kept)
     } else {
         compare_and_move(core, upstream, (&session, &source), &conninfo).await?
     };

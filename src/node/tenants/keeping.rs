@@ -9,7 +9,7 @@ use super::super::{Effect, PeerResponse, Said};
 use super::{Tenants, moment};
 use crate::ledger::{Command, Happening};
 use crate::plan::Row;
-use crate::plan::keeper::{self, Input, Step};
+use crate::plan::keeper::{self, Back, Input, Step};
 use crate::plan::reason::{StopReason, Waiting};
 use crate::types::{
     DbAction, DbOutcome, DbState, Epoch, Instant, NodeName, Observation, ServiceName, Severity, StopLadder,
@@ -164,22 +164,23 @@ impl Tenants {
     /// Said until the ledger has it, under whichever epoch it is by then: nothing else would ever name the folder.
     pub fn report_rejoined(&mut self, desk: &mut Desk, name: &ServiceName) {
         let Some(keeper) = self.keepers.get_mut(name) else { return };
-        while let Some((how, kept)) = keeper.unsaid_rejoin().cloned().filter(|(_, kept)| is_named(&desk.context, kept))
-        {
-            keeper.rejoin_said(&how, kept.as_deref());
+        let is_known = |back: &Back| back.order.is_none() && is_named(&desk.context, &back.kept);
+        while let Some(back) = keeper.unsaid_rejoin().cloned().filter(is_known) {
+            keeper.rejoin_said(&back);
         }
-        let Some((how, kept)) = keeper.unsaid_rejoin().cloned() else { return };
+        let Some(Back { how, kept, order }) = keeper.unsaid_rejoin().cloned() else { return };
         let Some(epoch) = desk.context.state.services.get(name).map(|s| s.epoch) else { return };
-        desk.propose(Command::Rejoined { service: name.clone(), epoch, node: desk.context.me(), how, kept });
+        let node = desk.context.me();
+        desk.propose(Command::Rejoined { service: name.clone(), epoch, node, how, kept, order });
     }
 
     /// The ledger took what this node proposed.
     pub fn rejoin_reported(&mut self, context: &Context, command: &Command) {
-        if let Command::Rejoined { service, node, how, kept, .. } = command
+        if let Command::Rejoined { service, node, how, kept, order, .. } = command
             && *node == context.config.node
             && let Some(keeper) = self.keepers.get_mut(service)
         {
-            keeper.rejoin_said(how, kept.as_deref());
+            keeper.rejoin_said(&Back { how: how.clone(), kept: kept.clone(), order: *order });
         }
     }
 

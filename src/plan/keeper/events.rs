@@ -2,6 +2,7 @@
 //!
 //! Not here: any decision (`table.rs`), and what is said or sent because of an event (`node`).
 
+use super::back::Back;
 use super::crash::patience;
 use super::rejoins::{FailedCopy, Rejoins};
 use super::{InEpoch, Keeper, Restarts, Start, release};
@@ -98,6 +99,8 @@ impl Keeper {
             distrusted: false,
             rejoins: Rejoins::default(),
             rejoined: Vec::new(),
+            copied_on_order: None,
+            accepted_copy: None,
             idle_since: None,
             compared: None,
             sealed: None,
@@ -148,11 +151,6 @@ impl Keeper {
     /// This daemon's own join is applied: from now on the ledger says whether a pause stands.
     pub fn joined(&mut self) {
         self.held_open = None;
-    }
-
-    /// The ledger has the rejoin that [`Keeper::unsaid_rejoin`] named.
-    pub fn rejoin_said(&mut self, how: &str, kept: Option<&str>) {
-        self.rejoined.retain(|(h, k)| h != how || k.as_deref() != kept);
     }
 }
 
@@ -314,15 +312,6 @@ impl Keeper {
         }
     }
 
-    /// An earlier daemon may have died before it had said what its rejoin kept.
-    fn finds_kept(&mut self, folders: &[String]) {
-        for folder in folders {
-            if self.found_kept.insert(folder.clone()) {
-                self.rejoined.push(("an earlier daemon may not have said so".to_owned(), Some(folder.clone())));
-            }
-        }
-    }
-
     /// It turned out that the directory cannot follow as it is.
     pub fn distrusts(&mut self) {
         self.distrusted = true;
@@ -357,10 +346,11 @@ impl Keeper {
             | DbAction::Checkpoint
             | DbAction::Compare { .. }
             | DbAction::FindEnd { .. }
+            | DbAction::AcceptCopy { .. }
             | DbAction::Stop { .. } => {}
         }
-        if let (DbAction::Rejoin { upstream }, Some((epoch, _))) = (&action, at.epoch) {
-            self.rejoins.begins((epoch, upstream.node.clone()), at.now);
+        if let (DbAction::Rejoin { upstream, order }, Some((epoch, _))) = (&action, at.epoch) {
+            self.rejoins.begins((epoch, upstream.node.clone(), *order), at.now);
         }
         self.closed &= matches!(action, DbAction::Stop { .. } | DbAction::Checkpoint | DbAction::FindEnd { .. });
         self.running = Some((action, at.now));
@@ -458,18 +448,18 @@ impl Keeper {
                 self.closed = true;
             }
             DbDone::Rejoined { how, kept } => {
+                let order = match action {
+                    DbAction::Rejoin { order, .. } => *order,
+                    _ => None,
+                };
                 self.distrusted = false;
-                // That nothing was to be done need not be said beside something that is still to be said.
-                if kept.is_some() {
-                    self.rejoined.retain(|(_, kept)| kept.is_some());
-                }
-                if kept.is_some() || self.rejoined.is_empty() {
-                    self.rejoined.push((how, kept));
-                }
+                self.copied_on_order = order.or(self.copied_on_order);
+                self.is_back(Back { how, kept, order });
             }
         }
         match action {
             DbAction::Stop { .. } => self.stop_failed = None,
+            DbAction::AcceptCopy { order } => self.accepted_copy = Some(*order),
             DbAction::Checkpoint => self.in_epoch.checkpointed = true,
             // Until now it followed somebody else, and got nothing for that reason.
             DbAction::Follow { .. } => {
@@ -537,10 +527,6 @@ impl Keeper {
     /// Why the final word could not be written, and when that is tried again.
     pub fn unsaid(&self) -> Option<(&str, Instant)> {
         self.in_epoch.tombstone_failed.as_ref().map(|(why, at)| (why.as_str(), *at))
-    }
-    /// How the directory was made to follow, and where what was its own is kept, if the ledger is to hear it.
-    pub fn unsaid_rejoin(&self) -> Option<&(String, Option<String>)> {
-        self.rejoined.first()
     }
     /// Where it accepts writes from, in the present epoch.
     pub fn opened_at(&self) -> Position {

@@ -8,6 +8,7 @@
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
+mod back;
 mod crash;
 mod events;
 mod others;
@@ -20,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod keeper_test;
 
+pub use back::Back;
 pub use events::{Found, Kept, Moment};
 pub use rejoins::FailedCopy;
 pub use table::may_be_asked;
@@ -73,7 +75,11 @@ pub struct Keeper {
     /// The tries to make it a standby since it streamed.
     rejoins: rejoins::Rejoins,
     /// How the directory was made to follow, and where what was its own is kept: until the ledger has it.
-    rejoined: Vec<(String, Option<String>)>,
+    rejoined: Vec<Back>,
+    /// The last order to copy it anew that was carried out: the ledger may not have heard of it.
+    copied_on_order: Option<u64>,
+    /// The last accepted copy for which what was here before was forgotten.
+    accepted_copy: Option<u64>,
     /// Since when a running standby has replayed all that it has, and gets nothing from the upstream that it should follow.
     idle_since: Option<Instant>,
     /// When it was compared with that upstream last, and why it cannot follow as it is, if so.
@@ -194,6 +200,12 @@ impl Step {
 impl<'a> Input<'a> {
     fn service(&self) -> Option<&'a Service> {
         self.state.services.get(self.name).map(Shared::get)
+    }
+
+    /// The number of a person's order to copy this node anew that is to be carried out.
+    fn copy_order(&self, s: &Service) -> Option<u64> {
+        let order = s.to_copy.get(self.me.node).map(|due| due.number);
+        order.filter(|number| self.keeper.copied_on_order != Some(*number))
     }
 
     fn settings(&self) -> &'a config::Service {

@@ -3,8 +3,8 @@
 //! are short: most failures are those of a primary that has just moved.
 //!
 //! What was refused before the primary was asked for any of that has pauses of its own, which stay short: a person makes
-//! room, or mounts a volume, and waits for it. A new epoch, another node to follow and a daemon that starts begin anew, and
-//! so does a database that streams.
+//! room, or mounts a volume, and waits for it. A new epoch, another node to follow, a person's order and a daemon that starts
+//! begin anew, and so does a database that streams.
 //!
 //! Not here: that it is to be a standby (`table.rs`), and whether it was refused (`engine`). Starts, stops, promotions,
 //! seals and final words never wait for this.
@@ -23,10 +23,13 @@ const SETTLED: Duration = Duration::from_secs(45);
 /// The longest pause after one that was refused beforehand.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
 
+/// The epoch, the node to follow, and the order that is carried out.
+type Of = (Epoch, NodeName, Option<u64>);
+
 /// The tries of one service's database since it streamed last, for one epoch and one node to follow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rejoins {
-    of: Option<(Epoch, NodeName)>,
+    of: Option<Of>,
     /// Those that may have cost the primary something, and when the first of them began.
     tries: u32,
     first: Option<Instant>,
@@ -51,7 +54,7 @@ pub struct FailedCopy {
 
 impl Rejoins {
     /// One begins. Until it ends nobody knows what it costs.
-    pub(super) fn begins(&mut self, of: (Epoch, NodeName), now: Instant) {
+    pub(super) fn begins(&mut self, of: Of, now: Instant) {
         if self.of.as_ref() != Some(&of) {
             *self = Rejoins { of: Some(of), ..Rejoins::default() };
         }
@@ -85,9 +88,9 @@ impl Rejoins {
         *self = Rejoins::default();
     }
 
-    /// Whether the next one, in this epoch and from this node, has to wait.
-    pub(super) fn rests(&self, epoch: Epoch, node: &NodeName, now: Instant) -> bool {
-        let same = self.of.as_ref().is_some_and(|(of, from)| *of == epoch && from == node);
+    /// Whether the next one, in this epoch, from this node and on this order, has to wait.
+    pub(super) fn rests(&self, (epoch, node, order): (Epoch, &NodeName, Option<u64>), now: Instant) -> bool {
+        let same = self.of.as_ref().is_some_and(|(of, from, on)| (of, from, on) == (&epoch, node, &order));
         same && self.again_at.is_some_and(|at| now < at)
     }
 
@@ -133,14 +136,14 @@ mod tests {
     fn begun(lasts: Duration, ends: impl Fn(&mut Rejoins, u32, Instant)) -> Vec<Duration> {
         let (mut rejoins, mut now, mut begun) = (Rejoins::default(), START, Vec::new());
         while now.since(START) < MINUTE * 60 {
-            assert!(!rejoins.rests(EPOCH, &node("db1"), now));
-            rejoins.begins((EPOCH, node("db1")), now);
+            assert!(!rejoins.rests((EPOCH, &node("db1"), None), now));
+            rejoins.begins((EPOCH, node("db1"), None), now);
             begun.push(now.since(START));
             now += lasts;
             let number = begun.len() as u32;
             ends(&mut rejoins, number, now);
             let again = rejoins.again_at().expect("it was tried");
-            assert!(again > now && rejoins.rests(EPOCH, &node("db1"), again - Duration::from_millis(1)));
+            assert!(again > now && rejoins.rests((EPOCH, &node("db1"), None), again - Duration::from_millis(1)));
             now = again;
         }
         begun
@@ -193,27 +196,27 @@ mod tests {
     fn a_new_epoch_another_node_and_a_database_that_streams_begin_anew() {
         let mut rejoins = Rejoins::default();
         for _ in 0..9 {
-            rejoins.begins((EPOCH, node("db1")), START);
+            rejoins.begins((EPOCH, node("db1"), None), START);
             rejoins.ended(&failed(), START);
         }
-        assert!(rejoins.rests(EPOCH, &node("db1"), START + MINUTE));
-        assert!(!rejoins.rests(Epoch(4), &node("db1"), START));
-        assert!(!rejoins.rests(EPOCH, &node("db2"), START));
+        assert!(rejoins.rests((EPOCH, &node("db1"), None), START + MINUTE));
+        assert!(!rejoins.rests((Epoch(4), &node("db1"), None), START));
+        assert!(!rejoins.rests((EPOCH, &node("db2"), None), START));
         let mut anew = rejoins.clone();
-        anew.begins((Epoch(4), node("db1")), START);
+        anew.begins((Epoch(4), node("db1"), None), START);
         anew.ended(&failed(), START);
-        assert!(!anew.rests(Epoch(4), &node("db1"), START + PAUSE), "it is counted from one again");
+        assert!(!anew.rests((Epoch(4), &node("db1"), None), START + PAUSE), "it is counted from one again");
         rejoins.succeeded();
-        assert_eq!((rejoins.rests(EPOCH, &node("db1"), START), rejoins.failed(false)), (false, None));
+        assert_eq!((rejoins.rests((EPOCH, &node("db1"), None), START), rejoins.failed(false)), (false, None));
     }
 
     #[test]
     fn people_are_told_how_often_why_and_when_next() {
         let mut rejoins = Rejoins::default();
         assert_eq!(rejoins.failed(false), None);
-        rejoins.begins((EPOCH, node("db1")), START);
+        rejoins.begins((EPOCH, node("db1"), None), START);
         rejoins.ended(&failed(), START);
-        rejoins.begins((EPOCH, node("db1")), START + PAUSE);
+        rejoins.begins((EPOCH, node("db1"), None), START + PAUSE);
         let (tries, error) = (1, "it ended".to_owned());
         assert_eq!(rejoins.failed(true), Some(FailedCopy { tries, error, again_at: None }), "the second one runs");
         rejoins.ended(&refused(), START + PAUSE);

@@ -117,6 +117,10 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
 fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
     let seen = &input.keeper.seen;
     match (goal, seen.state) {
+        // A person ordered it, whatever is there. It stops when the copy can begin.
+        (Goal::Follow(up), state) if input.copy_order(s).is_some() => copied_anew(input, s, up, state),
+        // The copy here wins: nothing overwrites it, and nothing opens it before its time.
+        _ if s.accepts_copy_of(input.me.node) => step_of_the_accepted(input, s, goal),
         // Somebody else's data: never touched.
         _ if seen.system.is_some() && s.system.is_some() && seen.system != s.system => {
             Step::Wait(Waiting::AnotherDatabase)
@@ -207,11 +211,43 @@ fn on_its_way_down(input: &Input, s: &Service) -> Step {
     }
 }
 
-/// A rewind or copy, unless the last one came to nothing a while ago.
+/// A rewind or copy, unless the service is paused or the last one came to nothing a while ago.
 fn rejoin(input: &Input, s: &Service, upstream: &Upstream) -> Step {
-    match input.keeper.rejoins.rests(s.epoch, &upstream.node, input.now) {
+    // A person may be at work on it.
+    if s.paused {
+        return Step::Wait(Waiting::PausedBeforeRejoin);
+    }
+    let order = input.copy_order(s);
+    match input.keeper.rejoins.rests((s.epoch, &upstream.node, order), input.now) {
         true => Step::Wait(Waiting::RejoinAgain),
-        false => Step::Db(DbAction::Rejoin { upstream: upstream.clone() }),
+        false => Step::Db(DbAction::Rejoin { upstream: upstream.clone(), order }),
+    }
+}
+
+/// On order: until the primary takes writes, and a copy can begin, what is there is left as it is.
+fn copied_anew(input: &Input, s: &Service, upstream: &Upstream, state: DbState) -> Step {
+    match state {
+        DbState::Absent | DbState::Unstartable | DbState::Stopped => rejoin(input, s, upstream),
+        DbState::Standby | DbState::Starting if input.is_writable(&upstream.node) => {
+            stop_to_rejoin(input, s, upstream, StopReason::CopyOrdered)
+        }
+        DbState::Primary => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
+        state => Step::Wait(Waiting::Following(state)),
+    }
+}
+
+/// Once the epoch is over it runs in recovery and follows nobody, so that it can be asked where its WAL ends.
+fn step_of_the_accepted(input: &Input, s: &Service, goal: &Goal) -> Step {
+    let (keeper, ending) = (input.keeper, s.over.is_some() || input.state.fence_of(s).is_some());
+    match keeper.seen.state {
+        DbState::Primary => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
+        _ if *goal != Goal::StandBy || !ending => Step::Wait(Waiting::AcceptedCopy),
+        DbState::Standby | DbState::Starting if is_silent(&keeper.seen) => hung(input),
+        DbState::Stopped => match s.awaited_copy().map(|copy| copy.number) {
+            Some(order) if keeper.accepted_copy != Some(order) => Step::Db(DbAction::AcceptCopy { order }),
+            _ => Step::Db(DbAction::StartStandby { upstream: None }),
+        },
+        _ => Step::Wait(Waiting::AcceptedCopy),
     }
 }
 
@@ -299,6 +335,9 @@ fn gets_nothing(input: &Input, s: &Service, upstream: &Upstream) -> Step {
 pub fn may_be_asked(input: &Input) -> bool {
     let (Some(s), seen) = (input.service(), &input.keeper.seen) else { return false };
     let ending = s.over.is_some() || input.state.fence_of(s).is_some();
+    if s.accepts_copy_of(input.me.node) {
+        return ending;
+    }
     let anothers = s.holder.as_ref().is_some_and(|h| &h.node != input.me.node);
     let descends = s.timeline.0 > 0 && seen.history.descends_from(seen.position, s.timeline);
     ending && anothers && descends && s.phase != Phase::Installed && seen.system.is_some()

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "known-bugs")]
 mod broken;
+mod copies;
 mod cuts;
 mod deaf;
 mod freezes;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
     all.extend(local::SCENARIOS);
+    all.extend(copies::SCENARIOS);
     all.extend(losses::SCENARIOS);
     all.extend(nobody_else::SCENARIOS);
     all.extend(recoveries::SCENARIOS);

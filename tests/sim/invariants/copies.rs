@@ -1,12 +1,12 @@
 //! A primary is not worn out by standbys that cannot be made: after the first minute of tries one host begins at most one
-//! rewind or copy a minute of a database, unless the node to follow or the epoch changed, its database streamed meanwhile, or
-//! its daemon is another one.
+//! rewind or copy a minute of a database, unless the node to follow or the epoch changed, its database streamed meanwhile, a
+//! person ordered one, or its daemon is another one.
 //!
 //! Not here: what else is done again and again (`rest.rs`).
 
 use crate::cluster::{S, World};
 use crate::database::Act;
-use regent::types::Epoch;
+use regent::types::{DbAction, Epoch};
 use std::collections::BTreeMap;
 
 /// A minute by a clock that runs as wrong as the clocks here may: two of them differ by a tenth at most.
@@ -14,11 +14,13 @@ const MINUTE: u64 = 54 * S;
 /// How many there may be in the first minute.
 const FIRST: usize = 7;
 
+type Of = (u64, Epoch, usize, Option<u64>);
+
 /// What a host asked for since there was a reason to begin anew.
 #[derive(Clone, Debug, Default)]
 struct Tries {
-    /// The daemon, its epoch, and the node to follow.
-    of: (u64, Epoch, usize),
+    /// The daemon, its epoch, the node to follow, and a person's order.
+    of: Of,
     begun: Vec<u64>,
 }
 
@@ -37,7 +39,7 @@ impl Copies {
         self.tries.remove(&(host, service));
     }
 
-    fn begun(&mut self, now: u64, at: (usize, usize), of: (u64, Epoch, usize)) {
+    fn begun(&mut self, now: u64, at: (usize, usize), of: Of) {
         self.all += 1;
         let tries = self.tries.entry(at).or_default();
         if tries.of != of {
@@ -61,7 +63,11 @@ pub fn begun(w: &mut World, act: &Act, up: usize) {
     let (name, host) = (&w.services[act.service], &w.hosts[act.host]);
     let known = host.daemon.as_ref().and_then(|daemon| daemon.state().services.get(name));
     let epoch = known.map_or(Epoch(0), |s| s.epoch);
-    w.facts.copies.begun(w.now, (act.host, act.service), (act.life, epoch, up));
+    let order = match act.action {
+        DbAction::Rejoin { order, .. } => order,
+        _ => None,
+    };
+    w.facts.copies.begun(w.now, (act.host, act.service), (act.life, epoch, up, order));
 }
 
 pub fn check(w: &mut World) {

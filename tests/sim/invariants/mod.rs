@@ -110,7 +110,7 @@ pub fn committed(
             w.facts.counts.appointments += 1;
             w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
             let s = w.index(service);
-            w.facts.services[s].reports = s6::reports(w, before, seals, &w.facts.services[s].tried);
+            w.facts.services[s].reports = s6::reports(w, (before, service), seals, &w.facts.services[s].tried);
             w.facts.services[s].tried.insert(node.clone());
             if let regent::ledger::Basis::Fenced { fence, .. } = basis
                 && let Some(fence) = before.fences.get(fence)

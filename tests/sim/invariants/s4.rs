@@ -25,6 +25,8 @@ pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answ
         | (Command::Promoting { service, epoch, .. }, _)
         | (Command::Installed { service, epoch, .. }, _)
         | (Command::Switchover { service, epoch, .. }, _)
+        | (Command::Reinit { service, epoch, .. }, _)
+        | (Command::AcceptCopy { service, epoch, .. }, _)
         | (Command::Rejoined { service, epoch, .. }, _) => epoch_of(service) != Some(*epoch),
         (Command::Appoint { service, prior, .. }, _) => epoch_of(service) != Some(*prior),
         (Command::DeclareDead { target, incarnation, .. }, Event::Declared { .. }) => {

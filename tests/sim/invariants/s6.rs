@@ -15,9 +15,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sealed reports the choice had of nodes that could be chosen: whoever is declared dead, is being fenced, or may
 /// still be switched off by an order, cannot be, however far it got; nor can one that cannot be ended in time, because its
-/// watchdog or its guard cannot be told, and that asks for no lease. Nor does it help that somebody reported who was
+/// watchdog or its guard cannot be told, and that asks for no lease; nor whoever is to be copied anew; nor anybody but the
+/// one whose copy a person lets win. Nor does it help that somebody reported who was
 /// appointed since the last primary and did not take over: it comes after the others (L1).
-pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, tried: &BTreeSet<NodeName>) -> usize {
+pub fn reports(
+    w: &World,
+    (before, service): (&State, &ServiceName),
+    seals: &BTreeMap<NodeName, Seal>,
+    tried: &BTreeSet<NodeName>,
+) -> usize {
+    let record = before.services.get(service).filter(|record| record.awaited_copy().is_none());
+    let chosen_before = w.facts.taken_back > 0 && w.now < w.facts.taken_back + S;
+    let Some(record) = record.filter(|_| !chosen_before) else { return 0 };
+    let discarded = |node: &NodeName| record.to_copy.contains_key(node);
     let bars = |failing: &Failing| !matches!(failing, Failing::FinalWord);
     let unguarded = |node: &NodeName| {
         let daemon = w.hosts[w.host(node)].daemon.as_ref();
@@ -29,13 +39,15 @@ pub fn reports(w: &World, before: &State, seals: &BTreeMap<NodeName, Seal>, trie
     };
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
     let dead = |node: &NodeName| before.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
-    seals.keys().filter(|node| !dead(node) && !fenced(node) && !unguarded(node) && !tried.contains(node)).count()
+    let able = |node: &&NodeName| !dead(node) && !fenced(node) && !unguarded(node) && !discarded(node);
+    seals.keys().filter(able).filter(|node| !tried.contains(*node)).count()
 }
 
 /// After a planned move whose primary stopped, and could be opened again, nobody is appointed who has not all that it
 /// acknowledged: a move that was asked for loses nothing.
 pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &NodeName) {
-    let Some(record) = before.services.get(service).filter(|s| s.moving.is_some() && s.over.is_some()) else { return };
+    let record = before.services.get(service).filter(|s| s.moving.is_some() && s.over.is_some());
+    let Some(record) = record.filter(|s| !s.accepts_copy_of(node)) else { return };
     let Some(from) = record.holder.as_ref().map(|holder| w.host(&holder.node)) else { return };
     let (to, s) = (w.host(node), w.index(service));
     let Some((leader, _)) = w.log.leader.filter(|_| to != from) else { return };
@@ -47,6 +59,12 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
     let can_tell = host.daemon.as_ref().is_some_and(|daemon| daemon.failing().is_empty());
     let opens = database.system.is_some() && !database.unfinished && database.process == Process::None;
     let well = !database.ails.is_unclear(w.now, 0, false);
+    // A person has it fenced: it is not appointed before that is lifted.
+    let acts = |f: &Fence| matches!(f.state, FenceState::Open | FenceState::Confirmed);
+    let fenced = before.fences.values().any(|f| f.target == host.name && f.boot == host.boot() && acts(f));
+    if fenced {
+        return;
+    }
     if !(lives && joined && heard && can_tell && opens && well) {
         return;
     }
@@ -63,6 +81,9 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
 /// a person said so.
 pub fn bounded(w: &mut World, before: &State, service: &ServiceName, node: &NodeName) {
     let Some(record) = before.services.get(service).filter(|s| s.accepted_loss.is_none()) else { return };
+    if record.accepts_copy_of(node) {
+        return;
+    }
     let (Some((leader, _)), Some(last)) = (w.log.leader, record.history.last()) else { return };
     let (to, s) = (w.host(node), w.index(service));
     let Some(known) = w.heard_end(leader, s, last.epoch) else { return };
