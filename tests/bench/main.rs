@@ -35,6 +35,8 @@ mod idle;
 mod init;
 #[path = "../lab/network.rs"]
 mod network;
+#[path = "../lab/pace.rs"]
+mod pace;
 #[path = "../lab/ping.rs"]
 mod ping;
 #[path = "../lab/plan.rs"]

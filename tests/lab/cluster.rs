@@ -92,6 +92,7 @@ impl<'w> Cluster<'w> {
         cluster.client.power_on()?;
         cluster.writer = Some(cluster.start_writer()?);
         cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(20))?;
+        cluster.world.pace.begins()?;
         Ok(cluster)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Not here: which is next (`turns.rs`).
 
+use crate::pace;
 use crate::system;
 use crate::turns::Turns;
 use crate::world::{self, PREFIX, World};
@@ -313,7 +314,7 @@ pub fn run_in_this_process(scenarios: &[Scenario], args: &[String]) -> i32 {
         return 2;
     };
     let done = World::create(world).and_then(|mut world| {
-        let done = (scenario.run)(&mut world);
+        let done = (scenario.run)(&mut world).and_then(|()| pace::judge(&world));
         // A world is not taken apart from within: the harness does that, in the same way after success and failure.
         std::mem::forget(world);
         done

@@ -23,6 +23,7 @@ mod host;
 mod in_force;
 mod init;
 mod network;
+mod pace;
 mod ping;
 mod plan;
 mod postgres;

@@ -4,6 +4,7 @@
 use crate::bmc::{PASSWORD, USER};
 use crate::host::{DISK, SHARED_DISK};
 use crate::network::Net;
+use crate::pace;
 use crate::postgres;
 use crate::watchdogs::WATCHDOG_NAME;
 use anyhow::Result;
@@ -238,7 +239,7 @@ impl Plan {
         self.write_tls(text)?;
         writeln!(text, "{}", self.database)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
-        writeln!(text, "{}", self.parameters)?;
+        writeln!(text, "{}\n{}", pace::PARAMETERS, self.parameters)?;
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ mod volumes;
 mod world_database;
 mod world_devices;
 mod world_faults;
+mod world_pace;
 mod world_plans;
 
 use crate::harness::Scenario;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_devices::SCENARIOS);
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
+    all.extend(world_pace::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
