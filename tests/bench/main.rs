@@ -46,6 +46,8 @@ mod postgres;
 #[path = "../lab/roles.rs"]
 mod roles;
 mod rows;
+#[path = "../lab/seed.rs"]
+mod seed;
 #[path = "../lab/status.rs"]
 mod status;
 mod summary;

@@ -32,6 +32,7 @@ mod restart;
 mod roles;
 mod said;
 mod scenarios;
+mod seed;
 mod status;
 mod system;
 mod time;

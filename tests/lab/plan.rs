@@ -6,9 +6,12 @@ use crate::host::{DISK, SHARED_DISK};
 use crate::network::Net;
 use crate::pace;
 use crate::postgres;
+use crate::seed;
 use crate::watchdogs::WATCHDOG_NAME;
 use anyhow::Result;
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The name of every cluster in the lab.
 pub const CLUSTER: &str = "lab";
@@ -78,6 +81,10 @@ pub struct Plan {
     /// Without TLS: nodes do not prove who they are.
     pub insecure: bool,
     pub replication: Replication,
+    /// The database that is there from the beginning, in place of an empty one.
+    pub seed: Option<PathBuf>,
+    /// How long the first primary and its standbys may take.
+    pub whole_within: Duration,
     /// A mistake that every daemon makes on purpose: `known_bugs`.
     pub bug: Option<&'static str>,
 }
@@ -111,6 +118,8 @@ impl Default for Plan {
             probers: true,
             insecure: false,
             replication: Replication::Certificates,
+            seed: None,
+            whole_within: Duration::from_secs(90),
             bug: None,
         }
     }
@@ -231,7 +240,10 @@ impl Plan {
     }
 
     fn write_service(&self, text: &mut String, name: &str, data: &str, port: u16) -> Result<()> {
-        let bin = postgres::bin_dir()?;
+        let bin = match &self.seed {
+            Some(_) => PathBuf::from(seed::PROGRAMS),
+            None => postgres::bin_dir()?,
+        };
         writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;

@@ -8,6 +8,7 @@ mod deaf;
 mod freezes;
 mod full;
 mod identity;
+mod large;
 mod local;
 mod losses;
 mod members;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(identity::SCENARIOS);
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
+    all.extend(large::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all
