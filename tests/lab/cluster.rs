@@ -110,6 +110,10 @@ impl<'w> Cluster<'w> {
         for (host, name, mebibytes) in plan.volumes {
             world.host(host)?.add_volume(name, *mebibytes)?;
         }
+        if let Some(shared) = plan.shared {
+            postgres::make_for_database(&world.directory.join(shared).join("wal"))?;
+            postgres::make_for_database(&world.directory.join(shared))?;
+        }
         add_watchdogs(world, &plan)?;
         let mut devices = BTreeMap::new();
         for (agent, base) in [("ipmi", 100), ("pdu", 150)] {
@@ -153,6 +157,9 @@ impl<'w> Cluster<'w> {
     fn install(&self, name: &str) -> Result<()> {
         let host = self.host(name)?;
         postgres::prepare_disk(host)?;
+        if let Some(shared) = self.plan.shared {
+            host.attach(self.world.directory.join(shared), shared)?;
+        }
         if let Some(seed) = &self.plan.seed {
             host.attach(seed.clone(), seed::NAME)?;
             postgres::make_for_database(&host.disk().join("space"))?;

@@ -24,6 +24,7 @@ mod in_force;
 mod init;
 mod network;
 mod pace;
+mod page;
 mod ping;
 mod plan;
 mod postgres;

@@ -76,6 +76,10 @@ pub struct Plan {
     pub database: &'static str,
     /// Directories that are volumes of their own: host, name on its disk, size in MiB.
     pub volumes: &'static [(&'static str, &'static str, u32)],
+    /// A directory that every host sees on its disk, of the database's user.
+    pub shared: Option<&'static str>,
+    /// Access lines of each database beside that of the lab's clients.
+    pub hba: &'static [&'static str],
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
     /// Without TLS: nodes do not prove who they are.
@@ -115,6 +119,8 @@ impl Default for Plan {
             second: false,
             database: "",
             volumes: &[],
+            shared: None,
+            hba: &[],
             probers: true,
             insecure: false,
             replication: Replication::Certificates,
@@ -247,7 +253,8 @@ impl Plan {
         writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
-        writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 md5\"]")?;
+        let hba = [&["host all postgres 10.77.0.0/16 md5"], self.hba].concat();
+        writeln!(text, "port = {port}\nhba = {hba:?}")?;
         self.write_tls(text)?;
         writeln!(text, "{}", self.database)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;

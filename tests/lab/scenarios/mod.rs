@@ -13,6 +13,7 @@ mod local;
 mod losses;
 mod members;
 mod nobody_else;
+mod pages;
 mod power;
 mod private;
 mod recoveries;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(identity::SCENARIOS);
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
+    all.extend(pages::SCENARIOS);
     all.extend(large::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
