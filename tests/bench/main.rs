@@ -35,6 +35,8 @@ mod idle;
 mod init;
 #[path = "../lab/network.rs"]
 mod network;
+#[path = "../lab/pace.rs"]
+mod pace;
 #[path = "../lab/ping.rs"]
 mod ping;
 #[path = "../lab/plan.rs"]
@@ -44,6 +46,8 @@ mod postgres;
 #[path = "../lab/roles.rs"]
 mod roles;
 mod rows;
+#[path = "../lab/seed.rs"]
+mod seed;
 #[path = "../lab/status.rs"]
 mod status;
 mod summary;

@@ -101,6 +101,7 @@ fn row(
 ) -> Result<()> {
     let wanted = runs()?;
     let cluster = Cluster::start(world, plan)?;
+    cluster.world.pace.is_not_judged();
     let (mut runs, mut discarded) = (Vec::new(), Vec::new());
     while runs.len() < wanted && discarded.len() < wanted {
         if let Err(error) = settle(&cluster) {

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 fn postgres() -> (Option<u32>, Option<u32>) {
     let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
@@ -275,6 +276,8 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
     let upstream = cluster.upstream("db1");
     cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
     drop(wal);
+    let refused = cluster.node("db2").fails(DbAction::StartStandby { upstream: Some(upstream.clone()) }).await;
+    assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
     let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
@@ -285,4 +288,40 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
         assert!(refused.contains("/db2 when it last ran") && refused.contains("is not mounted"), "{refused}");
     }
     assert!(!place.join("main").exists());
+}
+
+/// Started without it, the server would log an error for every file and miss the tables, and the next note would say that
+/// the tablespace had always been beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_tablespace_is_not_mounted_is_not_started() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1"], |_| {});
+    let space = cluster.path().join("db1/space");
+    folder(&cluster.path().join("db1"));
+    cluster.engine("db1");
+    cluster.create("db1").await;
+    let db1 = cluster.node("db1");
+    let volume = Volume::mount(&space, 100);
+    fs::create_dir(cluster.path().join("aside")).expect("made");
+    db1.sql(&format!("create tablespace space location '{}'", space.display())).await;
+    db1.sql("create table in_space tablespace space as select 1 as id").await;
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    db1.lease(2, Duration::from_secs(3600));
+    // Its volume is noted at the next start.
+    db1.done(DbAction::StartPrimary { epoch: Epoch(2) }).await;
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    let moved = cluster.path().join("aside");
+    let run = |words: &[&str]| assert!(Command::new("mount").args(words).status().expect("mount runs").success());
+    run(&["--bind", &space.display().to_string(), &moved.display().to_string()]);
+    drop(volume);
+    db1.lease(3, Duration::from_secs(3600));
+    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(3) }).await;
+    assert!(refused.contains("/db1/space") && refused.contains("is not mounted"), "{refused}");
+    run(&["--bind", &moved.display().to_string(), &space.display().to_string()]);
+    let _volume = Volume(space);
+    let _moved = Volume(moved);
+    db1.done(DbAction::StartPrimary { epoch: Epoch(3) }).await;
+    db1.sql("insert into in_space values (2)").await;
 }

@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::network::Net;
 use crate::plan::{CLUSTER, CONFIG, Devices, Plan, Replication, SERVICE, company_host};
 use crate::postgres;
+use crate::seed;
 use crate::status::{Report, Service, Status};
 use crate::system;
 use crate::time::Stamp;
@@ -75,7 +76,7 @@ impl<'w> Cluster<'w> {
             let first = cluster.plan.node_names().into_iter().next().context("a plan without nodes")?;
             cluster.command(&first, &["disk", "init", crate::host::SHARED_DISK])?;
         }
-        cluster.wait("the first primary and its standbys", Duration::from_secs(90), |status| {
+        cluster.wait("the first primary and its standbys", cluster.plan.whole_within, |status| {
             status.services.get(SERVICE).is_some_and(|s| s.is_complete() && s.readiness.failover_ready)
         })?;
         let reign = cluster.reign()?;
@@ -92,6 +93,7 @@ impl<'w> Cluster<'w> {
         cluster.client.power_on()?;
         cluster.writer = Some(cluster.start_writer()?);
         cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(20))?;
+        cluster.world.pace.begins()?;
         Ok(cluster)
     }
 
@@ -107,6 +109,10 @@ impl<'w> Cluster<'w> {
         }
         for (host, name, mebibytes) in plan.volumes {
             world.host(host)?.add_volume(name, *mebibytes)?;
+        }
+        if let Some(shared) = plan.shared {
+            postgres::make_for_database(&world.directory.join(shared).join("wal"))?;
+            postgres::make_for_database(&world.directory.join(shared))?;
         }
         add_watchdogs(world, &plan)?;
         let mut devices = BTreeMap::new();
@@ -151,6 +157,13 @@ impl<'w> Cluster<'w> {
     fn install(&self, name: &str) -> Result<()> {
         let host = self.host(name)?;
         postgres::prepare_disk(host)?;
+        if let Some(shared) = self.plan.shared {
+            host.attach(self.world.directory.join(shared), shared)?;
+        }
+        if let Some(seed) = &self.plan.seed {
+            host.attach(seed.clone(), seed::NAME)?;
+            postgres::make_for_database(&host.disk().join("space"))?;
+        }
         let address = |node: &str, net| self.host(node).map(|h| h.address(net)).unwrap_or_default();
         let device = |agent: &str, node: &str| {
             let mut devices = self.devices.iter();

@@ -3,6 +3,7 @@
 //!
 //! Not here: which is next (`turns.rs`).
 
+use crate::pace;
 use crate::system;
 use crate::turns::Turns;
 use crate::world::{self, PREFIX, World};
@@ -37,6 +38,9 @@ pub struct Skip {
 pub fn skip<T>(reason: impl Into<String>) -> Result<T> {
     Err(Skip { reason: reason.into() }.into())
 }
+
+/// What the names of scenarios begin with that run only where a filter begins with it too.
+const LARGE: &str = "large_";
 
 /// The exit status by which a scenario's process says that it was skipped.
 const SKIPPED: i32 = 77;
@@ -86,7 +90,9 @@ fn parse(args: &[String]) -> Result<Options> {
 /// The whole run. Returns the exit status.
 pub fn main(scenarios: &[Scenario], args: &[String]) -> Result<i32> {
     let options = parse(args)?;
-    let chosen = |s: &&Scenario| options.filters.is_empty() || options.filters.iter().any(|f| s.name.contains(f));
+    let asked = |s: &Scenario| !s.name.starts_with(LARGE) || options.filters.iter().any(|f| f.starts_with(LARGE));
+    let chosen =
+        |s: &&Scenario| asked(s) && (options.filters.is_empty() || options.filters.iter().any(|f| s.name.contains(f)));
     let chosen: Vec<&Scenario> = scenarios.iter().filter(chosen).collect();
     if options.list {
         chosen.iter().for_each(|s| println!("{:<44} {}", s.name, s.shows));
@@ -313,7 +319,7 @@ pub fn run_in_this_process(scenarios: &[Scenario], args: &[String]) -> i32 {
         return 2;
     };
     let done = World::create(world).and_then(|mut world| {
-        let done = (scenario.run)(&mut world);
+        let done = (scenario.run)(&mut world).and_then(|()| pace::judge(&world));
         // A world is not taken apart from within: the harness does that, in the same way after success and failure.
         std::mem::forget(world);
         done

@@ -122,6 +122,12 @@ impl Host {
         self.attach(place, name)
     }
 
+    /// From the next boot on that volume is not there: an empty directory is in its place.
+    pub fn lose_volume(&self, name: &str) -> Result<()> {
+        self.attached.lock().unwrap().retain(|(_, attached)| attached != name);
+        system::unmount(&self.disk().join(name))
+    }
+
     /// Takes all the room that the volume of that name has, until [`Host::free_volume`].
     pub fn fill_volume(&self, name: &str, with: Ballast) -> Result<()> {
         let ballast = self.disk().join(name).join("ballast");

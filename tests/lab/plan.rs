@@ -4,10 +4,14 @@
 use crate::bmc::{PASSWORD, USER};
 use crate::host::{DISK, SHARED_DISK};
 use crate::network::Net;
+use crate::pace;
 use crate::postgres;
+use crate::seed;
 use crate::watchdogs::WATCHDOG_NAME;
 use anyhow::Result;
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The name of every cluster in the lab.
 pub const CLUSTER: &str = "lab";
@@ -72,11 +76,19 @@ pub struct Plan {
     pub database: &'static str,
     /// Directories that are volumes of their own: host, name on its disk, size in MiB.
     pub volumes: &'static [(&'static str, &'static str, u32)],
+    /// A directory that every host sees on its disk, of the database's user.
+    pub shared: Option<&'static str>,
+    /// Access lines of each database beside that of the lab's clients.
+    pub hba: &'static [&'static str],
     /// A prober in every database host. Without them a measurement is not disturbed.
     pub probers: bool,
     /// Without TLS: nodes do not prove who they are.
     pub insecure: bool,
     pub replication: Replication,
+    /// The database that is there from the beginning, in place of an empty one.
+    pub seed: Option<PathBuf>,
+    /// How long the first primary and its standbys may take.
+    pub whole_within: Duration,
     /// A mistake that every daemon makes on purpose: `known_bugs`.
     pub bug: Option<&'static str>,
 }
@@ -107,9 +119,13 @@ impl Default for Plan {
             second: false,
             database: "",
             volumes: &[],
+            shared: None,
+            hba: &[],
             probers: true,
             insecure: false,
             replication: Replication::Certificates,
+            seed: None,
+            whole_within: Duration::from_secs(90),
             bug: None,
         }
     }
@@ -230,15 +246,19 @@ impl Plan {
     }
 
     fn write_service(&self, text: &mut String, name: &str, data: &str, port: u16) -> Result<()> {
-        let bin = postgres::bin_dir()?;
+        let bin = match &self.seed {
+            Some(_) => PathBuf::from(seed::PROGRAMS),
+            None => postgres::bin_dir()?,
+        };
         writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
-        writeln!(text, "port = {port}\nhba = [\"host all postgres 10.77.0.0/16 md5\"]")?;
+        let hba = [&["host all postgres 10.77.0.0/16 md5"], self.hba].concat();
+        writeln!(text, "port = {port}\nhba = {hba:?}")?;
         self.write_tls(text)?;
         writeln!(text, "{}", self.database)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;
-        writeln!(text, "{}", self.parameters)?;
+        writeln!(text, "{}\n{}", pace::PARAMETERS, self.parameters)?;
         Ok(())
     }
 }

@@ -41,11 +41,13 @@ pub fn bin_dir() -> Result<PathBuf> {
 
 /// The places of the data directories on the host's disk, owned by the database's user, still empty.
 pub fn prepare_disk(host: &Host) -> Result<()> {
-    FOLDERS.iter().try_for_each(|folder| {
-        let parent = host.disk().join(folder);
-        fs::create_dir_all(&parent)?;
-        chown_to_postgres(&parent)
-    })
+    FOLDERS.iter().try_for_each(|folder| make_for_database(&host.disk().join(folder)))
+}
+
+/// A directory of the database's user.
+pub fn make_for_database(path: &Path) -> Result<()> {
+    fs::create_dir_all(path)?;
+    chown_to_postgres(path)
 }
 
 fn chown_to_postgres(path: &Path) -> Result<()> {

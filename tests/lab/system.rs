@@ -32,6 +32,18 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
     mount(source, target, "", libc::MS_BIND, "")
 }
 
+/// Undoes a mount.
+pub fn unmount(target: &Path) -> Result<()> {
+    let target_c = c_path(target)?;
+    // SAFETY: the pointer is to a string that ends in zero and outlives the call.
+    let done = unsafe { libc::umount2(target_c.as_ptr(), 0) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error()).with_context(|| format!("unmount {}", target.display()))
+    }
+}
+
 /// Changes how mounts below `/` spread to and from other mount namespaces (`MS_PRIVATE`, `MS_SLAVE`).
 pub fn set_propagation(kind: libc::c_ulong) -> Result<()> {
     mount(Path::new("none"), Path::new("/"), "", kind | libc::MS_REC, "")

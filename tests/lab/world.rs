@@ -8,6 +8,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::disk::SharedDisk;
 use crate::host::{Host, SHARED_DISK_NAME};
 use crate::network::Switch;
+use crate::pace::Pace;
 use crate::system;
 use crate::watchdogs::Watchdogs;
 use anyhow::{Context, Result};
@@ -31,6 +32,7 @@ pub struct World {
     pub hosts: BTreeMap<String, Arc<Host>>,
     pub disk: Option<SharedDisk>,
     pub watchdogs: Option<Watchdogs>,
+    pub pace: Pace,
     next_index: u8,
 }
 
@@ -49,7 +51,16 @@ impl World {
         system::mount(Path::new("tmpfs"), Path::new("/run"), "tmpfs", 0, "mode=755")?;
         fs::create_dir("/run/netns")?;
         let switch = Arc::new(Switch::create()?);
-        Ok(World { directory, cgroup, switch, hosts: BTreeMap::new(), disk: None, watchdogs: None, next_index: 11 })
+        Ok(World {
+            directory,
+            cgroup,
+            switch,
+            hosts: BTreeMap::new(),
+            disk: None,
+            watchdogs: None,
+            pace: Pace::default(),
+            next_index: 11,
+        })
     }
 
     /// Adds a host that is off. Hosts are numbered from 11 in the order of their creation.

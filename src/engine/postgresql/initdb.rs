@@ -63,7 +63,7 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
 fn prepare(core: &Core) -> Result<()> {
     let data_dir = &core.layout.data_dir;
     let wal = core.postgresql().wal_dir.as_deref();
-    mounts::must_be_there(&core.layout, [data_dir.as_path()].into_iter().chain(wal))?;
+    mounts::must_be_there(&core.layout, mounts::TO_MAKE, [data_dir.as_path()].into_iter().chain(wal))?;
     places::refuse_volume(data_dir)?;
     let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK);
     if !unfinished && !core.layout.is_absent() {

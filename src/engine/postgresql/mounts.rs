@@ -1,5 +1,5 @@
 //! On which volumes a database lay when it last ran. A volume that is not mounted looks like an empty directory: a copy
-//! would fill the volume below it.
+//! would fill the volume below it, and a server says no more of it than that a file is missing.
 //!
 //! Not here: whether a part can be copied otherwise (`places.rs`).
 
@@ -10,19 +10,15 @@ use crate::rights::Rights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// What needs a volume where the database is not there yet.
+pub const TO_MAKE: &str = "make a database there";
 /// No note is longer.
 const LIMIT: u64 = 1 << 20;
 
 /// Writes down where the data directory, its WAL and its tablespaces lie, as it is about to be started.
 pub fn note(layout: &Layout) -> Result<()> {
-    let mut places = vec![layout.data_dir.clone()];
-    places.extend(layout.inside.link(&layout.wal())?);
-    let links = layout.within("pg_tblspc");
-    for name in layout.inside.names(&links).unwrap_or_default() {
-        places.extend(layout.inside.link(&links.join(name))?);
-    }
     let roots: BTreeMap<PathBuf, PathBuf> =
-        places.into_iter().filter_map(|place| Some((place.clone(), root_of(layout, &place)?))).collect();
+        parts(layout)?.into_iter().filter_map(|place| Some((place.clone(), root_of(layout, &place)?))).collect();
     if roots == noted(layout)? {
         return Ok(());
     }
@@ -30,8 +26,24 @@ pub fn note(layout: &Layout) -> Result<()> {
     Ok(Rights::own().replace(&file(layout), 0o600, &text)?)
 }
 
-/// Refuses where a place lay on a volume that is not mounted now.
-pub fn must_be_there<'p>(layout: &Layout, places: impl Iterator<Item = &'p Path>) -> Result<()> {
+/// Where the database in the directory has its parts: itself, its WAL and its tablespaces.
+fn parts(layout: &Layout) -> Result<Vec<PathBuf>> {
+    let mut places = vec![layout.data_dir.clone()];
+    places.extend(layout.inside.link(&layout.wal())?);
+    let links = layout.within("pg_tblspc");
+    for name in layout.inside.names(&links).unwrap_or_default() {
+        places.extend(layout.inside.link(&links.join(name))?);
+    }
+    Ok(places)
+}
+
+/// Refuses to start a database of which a part lay on a volume that is not mounted now.
+pub fn must_be_whole(layout: &Layout) -> Result<()> {
+    must_be_there(layout, "start it", parts(layout)?.iter().map(PathBuf::as_path))
+}
+
+/// Refuses to do that where a place lay on a volume that is not mounted now.
+pub fn must_be_there<'p>(layout: &Layout, action: &'static str, places: impl Iterator<Item = &'p Path>) -> Result<()> {
     let noted = noted(layout)?;
     for place in places {
         let Some(root) = noted.get(place) else { continue };
@@ -44,7 +56,7 @@ pub fn must_be_there<'p>(layout: &Layout, places: impl Iterator<Item = &'p Path>
                 root.display(),
                 file(layout).display()
             );
-            return Err(EngineError::Refused { action: "make a database there", why });
+            return Err(EngineError::Refused { action, why });
         }
     }
     Ok(())

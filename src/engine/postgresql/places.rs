@@ -71,7 +71,11 @@ impl Places {
     /// Looks where a copy of such a database goes on this host. Refuses what cannot work.
     pub fn find(layout: &Layout, wal_dir: Option<&Path>, source: &Extent) -> Result<Places> {
         let named = source.tablespaces.iter().map(|space| space.location.as_path());
-        mounts::must_be_there(layout, [layout.data_dir.as_path()].into_iter().chain(wal_dir).chain(named))?;
+        mounts::must_be_there(
+            layout,
+            mounts::TO_MAKE,
+            [layout.data_dir.as_path()].into_iter().chain(wal_dir).chain(named),
+        )?;
         let layout = Layout { data_dir: resolved(&layout.data_dir, &layout.inside)?, ..layout.clone() };
         refuse_volume(&layout.data_dir)?;
         let data = layout.beside(".regent-", ".clone");

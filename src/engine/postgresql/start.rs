@@ -123,7 +123,7 @@ async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
         } else if core.layout.is_absent() {
             format!("{} is empty; rejoin the node to have it cloned", core.layout.data_dir.display())
         } else {
-            return Ok(());
+            return mounts::must_be_whole(&core.layout);
         };
         Err(EngineError::Refused { action, why })
     })

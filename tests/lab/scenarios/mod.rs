@@ -9,10 +9,12 @@ mod deaf;
 mod freezes;
 mod full;
 mod identity;
+mod large;
 mod local;
 mod losses;
 mod members;
 mod nobody_else;
+mod pages;
 mod power;
 mod private;
 mod recoveries;
@@ -26,6 +28,7 @@ mod volumes;
 mod world_database;
 mod world_devices;
 mod world_faults;
+mod world_pace;
 mod world_plans;
 
 use crate::harness::Scenario;
@@ -37,6 +40,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_devices::SCENARIOS);
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
+    all.extend(world_pace::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
@@ -57,6 +61,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(identity::SCENARIOS);
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
+    all.extend(pages::SCENARIOS);
+    all.extend(large::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all

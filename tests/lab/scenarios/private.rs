@@ -7,6 +7,7 @@ use crate::cluster::{Cluster, DATABASE_FILES};
 use crate::harness::Scenario;
 use crate::host::{DISK, Host};
 use crate::network::Net;
+use crate::pace::Act;
 use crate::plan::{CONFIG, OPEN, Plan, Replication};
 use crate::postgres::{self, FOLDERS};
 use crate::restart::Ending;
@@ -82,6 +83,7 @@ fn wait_streams(cluster: &Cluster, wanted: (usize, usize)) -> Result<()> {
 
 fn full_round(world: &mut World, replication: Replication) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan { replication, ..Plan::default() })?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
     wait_streams(&cluster, (2, 2))?;
     let first = cluster.reign()?;
     let fault = Stamp::now();

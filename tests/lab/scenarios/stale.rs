@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, Reign};
 use crate::harness::Scenario;
 use crate::network::Net;
+use crate::pace::Act;
 use crate::plan::{Plan, SERVICE};
 use crate::time::Stamp;
 use crate::world::World;
@@ -46,6 +47,7 @@ fn next_executor(cluster: &Cluster, leader: &str, primary: &str) -> Result<Strin
 
 fn executor(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan { impatient: true, ..Plan::five_voters() })?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
     let before = cluster.reign()?;
     // It hands leadership away from the primary's host by itself.
     let leader = cluster.leader(|leader| leader != before.primary)?;

@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, Reign};
 use crate::harness::Scenario;
 use crate::host::{DISK, Host};
+use crate::pace::Act;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
 use crate::status::Status;
@@ -67,6 +68,7 @@ fn switch(cluster: &Cluster, to: Option<&str>) -> Result<Reign> {
 
 fn moves(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "a node is promoted and gives its service up again within a minute");
     let first = cluster.reign()?;
     let named = standby(&cluster, &first)?;
     let second = switch(&cluster, Some(&named))?;
@@ -134,6 +136,7 @@ fn refused(world: &mut World) -> Result<()> {
 /// longer than a lease lasts, and then it is no stop in order.
 fn stop_does_not_end(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan { service: "stop_fast = \"12s\"", ..Plan::default() })?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "the primary is to give its service up, and is opened again");
     let before = cluster.reign()?;
     let to = standby(&cluster, &before)?;
     let primary = cluster.host(&before.primary)?.clone();

@@ -4,6 +4,7 @@
 use super::nobody_else::lose_directory;
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
+use crate::pace::Act;
 use crate::plan::Plan;
 use crate::postgres::{self, FOLDERS};
 use crate::time::Stamp;
@@ -77,6 +78,8 @@ fn many(world: &mut World) -> Result<()> {
         ..Plan::default()
     };
     let mut cluster = Cluster::start(world, plan)?;
+    cluster.world.pace.allow(Act::Copy, 2, "a standby loses its directory twice, one right after the other");
+    cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
     let first = cluster.reign()?;
     for node in cluster.plan.database_names() {
         let places = SPACES.map(|(_, place)| place).join(" ");
