@@ -24,13 +24,13 @@ use tokio::time::Instant;
 /// How often it is looked whether recovery has ended.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Settings in which a standby must reach its primary: the control file's word, and the parameter's name.
-const MUST_REACH: [(&str, &str); 5] = [
-    ("max_connections", "max_connections"),
-    ("max_worker_processes", "max_worker_processes"),
-    ("max_wal_senders", "max_wal_senders"),
-    ("max_prepared_xacts", "max_prepared_transactions"),
-    ("max_locks_per_xact", "max_locks_per_transaction"),
+/// Settings in which a standby must reach its primary: the control file's word, the parameter's name, and its default.
+pub const MUST_REACH: [(&str, &str, i64); 5] = [
+    ("max_connections", "max_connections", 100),
+    ("max_worker_processes", "max_worker_processes", 8),
+    ("max_wal_senders", "max_wal_senders", 10),
+    ("max_prepared_xacts", "max_prepared_transactions", 0),
+    ("max_locks_per_xact", "max_locks_per_transaction", 64),
 ];
 
 /// Refuses unless the lease file says that this node holds a lease for this epoch now (S4).
@@ -172,7 +172,7 @@ async fn parameters_suffice(core: &Core, session: &Session) -> Result<()> {
     let control = Control::read(&core.layout, &core.user).await?;
     let rows = session.client().query_typed("select name, setting from pg_settings", &[]).await;
     let rows = rows.map_err(EngineError::sql("ask for the settings"))?;
-    for (in_control, name) in MUST_REACH {
+    for (in_control, name, _) in MUST_REACH {
         let here =
             rows.iter().find(|row| row.get::<_, &str>(0) == name).and_then(|row| row.get::<_, &str>(1).parse().ok());
         let needed = control.settings.get(in_control).copied();

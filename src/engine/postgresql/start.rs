@@ -10,7 +10,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
-use super::program::last_lines;
+use super::program::{Run, last_lines};
 use super::{access, mounts, numbers, older, promote, settings, slots};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
@@ -53,7 +53,7 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
     })
     .await?;
     promote::post_guard(core);
-    let ended = launch(core).await?;
+    let ended = launch(core, Vec::new()).await?;
     await_ready(core, ended, None).await?;
     promote::prove(core, epoch).await.map(Some)
 }
@@ -82,12 +82,48 @@ async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
         make_standby(core, &conninfo.unwrap_or_default())
     })
     .await?;
-    let ended = launch(core).await?;
+    let raised = must_reach(core, &Control::read(&core.layout, &core.user).await?).await?;
+    let ended = launch(core, raised).await?;
     if await_ready(core, ended, Some(STANDBY_PATIENCE)).await? {
         must_be_standby(core).await?;
         slots::tend_now(core).await;
     }
     Ok(())
+}
+
+/// The settings that recovery needs higher than they are here: what the directory ran with last had more. A server that
+/// falls short of them ends while it starts.
+async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<String>> {
+    let given = settings::command_line(&core.config, core.postgresql(), &core.layout);
+    let mut raised = Vec::new();
+    for (in_control, name, usual) in promote::MUST_REACH {
+        let Some(needed) = control.settings.get(in_control).copied() else { continue };
+        let here = given.iter().rev().find_map(|setting| setting.strip_prefix(name)?.strip_prefix('='));
+        let here = match here {
+            Some(here) => here.trim().parse().ok(),
+            // Nobody has set it so high: its files need not be asked.
+            None if needed <= usual => continue,
+            None => in_files(core, name).await?,
+        };
+        let Some(here) = here.filter(|here: &i64| *here < needed) else { continue };
+        let service = &core.service;
+        tracing::warn!(%service, "{name} = {needed} instead of {here} until the next start: recovery needs what was there last");
+        raised.push(format!("{name}={needed}"));
+    }
+    Ok(raised)
+}
+
+/// What the directory's own files set, as the server understands them.
+async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
+    let run = Run {
+        user: &core.user,
+        program: core.layout.program("postgres"),
+        arguments: vec!["-C".as_ref(), name.as_ref(), "-D".as_ref(), core.layout.data_dir.as_os_str()],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: Duration::from_secs(10),
+    };
+    Ok(run.finish().await?.trim().parse().ok())
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.
@@ -137,7 +173,7 @@ struct Launched {
     ended: oneshot::Receiver<ExitStatus>,
 }
 
-async fn launch(core: &Arc<Core>) -> Result<Launched> {
+async fn launch(core: &Arc<Core>, raised: Vec<String>) -> Result<Launched> {
     // An adopted postmaster that was killed is the init process's to reap, in its own time.
     let reaped = async {
         while core.on_disk(|core| is_unreaped(&core.layout)).await {
@@ -145,7 +181,7 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
         }
     };
     let _ = tokio::time::timeout(REAPING_PATIENCE, reaped).await;
-    let (command, log_from) = core.on_disk(command).await?;
+    let (command, log_from) = core.on_disk(move |core| command(core, &raised)).await?;
     let program = core.layout.program("postgres");
     let mut child =
         tokio::process::Command::from(command).spawn().map_err(|source| EngineError::Spawn { program, source })?;
@@ -161,7 +197,7 @@ async fn launch(core: &Arc<Core>) -> Result<Launched> {
     Ok(Launched { pid, log_from, ended })
 }
 
-fn command(core: &Core) -> Result<(std::process::Command, u64)> {
+fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64)> {
     let postgresql = core.postgresql();
     access::write(&core.config, postgresql, &core.layout)?;
     mounts::note(&core.layout)?;
@@ -179,7 +215,9 @@ fn command(core: &Core) -> Result<(std::process::Command, u64)> {
     // Where there is no cgroup it is known by this: from its first instruction on, not only once it has found its way.
     command.current_dir(&core.layout.data_dir);
     command.arg("-D").arg(&core.layout.data_dir);
-    for setting in settings::command_line(&core.config, postgresql, &core.layout) {
+    // The last one counts.
+    let settings = settings::command_line(&core.config, postgresql, &core.layout);
+    for setting in settings.iter().chain(raised) {
         command.arg("-c").arg(setting);
     }
     command.stdout(file).stderr(again);
