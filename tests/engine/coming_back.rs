@@ -109,7 +109,7 @@ async fn a_directory_of_another_database_is_refused_and_named() {
     cluster.node("db1").sql("select pg_reload_conf()").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let error = other.node("db2").fails(DbAction::Rejoin { upstream, order: None }).await;
-    assert!(error.contains("system identifier") && error.contains("not copies of one database"), "{error}");
+    assert!(error.contains("system identifier") && error.contains("no copy of its database"), "{error}");
     other.node("db2").until_state(DbState::Stopped).await;
     cluster.engine("db1");
     cluster.node("db1").done(DbAction::Stop { ladder: LADDER }).await;

@@ -44,8 +44,8 @@ pub enum EngineError {
     #[error("{path} does not hold what was expected: {detail}")]
     Malformed { path: PathBuf, detail: String },
     #[error(
-        "system identifier is {here}, but {node} has {there}: these are not copies of one database; \
-             move {data_dir} away to have it cloned"
+        "system identifier is {here}, but {node} has {there}: {data_dir} is no copy of its database; \
+             `regent reinit` has this node copied anew, `regent accept` lets its copy win"
     )]
     OtherDatabase { here: SystemId, there: SystemId, node: NodeName, data_dir: PathBuf },
     #[error(
