@@ -160,6 +160,8 @@ async fn a_copy_moves_its_slot_along_and_has_the_wal_after_it_kept() {
     }
     cluster.create("db1").await;
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
+    // Made beside the start, which does not wait for it.
+    until_slots(db1, "a slot of db2", |slots| names(slots) == ["regent_db2"]).await;
     let before = slots(db1).await;
     for _ in 0..2 {
         db1.sql("insert into orders select coalesce(max(id), 0) + 1 from orders").await;
@@ -198,6 +200,7 @@ impl Reader {
         let mut command = Command::new(format!("{BIN}/pg_receivewal"));
         command.args(["-h", &upstream.addresses[0].to_string(), "-p", &upstream.port.to_string(), "-U", &name]);
         command.args(["--no-loop", "--slot", &name, "-D"]).arg(folder).stderr(Stdio::null());
+        until_slots(cluster.node("db1"), "its slot", |slots| names(slots).contains(&name.as_str())).await;
         let reader = Reader(command.spawn().expect("it starts"));
         until_slots(cluster.node("db1"), "somebody who reads", |slots| is_read(slots, &name)).await;
         reader
