@@ -97,6 +97,7 @@ impl State {
         let sealed_at = seal.map_or(Lsn(0), |s| s.end.lsn);
         let positions = seals.iter().map(|(node, s)| (node.clone(), s.end)).collect();
         let incident = record.incident;
+        let copy = record.awaited_copy().filter(|copy| copy.node == to.node).cloned();
         let epoch = prior.next();
         let machine = self.machine_of(&to.node);
         let record = self.services.get_mut(&service).expect("just seen");
@@ -122,6 +123,9 @@ impl State {
             let fence = self.fences.get_mut(&fence).expect("prove_over has seen it");
             fence.used = true;
             fence.checks = proof.checks.clone();
+        }
+        if let (Some(incident), Some(copy)) = (incident, copy) {
+            self.tell_of_the_copy(m, incident, &service, &copy);
         }
         if let Some(incident) = incident {
             let EpochOver { basis, checks, .. } = proof;

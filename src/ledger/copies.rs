@@ -6,7 +6,7 @@
 
 use super::apply::Moment;
 use super::{Event, Happening, IncidentKind, Ineligible, Refusal, Service, State};
-use crate::types::{Epoch, NodeName, ServiceName};
+use crate::types::{Epoch, IncidentId, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// A node's data are to be copied anew.
@@ -23,6 +23,9 @@ pub struct AcceptedCopy {
     pub node: NodeName,
     pub number: u64,
     pub who: String,
+    /// How much of what the primary is known to have written it lacks, where that can be said.
+    #[serde(default)]
+    pub bytes: Option<u64>,
     /// The epoch in which it was appointed for it; `None` before.
     pub appointed: Option<Epoch>,
 }
@@ -92,7 +95,7 @@ impl State {
         if let Err(why @ (Ineligible::Unknown | Ineligible::Witness)) = self.may_hold(&node) {
             return Err(why.refusal(&node));
         }
-        let record = self.copies_of(&service, epoch)?;
+        let record = self.in_epoch(&service, epoch)?;
         if cancel {
             return match record.to_copy.remove(&node) {
                 Some(_) => Ok(Event::Noted),
@@ -124,13 +127,8 @@ impl State {
         if let Some(node) = &node {
             self.may_hold(node).map_err(|why| why.refusal(node))?;
         }
-        let record = self.copies_of(&service, epoch)?;
-        let Some(node) = node else {
-            return match record.accepted_copy.take_if(|copy| copy.appointed.is_none()) {
-                Some(_) => Ok(Event::Noted),
-                None => Err(Refusal::NotAllowed { why: format!("no copy of {service} is waited for") }),
-            };
-        };
+        let record = self.in_epoch(&service, epoch)?;
+        let Some(node) = node else { return self.take_copy_back(m, service, who) };
         let Some(holder) = record.holder.as_ref().map(|holder| holder.node.clone()) else {
             return Err(Refusal::NoPrimary { service });
         };
@@ -148,28 +146,46 @@ impl State {
         let record = self.services.get_mut(&service).expect("just seen");
         let number = record.next_order();
         record.to_copy.remove(&node);
-        record.accepted_copy = Some(AcceptedCopy { node: node.clone(), number, who: who.clone(), appointed: None });
-        let accepted =
-            Happening::CopyAccepted { service: service.clone(), node: node.clone(), bytes, who: who.clone() };
+        let copy = AcceptedCopy { node: node.clone(), number, who: who.clone(), bytes, appointed: None };
+        record.accepted_copy = Some(copy.clone());
         if !goes_on {
             let incident = self.incident_for(m, &service, &holder, IncidentKind::LocalFailure);
-            self.record(incident, m, accepted);
+            self.tell_of_the_copy(m, incident, &service, &copy);
             return Ok(Event::CopyAccepted { incident: Some(incident).filter(|_| !paused) });
         }
         if paused {
             return Ok(Event::CopyAccepted { incident: None });
         }
         let incident = self.begin_move(m, &service, &holder, Some(node), who);
-        self.record(incident, m, accepted);
+        self.tell_of_the_copy(m, incident, &service, &copy);
         Ok(Event::CopyAccepted { incident: Some(incident) })
     }
 
-    fn copies_of(&mut self, service: &ServiceName, epoch: Epoch) -> Result<&mut Service, Refusal> {
+    fn take_copy_back(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
         let record =
-            self.services.get_mut(service).ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
-        if record.epoch != epoch {
-            return Err(Refusal::OldEpoch { service: service.clone(), epoch, current: record.epoch });
+            self.services.get_mut(&service).ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        let Some(copy) = record.accepted_copy.take_if(|copy| copy.appointed.is_none()) else {
+            return Err(Refusal::NotAllowed { why: format!("no copy of {service} is waited for") });
+        };
+        if let Some(incident) = record.incident {
+            self.record(incident, m, Happening::CopyTakenBack { service, node: copy.node, who });
         }
-        Ok(record)
+        Ok(Event::Noted)
+    }
+
+    /// Once in each incident: a word that was given in a pause belongs to the one in which it is carried out.
+    pub(super) fn tell_of_the_copy(
+        &mut self,
+        m: Moment,
+        incident: IncidentId,
+        service: &ServiceName,
+        copy: &AcceptedCopy,
+    ) {
+        let AcceptedCopy { node, bytes, who, .. } = copy.clone();
+        let what = Happening::CopyAccepted { service: service.clone(), node, bytes, who };
+        let told = self.incidents.get(&incident).is_some_and(|found| found.steps.iter().any(|step| step.what == what));
+        if !told {
+            self.record(incident, m, what);
+        }
     }
 }

@@ -178,6 +178,12 @@ pub enum Happening {
         bytes: Option<u64>,
         who: String,
     },
+    /// The word for that copy was taken back.
+    CopyTakenBack {
+        service: ServiceName,
+        node: NodeName,
+        who: String,
+    },
     /// An asynchronous service: what `node` may have acknowledged there is not known to be on `by`, which was appointed.
     MayBeLost {
         service: ServiceName,
@@ -281,6 +287,9 @@ impl fmt::Display for Happening {
             }
             Happening::LossAccepted { .. } | Happening::CopyAccepted { .. } | Happening::MayBeLost { .. } => {
                 of_a_loss(self, f)
+            }
+            Happening::CopyTakenBack { service, node, who } => {
+                write!(f, "the copy on {node} is not waited for any more for {service}: {who}")
             }
             Happening::Promoting { node, timeline, .. } => write!(f, "{node} promotes to timeline {timeline}"),
             Happening::Installed { service, epoch, node, position } => {

@@ -43,10 +43,8 @@ impl State {
         epoch: Epoch,
         (bytes, word): (Option<u64>, AcceptedLoss),
     ) -> Result<Event, Refusal> {
-        let record = self.services.get(&service).ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
-        if record.epoch != epoch {
-            return Err(Refusal::OldEpoch { service, epoch, current: record.epoch });
-        }
+        self.in_epoch(&service, epoch)?;
+        let record = &self.services[&service];
         if record.over.is_none() && self.fence_of(record).is_none() {
             let why = format!("epoch {epoch} of {service} goes on: its holder has everything");
             return Err(Refusal::NotAllowed { why });

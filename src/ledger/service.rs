@@ -40,6 +40,16 @@ impl State {
         Ok(record)
     }
 
+    /// The service, if its present epoch is `epoch`, over or not (S4).
+    pub(super) fn in_epoch(&mut self, service: &ServiceName, epoch: Epoch) -> Result<&mut Service, Refusal> {
+        let found = self.services.get_mut(service);
+        let record = found.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
+        match record.epoch == epoch {
+            true => Ok(record),
+            false => Err(Refusal::OldEpoch { service: service.clone(), epoch, current: record.epoch }),
+        }
+    }
+
     fn held(
         &mut self,
         service: &ServiceName,
@@ -327,12 +337,8 @@ impl State {
         (how, kept): (String, Option<String>),
         order: Option<u64>,
     ) -> Result<Event, Refusal> {
-        let record = self.services.get_mut(&service);
-        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
         // Over or not: it tells what was done, and the next epoch may be far away.
-        if record.epoch != epoch {
-            return Err(Refusal::OldEpoch { service, epoch, current: record.epoch });
-        }
+        let record = self.in_epoch(&service, epoch)?;
         record.copied(&node, order);
         let incident = record.incident;
         if let Some(incident) = incident {

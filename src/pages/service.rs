@@ -8,7 +8,7 @@ use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
-use crate::plan::accepted_copy::{AcceptedCopy, Unacceptable};
+use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
@@ -133,7 +133,7 @@ fn what_now(known: &Known, name: &ServiceName) -> Vec<String> {
 }
 
 /// A copy that is to win: what would happen, or what keeps the word from being taken.
-pub fn accepted_copy(decided: &Result<AcceptedCopy, Vec<Unacceptable>>) -> Response {
+pub fn accepted_copy(decided: &Result<Acceptance, Vec<Unacceptable>>) -> Response {
     match decided {
         Ok(planned) => Response::Plan { steps: planned.steps(), checks: Vec::new() },
         Err(why) => {

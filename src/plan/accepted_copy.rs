@@ -5,14 +5,14 @@
 //! others copied anew).
 
 use super::known_end::{known_end, lacks};
-use super::{Objection, Outlook};
+use super::{Objection, Outlook, Purpose, objections};
 use crate::ledger::Ineligible;
-use crate::types::{DbState, Epoch, NodeName, Position, ServiceName};
+use crate::types::{Epoch, NodeName, Position, ServiceName};
 use std::fmt;
 
 /// What would happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcceptedCopy {
+pub struct Acceptance {
     pub service: ServiceName,
     pub node: NodeName,
     /// The primary that is stopped in order before.
@@ -42,10 +42,10 @@ impl fmt::Display for Unacceptable {
     }
 }
 
-impl AcceptedCopy {
+impl Acceptance {
     /// In order, in words.
     pub fn steps(&self) -> Vec<String> {
-        let AcceptedCopy { service, node, epoch, ends, .. } = self;
+        let Acceptance { service, node, epoch, ends, .. } = self;
         let mut steps = Vec::new();
         if self.paused {
             steps.push(format!("nothing happens before `regent resume`: {service} is paused"));
@@ -70,21 +70,21 @@ impl AcceptedCopy {
 }
 
 /// What `regent accept` would begin now, or why not.
-pub fn decide(seen: &Outlook, name: &ServiceName, node: &NodeName) -> Result<AcceptedCopy, Vec<Unacceptable>> {
-    let why_not = |why| vec![Unacceptable { node: node.clone(), why }];
-    seen.state.may_hold(node).map_err(|why| why_not(Objection::Ledger(why)))?;
+pub fn decide(seen: &Outlook, name: &ServiceName, node: &NodeName) -> Result<Acceptance, Vec<Unacceptable>> {
+    let why_not = |why| Unacceptable { node: node.clone(), why };
     let service = &seen.state.services[name];
     let holder = service.holder.as_ref().map(|holder| &holder.node).filter(|_| service.over.is_none());
     if holder == Some(node) {
-        return Err(why_not(Objection::Ledger(Ineligible::Primary)));
+        return Err(vec![why_not(Objection::Ledger(Ineligible::Primary))]);
     }
-    let Some(database) = seen.database(node, name) else { return Err(why_not(Objection::Unknown)) };
-    if !matches!(database.state, DbState::Stopped | DbState::Standby | DbState::Starting) {
-        return Err(why_not(Objection::NotStartable { state: database.state }));
-    }
+    // Whatever it lacks, and from wherever it comes: but it must be able to begin.
+    let against = objections(seen, node, Purpose::Resume { name });
+    let bars = |why: &Objection| bars_the_node(why, service.paused);
+    let against: Vec<_> = against.into_iter().filter(bars).map(why_not).collect();
+    let Some(database) = seen.database(node, name).filter(|_| against.is_empty()) else { return Err(against) };
     let known = known_end(seen, name).map(|known| known.end);
     let nodes = seen.state.settings.iter().flat_map(|settings| settings.database_nodes());
-    Ok(AcceptedCopy {
+    Ok(Acceptance {
         service: name.clone(),
         node: node.clone(),
         from: holder.filter(|_| seen.state.fence_of(service).is_none()).cloned(),
@@ -95,4 +95,14 @@ pub fn decide(seen: &Outlook, name: &ServiceName, node: &NodeName) -> Result<Acc
         given_up: known.map(|known| lacks(service, known, database.position)),
         others: nodes.filter(|other| *other != node).cloned().collect(),
     })
+}
+
+/// What speaks against a node, and not against what its database holds. In a pause nothing begins yet: whether it is heard
+/// now counts when the pause ends.
+fn bars_the_node(why: &Objection, paused: bool) -> bool {
+    match why {
+        Objection::Ledger(_) | Objection::Unknown | Objection::NotStartable { .. } => true,
+        Objection::Suspected | Objection::Deaf | Objection::Failing(_) => !paused,
+        _ => false,
+    }
 }

@@ -1,5 +1,6 @@
 //! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
 
+use super::accepted_copy::{self, Unacceptable};
 use super::candidate::{self, Choice};
 use super::known_end::{KnownEnd, known_end};
 use super::note::{Missing, Passing};
@@ -7,7 +8,9 @@ use super::objection::would_lose;
 use super::strike::{Strike, strike};
 use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection, old_boot};
 use crate::known_bugs::{self, Bug};
-use crate::ledger::{Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared};
+use crate::ledger::{
+    AcceptedCopy, Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared,
+};
 use crate::types::{DbState, Failing, Instant, NodeName, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,17 +100,33 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
         plan.say(Note::AwaitsRenewal { service: name.clone(), holder: holder.node.clone() });
     }
     lapsed(input, name, service, plan);
-    // Accepted in a pause, which has ended: the primary is stopped in order for it.
     if let Some(copy) = service.awaited_copy().filter(|_| service.moving.is_none() && service.phase == Phase::Installed)
     {
-        let (service, epoch, who) = (name.clone(), service.epoch, copy.who.clone());
-        return plan.propose(Command::Switchover { service, epoch, to: Some(copy.node.clone()), who });
+        return give_way(input, name, service, copy, plan);
     }
     match service.phase {
         Phase::Installed => keep_known_end(input, name, service, plan),
         phase => {
             let (service, holder, epoch) = (name.clone(), holder.node.clone(), service.epoch);
             plan.say(Note::AwaitsInstallation { service, holder, epoch, phase });
+        }
+    }
+}
+
+/// A copy was accepted in a pause, which has ended: the primary is stopped in order for it, once it can take over.
+fn give_way(input: &Input, name: &ServiceName, service: &Service, copy: &AcceptedCopy, plan: &mut Plan) {
+    match accepted_copy::decide(&input.outlook(), name, &copy.node) {
+        Ok(_) => plan.propose(Command::Switchover {
+            service: name.clone(),
+            epoch: service.epoch,
+            to: Some(copy.node.clone()),
+            who: copy.who.clone(),
+        }),
+        Err(why) => {
+            for Unacceptable { node, why } in why {
+                plan.say(Note::NotEligible { service: name.clone(), node, why });
+            }
+            plan.say(Note::AwaitsAcceptedCopy { service: name.clone(), node: copy.node.clone() });
         }
     }
 }
@@ -399,9 +418,23 @@ fn accepted(
     let choice = reports.map(|all| candidate::choose(input, (name, service), all, None)).unwrap_or_default();
     if choice.best.is_none() {
         say_refused(name, &choice, plan);
-        return plan.say(Note::AwaitsAcceptedCopy { service: name.clone(), node: node.clone() });
+        plan.say(Note::AwaitsAcceptedCopy { service: name.clone(), node: node.clone() });
+        return end_in_time(input, name, service, since, plan);
     }
     give_again(input, name, service, (choice, since), plan);
+}
+
+/// The primary that stopped for the copy is alive and complete: where the copy comes to nothing in time, that one goes on.
+fn end_in_time(input: &Input, name: &ServiceName, service: &Service, since: Instant, plan: &mut Plan) {
+    let limit = since + input.timing.catch_up;
+    if service.moving.is_none() {
+        return;
+    }
+    if input.now < limit {
+        return plan.wake_at(limit);
+    }
+    let (service, epoch, who) = (name.clone(), service.epoch, "it did not get ready in time".to_owned());
+    plan.propose(Command::AcceptCopy { service, epoch, node: None, bytes: None, who });
 }
 
 /// Until when it is worth a wait for the former holder to say how it is: its join commits before its first heartbeat is

@@ -4,7 +4,7 @@
 
 use crate::cluster::World;
 use crate::oracle::Kept;
-use regent::ledger::Happening;
+use regent::ledger::{Happening, Incident};
 use regent::types::{Lsn, Timeline};
 
 /// A postmaster was opened for writes.
@@ -53,7 +53,9 @@ pub fn opened(w: &mut World, host: usize, service: usize) {
     }
 }
 
-/// Whether some incident says that what was acknowledged on this timeline after `kept`, up to `lsn`, may be lost.
+/// Whether some incident says that what was acknowledged on this timeline after `kept`, up to `lsn`, may be lost. Where a
+/// person let an older copy win, what is named of an earlier timeline counts for those that hung on it: one that was begun
+/// and never installed is forgotten with the installation after it.
 fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> bool {
     let says = |what: &Happening| match what {
         Happening::MayBeLost { service: s, timeline, after, .. } => {
@@ -61,7 +63,18 @@ fn is_named(w: &World, service: usize, on: Timeline, kept: Lsn, lsn: Lsn) -> boo
         }
         _ => false,
     };
-    w.log.state().incidents.values().flat_map(|i| &i.steps).any(|step| says(&step.what))
+    let hangs_on = |what: &Happening| match what {
+        Happening::MayBeLost { service: s, timeline, after, .. } => {
+            *s == w.services[service] && *timeline < on && *after <= lsn
+        }
+        _ => false,
+    };
+    let accepted = |i: &Incident| i.steps.iter().any(|step| matches!(step.what, Happening::CopyAccepted { .. }));
+    let names = |i: &Incident| {
+        let wins = accepted(i);
+        i.steps.iter().any(|step| says(&step.what) || (wins && hangs_on(&step.what)))
+    };
+    w.log.state().incidents.values().any(|i| names(i))
 }
 
 /// A directory was overwritten, and what was its own lies in this folder.
