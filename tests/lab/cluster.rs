@@ -345,6 +345,26 @@ impl<'w> Cluster<'w> {
         Ok(said)
     }
 
+    /// The same, once somebody leads and the node has been heard: a daemon that was restarted may have led.
+    pub fn order(&self, node: &str, words: &[&str]) -> Result<String> {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let output = self.regent(node, words)?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            }
+            let early = ["no leader is known", "nothing recent is known"].iter().any(|why| error.contains(why));
+            ensure!(
+                early && Instant::now() < until,
+                "regent {} on {node}: {}\n{error}",
+                words.join(" "),
+                output.status
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// The status as one node tells it.
     pub fn status_from(&self, node: &str) -> Result<Status> {
         let output = self.regent(node, &["status", "--json"])?;

@@ -93,7 +93,12 @@ impl Cluster<'_> {
         match &words[..] {
             ["systemctl", "stop", "regent"] => self.stop_daemon(node, Duration::from_secs(90)).map(|()| String::new()),
             ["systemctl", "start", "regent"] => self.start_daemon(node).map(|()| String::new()),
-            ["regent", words @ ..] => self.command(node, words),
+            // Whoever is asked types it.
+            ["regent", verb @ ("reinit" | "accept"), words @ ..] => {
+                let words: Vec<&str> = [verb].into_iter().chain(words).copied().chain(["--yes"]).collect();
+                self.order(node, &words)
+            }
+            ["regent", words @ ..] => self.order(node, words),
             // As it stands in the host's table of file systems.
             ["mount", place] => self.host(node)?.run("mount", &["-t", "tmpfs", "-o", "size=512m", "tmpfs", place]),
             _ => self.host(node)?.run("sh", &["-c", &command]),

@@ -1,7 +1,8 @@
 //! Pages for operators, followed word by word: what they say to type is typed, and what they promise comes of it.
 //!
-//! Not here: which command of a page runs how (`page.rs`). Bringing a restored copy in is not followed here.
+//! Not here: which command of a page runs how (`page.rs`).
 
+use super::copies::wins;
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
 use crate::pace::Act;
@@ -34,7 +35,7 @@ pub const SCENARIOS: [Scenario; 4] = [
     },
     Scenario {
         name: "page_a_restore_to_a_moment",
-        shows: "docs/recovery.md: a base backup, and the archive up to the moment before a table was emptied",
+        shows: "docs/recovery.md: a base backup, the archive up to the moment before a table was emptied, and that copy wins",
         within: LONG,
         alone: false,
         run: restore,
@@ -66,16 +67,23 @@ fn copied(cluster: &Cluster, node: &str) -> Result<()> {
 
 fn directory(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
-    cluster.world.pace.allow(Act::Copy, 2, "a standby loses its directory twice, one right after the other");
+    cluster.world.pace.allow(Act::Copy, 3, "a standby loses its directory three times, one right after the other");
     let before = cluster.reign()?;
     let standby = a_standby(&cluster, &before.primary)?;
-    let vanish =
-        |node: &str| cluster.host(node)?.run("sh", &["-c", "cd /srv/postgresql && mv data gone && rm -rf gone"]);
+    let vanish = |node: &str| {
+        cluster
+            .host(node)?
+            .run("sh", &["-c", "cd /srv/postgresql && mv data gone && until rm -rf gone; do sleep 0.05; done"])
+    };
     vanish(&standby)?;
     copied(&cluster, &standby)?;
 
     cluster.host(&standby)?.run("touch", &["/srv/postgresql/data/old-one"])?;
-    cluster.follow(&standby, &RECOVERY.block("A lost directory", 0)?, &[])?;
+    cluster.follow(&standby, &RECOVERY.block("A lost directory", 0)?, &[("db2", &standby)])?;
+    copied(&cluster, &standby)?;
+
+    cluster.host(&standby)?.run("touch", &["/srv/postgresql/data/old-one"])?;
+    cluster.follow(&standby, &RECOVERY.block("A lost directory", 1)?, &[])?;
     copied(&cluster, &standby)?;
 
     let fault = Stamp::now();
@@ -153,7 +161,10 @@ fn restore(world: &mut World) -> Result<()> {
     let now = postgres::sql(&primary, "select count(*) from orders")?;
     ensure!(now == "0" && cluster.reign()? == before, "the service was touched: {now} rows");
     cluster.wait_complete(BACK)?;
-    cluster.judge(&[&before.primary]).map(drop)
+    cluster.judge(&[&before.primary])?;
+
+    cluster.follow(&standby, &RECOVERY.block("Bring the restored copy in", 0)?, &[("db2", &standby)])?;
+    wins(&cluster, &standby, before.epoch, ("orders", "101"))
 }
 
 fn lost(world: &mut World) -> Result<()> {
