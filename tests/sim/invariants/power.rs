@@ -7,9 +7,9 @@
 //!   may be minutes earlier (S8).
 
 use crate::cluster::{MS, S, World};
-use regent::ledger::{Cause, Fence, Order};
+use regent::ledger::{Cause, Fence, Order, OrderState};
 use regent::node::{Effect, RunKey};
-use regent::types::{AgentAction, FenceId};
+use regent::types::{AgentAction, AgentOutcome, FenceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -98,7 +98,14 @@ fn first_order(w: &mut World, run: &Started) {
     if !w.facts.power.begun.insert(run.fence) {
         return;
     }
-    let Some(cause) = find(w, run.fence, run.order).map(|(fence, _)| fence.cause) else { return };
+    let Some((fence, _)) = find(w, run.fence, run.order) else { return };
+    // One whose executor is gone with it, and that ran out of time, may have struck: what was begun goes on.
+    let ran_out =
+        |order: &Order| matches!(&order.state, OrderState::Done { run } if run.outcome == AgentOutcome::TimedOut);
+    if fence.orders.iter().any(ran_out) {
+        return;
+    }
+    let cause = fence.cause;
     let name = w.hosts[run.target].name.clone();
     match cause {
         // Who was refused for as long as its lease could last holds nothing any more, and did not come back for it.
