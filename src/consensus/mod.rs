@@ -190,7 +190,7 @@ impl Consensus {
         self.node.member.quorum_read(deadline).await
     }
 
-    /// Hands leadership to `to`, and waits until it leads. The term changes as in any election, but no voter waits for
+    /// Hands leadership to `to`, and waits until this node takes it for the leader: it has voted for it by then. The term changes as in any election, but no voter waits for
     /// the old leader's lease: whoever counts on leases must look at the term.
     pub async fn transfer_leadership(&self, to: &NodeName, deadline: Duration) -> Result<(), TransferError> {
         self.node.member.transfer_leadership(to, deadline).await

@@ -170,6 +170,9 @@ async fn leadership_is_handed_over_on_request() {
     let began = Instant::now();
     cluster.nodes[&old].consensus.transfer_leadership(&to, LONG).await.expect("handed over");
     println!("handed over in {:?}", began.elapsed());
+    // The old leader has voted for it; it takes proposals once a quorum has answered it.
+    let leads = |event: &Event| matches!(event, Event::Leadership(l) if l.term.0 == term.0 + 1 && l.quorum_acked);
+    cluster.nodes[&to].until("the new leader leads", |events| events.iter().any(leads)).await;
     cluster.nodes[&to].consensus.propose(entry(2), LONG).await.expect("the new leader takes proposals");
     assert_eq!(cluster.nodes[&to].consensus.leadership().term.0, term.0 + 1);
     let told = |event: &Event| matches!(event, Event::Leadership(l) if l.term.0 == term.0 + 1 && l.leader.as_ref() == Some(&to));
