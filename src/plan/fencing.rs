@@ -1,12 +1,13 @@
 //! The coordinator's part about one fence: levels in order and voter by voter, then all levels at once in rounds without
 //! end; the check; lifting.
 
+use super::giving_back::{is_power_given_back, lift, power_on};
 use super::note::Passing;
 use super::strike::{Strike, strike};
 use super::{Input, Note, Outlook, Plan, Question, evidence};
 use crate::config::Drift;
 use crate::ledger::{
-    AgentSettings, CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
+    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
     OrderState, Phase, Refusal, Service,
 };
 use crate::types::{
@@ -229,7 +230,7 @@ fn executor(input: &Input, fence: &Fence, level: u32, agent: &AgentName) -> Opti
     in_turn(input, fence, fence.round as usize).into_iter().find(|voter| !has_tried(voter))
 }
 
-fn voter(input: &Input, fence: &Fence, turn: usize) -> Option<NodeName> {
+pub(super) fn voter(input: &Input, fence: &Fence, turn: usize) -> Option<NodeName> {
     in_turn(input, fence, turn).into_iter().next()
 }
 
@@ -369,7 +370,7 @@ fn not_needed(input: &Input, fence: &Fence, plan: &mut Plan) {
 }
 
 /// A later boot joined while an epoch hung on the fence: another machine has the name now. The fenced one stays off.
-fn is_replaced(input: &Input, fence: &Fence) -> bool {
+pub(super) fn is_replaced(input: &Input, fence: &Fence) -> bool {
     let node = input.state.nodes.get(&fence.target);
     fence.state == FenceState::Confirmed && node.is_some_and(|n| n.boot != fence.boot && n.life == Life::Up)
 }
@@ -469,88 +470,11 @@ fn writer(input: &Input, fence: &Fence) -> Option<(NodeName, ChannelName, String
     Some((input.me.clone(), channel, format!("it says that {name} takes writes there, after epoch {epoch}")))
 }
 
-/// Once the service is back, the fenced node gets its power back where the policy says so. A node
-/// that was making the database gets it as soon as it is off: nobody can be appointed in its place, because there is
-/// nothing yet that another could have, so the service needs it to come back (or to say at its join that it gives up).
-fn power_on(input: &Input, fence: &Fence, plan: &mut Plan) {
-    let all =
-        |want: fn(&Service) -> bool| fence.epochs.keys().all(|s| input.state.services.get(s).is_some_and(|s| want(s)));
-    let back = fence.used && all(|s| s.over.is_none() && s.phase == Phase::Installed);
-    let creating = !fence.epochs.is_empty() && all(|s| s.over.is_none() && s.phase == Phase::Creating);
-    if back || creating {
-        give_back(input, fence, Given::Everything, plan);
-    }
-}
-
-/// Nobody can be appointed: the fenced node has the data, and its power is given back as soon as the fence is known to hold.
-/// It comes back with another boot, whose join says what became of the epoch; one that lives all the same does not notice.
-/// Storage that was taken from a boot which may live is given back only once the service is.
-pub(super) fn without_candidate(input: &Input, fence: &Fence, plan: &mut Plan) {
-    if fence.state == FenceState::Confirmed {
-        give_back(input, fence, Given::Power, plan);
-    }
-}
-
-/// What is given back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Given {
-    Power,
-    Everything,
-}
-
-fn is_power_given_back(input: &Input) -> bool {
-    input.state.settings.as_ref().is_some_and(|s| s.power_on == crate::config::PowerOn::Auto)
-}
-
-fn give_back(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) {
-    if is_power_given_back(input) && !is_replaced(input, fence) && !fence.has_running(AgentAction::Off) {
-        order_on(input, fence, what, plan);
-    }
-}
-
-/// `on` goes to every agent that may have switched something off; where it fails, again after a pause, by another voter,
-/// until the node lives. Whether there is anything left to wait for.
-fn order_on(input: &Input, fence: &Fence, what: Given, plan: &mut Plan) -> bool {
-    let Some(settings) = &input.state.settings else { return false };
-    let is_meant = |a: &AgentSettings| !a.everywhere && (what == Given::Everything || a.kind == AgentKind::Power);
-    let agents: Vec<_> =
-        fence.to_give_back().into_iter().filter(|a| settings.agents.get(*a).is_some_and(is_meant)).cloned().collect();
-    if agents.is_empty() {
-        return false;
-    }
-    let is_recent = |o: &&Order| o.action == AgentAction::On && o.number >= fence.without_power_at;
-    let last = fence.orders.iter().filter(is_recent).rfind(|o| has_failed(o));
-    if let Some(last) = last {
-        // Heard, that is: a join may commit after its node was switched off.
-        if input.is_living(&fence.target) && input.fresh(&fence.target).is_some() {
-            plan.say(Note::LivesWithoutPower { target: fence.target.clone() });
-            return false;
-        }
-        let ordered = input.applied.ordered.get(&(fence.id, last.number)).copied().unwrap_or(input.lead.since);
-        let ended = ordered + took(last);
-        let at = ended + pause(input, fence, fence.on_failed, took(last));
-        if input.now < at && !input.monitored.is_good_since(&fence.target, ended) {
-            plan.wake_at(at);
-            let wait = Passing(at.since(input.now));
-            plan.say(Note::PowerTriedAgain { target: fence.target.clone(), wait });
-            return true;
-        }
-    }
-    let Some(executor) = voter(input, fence, (fence.round + fence.on_failed) as usize) else { return true };
-    plan.say(Note::GivesPowerBack { target: fence.target.clone() });
-    let orders = agents
-        .into_iter()
-        .map(|agent| NewOrder { agent, action: AgentAction::On, executor: executor.clone() })
-        .collect();
-    plan.propose(Command::Order { fence: fence.id, term: input.lead.term, level: None, round: fence.round, orders });
-    true
-}
-
-fn has_failed(order: &Order) -> bool {
+pub(super) fn has_failed(order: &Order) -> bool {
     order.was_begun() && !order.is_running() && !order.has_succeeded()
 }
 
-fn took(order: &Order) -> Duration {
+pub(super) fn took(order: &Order) -> Duration {
     match &order.state {
         OrderState::Done { run } => run.took,
         OrderState::Running => Duration::ZERO,
@@ -559,27 +483,21 @@ fn took(order: &Order) -> Duration {
 
 /// Before the next try after so many that failed, the last of which took so long. It stays short while a service waits for
 /// the fence; but where nothing could be tried for any time, the ledger would fill with orders that nobody begins.
-fn pause(input: &Input, fence: &Fence, failed: u32, last: Duration) -> Duration {
+pub(super) fn pause(input: &Input, fence: &Fence, failed: u32, last: Duration) -> Duration {
     let pause = input.timing.retry * 2u32.saturating_pow(failed.saturating_sub(1).min(16));
-    let longest = match hangs(input, fence) && last >= SHORT {
+    let longest = match is_awaited(input, fence) && last >= SHORT {
         true => SHORT,
         false => input.timing.retry_max,
     };
     pause.min(longest)
 }
 
-fn lift(input: &Input, fence: &Fence, plan: &mut Plan) {
-    if !fence.stays_off && !fence.has_running(AgentAction::Off) && order_on(input, fence, Given::Everything, plan) {
-        return;
-    }
-    if fence.assisted.is_empty() && !fence.orders.iter().any(Order::is_running) {
-        return plan.propose(Command::CloseFence { fence: fence.id });
-    }
-    if fence.assisted.is_empty() {
-        return plan.say(Note::AwaitsLastOrder { fence: fence.id, target: fence.target.clone() });
-    }
-    let by = fence.assisted.keys().cloned().collect();
-    plan.say(Note::AwaitsUndoing { fence: fence.id, target: fence.target.clone(), by });
+/// Whether a service may wait for the end of this fence: for the end of an epoch that the boot held, or for the node to
+/// come back, which may have the only copy that is left, whoever ordered the fence.
+fn is_awaited(input: &Input, fence: &Fence) -> bool {
+    let serves = input.state.settings.as_ref().is_some_and(|s| s.database_nodes().any(|node| *node == fence.target));
+    let is_down = |s: &Service| s.over.is_some() || s.phase != Phase::Installed || input.state.fence_of(s).is_some();
+    hangs(input, fence) || serves && input.state.services.values().any(|s| !s.paused && is_down(s))
 }
 
 /// Whether a person may vouch that a node is off: refused while any sign of life of its present boot shows, a standby

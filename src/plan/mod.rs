@@ -14,6 +14,7 @@ pub mod candidate;
 pub mod coordinator;
 mod evidence;
 pub mod fencing;
+mod giving_back;
 pub mod goal;
 pub mod keeper;
 mod known_end;

@@ -6,7 +6,7 @@ use super::known_end::{KnownEnd, known_end};
 use super::note::{Missing, Passing};
 use super::objection::would_lose;
 use super::strike::{Strike, strike};
-use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, fencing, objection, old_boot};
+use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, giving_back, objection, old_boot};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{
     AcceptedCopy, Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared,
@@ -525,7 +525,7 @@ fn appoint(input: &Input, name: &ServiceName, service: &Service, basis: Basis, c
         // Who held it before may have what nobody else has.
         let now = input.state.fence_of(service).map(|fence| fence.id);
         let held = |f: &&Shared<Fence>| f.epochs.contains_key(name) && (f.used || Some(f.id) == now);
-        input.state.fences.values().filter(held).for_each(|fence| fencing::without_candidate(input, fence, plan));
+        input.state.fences.values().filter(held).for_each(|fence| giving_back::without_candidate(input, fence, plan));
         return plan.say(Note::NoCandidate { service: name.clone() });
     };
     let Some(record) = input.state.nodes.get(&node) else { return };
