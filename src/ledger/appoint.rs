@@ -39,6 +39,8 @@ impl State {
         }
         let epoch = before.map_or(Epoch(1), |s| s.epoch.next());
         let incident = before.and_then(|s| s.incident);
+        // The next try is elsewhere.
+        let failed = before.map(|s| s.failed.clone()).unwrap_or_default();
         self.check_appointee(&holder)?;
         let record = Service {
             epoch,
@@ -52,7 +54,7 @@ impl State {
             system: None,
             timeline: Timeline(0),
             begun: BTreeMap::new(),
-            failed: BTreeMap::new(),
+            failed,
             final_end: None,
             known_end: None,
             accepted_loss: None,

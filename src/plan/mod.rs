@@ -12,6 +12,7 @@ pub mod alarm;
 mod appointee;
 pub mod candidate;
 pub mod coordinator;
+mod creation;
 mod evidence;
 pub mod fencing;
 mod giving_back;

@@ -161,6 +161,8 @@ pub enum GiveUp {
     InRecovery,
     #[display("it could not be promoted: {}", error.as_deref().unwrap_or("the promotion failed"))]
     NotPromoted { error: Option<String> },
+    #[display("its database could not be made: {}", error.as_deref().unwrap_or("initdb failed"))]
+    NotMade { error: Option<String> },
     #[display("it could not take over within the install deadline")]
     Late,
     #[display(

@@ -1,4 +1,6 @@
-//! The coordinator's part about one service: creating it, seeing that its epoch is over, choosing and appointing.
+//! The coordinator's part about one service: seeing that its epoch is over, choosing and appointing.
+//!
+//! Not here: the first epoch, for which the database is made (`creation.rs`).
 
 use super::accepted_copy::{self, Unacceptable};
 use super::candidate::{self, Choice};
@@ -6,7 +8,7 @@ use super::known_end::{KnownEnd, known_end};
 use super::note::{Missing, Passing};
 use super::objection::would_lose;
 use super::strike::{Strike, strike};
-use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, giving_back, objection, old_boot};
+use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, creation, giving_back, objection, old_boot};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{
     AcceptedCopy, Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared,
@@ -24,7 +26,7 @@ const KEEP_END: Duration = Duration::from_secs(10);
 
 /// The next step of one service.
 pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
-    let Some(service) = input.state.services.get(name) else { return create(input, name, plan) };
+    let Some(service) = input.state.services.get(name) else { return creation::first(input, name, plan) };
     if service.paused {
         return plan.say(Note::Paused { service: name.clone() });
     }
@@ -37,46 +39,6 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
         (None, None) if service.claimed.is_some() => {}
         (None, None) => holding(input, name, service, plan),
     }
-}
-
-/// Epoch 1, by initdb on the first database node by priority, once every database node has joined with nothing in its
-/// directory.
-fn create(input: &Input, name: &ServiceName, plan: &mut Plan) {
-    let Some(settings) = &input.state.settings else { return };
-    if settings.services.get(name) != Some(&true) {
-        return plan.say(Note::Unmanaged { service: name.clone() });
-    }
-    let mut first: Option<&NodeName> = None;
-    for node in settings.database_nodes() {
-        let state = input.fresh(node).and_then(|r| r.health.services.get(name)).map(|h| h.state);
-        match state {
-            None => return plan.say(Note::AwaitsJoin { service: name.clone(), node: node.clone() }),
-            Some(DbState::Absent) => {}
-            Some(state) => {
-                return plan.say(Note::NotCreated { service: name.clone(), node: node.clone(), state });
-            }
-        }
-        let priority = |n: &NodeName| input.config.nodes.get(n).map_or(0, |n| n.priority);
-        if first.is_none_or(|f| priority(node) > priority(f)) {
-            first = Some(node);
-        }
-    }
-    let Some((node, record)) = first.and_then(|n| Some((n, input.state.nodes.get(n)?))) else { return };
-    plan.say(Note::Creating { service: name.clone(), node: node.clone() });
-    plan.propose(Command::Create {
-        service: name.clone(),
-        node: node.clone(),
-        boot: record.boot.clone(),
-        incarnation: record.incarnation,
-    });
-}
-
-/// Nothing was made of the service yet: no database node has anything in its directory.
-fn is_absent_everywhere(input: &Input, name: &ServiceName) -> bool {
-    let absent = |node: &NodeName| {
-        input.fresh(node).and_then(|r| r.health.services.get(name)).is_some_and(|h| h.state == DbState::Absent)
-    };
-    input.state.settings.as_ref().is_some_and(|s| s.database_nodes().all(absent))
 }
 
 /// The epoch goes on. Watch for a final word that the holder could not bring to the ledger itself, and for a lapse.
@@ -347,10 +309,10 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
     let cut_short = service.moving.is_some() && position.is_none();
     let goes_on =
         matches!(over, Over::Released { at_join: true, .. } | Over::Released { lapsed: true, .. }) || cut_short;
-    if service.system.is_none() && service.history.is_empty() && is_absent_everywhere(input, name) {
-        return create(input, name, plan);
-    }
     let since = input.applied.over.get(name).copied().unwrap_or(input.lead.since);
+    if creation::again(input, name, service, since, plan) {
+        return;
+    }
     if let Some(copy) = service.awaited_copy() {
         return accepted(input, name, service, (&copy.node, since), plan);
     }
@@ -482,17 +444,32 @@ fn give_again(
     (choice, since): (Choice, Instant),
     plan: &mut Plan,
 ) {
-    if let Some((node, _)) = &choice.best {
-        let failed = service.failed.get(node).copied().unwrap_or(0);
-        let at = since + rest_after(failed);
-        if input.now < at {
-            plan.wake_at(at);
-            let (service, node, wait) = (name.clone(), node.clone(), Passing(at.since(input.now)));
-            return plan.say(Note::RestsBeforeAnother { service, node, failed, wait });
-        }
+    if let Some((node, _)) = &choice.best
+        && rests(input, (name, service), node, since, plan)
+    {
+        return;
     }
     let basis = if service.over == Some(Over::PassedOver) { Basis::PassedOver } else { Basis::Released };
     appoint(input, name, service, basis, choice, plan);
+}
+
+/// Whether a node that gave back, and would be next, rests still.
+pub(super) fn rests(
+    input: &Input,
+    (name, service): (&ServiceName, &Service),
+    node: &NodeName,
+    since: Instant,
+    plan: &mut Plan,
+) -> bool {
+    let failed = service.failed.get(node).copied().unwrap_or(0);
+    let at = since + rest_after(failed);
+    let rests = input.now < at;
+    if rests {
+        plan.wake_at(at);
+        let (service, node, wait) = (name.clone(), node.clone(), Passing(at.since(input.now)));
+        plan.say(Note::RestsBeforeAnother { service, node, failed, wait });
+    }
+    rests
 }
 
 /// Before a node is appointed again that has given back so many appointments since somebody could take over: each costs an

@@ -287,6 +287,7 @@ impl Desk {
         if let Some(answer) = line.get("compared") {
             compared(keeper, answer, at);
         }
+        (0..line.number("makings-failed").unwrap_or(0)).for_each(|_| making_failed(keeper, at));
         if let Some(times) = line.number("copies-failed") {
             copies_failed(keeper, line, times, at);
         } else {
@@ -410,6 +411,14 @@ fn copies_failed(keeper: &mut Keeper, line: &Line, times: u64, at: Moment) {
     }
 }
 
+/// The disk was full in the middle of `initdb`, a minute ago.
+fn making_failed(keeper: &mut Keeper, at: Moment) {
+    let error = "could not write: No space left on device".to_owned();
+    keeper.begins(DbAction::Initdb, at);
+    let then = Moment { now: at.now - Duration::from_secs(60), ..at };
+    keeper.ended(&DbAction::Initdb, DbOutcome::Failed { error }, false, then);
+}
+
 /// Something failed: long ago, or so that it is tried again at that moment.
 fn failed(keeper: &mut Keeper, line: &Line, at: Moment, again_at: Option<Instant>) {
     if again_at.is_none() && line.get("error").is_none() {
@@ -438,6 +447,7 @@ fn running(line: &Line, what: &str, epoch: Epoch) -> DbAction {
         "start-primary" => DbAction::StartPrimary { epoch },
         "start-standby" => DbAction::StartStandby { upstream: None },
         "stop" => DbAction::Stop { ladder: LADDER },
+        "initdb" => DbAction::Initdb,
         other => line.fail(&format!("{other:?} is no action")),
     }
 }

@@ -331,6 +331,11 @@ impl World {
             DbAction::Stop { .. } => None,
             // Its disk fails in the middle of it.
             DbAction::Rejoin { .. } => None,
+            DbAction::Initdb if self.db(host, service).system.is_none() => {
+                // What it has begun stays behind, whatever becomes of it.
+                self.db(host, service).unfinished = true;
+                (!self.hosts[host].works(part_of(&action))).then_some("cannot: no space left on device")
+            }
             _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
             DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
                 Some("the lease file says nothing of a lease for this epoch that runs")
@@ -453,7 +458,7 @@ impl World {
         }
         db.system = Some(system);
         db.at = Position { timeline: Timeline(1), lsn: Lsn(4096) };
-        (db.clean, db.standby_signal) = (true, false);
+        (db.clean, db.standby_signal, db.unfinished) = (true, false, false);
         Ok(DbDone::Created { system })
     }
 

@@ -108,6 +108,7 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) -> bool {
         confirm_struck(w, rest);
         accept_loss(w);
         take_back(w);
+        replace_strays(w);
     }
     !lacking(w).is_empty()
 }
@@ -133,7 +134,7 @@ fn take_back(w: &mut World) {
     let mut orders = Vec::new();
     for (service, record) in &w.log.state().services {
         let epoch = record.epoch;
-        let nodes = record.to_copy.keys().cloned();
+        let nodes = record.to_copy.keys().filter(|node| !is_stray(w, service, w.host(node))).cloned();
         orders.extend(nodes.map(|node| Command::Reinit {
             service: service.clone(),
             epoch,
@@ -150,6 +151,29 @@ fn take_back(w: &mut World) {
         w.facts.taken_back = w.now;
     }
     orders.into_iter().for_each(|command| w.order(command));
+}
+
+/// A copy of a host spoke for its name while another node made the database, and the host had made one of its own. Its
+/// status says what a person has to decide.
+fn replace_strays(w: &mut World) {
+    let mut orders = Vec::new();
+    for (service, record) in &w.log.state().services {
+        for host in (0..w.hosts.len()).filter(|h| is_stray(w, service, *h)) {
+            let (service, epoch, node) = (service.clone(), record.epoch, w.hosts[host].name.clone());
+            orders.push(Command::Reinit { service, epoch, node, who: "sim".to_owned(), cancel: false });
+        }
+    }
+    orders.into_iter().for_each(|command| w.order(command));
+}
+
+/// Whether what lies there is another database than the service's, whole and closed.
+fn is_stray(w: &World, service: &ServiceName, host: usize) -> bool {
+    let Some(index) = w.services.iter().position(|s| s == service) else { return false };
+    let system = w.log.state().services.get(service).and_then(|record| record.system);
+    w.hosts[host].databases.get(index).is_some_and(|db| {
+        let closed = db.process == Process::None && !db.unfinished;
+        closed && system.is_some() && db.system.is_some() && db.system != system
+    })
 }
 
 /// A person would rather lose some than wait.

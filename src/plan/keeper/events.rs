@@ -427,6 +427,7 @@ impl Keeper {
             }
             // Without a lease it is refused, which says nothing about the database.
             DbAction::Promote { .. } if may_write => self.in_epoch.promotions_failed += 1,
+            DbAction::Initdb => self.in_epoch.creations_failed += 1,
             DbAction::Seal => {
                 self.in_epoch.seal_report = at.epoch.map(|(epoch, _)| (epoch, Err(error.to_owned())));
             }

@@ -131,6 +131,8 @@ struct InEpoch {
     checkpointed: bool,
     /// Promotions that failed under a lease.
     promotions_failed: u32,
+    /// Tries to make the database that failed.
+    creations_failed: u32,
     /// When this node saw its service resumed: until a lease time after it, the pause still holds.
     resumed_at: Option<Instant>,
     /// Why the last try to write the tombstone failed, and when to try again.

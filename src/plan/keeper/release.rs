@@ -61,13 +61,25 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if failed && s.phase != Phase::Installed {
         return Some(GiveUp::NotPromoted { error: known.last_error.clone() });
     }
+    // Another node may have room for it.
+    let empty = matches!(keeper.seen.state, DbState::Absent | DbState::Unstartable);
+    if s.phase == Phase::Creating && known.creations_failed >= 2 && empty {
+        return Some(GiveUp::NotMade { error: known.last_error.clone() });
+    }
     // A start has limits of its own; what is left of the deadline counts again once it has come to an answer.
     if let Some(why) = starting::give_up(input) {
         return Some(why);
     }
-    let late = !starting::is_under_way(input)
-        && known.install_since.is_some_and(|at| input.now.since(at) > input.config.failover.install);
-    (s.phase != Phase::Installed && late && !takes_writes(keeper)).then_some(GiveUp::Late)
+    let deadline = match s.phase {
+        // As a start does, initdb takes its time.
+        Phase::Creating => input.settings().start_timeout,
+        _ => input.config.failover.install,
+    };
+    let late = !starting::is_under_way(input) && known.install_since.is_some_and(|at| input.now.since(at) > deadline);
+    (s.phase != Phase::Installed && late && !takes_writes(keeper)).then(|| match s.phase {
+        Phase::Creating => GiveUp::NotMade { error: Some("it took longer than start_timeout".to_owned()) },
+        _ => GiveUp::Late,
+    })
 }
 
 /// One that is out of recovery has taken over, whenever that is told: clients may write while regent's own probe cannot.

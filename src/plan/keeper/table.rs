@@ -34,8 +34,9 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
     let epoch = s.epoch;
     let may_write = input.may_write(input.stop_time());
     match (goal, seen.state) {
-        // An empty directory: it is made there. What was made before would have been opened under this epoch.
-        (Goal::MakeIt, DbState::Absent) => Step::Db(DbAction::Initdb),
+        // An empty directory, or what a try that failed has left: it is made there. What was made before would have been
+        // opened under this epoch.
+        (Goal::MakeIt, DbState::Absent | DbState::Unstartable) => Step::Db(DbAction::Initdb),
 
         // The ledger hears of the timeline first: nobody else is ever given its number.
         (Goal::TakeOver { timeline: None }, DbState::Standby) => {

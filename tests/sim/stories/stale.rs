@@ -49,14 +49,23 @@ fn late_join(seed: u64, tell: Tell) -> Told {
 /// directory.
 fn made_once(seed: u64, tell: Tell) -> Told {
     let mut w = World::new(seed, &Setup::new(setup::config(2, 1), tell));
-    let phase = |w: &World| w.log.state().services.values().next().map(|s| s.phase);
-    w.run_while(w.now + 60 * S, |w| phase(w) == Some(Phase::Creating));
+    let shown = |w: &World, host: usize| {
+        let state = w.hosts[host].daemon.as_ref().map(|d| d.state())?;
+        state.services.values().next().map(|s| (s.phase, s.holder.clone()))
+    };
+    let makes = |w: &World| {
+        (0..2).find(|h| {
+            shown(w, *h).is_some_and(|(phase, holder)| {
+                phase == Phase::Creating && holder.is_some_and(|holder| holder.node == w.hosts[*h].name)
+            })
+        })
+    };
+    w.run_while(w.now + 60 * S, |w| makes(w).is_some());
+    let old = makes(&w).ok_or("nobody makes it")?;
     w.transfer(2);
-    w.run_while(w.now + 60 * S, |w| w.primary().is_some());
-    let old = primary(&w)?;
     w.fall_behind(old, 60 * S);
     let follows = w.run_while(w.now + 20 * S, |w| w.hosts[1 - old].databases[0].streams_from == Some(old));
-    let shown = w.hosts[old].daemon.as_ref().and_then(|d| d.state().services.values().next().map(|s| s.phase));
+    let shown = shown(&w, old).map(|(phase, _)| phase);
     let mut rng = StdRng::seed_from_u64(seed);
     w.ail(&mut rng, (old, 0), Ailment::DirectoryGone, S);
     let moved = moved_from(&mut w, old, 30 * S)?;
