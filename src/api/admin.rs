@@ -140,8 +140,25 @@ impl Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub passed: bool,
+    /// It does not keep the command from being begun, and is to be known before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
     /// One sentence, with the values that were compared.
     pub what: String,
+}
+
+impl Check {
+    pub fn passed(what: impl ToString) -> Self {
+        Check { passed: true, warning: false, what: what.to_string() }
+    }
+
+    pub fn warning(what: impl ToString) -> Self {
+        Check { passed: true, warning: true, what: what.to_string() }
+    }
+
+    pub fn failed(what: impl ToString) -> Self {
+        Check { passed: false, warning: false, what: what.to_string() }
+    }
 }
 
 #[cfg(test)]

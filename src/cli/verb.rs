@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn the_exit_code_follows_the_answer() {
-        let checks = |passed| vec![Check { passed, what: "db2 streams".into() }];
         for (answer, exit) in [
             (Response::Done { message: "done".into(), details: vec![] }, Exit::Done),
             (Response::Refused { reasons: vec!["db2 lags".into()] }, Exit::Refused),
             (Response::Failed { error: "no".into() }, Exit::Failed),
-            (Response::Plan { steps: vec![], checks: checks(true) }, Exit::Done),
-            (Response::Plan { steps: vec![], checks: checks(false) }, Exit::Refused),
+            (Response::Plan { steps: vec![], checks: vec![Check::passed("db2 streams")] }, Exit::Done),
+            (Response::Plan { steps: vec![], checks: vec![Check::warning("db2 lags")] }, Exit::Done),
+            (Response::Plan { steps: vec![], checks: vec![Check::failed("db2 lags")] }, Exit::Refused),
         ] {
             assert_eq!(exit_of(&answer), exit, "{answer:?}");
         }

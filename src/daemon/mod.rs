@@ -11,6 +11,7 @@ mod operator;
 mod report;
 mod shell;
 mod supervisor;
+mod survey;
 mod wakeup;
 
 use crate::action::fence::Runner;
@@ -245,6 +246,7 @@ impl Daemon {
                 let relay = operator::relay_reply(reply);
                 self.operate(request, format!("{who} (through {from})"), relay);
             }
+            Ok(Call::Survey { service }) => self.answer_survey(&service, reply),
             // Of a version that this program does not know: not answering says so.
             Err(error) => tracing::warn!(%from, %error, "a call that this version does not understand"),
         }

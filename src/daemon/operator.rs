@@ -9,8 +9,9 @@ use crate::clock;
 use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
 use crate::node::{Event, Node};
 use crate::pages;
+use crate::plan::accepted_copy;
 use crate::plan::fencing;
-use crate::plan::{accepted_copy, switchover};
+use crate::plan::switchover::{self, Switchover};
 use crate::plan::{known_end, lacks};
 use crate::types::{IncidentId, NodeName, ServiceName};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ struct Followed {
 enum Begin {
     Answer(Response),
     Propose(Command),
+    /// The databases are asked first.
+    DryRun(Switchover),
 }
 
 /// Answers go to a peer as one final response.
@@ -72,7 +75,7 @@ pub(super) fn undelivered() -> u64 {
 }
 
 /// Never waits: a client that does not read, or is gone, cancels nothing and holds up nothing.
-fn answer(reply: &mpsc::Sender<Response>, response: Response) {
+pub(super) fn answer(reply: &mpsc::Sender<Response>, response: Response) {
     if let Err(TrySendError::Full(_)) = reply.try_send(response) {
         UNDELIVERED.fetch_add(1, Ordering::Relaxed);
     }
@@ -98,6 +101,7 @@ impl Daemon {
         }
         match begin(&self.node, &request, who) {
             Begin::Answer(response) => answer(&reply, response),
+            Begin::DryRun(planned) => self.dry_run(planned, reply),
             Begin::Propose(command) => {
                 let wanted = match request {
                     Request::Switchover { to, .. } | Request::AcceptLoss { to, .. } => to,
@@ -221,10 +225,9 @@ fn the_service(node: &Node, named: Option<&ServiceName>) -> Result<ServiceName, 
 
 fn switchover(node: &Node, name: &ServiceName, to: Option<&NodeName>, dry_run: bool, who: String) -> Begin {
     let decided = switchover::decide(&node.outlook(clock::now()), name, to);
-    if dry_run {
-        return Begin::Answer(pages::dry_run(&decided));
-    }
     match decided {
+        Ok(planned) if dry_run => Begin::DryRun(planned),
+        Err(why) if dry_run => Begin::Answer(pages::refused_dry_run(&why)),
         Ok(planned) => {
             let (service, epoch, to) = (planned.service, planned.epoch, Some(planned.to));
             Begin::Propose(Command::Switchover { service, epoch, to, who })

@@ -2,7 +2,7 @@
 
 use crate::api::admin::{Request, Response};
 use crate::node;
-use crate::types::{AgentName, AgentRun, NodeName};
+use crate::types::{AgentName, AgentRun, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +34,10 @@ pub enum Call {
     Operator {
         request: Request,
         who: String,
+    },
+    /// What a planned move would meet on the database there.
+    Survey {
+        service: ServiceName,
     },
 }
 

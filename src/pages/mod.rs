@@ -9,9 +9,10 @@ mod fence;
 mod incident;
 mod node;
 mod service;
+mod survey;
 
 pub use incident::{report, summary};
-pub use service::{accepted_copy, dry_run};
+pub use service::{accepted_copy, dry_run, refused_dry_run};
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
 use crate::config::database_tls;

@@ -3,7 +3,7 @@
 //!
 //! Not here: the scenes of the golden pages (`cli/render/scenes_test.rs`).
 
-use super::{Known, OwnDatabase, Refused, Unheard, dry_run, status};
+use super::{Known, OwnDatabase, Refused, Unheard, dry_run, refused_dry_run, status};
 use crate::api::admin::Response;
 use crate::api::status::Status;
 use crate::config::{Config, Role};
@@ -13,7 +13,7 @@ use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
-    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, WallTime,
+    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, Survey, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -244,8 +244,12 @@ impl Scene {
     }
 
     /// The dry run of a switchover to db2.
-    pub(crate) fn dry_run(&self) -> Response {
-        dry_run(&switchover::decide(&self.seen(&self.rows), &orders(), Some(&node("db2"))))
+    /// The dry run of a move to db2; `said`: what db1 and db2 would meet it with.
+    pub(crate) fn dry_run(&self, said: [Result<Survey, String>; 2]) -> Response {
+        match switchover::decide(&self.seen(&self.rows), &orders(), Some(&node("db2"))) {
+            Ok(planned) => dry_run(&planned, &[node("db1"), node("db2")].into_iter().zip(said).collect::<Vec<_>>()),
+            Err(why) => refused_dry_run(&why),
+        }
     }
 }
 

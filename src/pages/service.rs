@@ -3,7 +3,7 @@
 //!
 //! Not here: whether a failover or a move would succeed (`plan/readiness.rs`, `plan/switchover.rs`).
 
-use super::{Known, OwnDatabase, copy, is_ok};
+use super::{Known, OwnDatabase, copy, is_ok, survey};
 use crate::api::admin::{Check, Response};
 use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
@@ -12,7 +12,7 @@ use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
-use crate::types::{DbState, Epoch, NodeName, ServiceName};
+use crate::types::{DbState, Epoch, NodeName, ServiceName, Survey};
 use std::collections::BTreeMap;
 
 /// A configured service.
@@ -137,17 +137,21 @@ pub fn accepted_copy(decided: &Result<Acceptance, Vec<Unacceptable>>) -> Respons
     match decided {
         Ok(planned) => Response::Plan { steps: planned.steps(), checks: Vec::new() },
         Err(why) => {
-            let checks = why.iter().map(|why| Check { passed: false, what: why.to_string() }).collect();
+            let checks = why.iter().map(Check::failed).collect();
             Response::Plan { steps: Vec::new(), checks }
         }
     }
 }
 
-/// A dry run: what would happen, or what keeps it from being begun.
-pub fn dry_run(decided: &Result<Switchover, Vec<Hindrance>>) -> Response {
-    let (steps, checks) = match decided {
-        Ok(planned) => (planned.steps(), vec![Check { passed: true, what: planned.to_string() }]),
-        Err(why) => (Vec::new(), why.iter().map(|why| Check { passed: false, what: why.to_string() }).collect()),
-    };
-    Response::Plan { steps: steps.iter().map(ToString::to_string).collect(), checks }
+/// A dry run of a move that would be begun: what would happen, and what it would meet on the two databases, as far as they
+/// said.
+pub fn dry_run(planned: &Switchover, said: &[(NodeName, Result<Survey, String>)]) -> Response {
+    let met = said.iter().flat_map(|(node, said)| survey::checks(planned, node, said));
+    let checks = std::iter::once(Check::passed(planned)).chain(met).collect();
+    Response::Plan { steps: planned.steps().iter().map(ToString::to_string).collect(), checks }
+}
+
+/// A dry run of a move that would not be begun: what keeps it from that.
+pub fn refused_dry_run(why: &[Hindrance]) -> Response {
+    Response::Plan { steps: Vec::new(), checks: why.iter().map(Check::failed).collect() }
 }

@@ -7,8 +7,8 @@ use super::strike::{Strike, strike};
 use super::{Input, Note, Outlook, Plan, Question, evidence};
 use crate::config::Drift;
 use crate::ledger::{
-    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order,
-    OrderState, Phase, Refusal, Service,
+    CheckAnswer, Command, Confirmation, Fence, FenceState, IncidentKind, Life, NewOrder, Order, OrderState, Phase,
+    Refusal, Service,
 };
 use crate::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, ChannelName, DbState, Epoch, Instant, NodeName,

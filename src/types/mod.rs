@@ -16,6 +16,7 @@ mod quoted;
 mod severity;
 mod shared;
 mod size;
+mod survey;
 mod time;
 mod view;
 
@@ -33,5 +34,6 @@ pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use quoted::Quoted;
 pub use severity::Severity;
 pub use size::Size;
+pub use survey::{Archiver, LastCheckpoint, OpenSession, Prepared, Replay, Sessions, Survey, WalReader};
 pub use time::{Instant, Span, WallTime};
 pub use view::{PeerView, Sight};

@@ -9,14 +9,14 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(10);
 
 /// The server itself ends nobody's session.
-fn forever(postgresql: &mut regent::config::Postgresql) {
+pub fn forever(postgresql: &mut regent::config::Postgresql) {
     for name in ["max_standby_streaming_delay", "max_standby_archive_delay"] {
         postgresql.parameters.insert(name.to_owned(), "-1".to_owned());
     }
 }
 
 /// Waits until a question about the node's server is answered with yes.
-async fn until(node: &Database, what: &str) {
+pub async fn until(node: &Database, what: &str) {
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let client = node.client().await.expect("the server lets us in");
@@ -31,7 +31,7 @@ async fn until(node: &Database, what: &str) {
 
 /// Two nodes, the second with a session that holds replay up for ever; the first has written more since, which is there and
 /// not replayed.
-async fn held_up(cluster: &Cluster, session: &str, writes: &[&str]) -> tokio_postgres::Client {
+pub async fn held_up(cluster: &Cluster, session: &str, writes: &[&str]) -> tokio_postgres::Client {
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
     db1.sql(
         "insert into orders select generate_series(1, 100); create table other (id int); insert into other values (1)",

@@ -20,5 +20,6 @@ mod ordered;
 mod places;
 mod private;
 mod slots;
+mod survey;
 mod trouble;
 mod watchdog;

@@ -189,7 +189,7 @@ fn backup_start(node: &Database) -> Lsn {
 }
 
 /// Somebody who reads from the slot of a node by its role; ended when dropped.
-struct Reader(Child);
+pub struct Reader(pub Child);
 
 impl Reader {
     async fn of(node: &'static str, cluster: &Cluster) -> Self {

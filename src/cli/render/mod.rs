@@ -30,8 +30,13 @@ pub fn plan(steps: &[String], checks: &[Check]) -> String {
         text += &format!("  {}. {step}\n", number + 1);
     }
     text += "Checks:\n";
-    for Check { passed, what } in checks {
-        text += &format!("  {} {what}\n", if *passed { "ok    " } else { "FAILED" });
+    for Check { passed, warning, what } in checks {
+        let mark = match (passed, warning) {
+            (false, _) => "FAILED",
+            (true, true) => "WARN  ",
+            (true, false) => "ok    ",
+        };
+        text += &format!("  {mark} {what}\n");
     }
     let failed = checks.iter().filter(|check| !check.passed).count();
     text += &match failed {

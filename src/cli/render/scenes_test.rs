@@ -11,8 +11,9 @@ use crate::pages::{self, Refused};
 use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
-    AgentAction, AgentOutcome, AgentRun, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId, Instant, Lsn,
-    Position, Sight, Timeline, Trouble, WallTime,
+    AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
+    Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, Sessions, Sight, Survey, Timeline, Trouble,
+    WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const LOST: [Sight; 3] = [Sight::Lost; 3];
 
 /// The pages with their answers.
 pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
-    let plan = |scene: Scene| scene.dry_run();
+    let plan = |scene: Scene, said| scene.dry_run(said);
     let status = |scene: Scene| Response::Status(Box::new(scene.status()));
     let ended = failed_over();
     let incident =
@@ -37,9 +38,61 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
-        ("switchover_plan", plan(healthy(THREE))),
-        ("switchover_refused", plan(refused())),
+        ("switchover_plan", plan(healthy(THREE), quiet())),
+        ("switchover_plan_busy", plan(healthy(THREE), busy())),
+        ("switchover_plan_unknown", plan(healthy(THREE), unknown())),
+        ("switchover_refused", plan(refused(), quiet())),
     ]
+}
+
+/// Databases that a move meets with nothing.
+fn quiet() -> [Result<Survey, String>; 2] {
+    let from = Survey {
+        checkpoint: Some(LastCheckpoint { age: 118, wal: 37 << 20 }),
+        archiver: Some(Archiver { waiting: 0, failing: None }),
+        ..Survey::default()
+    };
+    [Ok(from), Ok(Survey { replay: Some(Replay::default()), ..Survey::default() })]
+}
+
+/// Everything that a move may meet.
+fn busy() -> [Result<Survey, String>; 2] {
+    let session = |pid, state: &str, age| OpenSession {
+        pid,
+        user: "reports".to_owned(),
+        database: "shop".to_owned(),
+        application: "psql".to_owned(),
+        state: state.to_owned(),
+        age,
+    };
+    let reader = |application: &str, copies, behind| WalReader {
+        application: application.to_owned(),
+        address: Some("192.0.2.7".to_owned()),
+        copies,
+        behind,
+    };
+    let from = Survey {
+        checkpoint: Some(LastCheckpoint { age: 1_700, wal: 9 << 30 }),
+        archiver: Some(Archiver { waiting: 412, failing: Some(("000000030000000000000042".to_owned(), 35)) }),
+        prepared: Some(Prepared { count: 2, oldest: ("transfer-17".to_owned(), 7_300) }),
+        open: Sessions {
+            count: 7,
+            named: vec![session(4711, "idle in transaction", 200_000), session(4712, "active", 2)],
+        },
+        readers: vec![reader("warehouse", false, 123 << 20), reader("pg_basebackup", true, 0)],
+        stranded_slots: vec!["search".to_owned(), "warehouse".to_owned()],
+        replay: None,
+    };
+    let held_by = Sessions { count: 1, named: vec![session(815, "active", 340)] };
+    let replay = Replay { bytes: 300 << 20, age: Some(12), held_by };
+    [Ok(from), Ok(Survey { replay: Some(replay), ..Survey::default() })]
+}
+
+/// One database says nothing, the other something that has to be waited for.
+fn unknown() -> [Result<Survey, String>; 2] {
+    let archiver = Some(Archiver { waiting: 5, failing: None });
+    let from = Survey { archiver, ..Survey::default() };
+    [Ok(from), Err("its database did not answer within 3 s".to_owned())]
 }
 
 fn history(world: &World) -> Response {

@@ -51,6 +51,7 @@ mod settings;
 mod slots;
 mod start;
 mod stop;
+mod survey;
 mod timeline;
 mod tls;
 mod unblock;
@@ -65,7 +66,7 @@ use self::core::Core;
 use super::{Engine, enclosure};
 use crate::action::guard;
 use crate::config::Config;
-use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder};
+use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder, Survey};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,6 +118,11 @@ impl PostgreSql {
     /// The ids of all processes of the database that are left.
     pub fn processes(&self) -> Vec<i32> {
         self.core.enclosure.members()
+    }
+
+    /// What a planned move would meet here, in the server's own words; nothing waits for it.
+    pub async fn survey(&self) -> Result<Survey, EngineError> {
+        survey::survey(&self.core).await
     }
 
     async fn act(&self, action: DbAction) -> Result<DbDone, EngineError> {

@@ -11,6 +11,7 @@ use super::session::Session;
 use crate::clock;
 use crate::types::Instant;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 /// Replay that stands for so long may be held up.
 const STANDS: Duration = Duration::from_millis(50);
@@ -23,7 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// process.)
 const BLOCKING: &str = "with startup as (select pid, wait_event_type as kind, coalesce(wait_event, '') as event \
         from pg_stat_activity where backend_type = 'startup') \
-    select a.pid, coalesce(a.usename::text, ''), coalesce(a.datname::text, ''), a.state = 'active', left(a.query, 200) \
+    select a.pid, coalesce(a.usename::text, ''), coalesce(a.datname::text, ''), a.state = 'active', left(a.query, 200), \
+        a.application_name, coalesce(a.state, ''), \
+        coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::bigint \
     from startup s join pg_stat_activity a on a.backend_type = 'client backend' \
         and (a.application_name, a.usename, a.client_addr) is distinct from ('regent', current_user, null::inet) \
     where case when s.kind = 'Lock' then a.pid in (select h.pid from pg_locks w join pg_locks h \
@@ -31,6 +34,13 @@ const BLOCKING: &str = "with startup as (select pid, wait_event_type as kind, co
             where w.pid = s.pid and not w.granted) \
         when s.kind = 'BufferPin' or s.event like 'RecoveryConflict%' \
         then a.backend_xmin is not null or a.xact_start is not null else false end";
+
+/// Those sessions now: process, user, database, whether it is active, its query, application, state, and the seconds since
+/// its transaction began.
+pub async fn blocking(session: &Session) -> Result<Vec<Row>> {
+    let doing = "ask who holds up replay";
+    session.client().query_typed(BLOCKING, &[]).await.map_err(EngineError::sql(doing))
+}
 
 /// What was done already.
 #[derive(Debug, Default)]
@@ -55,9 +65,7 @@ impl Blocked {
     }
 
     async fn look(&mut self, core: &Core, session: &Session) -> Result<()> {
-        let doing = "ask who holds up replay";
-        let rows = session.client().query_typed(BLOCKING, &[]).await.map_err(EngineError::sql(doing))?;
-        for row in &rows {
+        for row in &blocking(session).await? {
             let (pid, active): (i32, bool) = (row.get(0), row.get::<_, Option<bool>>(3).unwrap_or_default());
             // Nothing runs in it that could be cancelled, or that was not enough.
             let ends = !active || self.cancelled.contains(&pid);

@@ -184,9 +184,22 @@ fn dry(world: &mut World) -> Result<()> {
     let to = standby(&cluster, &reign)?;
     let start = Stamp::now();
     cluster.wait_movable(&reign, &["switchover", "--to", &to])?;
-    let plan = cluster.command(&reign.primary, &["switchover", "--to", &to, "--dry-run"])?;
-    println!("{plan}");
-    ensure!(plan.contains(&to) && plan.contains(&reign.primary), "the plan does not name both nodes: {plan}");
+    // A client forgot its transaction. Every node says so, whoever leads and whoever is asked.
+    let host = cluster.host(&reign.primary)?;
+    let mut session = postgres::start_session(host, "begin; select pg_current_xact_id(); select pg_sleep(600)")?;
+    let old = "select 1 / count(*) from pg_stat_activity where query like '%sleep%' and pid <> pg_backend_pid() \
+               and xact_start < clock_timestamp() - interval '1 second'";
+    postgres::wait_for(host, old, Duration::from_secs(10))?;
+    for host in cluster.hosts() {
+        let plan = cluster.command(&host.name, &["switchover", "--to", &to, "--dry-run"])?;
+        println!("{plan}");
+        ensure!(plan.contains(&to) && plan.contains(&reign.primary), "the plan does not name both nodes: {plan}");
+        ensure!(plan.contains("would be cut off: pid"), "nobody would be cut off: {plan}");
+        ensure!(plan.contains(&format!("{to} has replayed all")) || plan.contains("left to replay"), "{plan}");
+        ensure!(plan.contains("It would begin now."), "a session keeps it from being begun: {plan}");
+    }
+    session.kill()?;
+    session.wait()?;
     cluster.stays(&reign, Duration::from_secs(5))?;
     let gap = cluster.writer()?.longest_gap_after(start)?;
     ensure!(gap < Duration::from_secs(1), "a dry run stopped writes for {gap:?}");
