@@ -2,7 +2,7 @@
 
 use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
+use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Timeline};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +33,30 @@ async fn a_new_database_is_opened_only_under_a_lease_for_its_epoch() {
     assert!(db1.fails(DbAction::Initdb).await.contains("running"));
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     assert!(db1.fails(DbAction::Initdb).await.contains("not empty"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_half_made_is_made_anew() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1"]);
+    cluster.engine("db1");
+    let db1 = cluster.node("db1");
+    let begun = db1.postgresql().data_dir.join("PG_VERSION");
+    let interrupt = async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        db1.engine().perform(DbAction::Stop { ladder: LADDER }).await
+    };
+    let (making, _) = tokio::join!(db1.engine().perform(DbAction::Initdb), interrupt);
+    assert!(matches!(making, DbOutcome::Failed { .. }), "{making:?}");
+    db1.until_state(DbState::Unstartable).await;
+    db1.lease(1, Duration::from_secs(60));
+    db1.fails(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.done(DbAction::Initdb).await;
+    assert!(matches!(db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await, DbDone::Writable { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,6 +68,15 @@ impl<'w> Cluster<'w> {
     /// Builds the plan in an empty world, switches everything on and waits until writes are served, every standby
     /// streams, and a failover would succeed.
     pub fn start(world: &'w mut World, plan: Plan) -> Result<Cluster<'w>> {
+        Cluster::start_with(world, plan, |_| Ok(()))
+    }
+
+    /// The same, with something that is done once everything is switched on.
+    pub fn start_with(
+        world: &'w mut World,
+        plan: Plan,
+        meanwhile: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<Cluster<'w>> {
         let mut cluster = Cluster::build(world, plan)?;
         for host in cluster.hosts() {
             host.power_on()?;
@@ -76,6 +85,7 @@ impl<'w> Cluster<'w> {
             let first = cluster.plan.node_names().into_iter().next().context("a plan without nodes")?;
             cluster.command(&first, &["disk", "init", crate::host::SHARED_DISK])?;
         }
+        meanwhile(&cluster)?;
         cluster.wait("the first primary and its standbys", cluster.plan.whole_within, |status| {
             status.services.get(SERVICE).is_some_and(|s| s.is_complete() && s.readiness.failover_ready)
         })?;

@@ -122,6 +122,12 @@ impl Host {
         self.attach(place, name)
     }
 
+    /// Gives that volume more room.
+    pub fn enlarge_volume(&self, name: &str, mebibytes: u32) -> Result<()> {
+        let options = format!("mode=755,size={mebibytes}m,nr_inodes=20000");
+        system::mount(Path::new("tmpfs"), &self.disk().join(name), "tmpfs", libc::MS_REMOUNT, &options)
+    }
+
     /// From the next boot on that volume is not there: an empty directory is in its place.
     pub fn lose_volume(&self, name: &str) -> Result<()> {
         self.attached.lock().unwrap().retain(|(_, attached)| attached != name);

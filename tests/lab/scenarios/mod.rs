@@ -4,6 +4,7 @@
 #[cfg(feature = "known-bugs")]
 mod broken;
 mod copies;
+mod creation;
 mod cuts;
 mod deaf;
 mod freezes;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_plans::SCENARIOS);
     all.extend(world_pace::SCENARIOS);
     all.extend(power::SCENARIOS);
+    all.extend(creation::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
     all.extend(freezes::SCENARIOS);
