@@ -50,10 +50,12 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         })
         .await?;
     let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
-    let places = match &core.commands.clone {
-        Some(command) => by_command(core, command, places, &new, &original, &slot).await?,
-        None => by_basebackup(core, places, &new, &original, &slot).await?,
-    };
+    // Whoever looks how far it is may do so still when it has ended.
+    let places = Arc::new(places);
+    match &core.commands.clone {
+        Some(command) => by_command(core, command, &places, &new, &original, &slot).await?,
+        None => by_basebackup(core, &places, &new, &original, &slot).await?,
+    }
     let conninfo = original.conninfo.to_owned();
     core.on_disk(move |core| {
         places.compare()?;
@@ -68,15 +70,14 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
 /// Has PostgreSQL's own program make it, and compares it with the manifest that the source sent.
 async fn by_basebackup(
     core: &Arc<Core>,
-    places: Places,
+    places: &Places,
     new: &Layout,
     original: &Original<'_>,
     slot: &str,
-) -> Result<Places> {
-    copy(core, &places, original.conninfo, slot).await?;
+) -> Result<()> {
+    copy(core, places, original.conninfo, slot).await?;
     verify(core, new).await?;
-    must_be_of(original, new, &Control::read(new, &core.user).await?)?;
-    Ok(places)
+    must_be_of(original, new, &Control::read(new, &core.user).await?)
 }
 
 /// Has the operator's own program make it. Where that could not, it is an error like any other, unless the file says who
@@ -84,22 +85,19 @@ async fn by_basebackup(
 async fn by_command(
     core: &Arc<Core>,
     command: &Command,
-    places: Places,
+    places: &Arc<Places>,
     new: &Layout,
     original: &Original<'_>,
     slot: &str,
-) -> Result<Places> {
-    let places = Arc::new(places);
-    let done = restore(core, command, &places, new, original).await;
-    let places = Arc::into_inner(places).expect("nothing else has it any more");
-    match done {
-        Ok(()) => Ok(places),
+) -> Result<()> {
+    match restore(core, command, places, new, original).await {
         Err(error) if core.commands.clone_falls_back => {
             tracing::warn!(service = %core.service, %error, "pg_basebackup makes the copy");
-            let places = core.on_disk(move |_| places.prepare().map(|()| places)).await?;
+            let again = places.clone();
+            core.on_disk(move |_| again.prepare()).await?;
             by_basebackup(core, places, new, original, slot).await
         }
-        Err(error) => Err(error),
+        done => done,
     }
 }
 

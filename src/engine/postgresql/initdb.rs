@@ -133,7 +133,11 @@ pub async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> 
     let said = run.finish().await?;
     // A failed statement does not show in the exit status.
     match said.lines().find(|line| line.contains("ERROR:") || line.contains("FATAL:")) {
-        Some(line) => Err(EngineError::Program { program, status: "an error".to_owned(), output: line.to_owned() }),
+        Some(line) => {
+            // Behind its prompt for each statement.
+            let output = line.trim_start_matches("backend> ").to_owned();
+            Err(EngineError::Program { program, status: "an error".to_owned(), output })
+        }
         None => Ok(()),
     }
 }
