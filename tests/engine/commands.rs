@@ -299,6 +299,70 @@ async fn an_old_backup_becomes_a_standby_by_the_archive_and_is_refused_without_o
     cluster.node("db2").until_ids(&[1, 2, 3, 4, 5]).await;
 }
 
+/// The programs know nothing of `wal_dir`, and leave the WAL in the directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_that_a_command_left_in_the_directory_is_moved_to_where_it_belongs() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1", "db2"], |postgresql| {
+        let wal = postgresql.data_dir.with_file_name("wal");
+        postgresql.wal_dir = Some(wal);
+    });
+    cluster.makes_by("BIN/initdb -D \"$1\" -U postgres >&2");
+    cluster.create("db1").await;
+    cluster.clones_by(COPY, |_| {});
+    cluster.follow("db2", "db1").await;
+    cluster.node("db1").sql("insert into orders values (1)").await;
+    cluster.node("db2").until_ids(&[1]).await;
+    for name in ["db1", "db2"] {
+        let data_dir = &cluster.node(name).postgresql().data_dir;
+        let wal = fs::read_link(data_dir.join("pg_wal")).expect("a link");
+        assert_eq!(wal, data_dir.with_file_name("wal"));
+        assert!(wal.join("archive_status").is_dir());
+    }
+}
+
+/// As the database's user, for whom a program of root's alone is none.
+#[test]
+fn config_check_looks_whether_the_host_has_the_programs() {
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("regent-check-").tempdir_in("/var/tmp").expect("a directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mine");
+    let of_root = folder.path().join("of-root");
+    fs::write(&of_root, "#!/bin/sh\n").expect("written");
+    fs::set_permissions(&of_root, fs::Permissions::from_mode(0o700)).expect("mine");
+    let check = |clone: &Path, node: &str| {
+        let file = folder.path().join("regent.toml");
+        let example = include_str!("../../config/five-voters.toml");
+        let text = example
+            .replace("clone_command = [\"/usr/bin/pgbackrest\"", &format!("clone_command = [\"{}\"", clone.display()));
+        assert_ne!(text, example, "the example has a clone_command");
+        let text = text.replace("bootstrap_command = [\"/usr/bin/pgbackrest\"", "bootstrap_command = [\"/bin/true\"");
+        fs::write(&file, text).expect("written");
+        let regent = std::process::Command::new(env!("CARGO_BIN_EXE_regent"))
+            .args(["config", "check", "--host", "--node", node])
+            .arg(&file)
+            .output()
+            .expect("regent runs");
+        (regent.status.code(), String::from_utf8_lossy(&regent.stderr).into_owned())
+    };
+    assert_eq!(check(Path::new("/bin/true"), "db1"), (Some(0), String::new()));
+    for (program, why) in [
+        (of_root.as_path(), "cannot be executed: Permission denied (as user postgres)"),
+        (Path::new("/nowhere"), "No such file or directory"),
+        (folder.path(), "is no file"),
+    ] {
+        let (status, said) = check(program, "db1");
+        println!("{said}");
+        let place = format!("service.ledger.postgresql.clone_command: {}: ", program.display());
+        assert!(status == Some(2) && said.contains(&place) && said.contains(why), "{said}");
+    }
+    assert_eq!(check(Path::new("/nowhere"), "w1").0, Some(0), "a witness has no databases");
+}
+
 /// How far a copy is is seen by what it takes, since nobody says it.
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_a_copy_by_a_command_is_can_be_seen() {

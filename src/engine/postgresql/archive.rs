@@ -53,7 +53,7 @@ fn said(text: &str) -> Option<String> {
         let value = rest.trim_start_matches(['=', ' ', '\t']).strip_prefix('\'')?;
         name.eq_ignore_ascii_case("restore_command").then(|| unquoted(value))
     };
-    text.lines().filter_map(value).last().filter(|command| !command.is_empty())
+    text.lines().filter_map(value).next_back().filter(|command| !command.is_empty())
 }
 
 /// Up to the closing quote; a doubled one, and one after a backslash, is none.

@@ -38,13 +38,13 @@ const LOST: &str = "lost+found";
 /// The name of the WAL in a data directory.
 const WAL: &str = "pg_wal";
 
-/// And in that what says which of it is archived.
-const ARCHIVE_STATUS: &str = "archive_status";
+/// And in that the folders: the first says which of it is archived.
+const FOLDERS: [&str; 2] = ["archive_status", "summaries"];
 
 /// Whether PostgreSQL gives this name to something among its WAL.
 fn is_wal(name: &str) -> bool {
     let digits = name.bytes().take_while(u8::is_ascii_hexdigit).count();
-    let folder = matches!(name, ARCHIVE_STATUS | "summaries");
+    let folder = FOLDERS.contains(&name);
     folder || name.starts_with("xlogtemp.") || digits == 24 || digits == 8 && name.ends_with(".history")
 }
 
@@ -408,12 +408,13 @@ pub fn gather_wal(made: &Layout, belongs: Option<&Path>) -> Result<()> {
     let Some(belongs) = belongs else { return Ok(()) };
     if inside.exists(&wal) {
         // What is to be archived of it was not written here.
-        for name in inside.names(&wal)?.into_iter().filter(|name| name != ARCHIVE_STATUS) {
+        let is_file = |name: &String| is_wal(name) && !FOLDERS.contains(&name.as_str());
+        for name in inside.names(&wal)?.into_iter().filter(is_file) {
             inside.copy(&wal.join(&name), &belongs.join(&name))?;
         }
         inside.remove_tree(&wal)?;
     }
-    inside.make_directory(&belongs.join(ARCHIVE_STATUS), 0o700)?;
+    inside.make_directory(&belongs.join(FOLDERS[0]), 0o700)?;
     Ok(inside.replace_link(&wal, belongs)?)
 }
 

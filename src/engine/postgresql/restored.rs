@@ -26,6 +26,9 @@ const KEY: &str = "bootstrap_command";
 /// What gets no WAL: recovery ends with what came with the database.
 const NO_ARCHIVE: &str = "false";
 
+/// Whom to ask for WAL, where to end and what to do then is the operator's this once; all else is as it will run.
+const FROM_FILES: [&str; 3] = ["restore_command=", "recovery_target", "recovery_end_command="];
+
 /// Has the program fill the empty directory, and makes of what it left the primary-to-be, at rest.
 pub async fn restore(core: &Arc<Core>, command: &Command) -> Result<SystemId> {
     let begun = clock::now();
@@ -56,11 +59,8 @@ pub async fn restore(core: &Arc<Core>, command: &Command) -> Result<SystemId> {
 /// Replays to the target that its own files name, or to the end of what there is, and shuts it down.
 async fn end_recovery(core: &Arc<Core>, begun: Instant, timeout: Duration) -> Result<Control> {
     let before = Control::read(&core.layout, &core.user).await?;
-    // Whom to ask for WAL and where to end is the operator's this once; all else as it will run.
-    let from_files =
-        |setting: &String| setting.starts_with("restore_command=") || setting.starts_with("recovery_target");
     let mut given = settings::command_line(&core.config, core.postgresql(), &core.layout);
-    given.retain(|setting| !from_files(setting));
+    given.retain(|setting| !FROM_FILES.iter().any(|name| setting.starts_with(name)));
     given.extend(start::must_reach(core, &before).await?);
     // No client could get in, so it compares no settings with those of the database that it comes from.
     given.extend(["hot_standby=off", "recovery_target_action=promote"].map(str::to_owned));
