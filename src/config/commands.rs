@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The operator's own programs of one service.
+/// The operator's own programs, by service.
+pub type Programs = BTreeMap<ServiceName, Commands>;
+
+/// Those of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commands {
     /// Makes a copy where one is needed, instead of pg_basebackup.
@@ -95,7 +98,7 @@ fn names(word: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The programs of a valid file.
-pub(super) fn of(config: &Config, file: &raw::File) -> BTreeMap<ServiceName, Commands> {
+pub(super) fn of(config: &Config, file: &raw::File) -> Programs {
     let written = |name: &ServiceName| file.service.as_ref()?.get(name.as_str());
     let commands = config.services.iter().filter_map(|(name, service)| {
         let written = written(name)?;

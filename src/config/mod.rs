@@ -24,7 +24,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
-pub use commands::{Command, Commands, expand};
+pub use commands::{Command, Commands, Programs, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;

@@ -8,8 +8,8 @@ use super::problem::{Problem, Problems, suggest};
 use super::profile::Preset;
 use super::read::{fingerprint, read};
 use super::{
-    Agent, Commands, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
-    Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
+    Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
+    PowerOn, Profile, Programs, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
     database_tls, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
@@ -40,16 +40,16 @@ impl Config {
         node_override: Option<&str>,
         hostname: &str,
     ) -> Result<Config, Vec<Problem>> {
-        Self::parse_with_commands(text, origin, node_override, hostname).map(|(config, _)| config)
+        Self::parse_with_programs(text, origin, node_override, hostname).map(|(config, _)| config)
     }
 
     /// The same, with the operator's own programs, which are the engine's alone to know.
-    pub fn parse_with_commands(
+    pub fn parse_with_programs(
         text: &str,
         origin: &str,
         node_override: Option<&str>,
         hostname: &str,
-    ) -> Result<(Config, BTreeMap<ServiceName, Commands>), Vec<Problem>> {
+    ) -> Result<(Config, Programs), Vec<Problem>> {
         let mut problems = Problems::new(text, origin);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -75,8 +75,8 @@ impl Config {
         }
         match config {
             Some(config) if problems.count() == 0 => {
-                let commands = commands::of(&config, &file);
-                Ok((config, commands))
+                let programs = commands::of(&config, &file);
+                Ok((config, programs))
             }
             _ => Err(problems.into_sorted()),
         }

@@ -91,7 +91,7 @@ impl Part {
 
     /// What the tool's own file says.
     pub fn file(&self) -> String {
-        self.here(&block(self.heading, "ini"))
+        self.here(&block(self.heading, "text"))
     }
 
     /// What regent's file says in the end, which it must accept.
@@ -107,7 +107,7 @@ impl Part {
             }
             text = text.replace(table, &format!("{table}{lines}"));
         }
-        let parsed = Config::parse_with_commands(&format!("{HEAD}{text}"), self.heading, Some("db1"), "db1");
+        let parsed = Config::parse_with_programs(&format!("{HEAD}{text}"), self.heading, Some("db1"), "db1");
         let (config, mut commands) = parsed.unwrap_or_else(|problems| panic!("{problems:?}"));
         let orders: ServiceName = "orders".parse().expect("a name");
         (config, commands.remove(&orders).expect("the page names a program"))
