@@ -136,13 +136,14 @@ async fn a_command_that_fails_is_told_with_its_last_words_and_nothing_takes_its_
     if !possible() {
         return;
     }
-    let fails = "seq 100000\necho 'the repository is locked' >&2\nexit 37";
+    let fails = "setsid sleep 4713.1 &\necho 'the repository is locked' >&2\nseq 100000\nexit 37";
     let mut cluster = Cluster::beside_a_primary(fails).await;
     let error = cluster.node("db2").fails(cluster.rejoins()).await;
     println!("{error}");
     assert!(error.starts_with("clone_command: ") && error.contains("exit status: 37"), "{error}");
     assert!(error.contains("the repository is locked") && error.len() < 400, "{error}");
     assert!(!cluster.node("db2").postgresql().data_dir.exists());
+    until("ended with it", || !runs("4713.1")).await;
 
     cluster.clones_by(fails, |commands| commands.clone_falls_back = true);
     cluster.node("db2").until_state(DbState::Unstartable).await;

@@ -204,9 +204,9 @@ impl Run<'_> {
         let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
         let out = child.stdout.take().expect("standard output was asked for");
         let err = child.stderr.take().expect("standard error was asked for");
-        let said = Mutex::new(Vec::new());
+        let said = [Mutex::default(), Mutex::default()];
         let ends = async {
-            let mut hears = pin!(async { tokio::join!(tail(out, &said), tail(err, &said)) });
+            let mut hears = pin!(async { tokio::join!(tail(out, &said[0]), tail(err, &said[1])) });
             tokio::select! {
                 biased;
                 _ = &mut hears => return child.wait().await,
@@ -253,10 +253,10 @@ async fn tail(mut from: impl AsyncRead + Unpin, said: &Mutex<Vec<u8>>) {
     }
 }
 
-/// Its last lines; a display of progress overwrites its line.
-fn last_words(said: &Mutex<Vec<u8>>) -> String {
-    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
-    last_lines(&String::from_utf8_lossy(&said).replace('\r', "\n"))
+/// Its last lines, those of standard error last: when each was said is not known. A display of progress overwrites its line.
+fn last_words(said: &[Mutex<Vec<u8>>; 2]) -> String {
+    let said = said.each_ref().map(|said| said.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    last_lines(&String::from_utf8_lossy(&said.join(&b'\n')).replace('\r', "\n"))
 }
 
 /// Reads to the end, and brings what nobody took.
