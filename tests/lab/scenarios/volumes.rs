@@ -88,14 +88,14 @@ done)
 exec "$REGENT_BIN_DIR/pg_basebackup" -D "$1" -d "$2" -c fast $maps''', "copy", "{data_dir}", "{conninfo}"]"#;
 
 fn many(world: &mut World) -> Result<()> {
-    copied(world, "wal_dir = \"/srv/wal/main\"")
+    copied(world, "wal_dir = \"/srv/wal/main\"", 0)
 }
 
 fn many_by_a_command(world: &mut World) -> Result<()> {
-    copied(world, BY_A_COMMAND)
+    copied(world, BY_A_COMMAND, 2 * SPACES.len())
 }
 
-fn copied(world: &mut World, database: &'static str) -> Result<()> {
+fn copied(world: &mut World, database: &'static str, asked: usize) -> Result<()> {
     let plan = Plan {
         volumes: VOLUMES,
         database,
@@ -106,6 +106,14 @@ fn copied(world: &mut World, database: &'static str) -> Result<()> {
     let mut cluster = Cluster::start(world, plan)?;
     cluster.world.pace.allow(Act::Copy, 2, "a standby loses its directory twice, one right after the other");
     cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
+    if asked > 0 {
+        // They come as a rewind does, and the one rewind that there is comes on top, of another node.
+        cluster.world.pace.allow(
+            Act::Rewind,
+            asked,
+            "the program asks the primary for each tablespace, in both copies",
+        );
+    }
     let first = cluster.reign()?;
     for node in cluster.plan.database_names() {
         let places = SPACES.map(|(_, place)| place).join(" ");
