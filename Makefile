@@ -29,7 +29,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large backup bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -101,6 +101,11 @@ lab-self-test: prepare ## the lab must see two writers where the fence is disabl
 lab-large: prepare ## a database of 4 GB: power cuts, recoveries, copies, rewinds, switchovers, three times each (root; 40 min)
 	@scripts/needs-root "make lab-large"
 	$(CARGO) test --test lab -- large_ --show-output
+
+backup: ## copies and restores by pgBackRest and Barman, as docs/backup.md shows them (root; installs both)
+	@scripts/needs-root "make backup"
+	@scripts/prepare backup
+	$(CARGO) test --test backup -- --nocapture --test-threads=1
 
 bench-failover: prepare ## measure failover and switchover times of the release build in the lab (root; minutes)
 	@scripts/needs-root "make bench-failover"

@@ -10,6 +10,7 @@
 
 mod check;
 mod check_fencing;
+mod commands;
 pub mod database_tls;
 mod lease_time;
 mod parse;
@@ -23,6 +24,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
+pub use commands::{Command, Commands, Programs, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
@@ -267,7 +269,8 @@ pub struct Service {
     pub stop_fast: Duration,
     pub stop_immediate: Duration,
     pub stop_kill: Duration,
-    /// The service does not exist yet: make it with initdb on the first database node by priority.
+    /// The service does not exist yet: make it on the first database node by priority, with initdb or by the operator's
+    /// own program (`Commands`).
     pub bootstrap_initdb: bool,
 }
 

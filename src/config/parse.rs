@@ -9,8 +9,8 @@ use super::profile::Preset;
 use super::read::{fingerprint, read};
 use super::{
     Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
-    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, database_tls, raw,
-    timing,
+    PowerOn, Profile, Programs, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
+    database_tls, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
@@ -40,6 +40,16 @@ impl Config {
         node_override: Option<&str>,
         hostname: &str,
     ) -> Result<Config, Vec<Problem>> {
+        Self::parse_with_programs(text, origin, node_override, hostname).map(|(config, _)| config)
+    }
+
+    /// The same, with the operator's own programs, which are the engine's alone to know.
+    pub fn parse_with_programs(
+        text: &str,
+        origin: &str,
+        node_override: Option<&str>,
+        hostname: &str,
+    ) -> Result<(Config, Programs), Vec<Problem>> {
         let mut problems = Problems::new(text, origin);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -58,12 +68,16 @@ impl Config {
         let config = draft.config(&file, node.clone(), hash, &mut problems);
         if let Some(config) = &config {
             check::rules(config, &file, &mut problems);
+            commands::rules(config, &file, &mut problems);
             if !problems.touch(&["profile", "detector", "raft", "lease", "watchdog", "fencing", "failover"]) {
                 timing::check(config, &mut problems);
             }
         }
         match config {
-            Some(config) if problems.count() == 0 => Ok(config),
+            Some(config) if problems.count() == 0 => {
+                let programs = commands::of(&config, &file);
+                Ok((config, programs))
+            }
             _ => Err(problems.into_sorted()),
         }
     }

@@ -159,6 +159,7 @@ tables! {
         engine: Engine,
         postgresql: Postgresql,
         bootstrap: Bootstrap,
+        bootstrap_command: Vec<String>,
         on_crash: OnCrash,
         max_restarts: u32,
         restart_window: Duration,
@@ -175,6 +176,9 @@ tables! {
         wal_dir: PathBuf,
         initdb_options: Vec<String>,
         copy_max_rate: Bytes,
+        clone_command: Vec<String>,
+        clone_timeout: Duration,
+        clone_fallback: CloneFallback,
         port: u16,
         os_user: String,
         superuser: String,
@@ -198,9 +202,16 @@ pub(super) enum Engine {
 }
 
 /// `bootstrap = "…"`: how a service that does not exist yet comes to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bootstrap {
     Initdb,
+    Command,
+}
+
+/// `clone_fallback = "…"`: what makes a copy where `clone_command` could not.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CloneFallback {
+    Basebackup,
 }
 
 words!(Profile, "\"fast\", \"lan\" or \"wan\"",
@@ -209,7 +220,8 @@ words!(Role, "\"database\" or \"witness\"", "database" => Role::Database, "witne
 words!(Engine, "\"postgresql\"", "postgresql" => Engine::Postgresql);
 words!(ReplicationTls, "\"required\", \"optional\" or \"off\"",
     "required" => ReplicationTls::Required, "optional" => ReplicationTls::Optional, "off" => ReplicationTls::Off);
-words!(Bootstrap, "\"initdb\"", "initdb" => Bootstrap::Initdb);
+words!(Bootstrap, "\"initdb\" or \"command\"", "initdb" => Bootstrap::Initdb, "command" => Bootstrap::Command);
+words!(CloneFallback, "\"basebackup\"", "basebackup" => CloneFallback::Basebackup);
 words!(
     OnCrash, "\"auto\", \"restart\" or \"failover\"",
     "auto" => OnCrash::Auto, "restart" => OnCrash::Restart, "failover" => OnCrash::Failover

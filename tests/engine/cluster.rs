@@ -3,8 +3,8 @@
 use regent::action::guard::{LeaseFile, write_lease};
 use regent::clock;
 use regent::config::{
-    Config, DatabaseTls, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql, PowerOn,
-    Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls,
+    Commands, Config, DatabaseTls, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
+    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls,
 };
 use regent::engine::Engine;
 use regent::engine::enclosure::Enclosure;
@@ -45,6 +45,8 @@ pub struct Cluster {
 /// One node: its configuration, and its engine while it has one.
 pub struct Database {
     pub config: Arc<Config>,
+    /// The operator's own programs, for the next engine.
+    pub commands: Commands,
     engine: Option<PostgreSql>,
 }
 
@@ -80,7 +82,7 @@ impl Cluster {
             let mut config = config(directory.path(), name, nodes.clone());
             let service = config.services.values_mut().next().expect("one service");
             change(&mut service.postgresql);
-            (*name, Database { config: Arc::new(config), engine: None })
+            (*name, Database { config: Arc::new(config), commands: Commands::default(), engine: None })
         });
         let nodes = databases.collect();
         Cluster { directory, nodes }
@@ -95,7 +97,12 @@ impl Cluster {
         let node = self.nodes.get_mut(name).expect("a node of this cluster");
         node.engine = None;
         let guard = PathBuf::from(env!("CARGO_BIN_EXE_regent"));
-        let engine = PostgreSql::with_guard(node.config.clone(), "orders".parse().expect("a name"), guard);
+        let engine = PostgreSql::with_guard(
+            node.config.clone(),
+            "orders".parse().expect("a name"),
+            node.commands.clone(),
+            guard,
+        );
         node.engine.insert(engine.expect("the engine can be made"))
     }
 

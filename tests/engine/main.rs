@@ -6,6 +6,7 @@
 mod blocked;
 mod cluster;
 mod coming_back;
+mod commands;
 mod company;
 mod copies;
 mod foreign;

@@ -65,6 +65,8 @@ pub struct Plan {
     pub impatient: bool,
     /// Lines of `[failover]`.
     pub failover: &'static str,
+    /// The lines by which each service comes to be.
+    pub bootstrap: &'static str,
     /// Lines of each service.
     pub service: &'static str,
     /// Lines of each database's parameters.
@@ -113,6 +115,7 @@ impl Default for Plan {
             power_on: "auto",
             impatient: false,
             failover: "",
+            bootstrap: "bootstrap = \"initdb\"",
             service: "",
             parameters: "",
             watchdogs: Devices::None,
@@ -250,7 +253,7 @@ impl Plan {
             Some(_) => PathBuf::from(seed::PROGRAMS),
             None => postgres::bin_dir()?,
         };
-        writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\nbootstrap = \"initdb\"")?;
+        writeln!(text, "\n[service.{name}]\nengine = \"postgresql\"\n{}", self.bootstrap)?;
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
         let hba = [&["host all postgres 10.77.0.0/16 md5"], self.hba].concat();

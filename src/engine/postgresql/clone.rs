@@ -1,6 +1,10 @@
 //! A fresh copy of the upstream's database: made beside the old one and swapped in when it is whole; the old one is kept
-//! aside (the latest one only). Where its parts belong, and whether a copy can work at all, says `places.rs`.
+//! aside (the latest one only). pg_basebackup makes it, or the operator's own program. Where its parts belong, and whether a
+//! copy can work at all, says `places.rs`.
 
+#![expect(clippy::disallowed_methods, reason = "how often a copy is looked at: it tells nobody how far it is")]
+
+use super::command::{self, Told};
 use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
@@ -8,13 +12,18 @@ use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
 use super::session::Session;
-use super::{access, remembered, settings, slots, start};
+use super::{access, archive, rejoin, remembered, settings, slots, start};
 use crate::clock;
+use crate::config::Command;
 use crate::types::{CopyStage, SystemId, Upstream};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 const CLONING: &str = "a clone\n";
+const CLONE_COMMAND: &str = "clone_command";
+/// How often a copy by the operator's program is looked at.
+const LOOKS: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// What is copied.
@@ -40,14 +49,12 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
             Ok::<_, EngineError>(places)
         })
         .await?;
-    copy(core, &places, original.conninfo, &slot).await?;
     let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
-    verify(core, &new).await?;
-    let control = Control::read(&new, &core.user).await?;
-    if control.system != original.system {
-        let (node, found) = (&original.from.node, control.system);
-        let detail = format!("the clone of {node} has system identifier {found}, not {}", original.system);
-        return Err(EngineError::Malformed { path: new.data_dir, detail });
+    // Whoever looks how far it is may do so still when it has ended.
+    let places = Arc::new(places);
+    match &core.commands.clone {
+        Some(command) => by_command(core, command, &places, &new, &original, &slot).await?,
+        None => by_basebackup(core, &places, &new, &original, &slot).await?,
     }
     let conninfo = original.conninfo.to_owned();
     core.on_disk(move |core| {
@@ -58,6 +65,106 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         places.swap(&core.layout)
     })
     .await
+}
+
+/// Has PostgreSQL's own program make it, and compares it with the manifest that the source sent.
+async fn by_basebackup(
+    core: &Arc<Core>,
+    places: &Places,
+    new: &Layout,
+    original: &Original<'_>,
+    slot: &str,
+) -> Result<()> {
+    copy(core, places, original.conninfo, slot).await?;
+    verify(core, new).await?;
+    must_be_of(original, new, &Control::read(new, &core.user).await?)
+}
+
+/// Has the operator's own program make it. Where that could not, it is an error like any other, unless the file says who
+/// takes its place.
+async fn by_command(
+    core: &Arc<Core>,
+    command: &Command,
+    places: &Arc<Places>,
+    new: &Layout,
+    original: &Original<'_>,
+    slot: &str,
+) -> Result<()> {
+    match restore(core, command, places, new, original).await {
+        Err(error) if core.commands.clone_falls_back => {
+            tracing::warn!(service = %core.service, %error, "pg_basebackup makes the copy");
+            let again = places.clone();
+            core.on_disk(move |_| again.prepare()).await?;
+            by_basebackup(core, places, new, original, slot).await
+        }
+        done => done,
+    }
+}
+
+async fn restore(
+    core: &Arc<Core>,
+    command: &Command,
+    places: &Arc<Places>,
+    new: &Layout,
+    original: &Original<'_>,
+) -> Result<()> {
+    core.copying.is_at(CopyStage::Copying);
+    let told = told(core, places, original);
+    tokio::select! {
+        done = command::run(core, CLONE_COMMAND, command, &told) => done?,
+        never = watch(core, places, original.extent) => match never {},
+    }
+    core.copying.is_at(CopyStage::Verifying);
+    command::must_be_database(core, CLONE_COMMAND, new).await?;
+    let gathered = places.clone();
+    core.on_disk(move |_| gathered.gather()).await?;
+    let control = Control::read(new, &core.user).await?;
+    must_be_of(original, new, &control)?;
+    let (made, place) = (new.clone(), core.layout.data_dir.clone());
+    core.on_disk(move |_| archive::keep(&made, &place)).await?;
+    rejoin::must_lead_to(core, original.from, new, &control).await
+}
+
+/// What the program is told.
+fn told(core: &Core, places: &Places, original: &Original<'_>) -> Told {
+    let mut told = Told::new(core, &places.data, places.wal());
+    let from = original.from;
+    told.add("upstream", &from.node);
+    told.add("host", from.addresses.first().map(ToString::to_string).unwrap_or_default());
+    told.add("upstream_port", from.port);
+    told.add("user", access::replication_role(core.postgresql(), &core.config.node));
+    let has_password = core.postgresql().replication_password_file.is_some();
+    let passfile = has_password.then(|| core.layout.passfile().display().to_string());
+    told.add("passfile", passfile.unwrap_or_default());
+    told.add("conninfo", settings::for_a_copy(original.conninfo));
+    for space in &original.extent.tablespaces {
+        if let Some(place) = places.space(space.oid) {
+            told.add_tablespace(space.name.clone(), place.to_owned());
+        }
+    }
+    told
+}
+
+/// Says how far it is by what it takes on the disk, compared with what the source takes.
+async fn watch(core: &Arc<Core>, places: &Arc<Places>, source: &Extent) -> Infallible {
+    let spaces: u64 = source.tablespaces.iter().filter_map(|space| space.size).sum();
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        let at = places.clone();
+        let taken = core.on_disk(move |_| at.taken()).await;
+        if let Some(size) = source.size {
+            core.copying.has(taken, size + spaces, clock::now());
+        }
+    }
+}
+
+fn must_be_of(original: &Original<'_>, new: &Layout, control: &Control) -> Result<()> {
+    if control.system == original.system {
+        return Ok(());
+    }
+    let (node, found) = (&original.from.node, control.system);
+    let detail = format!("the clone of {node} has system identifier {found}, not {}", original.system);
+    Err(EngineError::Malformed { path: new.data_dir.clone(), detail })
 }
 
 /// Where it would go. Refuses what cannot work, and remembers of what size that was.

@@ -62,11 +62,16 @@ impl Copying {
             return true;
         }
         let Some((done, total)) = numbers(line) else { return false };
+        self.has(done, total, now);
+        true
+    }
+
+    /// So much of it is there, however it comes.
+    pub fn has(&self, done: u64, total: u64, now: Instant) {
         self.change(|present| {
             let since = *present.since.get_or_insert(now);
             present.progress = Some(CopyProgress::copied(done, total, now.since(since)));
         });
-        true
     }
 
     /// How far it is, while one runs.

@@ -1,6 +1,7 @@
 //! What the observer and the actions share: the configuration of one service, its paths, its processes, and the one
 //! SQL connection.
 
+use super::archive;
 use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
@@ -9,7 +10,7 @@ use super::program::OsUser;
 use super::runs::Runs;
 use super::session::Session;
 use super::tls;
-use crate::config::{Config, Postgresql};
+use crate::config::{Commands, Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
 use crate::types::{NodeName, Observation, ServiceName};
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ use tokio::sync::{Mutex, Notify, watch};
 pub struct Core {
     pub config: Arc<Config>,
     pub service: ServiceName,
+    /// The operator's own programs.
+    pub commands: Commands,
     pub layout: Layout,
     pub user: OsUser,
     pub enclosure: Enclosure,
@@ -51,7 +54,7 @@ pub struct Seen {
 }
 
 impl Core {
-    pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
+    pub fn new(config: Arc<Config>, service: ServiceName, commands: Commands, guard: PathBuf) -> Result<Self> {
         let known = config.services.get(&service);
         let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
         super::settings::check_parameters(postgresql, &service)?;
@@ -73,6 +76,7 @@ impl Core {
         let mut core = Core {
             config,
             service,
+            commands,
             layout,
             user,
             enclosure,
@@ -85,6 +89,7 @@ impl Core {
             seen,
         };
         core.has_new_certificate = tls::hand_over(&core);
+        archive::forget_without_commands(&core)?;
         Ok(core)
     }
 

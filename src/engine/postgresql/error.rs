@@ -21,6 +21,8 @@ pub enum EngineError {
     Program { program: PathBuf, status: String, output: String },
     #[error("{program} was killed after {} without an end", Span(*after))]
     ProgramDeadline { program: PathBuf, after: Duration },
+    #[error("{key}: {why}")]
+    Command { key: &'static str, why: String },
     #[error("cannot {doing}: {detail}")]
     Sql { doing: &'static str, detail: String, code: Option<String> },
     #[error("{what} did not answer within {}", Span(*after))]

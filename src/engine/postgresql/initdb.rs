@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, mounts, places, remembered};
+use super::{access, mounts, places, remembered, restored};
 use crate::types::SystemId;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -14,12 +14,18 @@ use std::time::Duration;
 
 /// What the marker says while a new database is being made.
 const MARK: &str = "initdb\n";
+/// And while the operator's own program makes it.
+const RESTORING: &str = "a database by bootstrap_command\n";
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew.
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
-    core.on_disk(prepare).await?;
+    if let Some(command) = &core.commands.bootstrap {
+        core.on_disk(|core| prepare(core, RESTORING)).await?;
+        return restored::restore(core, command).await;
+    }
+    core.on_disk(|core| prepare(core, MARK)).await?;
     let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
@@ -60,12 +66,12 @@ pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     Ok(control.system)
 }
 
-fn prepare(core: &Core) -> Result<()> {
+fn prepare(core: &Core, mark: &'static str) -> Result<()> {
     let data_dir = &core.layout.data_dir;
     let wal = core.postgresql().wal_dir.as_deref();
     mounts::must_be_there(&core.layout, mounts::TO_MAKE, [data_dir.as_path()].into_iter().chain(wal))?;
     places::refuse_volume(data_dir)?;
-    let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK);
+    let unfinished = core.layout.mark()?.is_some_and(|mark| mark == MARK || mark == RESTORING);
     if !unfinished && !core.layout.is_absent() {
         let why = format!("{} is not empty; move it away to have a new database made", data_dir.display());
         return Err(EngineError::Refused { action: "make a new database", why });
@@ -77,7 +83,7 @@ fn prepare(core: &Core) -> Result<()> {
     if let Some(wal) = wal {
         places::refuse_used(&core.layout, wal, unfinished)?;
     }
-    core.layout.set_mark(MARK)?;
+    core.layout.set_mark(mark)?;
     remembered::forget(core)?;
     if unfinished && around.exists(data_dir) {
         around.remove_tree(data_dir)?;
@@ -103,7 +109,7 @@ pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
 }
 
 /// Runs statements in a single-user server, one a line.
-async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
+pub async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
     let mut input = String::new();
     for statement in statements {
         input.push_str(statement);
@@ -127,7 +133,11 @@ async fn single_user(core: &Arc<Core>, statements: &[String]) -> Result<()> {
     let said = run.finish().await?;
     // A failed statement does not show in the exit status.
     match said.lines().find(|line| line.contains("ERROR:") || line.contains("FATAL:")) {
-        Some(line) => Err(EngineError::Program { program, status: "an error".to_owned(), output: line.to_owned() }),
+        Some(line) => {
+            // Behind its prompt for each statement.
+            let output = line.trim_start_matches("backend> ").to_owned();
+            Err(EngineError::Program { program, status: "an error".to_owned(), output })
+        }
         None => Ok(()),
     }
 }

@@ -38,10 +38,13 @@ const LOST: &str = "lost+found";
 /// The name of the WAL in a data directory.
 const WAL: &str = "pg_wal";
 
+/// And in that the folders: the first says which of it is archived.
+const FOLDERS: [&str; 2] = ["archive_status", "summaries"];
+
 /// Whether PostgreSQL gives this name to something among its WAL.
 fn is_wal(name: &str) -> bool {
     let digits = name.bytes().take_while(u8::is_ascii_hexdigit).count();
-    let folder = matches!(name, "archive_status" | "summaries");
+    let folder = FOLDERS.contains(&name);
     folder || name.starts_with("xlogtemp.") || digits == 24 || digits == 8 && name.ends_with(".history")
 }
 
@@ -131,6 +134,29 @@ impl Places {
             arguments.push(argument);
         }
         arguments
+    }
+
+    /// Where the copy of the WAL is made, where that lies elsewhere.
+    pub fn wal(&self) -> Option<&Path> {
+        self.wal.as_ref().map(|part| part.fresh.as_path())
+    }
+
+    /// Where the copy of a tablespace is made.
+    pub fn space(&self, oid: u32) -> Option<&Path> {
+        self.spaces.get(&oid).map(|(_, part)| part.fresh.as_path())
+    }
+
+    /// How many bytes the copy takes by now.
+    pub fn taken(&self) -> u64 {
+        let within = self.spaces.values().map(|(_, part)| part.fresh.as_path());
+        let all = [self.data.as_path()].into_iter().chain(self.wal()).chain(within);
+        all.map(|place| volume::taken_by(place, &self.layout.inside)).sum()
+    }
+
+    /// Puts the WAL of a copy where its place will be, if whoever made it knew nothing of that.
+    pub fn gather(&self) -> Result<()> {
+        let copied = Layout { data_dir: self.data.clone(), ..self.layout.clone() };
+        gather_wal(&copied, self.wal())
     }
 
     /// Removes what an earlier copy left, and makes the folders that the database's user may not make itself.
@@ -364,6 +390,32 @@ pub fn make_wal_dir(layout: &Layout, wal: &Path) -> Result<()> {
         layout.make_for_database(&part.place)?;
     }
     Ok(())
+}
+
+/// Moves the WAL of a database that a program of the operator's made to where it belongs; `None`: in its directory. Refuses one
+/// that lies anywhere else, where it may be another database's.
+pub fn gather_wal(made: &Layout, belongs: Option<&Path>) -> Result<()> {
+    let (wal, inside) = (made.wal(), &made.inside);
+    let linked = inside.link(&wal)?;
+    if linked.as_deref() == belongs {
+        return Ok(());
+    }
+    if let Some(elsewhere) = linked {
+        let expected = belongs.map_or("a directory".to_owned(), |place| format!("a link to {}", place.display()));
+        let detail = format!("it leads to {}; expected {expected}", elsewhere.display());
+        return Err(EngineError::Malformed { path: wal, detail });
+    }
+    let Some(belongs) = belongs else { return Ok(()) };
+    if inside.exists(&wal) {
+        // What is to be archived of it was not written here.
+        let is_file = |name: &String| is_wal(name) && !FOLDERS.contains(&name.as_str());
+        for name in inside.names(&wal)?.into_iter().filter(is_file) {
+            inside.copy(&wal.join(&name), &belongs.join(&name))?;
+        }
+        inside.remove_tree(&wal)?;
+    }
+    inside.make_directory(&belongs.join(FOLDERS[0]), 0o700)?;
+    Ok(inside.replace_link(&wal, belongs)?)
 }
 
 /// Where a path leads in the end, by the rights of the database's user; what is missing of it stays as it is.

@@ -6,12 +6,14 @@ use super::error::{EngineError, Result};
 use super::runs::{Place, Runs};
 use crate::engine::enclosure::step_in;
 use crate::rights::Rights;
-use crate::types::ServiceName;
+use crate::types::{ServiceName, Span};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 
@@ -187,6 +189,74 @@ impl Run<'_> {
             output: last_lines(&text),
         })
     }
+}
+
+impl Run<'_> {
+    /// Runs a program that may say much, and for hours: of all that is only the end kept, which comes with an end without
+    /// success and with one by the deadline. It gets no input, and what it leaves running does not hold it up.
+    pub async fn finish_with_last_words(self) -> Result<()> {
+        let place = self.user.runs.begin();
+        let mut command = self.user.command(&self.program, place.as_ref().and_then(Place::door));
+        command.args(&self.arguments).envs(self.environment.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawn = |source| EngineError::Spawn { program: self.program.clone(), source };
+        let mut child = tokio::process::Command::from(command).spawn().map_err(spawn)?;
+        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let out = child.stdout.take().expect("standard output was asked for");
+        let err = child.stderr.take().expect("standard error was asked for");
+        let said = [Mutex::default(), Mutex::default()];
+        let ends = async {
+            let mut hears = pin!(async { tokio::join!(tail(out, &said[0]), tail(err, &said[1])) });
+            tokio::select! {
+                biased;
+                _ = &mut hears => return child.wait().await,
+                status = child.wait() => {
+                    // What is in the pipe already is heard; whoever else holds it open is not waited for.
+                    let _ = tokio::time::timeout(LAST_WORDS, hears).await;
+                    status
+                }
+            }
+        };
+        let ended = tokio::time::timeout(self.deadline, ends).await;
+        let status = match ended {
+            Ok(status) => {
+                session.group = None;
+                status.map_err(spawn)?
+            }
+            Err(_) => {
+                let status = format!("killed after {} without an end", Span(self.deadline));
+                return Err(EngineError::Program { program: self.program, status, output: last_words(&said) });
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let status = status.to_string();
+        Err(EngineError::Program { program: self.program, status, output: last_words(&said) })
+    }
+}
+
+/// So much of what a program says is kept.
+const TAIL: usize = 4096;
+/// For so long a pipe is heard whose program has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Reads to the end, and keeps the end.
+async fn tail(mut from: impl AsyncRead + Unpin, said: &Mutex<Vec<u8>>) {
+    let mut read = [0; TAIL];
+    // What cannot be read any more has ended.
+    while let Ok(length @ 1..) = from.read(&mut read).await {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&read[..length]);
+        let before = said.len().saturating_sub(TAIL);
+        said.drain(..before);
+    }
+}
+
+/// Its last lines, those of standard error last: when each was said is not known. A display of progress overwrites its line.
+fn last_words(said: &[Mutex<Vec<u8>>; 2]) -> String {
+    let said = said.each_ref().map(|said| said.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    last_lines(&String::from_utf8_lossy(&said.join(&b'\n')).replace('\r', "\n"))
 }
 
 /// Reads to the end, and brings what nobody took.

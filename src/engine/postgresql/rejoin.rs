@@ -11,16 +11,16 @@
 
 use super::access;
 use super::clone::{self, Original};
-use super::control::{Control, ControlState, segment_start};
+use super::control::{Control, ControlState, segment_name, segment_start};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
-use super::layout::STANDBY_SIGNAL;
+use super::layout::{BACKUP_LABEL, Layout, STANDBY_SIGNAL};
 use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{alike, end, remembered, settings, start, tls};
+use super::{alike, archive, end, remembered, settings, start, tls};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -243,6 +243,48 @@ impl Source {
         }
         Way::Nothing
     }
+}
+
+/// Refuses a copy, made by whatever program, from whose end there is no way to where the upstream is by now: it is a backup of
+/// another line, or the WAL after it is nowhere.
+pub async fn must_lead_to(core: &Arc<Core>, upstream: &Upstream, copy: &Layout, control: &Control) -> Result<()> {
+    let (_session, source) = ask(core, upstream).await?;
+    let (made, end) = (copy.clone(), control.known_end());
+    let (history, has_archive, first) = core
+        .on_disk(move |core| {
+            let first = made.text_within(BACKUP_LABEL).ok().and_then(|label| label_start(&label));
+            let history = history_of(&made.inside, &made.data_dir, end.timeline);
+            (history, archive::restore_command(&core.layout).is_some(), first)
+        })
+        .await;
+    let first = first.unwrap_or(control.redo);
+    let name = segment_name(end.timeline, first, control.segment_size);
+    let comes_with_it = copy.inside.exists(&copy.wal().join(name));
+    let why = match source.history.left_at(end.timeline) {
+        _ if end.timeline == source.end.timeline && end.lsn > source.end.lsn => {
+            format!("it is ahead of {}, which is at {}", upstream.node, source.end)
+        }
+        None if end.timeline != source.end.timeline => {
+            format!("{} has no timeline {} in its history", upstream.node, end.timeline)
+        }
+        Some(fork) if end.lsn > fork => format!("{} left that timeline at {fork}", upstream.node),
+        _ if !history.0.iter().all(|left| source.history.0.contains(left)) => {
+            format!("its timeline {} comes from another one than that of {}", end.timeline, upstream.node)
+        }
+        _ if !has_archive && !comes_with_it && first < source.oldest => format!(
+            "{} has removed the WAL from {first} on, and the program left no restore_command to get it by",
+            upstream.node
+        ),
+        _ => return Ok(()),
+    };
+    let why = format!("it left a database at {end} that cannot become a standby: {why}");
+    Err(EngineError::Command { key: "clone_command", why })
+}
+
+/// Where the backup begins: "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)".
+fn label_start(label: &str) -> Option<Lsn> {
+    let rest = label.lines().find_map(|line| line.strip_prefix("START WAL LOCATION: "))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.

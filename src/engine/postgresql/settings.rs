@@ -5,13 +5,13 @@
 
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout};
-use super::{access, slots, tls};
+use super::{access, archive, slots, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
 use crate::config::{Config, Postgresql};
 use crate::types::{ServiceName, Upstream};
 
 /// Set by regent alone: an operator's value is refused.
-const OWNED: [&str; 20] = [
+const OWNED: [&str; 21] = [
     "listen_addresses",
     "port",
     "hba_file",
@@ -32,7 +32,14 @@ const OWNED: [&str; 20] = [
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
+    // A standby that comes to its target ends its recovery, or itself.
+    "recovery_target",
 ];
+/// And what begins so.
+const TARGETS: &str = "recovery_target_";
+/// Set to nothing, so that no file sets them.
+const NO_TARGET: [&str; 5] =
+    ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
 
 /// Given unless the operator says otherwise.
 const DEFAULTS: [(&str, &str); 7] = [
@@ -61,11 +68,15 @@ const STREAM_ENDS: (&str, &str) = ("wal_sender_timeout", "4s");
 
 /// Refuses parameters that regent owns.
 pub fn check_parameters(postgresql: &Postgresql, service: &ServiceName) -> Result<()> {
-    let is_owned = |name: &&String| OWNED.contains(&name.to_ascii_lowercase().as_str());
-    match postgresql.parameters.keys().find(is_owned) {
+    match postgresql.parameters.keys().find(|name| is_owned(&name.to_ascii_lowercase())) {
         Some(name) => Err(EngineError::OwnedParameter { service: service.clone(), name: name.clone() }),
         None => Ok(()),
     }
+}
+
+/// Whether regent alone sets what is called so, in small letters.
+fn is_owned(name: &str) -> bool {
+    OWNED.contains(&name) || name.starts_with(TARGETS)
 }
 
 /// All settings of the command line, as `name=value`.
@@ -92,11 +103,15 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
         ("full_page_writes", "on".to_owned()),
         ("recovery_target_timeline", "latest".to_owned()),
         ("recovery_min_apply_delay", "0".to_owned()),
-        ("restore_command", String::new()),
         ("recovery_end_command", String::new()),
         ("primary_slot_name", slots::slot_of(&config.node)),
     ];
     settings.extend(owned.into_iter().map(|(name, value)| format!("{name}={value}")));
+    settings.extend(NO_TARGET.map(|name| format!("{name}=")));
+    // Where there is one it comes and goes with the conninfo.
+    if archive::restore_command(layout).is_none() {
+        settings.push("restore_command=".to_owned());
+    }
     settings
 }
 
@@ -215,10 +230,15 @@ fn with_conninfo(present: &str, conninfo: &str, layout: &Layout) -> String {
     // Those that regent gave before go, too; an operator's own stay where replication uses no TLS.
     let given = |line: &str| TLS_PARAMETERS.contains(&name(line).as_str());
     let takes_tls = !certificates.is_empty() || present.lines().any(|line| given(line) && line.contains(&run));
-    let is_owned = |line: &&str| OWNED.contains(&name(line).as_str()) || takes_tls && given(line);
-    let mut text: String = present.lines().filter(|line| !is_owned(line)).map(|line| format!("{line}\n")).collect();
+    let goes = |line: &&str| is_owned(&name(line)) || takes_tls && given(line);
+    let mut text: String = present.lines().filter(|line| !goes(line)).map(|line| format!("{line}\n")).collect();
     for (name, value) in certificates.iter().map(|(name, value)| (*name, value.as_str())) {
         text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+    }
+    let followed = archive::restore_command(layout).filter(|_| !conninfo.is_empty());
+    if let Some(command) = followed {
+        let quoted = command.replace('\\', "\\\\").replace('\'', "''");
+        text.push_str(&format!("restore_command = '{quoted}'\n"));
     }
     text.push_str(&format!("primary_conninfo = '{}'\n", conninfo.replace('\'', "''")));
     text

@@ -93,7 +93,7 @@ async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
 
 /// The settings that recovery needs higher than they are here: what the directory ran with last had more. A server that
 /// falls short of them ends while it starts.
-async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<String>> {
+pub async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<String>> {
     let given = settings::command_line(&core.config, core.postgresql(), &core.layout);
     let mut raised = Vec::new();
     for (in_control, name, usual) in promote::MUST_REACH {
@@ -114,7 +114,7 @@ async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<String>> 
 }
 
 /// What the directory's own files set, as the server understands them.
-async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
+pub async fn set_in_files(core: &Core, name: &'static str) -> Result<String> {
     let run = Run {
         user: &core.user,
         program: core.layout.program("postgres"),
@@ -123,7 +123,12 @@ async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
         input: String::new(),
         deadline: Duration::from_secs(10),
     };
-    Ok(run.finish().await?.trim().parse().ok())
+    Ok(run.finish().await?.trim().to_owned())
+}
+
+/// The same, where it is a number.
+async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
+    Ok(set_in_files(core, name).await?.parse().ok())
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.

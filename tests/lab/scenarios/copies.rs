@@ -7,6 +7,7 @@ use crate::pace::Act;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
 use crate::status::{Service, Status};
+use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -14,7 +15,14 @@ use std::time::{Duration, Instant};
 const LONG: Duration = Duration::from_secs(300);
 const BACK: Duration = Duration::from_secs(120);
 
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "a_service_that_commands_make_and_copy",
+        shows: "bootstrap_command makes it on a timeline of its own, clone_command its standbys, and it survives a power cut",
+        within: LONG,
+        alone: false,
+        run: by_commands,
+    },
     Scenario {
         name: "an_older_copy_that_a_person_accepts",
         shows: "in a pause an older copy replaces the primary's directory: refused, and the service's data once it is accepted",
@@ -37,6 +45,31 @@ pub const SCENARIOS: [Scenario; 3] = [
         run: copied_anew,
     },
 ];
+
+/// A restore of something, by a program that knows neither regent nor certificates.
+const MADE: &str = r#"bootstrap = "command"
+bootstrap_command = ["/bin/sh", "-c", 'exec "$REGENT_BIN_DIR/initdb" -D "$1" -k -U postgres >&2', "make", "{data_dir}"]
+start_timeout = "2m""#;
+/// A copy of the primary as its own standbys reach it.
+const COPIED: &str = r#"clone_command = ["/bin/sh", "-c",
+    'test -z "$REGENT_TABLESPACES" && exec "$REGENT_BIN_DIR/pg_basebackup" -D "$1" -d "$2" -c fast', "copy", "{data_dir}", "{conninfo}"]"#;
+
+fn by_commands(world: &mut World) -> Result<()> {
+    let plan = Plan { bootstrap: MADE, database: COPIED, ..Plan::default() };
+    let mut cluster = Cluster::start(world, plan)?;
+    let before = cluster.reign()?;
+    let timeline = "select min(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))";
+    let began = postgres::sql(cluster.host(&before.primary)?, timeline)?;
+    ensure!(began.trim() == "00000002", "the first primary writes on {began}");
+    let fault = Stamp::now();
+    cluster.host(&before.primary)?.power_cut()?;
+    let (after, outage) = cluster.wait_failover(&before, fault, Duration::from_secs(40))?;
+    println!("{} took over from {} after {outage:?}", after.primary, before.primary);
+    let goes_on = postgres::sql(cluster.host(&after.primary)?, timeline)?;
+    ensure!(goes_on.trim() == "00000003", "the second primary writes on {goes_on}");
+    cluster.wait_complete(BACK)?;
+    cluster.judge(&[&before.primary, &after.primary]).map(drop)
+}
 
 fn stop_database(cluster: &Cluster, node: &str) -> Result<()> {
     let (host, bin) = (cluster.host(node)?, postgres::bin_dir()?);

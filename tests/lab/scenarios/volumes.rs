@@ -15,13 +15,22 @@ use std::time::{Duration, Instant};
 const LONG: Duration = Duration::from_secs(300);
 const BACK: Duration = Duration::from_secs(120);
 
-pub const SCENARIOS: [Scenario; 1] = [Scenario {
-    name: "a_database_on_many_volumes",
-    shows: "two copies, a power cut with a rewind and a switchover: everything is where it belongs",
-    within: LONG,
-    alone: false,
-    run: many,
-}];
+pub const SCENARIOS: [Scenario; 2] = [
+    Scenario {
+        name: "a_database_on_many_volumes",
+        shows: "two copies, a power cut with a rewind and a switchover: everything is where it belongs",
+        within: LONG,
+        alone: false,
+        run: many,
+    },
+    Scenario {
+        name: "many_volumes_copied_by_a_command",
+        shows: "the same by a program of the operator's, which is told of tablespaces and knows nothing of the WAL's volume",
+        within: LONG,
+        alone: false,
+        run: many_by_a_command,
+    },
+];
 
 const VOLUMES: &[(&str, &str, u32)] = &[
     ("db1", "wal", 512),
@@ -69,10 +78,27 @@ fn write(cluster: &Cluster, rows: usize) -> Result<()> {
     Ok(())
 }
 
+/// A copy of the primary that asks it where its tablespaces are, and puts them where it is told.
+const BY_A_COMMAND: &str = r#"wal_dir = "/srv/wal/main"
+clone_command = ["/bin/sh", "-c", '''
+maps=$(printf %s "$REGENT_TABLESPACES" | while IFS== read -r name place; do
+    asked="select pg_tablespace_location(oid) from pg_tablespace where spcname = '$name'"
+    echo "--tablespace-mapping=$("$REGENT_BIN_DIR/psql" -XAtq -d "$2 dbname=postgres" -c "$asked")=$place"
+done)
+exec "$REGENT_BIN_DIR/pg_basebackup" -D "$1" -d "$2" -c fast $maps''', "copy", "{data_dir}", "{conninfo}"]"#;
+
 fn many(world: &mut World) -> Result<()> {
+    copied(world, "wal_dir = \"/srv/wal/main\"", 0)
+}
+
+fn many_by_a_command(world: &mut World) -> Result<()> {
+    copied(world, BY_A_COMMAND, 2 * SPACES.len())
+}
+
+fn copied(world: &mut World, database: &'static str, asked: usize) -> Result<()> {
     let plan = Plan {
         volumes: VOLUMES,
-        database: "wal_dir = \"/srv/wal/main\"",
+        database,
         // The volume of the WAL is a small one.
         parameters: "wal_keep_size = \"64MB\"\nmax_wal_size = \"128MB\"",
         ..Plan::default()
@@ -80,6 +106,14 @@ fn many(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, plan)?;
     cluster.world.pace.allow(Act::Copy, 2, "a standby loses its directory twice, one right after the other");
     cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
+    if asked > 0 {
+        // They come as a rewind does, and the one rewind that there is comes on top, of another node.
+        cluster.world.pace.allow(
+            Act::Rewind,
+            asked,
+            "the program asks the primary for each tablespace, in both copies",
+        );
+    }
     let first = cluster.reign()?;
     for node in cluster.plan.database_names() {
         let places = SPACES.map(|(_, place)| place).join(" ");
