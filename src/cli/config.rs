@@ -2,7 +2,7 @@
 
 use super::exit::UsageError;
 use super::{Common, Exit, locate, output};
-use crate::config::{self, Config, Programs, Role};
+use crate::config::{self, Config, Role};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -24,8 +24,8 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
     let Command::Check { file, node, host } = command;
     let path = file.clone().unwrap_or_else(|| locate::config(common).0);
     match read(&path, node.as_deref())? {
-        Ok((config, programs)) => {
-            let lacking = if *host { lacking(&config, &programs) } else { Vec::new() };
+        Ok(config) => {
+            let lacking = if *host { lacking(&config) } else { Vec::new() };
             if !lacking.is_empty() {
                 let lacking = lacking.iter().map(|what| format!("{}: on this host: {what}", path.display()));
                 let lacking: Vec<String> = lacking.collect();
@@ -56,22 +56,21 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
 }
 
 /// What of the operator's own programs cannot be run here, where databases are. Their users are asked for, hence as root.
-fn lacking(config: &Config, programs: &Programs) -> Vec<String> {
+fn lacking(config: &Config) -> Vec<String> {
     if config.me().role != Role::Database {
         return Vec::new();
     }
-    let unusable = |(service, commands)| crate::engine::postgresql::unusable(config, service, commands);
-    programs.iter().filter(|(_, commands)| commands.any()).flat_map(unusable).collect()
+    config.services.keys().flat_map(|service| crate::engine::postgresql::unusable(config, service)).collect()
 }
 
 /// A file as its reader found it: what it says, or every error.
-type Checked = Result<(Config, Programs), Vec<config::Problem>>;
+type Checked = Result<Config, Vec<config::Problem>>;
 
 fn read(path: &Path, node: Option<&str>) -> anyhow::Result<Checked> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| UsageError(format!("the configuration file {} cannot be read: {error}", path.display())))?;
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    Ok(Config::parse_with_programs(&text, &path.display().to_string(), node, &host))
+    Ok(Config::parse(&text, &path.display().to_string(), node, &host))
 }
 
 /// The valid configuration that the command line names, or every error in it.
@@ -79,17 +78,8 @@ pub fn load(common: &Common) -> anyhow::Result<Config> {
     load_from(&locate::config(common).0, None)
 }
 
-/// The same, with the operator's own programs.
-pub fn load_with_programs(common: &Common) -> anyhow::Result<(Config, Programs)> {
-    load_whole(&locate::config(common).0, None)
-}
-
 /// The valid configuration of this file, as this node's.
 pub fn load_from(path: &Path, node: Option<&str>) -> anyhow::Result<Config> {
-    load_whole(path, node).map(|(config, _)| config)
-}
-
-fn load_whole(path: &Path, node: Option<&str>) -> anyhow::Result<(Config, Programs)> {
     read(path, node)?.map_err(|problems| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         UsageError(format!("the configuration is not valid:\n{}", lines.join("\n"))).into()

@@ -1,20 +1,16 @@
 //! The operator's own programs that make a database: `clone_command` a copy, `bootstrap_command` the first one. What may be
 //! written, and what stands for what in it.
 //!
-//! They stand beside `Config`: what decides never asks by what program a database is made. Not here: running them
-//! (`engine/postgresql/command.rs`).
+//! What decides never asks by what program a database is made. Not here: running them (`engine/postgresql/command.rs`).
 
+use super::parse::START_TIMEOUT;
 use super::problem::{Problems, suggest};
 use super::{Config, Service, raw};
-use crate::types::{Quoted, ServiceName};
-use std::collections::BTreeMap;
+use crate::types::Quoted;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The operator's own programs, by service.
-pub type Programs = BTreeMap<ServiceName, Commands>;
-
-/// Those of one service.
+/// The operator's own programs of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commands {
     /// Makes a copy where one is needed, instead of pg_basebackup.
@@ -97,23 +93,15 @@ fn names(word: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The programs of a valid file.
-pub(super) fn of(config: &Config, file: &raw::File) -> Programs {
-    let written = |name: &ServiceName| file.service.as_ref()?.get(name.as_str());
-    let commands = config.services.iter().filter_map(|(name, service)| {
-        let written = written(name)?;
-        let postgresql = written.postgresql.as_ref();
-        let clone =
-            postgresql.and_then(|p| command(p.clone_command.as_deref(), p.clone_timeout.unwrap_or(CLONE_TIMEOUT)));
-        let commands = Commands {
-            clone,
-            clone_falls_back: postgresql.is_some_and(|p| p.clone_fallback.is_some()),
-            // Whoever has not made it by then has to let another node try.
-            bootstrap: command(written.bootstrap_command.as_deref(), service.start_timeout),
-        };
-        Some((name.clone(), commands))
-    });
-    commands.collect()
+/// What a service's table names.
+pub(super) fn of(written: &raw::Service) -> Commands {
+    let postgresql = written.postgresql.as_ref();
+    Commands {
+        clone: postgresql.and_then(|p| command(p.clone_command.as_deref(), p.clone_timeout.unwrap_or(CLONE_TIMEOUT))),
+        clone_falls_back: postgresql.is_some_and(|p| p.clone_fallback.is_some()),
+        // Whoever has not made it by then has to let another node try.
+        bootstrap: command(written.bootstrap_command.as_deref(), written.start_timeout.unwrap_or(START_TIMEOUT)),
+    }
 }
 
 fn command(words: Option<&[String]>, timeout: Duration) -> Option<Command> {

@@ -24,7 +24,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
-pub use commands::{Command, Commands, Programs, expand};
+pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
 pub use problem::Problem;
@@ -270,7 +270,7 @@ pub struct Service {
     pub stop_immediate: Duration,
     pub stop_kill: Duration,
     /// The service does not exist yet: make it on the first database node by priority, with initdb or by the operator's
-    /// own program (`Commands`).
+    /// own program (`Postgresql::commands`).
     pub bootstrap_initdb: bool,
 }
 
@@ -292,6 +292,8 @@ pub struct Postgresql {
     pub wal_dir: Option<PathBuf>,
     /// What is said to initdb beside what regent says itself.
     pub initdb_options: Vec<String>,
+    /// The operator's own programs, which make the first database or a copy.
+    pub commands: Commands,
     /// The most bytes that a copy takes from the primary in a second.
     pub copy_max_rate: Option<u64>,
     pub port: u16,

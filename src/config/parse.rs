@@ -9,7 +9,7 @@ use super::profile::Preset;
 use super::read::{fingerprint, read};
 use super::{
     Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
-    PowerOn, Profile, Programs, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
+    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
     database_tls, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::de::DeTable;
+
+/// How long a service's start may take, where its table does not say.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The agents that ship with regent may be named without a table of their own.
 const SHIPPED: [(&str, AgentKind, &str); 3] = [
@@ -40,16 +43,6 @@ impl Config {
         node_override: Option<&str>,
         hostname: &str,
     ) -> Result<Config, Vec<Problem>> {
-        Self::parse_with_programs(text, origin, node_override, hostname).map(|(config, _)| config)
-    }
-
-    /// The same, with the operator's own programs, which are the engine's alone to know.
-    pub fn parse_with_programs(
-        text: &str,
-        origin: &str,
-        node_override: Option<&str>,
-        hostname: &str,
-    ) -> Result<(Config, Programs), Vec<Problem>> {
         let mut problems = Problems::new(text, origin);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -74,10 +67,7 @@ impl Config {
             }
         }
         match config {
-            Some(config) if problems.count() == 0 => {
-                let programs = commands::of(&config, &file);
-                Ok((config, programs))
-            }
+            Some(config) if problems.count() == 0 => Ok(config),
             _ => Err(problems.into_sorted()),
         }
     }
@@ -357,7 +347,7 @@ impl Draft<'_> {
                 on_crash: or(&service.on_crash, OnCrash::Auto),
                 max_restarts: or(&service.max_restarts, 3),
                 restart_window: or(&service.restart_window, Duration::from_secs(3600)),
-                start_timeout: or(&service.start_timeout, Duration::from_secs(300)),
+                start_timeout: or(&service.start_timeout, START_TIMEOUT),
                 start_stalled: or(&service.start_stalled, Duration::from_secs(60)),
                 stop_fast: or(&service.stop_fast, preset.service.stop_fast),
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
@@ -412,6 +402,7 @@ impl Draft<'_> {
             bin_dir: self.expand(&bin_dir?),
             wal_dir: written.wal_dir.as_deref().map(|path| self.expand(path)),
             initdb_options: or(&written.initdb_options, Vec::new()),
+            commands: commands::of(service),
             copy_max_rate: written.copy_max_rate.as_ref().map(|rate| rate.0),
             port: or(&written.port, 5432),
             os_user: or(&written.os_user, "postgres".to_owned()),

@@ -21,7 +21,7 @@ use crate::api::socket::{AdminSocket, SocketError};
 use crate::channel::key::KeyError;
 use crate::channel::{Arrival, Disk, Gate, Intake, Keys, Udp};
 use crate::clock::{self, BootTimer};
-use crate::config::{Config, Programs};
+use crate::config::Config;
 use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
 use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
@@ -85,7 +85,7 @@ struct Daemon {
 }
 
 /// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
-pub async fn run(config: Arc<Config>, programs: Programs, dropped: log::Dropped) -> Result<(), DaemonError> {
+pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
     }
@@ -114,7 +114,7 @@ pub async fn run(config: Arc<Config>, programs: Programs, dropped: log::Dropped)
     let networks = bind_networks(&config, &intake)?;
     let disk = start_disk(&config, &intake)?;
     watch_channels(&networks, disk.as_ref(), &wakeups);
-    let engines = start_engines(&config, programs, &wakeups)?;
+    let engines = start_engines(&config, &wakeups)?;
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
     watch_log(&consensus, &wakeups);
@@ -329,7 +329,6 @@ fn watch_channels(networks: &[Udp], disk: Option<&Disk>, wakeups: &mpsc::Unbound
 
 fn start_engines(
     config: &Arc<Config>,
-    mut programs: Programs,
     wakeups: &mpsc::UnboundedSender<Wakeup>,
 ) -> Result<BTreeMap<ServiceName, Arc<PostgreSql>>, DaemonError> {
     let mut engines = BTreeMap::new();
@@ -337,7 +336,7 @@ fn start_engines(
         return Ok(engines);
     }
     for service in config.services.keys() {
-        let engine = PostgreSql::new(config.clone(), service.clone(), programs.remove(service).unwrap_or_default())
+        let engine = PostgreSql::new(config.clone(), service.clone())
             .map_err(|source| DaemonError::Engine { service: service.clone(), source })?;
         let engine = Arc::new(engine);
         engines.insert(service.clone(), engine.clone());

@@ -45,8 +45,6 @@ pub struct Cluster {
 /// One node: its configuration, and its engine while it has one.
 pub struct Database {
     pub config: Arc<Config>,
-    /// The operator's own programs, for the next engine.
-    pub commands: Commands,
     engine: Option<PostgreSql>,
 }
 
@@ -82,7 +80,7 @@ impl Cluster {
             let mut config = config(directory.path(), name, nodes.clone());
             let service = config.services.values_mut().next().expect("one service");
             change(&mut service.postgresql);
-            (*name, Database { config: Arc::new(config), commands: Commands::default(), engine: None })
+            (*name, Database { config: Arc::new(config), engine: None })
         });
         let nodes = databases.collect();
         Cluster { directory, nodes }
@@ -97,16 +95,18 @@ impl Cluster {
         let node = self.nodes.get_mut(name).expect("a node of this cluster");
         node.engine = None;
         let guard = PathBuf::from(env!("CARGO_BIN_EXE_regent"));
-        let engine = PostgreSql::with_guard(
-            node.config.clone(),
-            "orders".parse().expect("a name"),
-            node.commands.clone(),
-            guard,
-        );
+        let engine = PostgreSql::with_guard(node.config.clone(), "orders".parse().expect("a name"), guard);
         node.engine.insert(engine.expect("the engine can be made"))
     }
 
     /// A node that has an engine.
+    /// Changes the file of a node, which its next engine reads.
+    pub fn change(&mut self, name: &str, change: impl FnOnce(&mut Postgresql)) {
+        let node = self.nodes.get_mut(name).expect("a node of this cluster");
+        let config = Arc::make_mut(&mut node.config);
+        change(&mut config.services.values_mut().next().expect("one service").postgresql);
+    }
+
     pub fn node(&self, name: &str) -> &Database {
         &self.nodes[name]
     }
@@ -387,6 +387,7 @@ fn service(of_node: &Path) -> Service {
             bin_dir: BIN.into(),
             wal_dir: None,
             initdb_options: Vec::new(),
+            commands: Commands::default(),
             copy_max_rate: None,
             port: 5499,
             os_user: "postgres".into(),

@@ -50,7 +50,7 @@ impl Cluster {
         let mut commands =
             Commands { clone: command(program, &["{data_dir}", "{conninfo}"], HOUR), ..Commands::default() };
         change(&mut commands);
-        self.nodes.get_mut("db2").expect("there").commands = commands;
+        self.change("db2", |postgresql| postgresql.commands = commands);
         self.engine("db2");
     }
 
@@ -64,7 +64,7 @@ impl Cluster {
     fn makes_by(&mut self, text: &str) {
         let program = script(self, "make", text);
         let bootstrap = command(program, &["{data_dir}"], HOUR);
-        self.nodes.get_mut("db1").expect("there").commands = Commands { bootstrap, ..Commands::default() };
+        self.change("db1", |postgresql| postgresql.commands = Commands { bootstrap, ..Commands::default() });
         self.engine("db1");
     }
 
@@ -126,7 +126,7 @@ END
     cluster.node("db1").done(DbAction::Stop { ladder: LADDER }).await;
     db2.done(DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) }).await;
     // Without the program there is nothing of it either.
-    cluster.nodes.get_mut("db2").expect("there").commands = Commands::default();
+    cluster.change("db2", |postgresql| postgresql.commands = Commands::default());
     cluster.engine("db2");
     assert!(!cluster.path().join("db2/regent/orders/restore_command").exists());
 }

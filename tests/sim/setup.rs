@@ -1,8 +1,8 @@
 //! Configurations of simulated clusters: profile `lan`, built as values. No file is read.
 
 use regent::config::{
-    Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
-    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
+    Agent, Commands, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
+    Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
 };
 use regent::types::{AgentKind, AgentName};
 use std::collections::BTreeMap;
@@ -121,6 +121,7 @@ fn service() -> Service {
             bin_dir: "/nowhere".into(),
             wal_dir: None,
             initdb_options: Vec::new(),
+            commands: Commands::default(),
             copy_max_rate: None,
             port: 5432,
             os_user: "postgres".to_owned(),

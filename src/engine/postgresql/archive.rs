@@ -34,7 +34,7 @@ pub fn keep(made: &Layout, place: &Path) -> Result<()> {
 
 /// Forgets it where no program of the operator's makes databases any more.
 pub fn forget_without_commands(core: &Core) -> Result<()> {
-    if core.commands.any() {
+    if core.postgresql().commands.any() {
         return Ok(());
     }
     Ok(Rights::own().remove(&file(&core.layout))?)

@@ -52,7 +52,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
     let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
     // Whoever looks how far it is may do so still when it has ended.
     let places = Arc::new(places);
-    match &core.commands.clone {
+    match &core.postgresql().commands.clone {
         Some(command) => by_command(core, command, &places, &new, &original, &slot).await?,
         None => by_basebackup(core, &places, &new, &original, &slot).await?,
     }
@@ -91,7 +91,7 @@ async fn by_command(
     slot: &str,
 ) -> Result<()> {
     match restore(core, command, places, new, original).await {
-        Err(error) if core.commands.clone_falls_back => {
+        Err(error) if core.postgresql().commands.clone_falls_back => {
             tracing::warn!(service = %core.service, %error, "pg_basebackup makes the copy");
             let again = places.clone();
             core.on_disk(move |_| again.prepare()).await?;

@@ -11,7 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{CONTROL, Layout, PG_VERSION, POSTMASTER_PID};
 use super::program::{OsUser, Run};
 use super::runs::Runs;
-use crate::config::{Command, Commands, Config, expand};
+use crate::config::{self, Command, Config, expand};
 use crate::types::ServiceName;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -163,8 +163,11 @@ async fn version_of_programs(core: &Arc<Core>) -> Result<u32> {
 }
 
 /// What of a service's programs its database's user could not run on this host, a sentence each.
-pub fn unusable(config: &Config, service: &ServiceName, commands: &Commands) -> Vec<String> {
-    let user = &config.services[service].postgresql.os_user;
+pub fn unusable(config: &Config, service: &ServiceName) -> Vec<String> {
+    let config::Postgresql { commands, os_user: user, .. } = &config.services[service].postgresql;
+    if !commands.any() {
+        return Vec::new();
+    }
     let found = match OsUser::find(user, service, Runs::beside(None)) {
         Ok(found) => found,
         Err(error) => return vec![error.to_string()],

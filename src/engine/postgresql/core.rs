@@ -10,7 +10,7 @@ use super::program::OsUser;
 use super::runs::Runs;
 use super::session::Session;
 use super::tls;
-use crate::config::{Commands, Config, Postgresql};
+use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
 use crate::types::{NodeName, Observation, ServiceName};
 use std::net::IpAddr;
@@ -23,8 +23,6 @@ use tokio::sync::{Mutex, Notify, watch};
 pub struct Core {
     pub config: Arc<Config>,
     pub service: ServiceName,
-    /// The operator's own programs.
-    pub commands: Commands,
     pub layout: Layout,
     pub user: OsUser,
     pub enclosure: Enclosure,
@@ -54,7 +52,7 @@ pub struct Seen {
 }
 
 impl Core {
-    pub fn new(config: Arc<Config>, service: ServiceName, commands: Commands, guard: PathBuf) -> Result<Self> {
+    pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
         let known = config.services.get(&service);
         let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
         super::settings::check_parameters(postgresql, &service)?;
@@ -76,7 +74,6 @@ impl Core {
         let mut core = Core {
             config,
             service,
-            commands,
             layout,
             user,
             enclosure,

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew.
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
-    if let Some(command) = &core.commands.bootstrap {
+    if let Some(command) = &core.postgresql().commands.bootstrap {
         core.on_disk(|core| prepare(core, RESTORING)).await?;
         return restored::restore(core, command).await;
     }

@@ -69,7 +69,7 @@ pub use lost::{DivergedWal, Reader};
 use self::core::Core;
 use super::{Engine, enclosure};
 use crate::action::guard;
-use crate::config::{Commands, Config};
+use crate::config::Config;
 use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder, Survey};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,18 +98,13 @@ pub struct PostgreSql {
 impl PostgreSql {
     /// The engine of one service of this node; must be called within a tokio runtime. A database that runs already is
     /// adopted as it is. Errors: the service or its user does not exist, or a parameter belongs to regent.
-    pub fn new(config: Arc<Config>, service: ServiceName, commands: Commands) -> Result<Self, EngineError> {
-        Self::with_guard(config, service, commands, PathBuf::from("/proc/self/exe"))
+    pub fn new(config: Arc<Config>, service: ServiceName) -> Result<Self, EngineError> {
+        Self::with_guard(config, service, PathBuf::from("/proc/self/exe"))
     }
 
     /// The same, with another program as the guard: `PROGRAM guard ...`.
-    pub fn with_guard(
-        config: Arc<Config>,
-        service: ServiceName,
-        commands: Commands,
-        guard: PathBuf,
-    ) -> Result<Self, EngineError> {
-        let core = Arc::new(Core::new(config, service, commands, guard)?);
+    pub fn with_guard(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self, EngineError> {
+        let core = Arc::new(Core::new(config, service, guard)?);
         let observer = tokio::spawn(observer::run(core.clone()));
         let remembering = tokio::spawn(remembered::run(core.clone()));
         let (stops, _) = watch::channel(0);
