@@ -40,7 +40,13 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
             Ok::<_, EngineError>(places)
         })
         .await?;
-    copy(core, &places, original.conninfo, &slot).await?;
+    if let Err(error) = copy(core, &places, original.conninfo, &slot).await {
+        // It may have been the network, also one that takes every question: then the next copy goes through.
+        let next = core.networks.first().other();
+        core.networks.prefer(next);
+        tracing::warn!(service = %core.service, upstream = %original.from.node, %error, "the copy broke: the next one begins over the {next}");
+        return Err(error);
+    }
     let new = Layout { data_dir: places.data.clone(), ..core.layout.clone() };
     verify(core, &new).await?;
     let control = Control::read(&new, &core.user).await?;
@@ -50,10 +56,10 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         return Err(EngineError::Malformed { path: new.data_dir, detail });
     }
     let conninfo = original.conninfo.to_owned();
-    core.on_disk(move |core| {
+    core.on_disk_in_order(move |core, in_order| {
         places.compare()?;
         // A standby before it is in its place: there is no moment at which it could start as a primary.
-        start::make_standby_in(&new, &conninfo)?;
+        start::make_standby_in(in_order, &new, &conninfo)?;
         new.sync_volumes()?;
         places.swap(&core.layout)
     })
