@@ -317,6 +317,15 @@ impl Host {
         self.switch.unblock_servers(&self.name)
     }
 
+    /// What goes between databases over `net` is lost in silence, both ways; heartbeats go on.
+    pub fn block_databases(&self, net: Net) -> Result<()> {
+        self.switch.block_databases(&self.name, net)
+    }
+
+    pub fn unblock_databases(&self, net: Net) -> Result<()> {
+        self.switch.unblock_databases(&self.name, net)
+    }
+
     /// Starts a program in the host, in a cgroup `unit` of its own. The host must be on and not frozen.
     pub fn spawn(&self, mut command: Command, unit: &str) -> Result<Child> {
         let pidfd = {

@@ -169,6 +169,24 @@ impl Switch {
         nft(host, "delete table inet lab_servers\n")
     }
 
+    /// What goes between databases over `net` is thrown away at the host, both ways; everything else goes on.
+    pub fn block_databases(&self, host: &str, net: Net) -> Result<()> {
+        let (nic, ports) = (net.nic(), format!("{{ {PORT}, {} }}", PORT + 1));
+        let way = |hook: &str, device: &str| {
+            format!(
+                " chain {hook} {{\n type filter hook {hook} priority 0; policy accept;\n \
+                 {device} \"{nic}\" tcp sport {ports} drop\n {device} \"{nic}\" tcp dport {ports} drop\n }}\n"
+            )
+        };
+        let rules = way("input", "iifname") + &way("output", "oifname");
+        nft(host, &format!("table inet lab_databases_{nic} {{\n{rules}}}\n"))
+    }
+
+    /// Ends `block_databases`.
+    pub fn unblock_databases(&self, host: &str, net: Net) -> Result<()> {
+        nft(host, &format!("delete table inet lab_databases_{}\n", net.nic()))
+    }
+
     /// Gives a device an address on the management network.
     pub fn add_device(&self, index: u8) -> Result<()> {
         ip(SWITCH, &format!("addr add {}/24 dev {}\n", Net::Management.address(index), Net::Management.bridge()))

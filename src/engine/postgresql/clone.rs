@@ -57,10 +57,10 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         None => by_basebackup(core, &places, &new, &original, &slot).await?,
     }
     let conninfo = original.conninfo.to_owned();
-    core.on_disk(move |core| {
+    core.on_disk_in_order(move |core, in_order| {
         places.compare()?;
         // A standby before it is in its place: there is no moment at which it could start as a primary.
-        start::make_standby_in(&new, &conninfo)?;
+        start::make_standby_in(in_order, &new, &conninfo)?;
         new.sync_volumes()?;
         places.swap(&core.layout)
     })
@@ -75,7 +75,13 @@ async fn by_basebackup(
     original: &Original<'_>,
     slot: &str,
 ) -> Result<()> {
-    copy(core, places, original.conninfo, slot).await?;
+    if let Err(error) = copy(core, places, original.conninfo, slot).await {
+        // It may have been the network, also one that takes every question: then the next copy goes through.
+        let next = core.networks.first().other();
+        core.networks.prefer(next);
+        tracing::warn!(service = %core.service, upstream = %original.from.node, %error, "the copy broke: the next one begins over the {next}");
+        return Err(error);
+    }
     verify(core, new).await?;
     must_be_of(original, new, &Control::read(new, &core.user).await?)
 }

@@ -5,14 +5,16 @@ use super::archive;
 use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
+use super::networks::Networks;
 use super::postmaster::Postmaster;
 use super::program::OsUser;
 use super::runs::Runs;
 use super::session::Session;
-use super::tls;
+use super::writes::{InOrder, Writes};
+use super::{settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
-use crate::types::{NodeName, Observation, ServiceName};
+use crate::types::{NodeName, Observation, ServiceName, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ pub struct Core {
     pub guard: PathBuf,
     /// The rewind or copy that runs.
     pub copying: Copying,
+    /// Over which of its networks another node is reached first.
+    pub networks: Networks,
+    writes: Writes,
     session: Mutex<Option<Arc<Session>>>,
     /// It was handed over since an earlier daemon.
     pub has_new_certificate: bool,
@@ -55,7 +60,7 @@ impl Core {
     pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
         let known = config.services.get(&service);
         let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
-        super::settings::check_parameters(postgresql, &service)?;
+        settings::check_parameters(postgresql, &service)?;
         // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
         let mark = crc32fast::hash(postgresql.data_dir.as_os_str().as_encoded_bytes());
         let name = format!("regent-{service}-{}-{mark:08x}", config.node);
@@ -79,6 +84,8 @@ impl Core {
             enclosure,
             guard,
             copying,
+            networks: Networks::default(),
+            writes: Writes::default(),
             session,
             has_new_certificate,
             remembers_from: std::sync::Mutex::default(),
@@ -114,6 +121,22 @@ impl Core {
     {
         let core = self.clone();
         tokio::task::spawn_blocking(move || work(&core)).await.expect("a panic there has aborted the program")
+    }
+
+    /// The same for work on the file that says whom the server follows: what was asked for last is what stands.
+    pub async fn on_disk_in_order<T, F>(self: &Arc<Self>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Core, &InOrder) -> Result<T> + Send + 'static,
+    {
+        let asked = self.writes.ask();
+        self.on_disk(move |core| core.writes.in_order(&asked, |in_order| work(core, in_order))).await
+    }
+
+    /// How an upstream is reached, over the network that comes first at present.
+    pub fn conninfo(&self, upstream: &Upstream) -> String {
+        let ordered = self.networks.ordered(&self.config, upstream);
+        settings::conninfo(&self.config, self.postgresql(), &self.layout, &ordered)
     }
 
     /// The running postmaster, if there is one.

@@ -66,6 +66,10 @@ pub enum EngineError {
     OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId },
     #[error("the server ended while it was starting: {log}")]
     StartFailed { log: String },
+    #[error("{node} is reached over neither network: {first}; {second}")]
+    NoNetwork { node: NodeName, first: Box<EngineError>, second: Box<EngineError> },
+    #[error("another write of primary_conninfo was asked for later: nothing was written")]
+    Overtaken,
     #[error("interrupted by a stop")]
     Interrupted,
 }

@@ -31,6 +31,7 @@ mod layout;
 mod losses;
 mod lost;
 mod mounts;
+mod networks;
 mod numbers;
 mod observer;
 mod older;
@@ -52,14 +53,18 @@ mod segments;
 mod session;
 mod settings;
 mod slots;
+mod sockets;
 mod start;
 mod stop;
+mod stream;
 mod survey;
 mod timeline;
 mod tls;
 mod unblock;
+mod upstream;
 mod volume;
 mod waldump;
+mod writes;
 
 pub use access::replication_role;
 pub use command::unusable;
@@ -85,6 +90,8 @@ pub struct PostgreSql {
     remembering: tokio::task::JoinHandle<()>,
     /// What a server that runs already has from an earlier daemon is brought up to date once.
     renewal: tokio::task::JoinHandle<()>,
+    /// A stream that does not get on is turned to the other network.
+    stream: tokio::task::JoinHandle<()>,
     /// One action at a time.
     turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
@@ -111,7 +118,9 @@ impl PostgreSql {
         let (asked, _) = watch::channel(0);
         let turn = Arc::new(Mutex::new(()));
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
-        Ok(PostgreSql { core, observer, remembering, renewal, turn, stops, asked, handed_out: AtomicU64::new(0) })
+        let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
+        let handed_out = AtomicU64::new(0);
+        Ok(PostgreSql { core, observer, remembering, renewal, stream, turn, stops, asked, handed_out })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -236,5 +245,6 @@ impl Drop for PostgreSql {
         self.observer.abort();
         self.remembering.abort();
         self.renewal.abort();
+        self.stream.abort();
     }
 }

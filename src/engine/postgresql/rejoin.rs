@@ -9,7 +9,6 @@
     reason = "how often the upstream is asked again: a plain wait that proves nothing"
 )]
 
-use super::access;
 use super::clone::{self, Original};
 use super::control::{Control, ControlState, segment_name, segment_start};
 use super::core::Core;
@@ -20,7 +19,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{alike, archive, end, remembered, settings, start, tls};
+use super::{alike, archive, end, remembered, settings, start, upstream};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -29,7 +28,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long a freshly promoted upstream may take to its first checkpoint, from which pg_rewind learns its timeline.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(120);
 const REWIND_DEADLINE: Duration = Duration::from_secs(3600);
@@ -72,7 +70,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream, on_order: bool) -> Re
     }
     let (session, source) = ask(core, upstream).await?;
     await_checkpoint(&session, source.end.timeline.0).await?;
-    let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
+    let conninfo = core.conninfo(upstream);
     let (how, kept) = if absent {
         clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
         ("cloned: the directory was empty".to_owned(), None)
@@ -85,8 +83,10 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream, on_order: bool) -> Re
     } else {
         compare_and_move(core, upstream, (&session, &source), &conninfo).await?
     };
-    core.on_disk(move |core| {
-        start::make_standby(core, &conninfo)?;
+    // A copy or a rewind that went over one network is followed by a stream over it.
+    let conninfo = core.conninfo(upstream);
+    core.on_disk_in_order(move |core, in_order| {
+        start::make_standby(in_order, core, &conninfo)?;
         core.layout.unset_mark()
     })
     .await?;
@@ -147,7 +147,10 @@ async fn compare_and_move(
                 Ok(()) => Ok((format!("rewound to {fork} on timeline {}", end.1.timeline), kept)),
                 Err(error) => {
                     tracing::warn!(service = %core.service, %error, "the rewind failed: cloning");
-                    let aside = clone::clone(core, source.original(session, upstream, conninfo)).await?;
+                    // It may have been the network, and then the connection that there is went with it.
+                    let (session, source) = ask(core, upstream).await?;
+                    let conninfo = core.conninfo(upstream);
+                    let aside = clone::clone(core, source.original(&session, upstream, &conninfo)).await?;
                     Ok((format!("cloned: the rewind failed: {error}"), kept.or(aside)))
                 }
             }
@@ -289,20 +292,7 @@ fn label_start(label: &str) -> Option<Lsn> {
 
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
 async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)> {
-    let postgresql = core.postgresql();
-    let password = access::password(postgresql, &core.layout.inside)?;
-    let mut config = tokio_postgres::Config::new();
-    config.user(access::replication_role(postgresql, &core.config.node)).dbname("postgres");
-    config.port(upstream.port).connect_timeout(ANSWER).application_name("regent rejoin");
-    let name = core.config.nodes.get(&upstream.node).map_or(upstream.node.as_str(), |node| &node.hostname);
-    for address in &upstream.addresses {
-        config.host(name).hostaddr(*address);
-    }
-    if let Some(password) = password {
-        config.password(password);
-    }
-    let tls = core.on_disk(tls::client).await?;
-    let session = Session::connect(config, tls, "connect to the upstream", ANSWER * 2).await?;
+    let session = upstream::open(core, upstream).await?;
     let doing = "ask the upstream for its position";
     let (system, segment) = session.identity().await?;
     let place = session.place().await?;
@@ -376,12 +366,12 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
 }
 
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
-    core.on_disk(|core| {
+    core.on_disk_in_order(|core, in_order| {
         core.layout.set_mark(REWINDING)?;
         remembered::forget(core)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
         core.layout.inside.remove(&core.layout.within(STANDBY_SIGNAL))?;
-        settings::write_conninfo(&core.layout, "", true)
+        settings::write_conninfo(in_order, &core.layout, "", true)
     })
     .await?;
     let server = format!("--source-server={conninfo} dbname='postgres'");

@@ -5,6 +5,7 @@
 
 use super::core::Core;
 use super::error::Result;
+use super::networks::Network;
 use super::{access, settings};
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -28,14 +29,14 @@ pub async fn run(core: Arc<Core>, turn: Arc<Mutex<()>>, mut stops: watch::Receiv
 async fn renew(core: &Arc<Core>) -> Result<bool> {
     let Some(postmaster) = core.postmaster().await else { return Ok(false) };
     let changed = core
-        .on_disk(|core| {
+        .on_disk_in_order(|core, in_order| {
             // One that regent did not start is left as it is.
             if !core.layout.hba.exists() {
                 return Ok(false);
             }
             let lines = access::write(&core.config, core.postgresql(), &core.layout)?;
-            let followed = settings::renew_conninfo(&core.layout, |present| renewed(core, present))?;
-            Ok::<_, super::EngineError>(lines || followed || core.has_new_certificate)
+            let followed = settings::renew_conninfo(in_order, &core.layout, |present| renewed(core, present))?;
+            Ok(lines || followed || core.has_new_certificate)
         })
         .await?;
     if changed {
@@ -49,5 +50,9 @@ fn renewed(core: &Core, present: &str) -> Option<String> {
     let addresses = settings::addresses_in(present);
     let node = addresses.iter().find_map(|address| core.node_at(*address))?;
     let upstream = core.config.upstream(&core.service, &node)?;
-    Some(settings::conninfo(&core.config, core.postgresql(), &core.layout, &upstream))
+    // It goes on over the network that it has come to.
+    if let Some(network) = addresses.first().and_then(|address| Network::of(&core.config, *address)) {
+        core.networks.prefer(network);
+    }
+    Some(core.conninfo(&upstream))
 }

@@ -45,7 +45,7 @@ pub async fn restore(core: &Arc<Core>, command: &Command) -> Result<SystemId> {
     })
     .await?;
     let control = end_recovery(core, begun, command.timeout).await?;
-    core.on_disk(|core| settings::write_conninfo(&core.layout, "", true)).await?;
+    core.on_disk_in_order(|core, in_order| settings::write_conninfo(in_order, &core.layout, "", true)).await?;
     single_user(core, &statements(core)?).await?;
     tracing::info!(service = %core.service, system = %control.system, timeline = %control.timeline, "restored");
     core.on_disk(|core| {

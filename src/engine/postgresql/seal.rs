@@ -21,11 +21,11 @@ const REPLAYS: Duration = Duration::from_millis(50);
 /// Lets the standby follow another upstream, without a restart.
 pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
     let session = standby_session(core, "follow").await?;
-    let conninfo = settings::conninfo(&core.config, core.postgresql(), &core.layout, upstream);
+    let conninfo = core.conninfo(upstream);
     let wanted = conninfo.clone();
-    core.on_disk(move |core| {
+    core.on_disk_in_order(move |core, in_order| {
         numbers::forget_trailing(&core.layout)?;
-        settings::write_conninfo(&core.layout, &conninfo, true)
+        settings::write_conninfo(in_order, &core.layout, &conninfo, true)
     })
     .await?;
     core.running("follow").await?.signal(libc::SIGHUP)?;
@@ -41,7 +41,7 @@ pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
     let session = standby_session(core, "seal").await?;
     let (system, segment) = session.identity().await?;
     // Not synced: a crash would end the receiver too, and every start says anew whom to follow.
-    core.on_disk(|core| settings::write_conninfo(&core.layout, "", false)).await?;
+    core.on_disk_in_order(|core, in_order| settings::write_conninfo(in_order, &core.layout, "", false)).await?;
     core.running("seal").await?.signal(libc::SIGHUP)?;
     let place = at_the_end(core, &session, segment).await?;
     let (end, replayed) = (place.end(), place.replayed.unwrap_or_default());
@@ -117,7 +117,7 @@ async fn unreplayed(core: &Arc<Core>, place: &Place, segment: u64) -> Option<Lsn
 }
 
 /// Ends the WAL receiver, if the process is one of this database's.
-fn end_receiver(core: &Core, pid: i32) {
+pub fn end_receiver(core: &Core, pid: i32) {
     if core.enclosure.members().contains(&pid) {
         // SAFETY: a plain system call on a process that was a member just now.
         unsafe { libc::kill(pid, libc::SIGTERM) };

@@ -42,6 +42,10 @@ pub struct Receiver {
     pub timeline: Timeline,
     /// As the conninfo names it.
     pub host: Option<String>,
+    /// When the last message came, as the server writes it.
+    pub last_message: Option<String>,
+    /// It is at work on what came, or waits for its disk.
+    pub writes: bool,
 }
 
 impl Place {
@@ -64,7 +68,9 @@ const PLACE: &str = "select pg_is_in_recovery(), \
     pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
     case when pg_has_role('pg_read_all_settings', 'usage') then current_setting('primary_conninfo') else '' end, \
     r.pid, r.status, r.received_tli, r.sender_host, \
-    (select wait_event from pg_stat_activity where backend_type = 'startup') \
+    (select wait_event from pg_stat_activity where backend_type = 'startup'), \
+    r.last_msg_receipt_time::text, \
+    (select wait_event_type = 'IO' from pg_stat_activity a where a.pid = r.pid) \
     from (select) one left join pg_stat_wal_receiver r on true";
 
 impl Session {
@@ -132,6 +138,8 @@ impl Session {
             streaming: row.get::<_, Option<&str>>(7) == Some("streaming"),
             timeline: Timeline(row.get::<_, Option<i32>>(8).and_then(|t| u32::try_from(t).ok()).unwrap_or_default()),
             host: row.get::<_, Option<&str>>(9).map(ToOwned::to_owned),
+            last_message: row.get::<_, Option<&str>>(11).map(ToOwned::to_owned),
+            writes: row.get::<_, Option<bool>>(12).unwrap_or_default(),
         });
         Ok(Place {
             in_recovery: row.get(0),

@@ -5,10 +5,13 @@
 
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout};
+use super::writes::InOrder;
 use super::{access, archive, slots, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
 use crate::config::{Config, Postgresql};
 use crate::types::{ServiceName, Upstream};
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// Set by regent alone: an operator's value is refused.
 const OWNED: [&str; 21] = [
@@ -48,7 +51,9 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("max_slot_wal_keep_size", "4GB"),
     // A dead peer is noticed in seconds; the default is a minute.
     ("wal_sender_timeout", "10s"),
-    ("wal_receiver_timeout", "10s"),
+    // A standby asks for a sign after half of it, so a stream that is healthy is never silent for longer than that, and
+    // `stream.rs` can tell one that is not. Half of it is more than the sender's own interval, which is half of STREAM_ENDS.
+    ("wal_receiver_timeout", "5s"),
     // How long a standby waits before it asks its upstream again; the default is five seconds.
     ("wal_retrieve_retry_interval", "200ms"),
     ("tcp_keepalives_idle", "10"),
@@ -65,6 +70,29 @@ const OF_OTHERS: usize = 4;
 /// After what time an upstream ends a stream whose standby says nothing: before that standby gives the connection up itself
 /// (`conninfo`: 5 s) and comes anew, since its slot takes one at a time.
 const STREAM_ENDS: (&str, &str) = ("wal_sender_timeout", "4s");
+
+/// When a connection over which nothing comes is given up.
+pub struct Keepalives {
+    pub idle: Duration,
+    pub interval: Duration,
+    pub count: u32,
+}
+
+/// Later than STREAM_ENDS, for the reason given there; and much sooner than TCP itself, which tries for a quarter of an hour.
+/// It also bounds how long PostgreSQL's WAL receiver waits for a connection: it does not keep to `connect_timeout`.
+pub const KEEPALIVES: Keepalives =
+    Keepalives { idle: Duration::from_secs(2), interval: Duration::from_secs(1), count: 3 };
+
+impl Keepalives {
+    /// The time after which a lost connection has ended.
+    pub const fn whole(&self) -> Duration {
+        Duration::from_secs(self.idle.as_secs() + self.interval.as_secs() * self.count as u64)
+    }
+}
+
+/// How long a copy's connection may hold what the network does not take: TCP itself would try for a quarter of an hour. A
+/// disk here that takes nothing for so long ends the copy as well.
+const COPY_ENDS: &str = "120s";
 
 /// Refuses parameters that regent owns.
 pub fn check_parameters(postgresql: &Postgresql, service: &ServiceName) -> Result<()> {
@@ -159,10 +187,10 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
         ("application_name", config.node.to_string()),
         ("connect_timeout", "2".to_owned()),
         ("keepalives", "1".to_owned()),
-        ("keepalives_idle", "2".to_owned()),
-        ("keepalives_interval", "1".to_owned()),
-        ("keepalives_count", "3".to_owned()),
-        ("tcp_user_timeout", "5000".to_owned()),
+        ("keepalives_idle", KEEPALIVES.idle.as_secs().to_string()),
+        ("keepalives_interval", KEEPALIVES.interval.as_secs().to_string()),
+        ("keepalives_count", KEEPALIVES.count.to_string()),
+        ("tcp_user_timeout", KEEPALIVES.whole().as_millis().to_string()),
         ("target_session_attrs", "any".to_owned()),
         ("gssencmode", "disable".to_owned()),
     ];
@@ -181,12 +209,12 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
 
 /// The same for a copy, whose disk may be busy for longer than a stream may be silent.
 pub fn for_a_copy(conninfo: &str) -> String {
-    format!("{conninfo} options=''")
+    format!("{conninfo} options='-c tcp_user_timeout={COPY_ENDS}'")
 }
 
 /// Sets `primary_conninfo` in postgresql.auto.conf (empty: follow nobody) beside the database's certificates, and takes out
 /// of that file what regent owns: after a rewind or a clone it is the other node's.
-pub fn write_conninfo(layout: &Layout, conninfo: &str, durable: bool) -> Result<()> {
+pub fn write_conninfo(_: &InOrder, layout: &Layout, conninfo: &str, durable: bool) -> Result<()> {
     let (path, inside) = (layout.within(AUTO_CONF), &layout.inside);
     let text = with_conninfo(&present(layout)?, conninfo, layout);
     let written = match durable {
@@ -198,7 +226,7 @@ pub fn write_conninfo(layout: &Layout, conninfo: &str, durable: bool) -> Result<
 
 /// Writes the file of a server that runs anew, with the conninfo that `renewed` makes of the one that it has. Whether
 /// the server has to read it.
-pub fn renew_conninfo(layout: &Layout, renewed: impl Fn(&str) -> Option<String>) -> Result<bool> {
+pub fn renew_conninfo(_: &InOrder, layout: &Layout, renewed: impl FnOnce(&str) -> Option<String>) -> Result<bool> {
     let present = present(layout)?;
     let conninfo = conninfo_in(&present);
     let text = with_conninfo(&present, &renewed(&conninfo).unwrap_or(conninfo), layout);
@@ -245,7 +273,7 @@ fn with_conninfo(present: &str, conninfo: &str, layout: &Layout) -> String {
 }
 
 /// The addresses that a conninfo names.
-pub fn addresses_in(conninfo: &str) -> Vec<std::net::IpAddr> {
+pub fn addresses_in(conninfo: &str) -> Vec<IpAddr> {
     // Earlier versions wrote them as hosts.
     let found = conninfo.split_once("hostaddr='").or_else(|| conninfo.split_once("host='"));
     let Some((_, rest)) = found else { return Vec::new() };
@@ -311,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_a_conninfo_are_read_back() {
-        let addresses = ["10.0.1.1".parse::<std::net::IpAddr>().unwrap(), "10.0.2.1".parse().unwrap()];
+        let addresses = ["10.0.1.1".parse::<IpAddr>().unwrap(), "10.0.2.1".parse().unwrap()];
         assert_eq!(addresses_in("host='db1,db1' hostaddr='10.0.1.1,10.0.2.1' port='5432'"), addresses);
         assert_eq!(addresses_in("host='10.0.1.1,10.0.2.1' port='5432'"), addresses, "as it was written before");
         assert!(addresses_in("").is_empty());

@@ -11,6 +11,7 @@ use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::{Run, last_lines};
+use super::writes::InOrder;
 use super::{access, mounts, numbers, older, promote, settings, slots};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
@@ -47,9 +48,9 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
         start_in_recovery(core, None).await?;
         return Ok(None);
     }
-    core.on_disk(|core| {
+    core.on_disk_in_order(|core, in_order| {
         core.layout.inside.remove(&core.layout.within(RECOVERY_SIGNAL))?;
-        settings::write_conninfo(&core.layout, "", true)
+        settings::write_conninfo(in_order, &core.layout, "", true)
     })
     .await?;
     promote::post_guard(core);
@@ -76,10 +77,10 @@ pub async fn start_standby(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
 }
 
 async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Result<()> {
-    let conninfo = upstream.map(|up| settings::conninfo(&core.config, core.postgresql(), &core.layout, up));
-    core.on_disk(move |core| {
+    let conninfo = upstream.map(|upstream| core.conninfo(upstream));
+    core.on_disk_in_order(move |core, in_order| {
         numbers::forget_trailing(&core.layout)?;
-        make_standby(core, &conninfo.unwrap_or_default())
+        make_standby(in_order, core, &conninfo.unwrap_or_default())
     })
     .await?;
     let raised = must_reach(core, &Control::read(&core.layout, &core.user).await?).await?;
@@ -132,13 +133,13 @@ async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.
-pub fn make_standby(core: &Core, conninfo: &str) -> Result<()> {
-    make_standby_in(&core.layout, conninfo)
+pub fn make_standby(in_order: &InOrder, core: &Core, conninfo: &str) -> Result<()> {
+    make_standby_in(in_order, &core.layout, conninfo)
 }
 
 /// The same, in a directory that is not in its place yet.
-pub fn make_standby_in(layout: &Layout, conninfo: &str) -> Result<()> {
-    settings::write_conninfo(layout, conninfo, true)?;
+pub fn make_standby_in(in_order: &InOrder, layout: &Layout, conninfo: &str) -> Result<()> {
+    settings::write_conninfo(in_order, layout, conninfo, true)?;
     layout.inside.remove(&layout.within(RECOVERY_SIGNAL))?;
     layout.inside.replace(&layout.within(STANDBY_SIGNAL), 0o600, "")?;
     Ok(layout.inside.open(&layout.within(STANDBY_SIGNAL)).map(drop)?)

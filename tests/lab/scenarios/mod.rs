@@ -14,6 +14,7 @@ mod large;
 mod local;
 mod losses;
 mod members;
+mod networks;
 mod nobody_else;
 mod pages;
 mod power;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(local::SCENARIOS);
     all.extend(copies::SCENARIOS);
     all.extend(losses::SCENARIOS);
+    all.extend(networks::SCENARIOS);
     all.extend(nobody_else::SCENARIOS);
     all.extend(recoveries::SCENARIOS);
     all.extend(reports::SCENARIOS);
