@@ -1,4 +1,4 @@
-//! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian, loopback addresses, one temporary
+//! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian or what `REGENT_TEST_BIN_DIR` names, loopback addresses, one temporary
 //! directory a test. Every test stops what it started by its own cgroups, also when it fails.
 
 #![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
@@ -21,4 +21,5 @@ mod places;
 mod private;
 mod slots;
 mod trouble;
+mod versions;
 mod watchdog;

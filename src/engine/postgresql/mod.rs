@@ -1,4 +1,4 @@
-//! The PostgreSQL engine: one service's database on this node, versions 13 to 17.
+//! The PostgreSQL engine: one service's database on this node, versions 13 to 18.
 //!
 //! ```text
 //!  perform(DbAction) ─► initdb · start · seal · promote · stop · rejoin ─► the postmaster, in a cgroup of its own
@@ -54,6 +54,7 @@ mod stop;
 mod timeline;
 mod tls;
 mod unblock;
+pub mod version;
 mod volume;
 mod waldump;
 
