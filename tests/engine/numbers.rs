@@ -248,7 +248,7 @@ async fn a_restore_from_the_archive_passes_the_numbers_that_were_skipped() {
     let row = client.query_one(&format!("select labelfile from {end}"), &[]).await.expect("ended");
     std::fs::write(backup.join("backup_label"), row.get::<_, &str>(0)).expect("written");
     // What a dead primary had not archived yet, nobody archives for it: that is another matter.
-    let question = "select pg_walfile_name(pg_current_wal_lsn() + 1)";
+    let question = "select pg_walfile_name(pg_current_wal_insert_lsn())";
     let present: String = client.query_one(question, &[]).await.expect("asked").get(0);
     let before = u64::from_str_radix(&present[16..], 16).expect("a segment") - 1;
     until(|| archive.join(format!("{}{before:08X}", &present[..16])).exists()).await;
