@@ -8,6 +8,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
 DESTDIR ?=
+# Over which versions of PostgreSQL `make versions` runs, and which tests: parts of their names, none = all.
+VERSIONS ?= 13 14 15 16 17 18
+TESTS ?=
 # How often `make lab` runs every scenario.
 N ?= 1
 # How many scenarios `make lab` runs at once.
@@ -29,7 +32,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large backup bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large backup versions bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -114,6 +117,10 @@ bench-failover: prepare ## measure failover and switchover times of the release 
 
 bench-quorum: prepare ## measure commits, quorum reads and leader changes over loopback (a minute)
 	$(CARGO) test --test bench_quorum
+
+versions: prepare ## the engine's tests over PostgreSQL 13 to 18, fetched beside this one (VERSIONS="16 17" TESTS="lost::"; root; 40 min)
+	@scripts/needs-root "make versions"
+	VERSIONS='$(VERSIONS)' scripts/versions $(TESTS)
 
 install: ## install the release build under DESTDIR (run `cargo build --release` first)
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install

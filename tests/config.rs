@@ -376,3 +376,32 @@ fn the_numbers_in_the_timing_page_are_those_of_the_code() {
     assert!(page.replace('\n', " ").contains(&sentence), "docs/timing.md must say: {sentence}");
     assert_golden(&path, &page);
 }
+
+/// What `regent config check` says where the server's program gives itself out for this version, and whether it accepts the file.
+fn judged(version: &str) -> (bool, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a directory");
+    let (server, file) = (folder.path().join("postgres"), folder.path().join("regent.toml"));
+    fs::write(&server, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).expect("written");
+    fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).expect("mine");
+    let example = fs::read_to_string(root().join("config/two-databases-and-witness.toml")).expect("readable");
+    let bin_dir = folder.path().display().to_string();
+    let text = format!("node = \"db1\"\n{}", example.replace("/usr/lib/postgresql/15/bin", &bin_dir));
+    fs::write(&file, text).expect("written");
+    let checked =
+        std::process::Command::new(env!("CARGO_BIN_EXE_regent")).args(["config", "check"]).arg(&file).output();
+    let checked = checked.expect("it runs");
+    let said = [checked.stdout, checked.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
+    (checked.status.success(), said)
+}
+
+#[test]
+fn programs_of_a_version_that_is_too_old_are_refused_and_newer_ones_warned_about() {
+    let key = "service.orders.postgresql.bin_dir: ";
+    let (valid, said) = judged("12.22 (Debian 12.22-1)");
+    assert!(!valid && said.contains(key) && said.contains("is of PostgreSQL 12"), "{said}");
+    let (valid, said) = judged("19beta1");
+    assert!(valid && said.contains(key) && said.contains("with which regent was not tried"), "{said}");
+    let (valid, said) = judged("17.12");
+    assert!(valid && !said.contains(key), "{said}");
+}

@@ -3,6 +3,7 @@
 use super::exit::UsageError;
 use super::{Common, Exit, locate, output};
 use crate::config::{self, Config, Role};
+use crate::engine::postgresql::version;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -36,7 +37,11 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
                 }
                 return Ok(Exit::Usage);
             }
-            let report = config::report(&config);
+            let mut report = config::report(&config);
+            // Of another node's file nothing is known of its programs.
+            if node.is_none() {
+                report.warnings.extend(programs(&config, &path)?);
+            }
             if common.json {
                 output::say_json_document(&report)
             } else {
@@ -61,6 +66,18 @@ fn lacking(config: &Config) -> Vec<String> {
         return Vec::new();
     }
     config.services.keys().flat_map(|service| crate::engine::postgresql::unusable(config, service)).collect()
+}
+
+/// What is to be said of the databases' programs on this host, where it has any. Errors: they cannot work.
+fn programs(config: &Config, path: &Path) -> anyhow::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for (name, service) in &config.services {
+        let key = format!("service.{name}.postgresql.bin_dir");
+        let judged = version::judge_programs(&service.postgresql.bin_dir);
+        let unknown = judged.map_err(|why| UsageError(format!("{}: {key}: {why}", path.display())))?;
+        warnings.extend(unknown.map(|unknown| format!("{key}: {unknown}")));
+    }
+    Ok(warnings)
 }
 
 /// A file as its reader found it: what it says, or every error.

@@ -283,7 +283,7 @@ pub enum OnCrash {
     Failover,
 }
 
-/// PostgreSQL, versions 13 to 17.
+/// PostgreSQL, versions 13 to 18.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgresql {
     pub data_dir: PathBuf,

@@ -13,23 +13,39 @@ use regent::types::{Boot, DbAction, DbDone, DbOutcome, DbState, Epoch, NodeName,
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
-pub const BIN: &str = "/usr/lib/postgresql/15/bin";
 pub const LADDER: StopLadder =
     StopLadder { fast: Duration::from_secs(20), immediate: Duration::from_secs(10), kill: Duration::from_secs(10) };
+
+/// The programs of the PostgreSQL under test: `REGENT_TEST_BIN_DIR`, or those of Debian 12.
+pub fn bin_dir() -> &'static str {
+    static BIN: OnceLock<String> = OnceLock::new();
+    let chosen = || std::env::var("REGENT_TEST_BIN_DIR").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
+    BIN.get_or_init(chosen)
+}
+
+/// Their major version.
+pub fn version() -> u32 {
+    static VERSION: OnceLock<u32> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let said = std::process::Command::new(Path::new(bin_dir()).join("postgres")).arg("--version").output();
+        let said = String::from_utf8(said.expect("it runs").stdout).expect("text");
+        regent::engine::postgresql::version::major(&said).unwrap_or_else(|| panic!("what version is {said}?"))
+    })
+}
 
 /// Whether this machine can run the tests; says why not. With `CI=true` a skip is a failure.
 pub fn possible() -> bool {
     // SAFETY: a system call without arguments.
     let root = unsafe { libc::geteuid() } == 0;
-    let why = match (root, Path::new(BIN).join("postgres").exists()) {
+    let why = match (root, Path::new(bin_dir()).join("postgres").exists()) {
         (true, true) => return true,
-        (false, _) => "not root",
-        (true, false) => "no PostgreSQL 15 in /usr/lib/postgresql/15/bin",
+        (false, _) => "not root".to_owned(),
+        (true, false) => format!("no PostgreSQL in {}", bin_dir()),
     };
     assert!(std::env::var("CI").as_deref() != Ok("true"), "SKIPPED is a failure under CI=true: {why}");
     println!("SKIPPED: {why}");
@@ -298,6 +314,16 @@ impl Database {
         client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    /// How many checkpoints were asked of the server.
+    pub async fn checkpoints(&self) -> i64 {
+        let question = match version() {
+            ..17 => "select checkpoints_req from pg_stat_bgwriter",
+            _ => "select num_requested from pg_stat_checkpointer",
+        };
+        let client = self.client().await.expect("the server lets us in");
+        client.query_one(question, &[]).await.expect("asked").get(0)
+    }
+
     pub async fn ids(&self) -> Vec<i64> {
         let client = self.client().await.expect("the server lets us in");
         let rows = client.query("select id from orders order by id", &[]).await.expect("the table is there");
@@ -384,7 +410,7 @@ fn service(of_node: &Path) -> Service {
     Service {
         postgresql: Postgresql {
             data_dir: of_node.join("main"),
-            bin_dir: BIN.into(),
+            bin_dir: bin_dir().into(),
             wal_dir: None,
             initdb_options: Vec::new(),
             commands: Commands::default(),

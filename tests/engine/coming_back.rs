@@ -1,6 +1,6 @@
 //! An old primary becomes a standby again: rewound, cloned, or refused; what only it had is kept.
 
-use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
+use crate::cluster::{Cluster, LADDER, bin_dir, possible, timed};
 use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::path::Path;
@@ -56,7 +56,7 @@ async fn an_old_primary_is_cloned_when_the_rewind_fails() {
     }
     let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
     let path = bin.path().to_owned();
-    for program in std::fs::read_dir(BIN).expect("programs").flatten() {
+    for program in std::fs::read_dir(bin_dir()).expect("programs").flatten() {
         let target = if program.file_name() == "pg_rewind" { "/bin/false".into() } else { program.path() };
         std::os::unix::fs::symlink(target, path.join(program.file_name())).expect("linked");
     }

@@ -1,7 +1,7 @@
 //! Copies and first databases by an operator's own program, here scripts: what they are told, what becomes of what they leave,
 //! and of those that fail, hang, or make something else. Real backup tools: `tests/backup`.
 
-use crate::cluster::{BIN, Cluster, Database, LADDER, possible, timed};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use regent::config::{Command, Commands};
 use regent::engine::Engine;
 use regent::types::{CopyStage, DbAction, DbDone, DbOutcome, DbState, Epoch, Timeline};
@@ -25,7 +25,7 @@ fn scratch(folder: &Path) -> PathBuf {
 /// A script of the operator's, with `BIN` for PostgreSQL's programs and `SCRATCH` for that folder.
 fn script(cluster: &Cluster, name: &str, text: &str) -> PathBuf {
     let (path, scratch) = (cluster.path().join(name), scratch(cluster.path()).display().to_string());
-    let text = text.replace("BIN", BIN).replace("SCRATCH", &scratch);
+    let text = text.replace("BIN", bin_dir()).replace("SCRATCH", &scratch);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mine");
     path
@@ -246,7 +246,7 @@ async fn old_backup(cluster: &Cluster) {
 }
 
 fn as_postgres(line: &str) {
-    let line = line.replace("BIN", BIN);
+    let line = line.replace("BIN", bin_dir());
     let done = std::process::Command::new("runuser").args(["-u", "postgres", "--", "sh", "-c", &line]).output();
     let done = done.expect("runuser runs");
     assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));

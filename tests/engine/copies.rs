@@ -1,7 +1,7 @@
 //! A copy as the primary and people see it: how often it is asked for where it cannot succeed, how far it is, and what
 //! becomes of one that a killed daemon left. Where its parts lie: `places.rs`.
 
-use crate::cluster::{BIN, Cluster, Database, possible};
+use crate::cluster::{Cluster, bin_dir, possible};
 use regent::engine::Engine;
 use regent::ledger::Phase;
 use regent::plan::keeper::{Keeper, Moment};
@@ -17,7 +17,7 @@ struct Programs(tempfile::TempDir);
 impl Programs {
     fn with(name: &str, script: &str) -> Programs {
         let folder = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
-        for program in fs::read_dir(BIN).expect("programs").flatten() {
+        for program in fs::read_dir(bin_dir()).expect("programs").flatten() {
             let place = folder.path().join(program.file_name());
             if program.file_name() != name {
                 symlink(program.path(), place).expect("linked");
@@ -43,12 +43,6 @@ impl Programs {
     }
 }
 
-/// How many checkpoints were asked of this server.
-async fn checkpoints(node: &Database) -> i64 {
-    let client = node.client().await.expect("in");
-    client.query_one("select checkpoints_req from pg_stat_bgwriter", &[]).await.expect("asked").get(0)
-}
-
 /// Each copy is made and then lost, the pauses pass in no time, and ten minutes of them are counted at the primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_cannot_succeed_is_asked_of_the_primary_less_and_less_often() {
@@ -59,10 +53,10 @@ async fn a_copy_that_cannot_succeed_is_asked_of_the_primary_less_and_less_often(
     let cluster = programs.beside_a_primary().await;
     let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
     // A new primary writes one of its own, beside everything else.
-    while checkpoints(db1).await == 0 {
+    while db1.checkpoints().await == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let before = checkpoints(db1).await;
+    let before = db1.checkpoints().await;
     let action = DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None };
     let (start, mut keeper) = (Instant(1_000_000_000_000), Keeper::default());
     let (mut now, mut begun) = (start, Vec::new());
@@ -77,7 +71,7 @@ async fn a_copy_that_cannot_succeed_is_asked_of_the_primary_less_and_less_often(
         now = keeper.failed_copy().and_then(|failed| failed.again_at).expect("it is tried again");
     }
     assert_eq!(begun, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]);
-    assert_eq!(checkpoints(db1).await - before, 10, "each of them asks for one");
+    assert_eq!(db1.checkpoints().await - before, 10, "each of them asks for one");
 }
 
 fn running(pattern: &str) -> Vec<String> {

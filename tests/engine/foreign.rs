@@ -275,14 +275,14 @@ async fn the_engines_programs_end_with_their_action_and_with_the_next_daemon() {
     }
     let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
     let path = bin.path().to_owned();
-    for program in fs::read_dir(crate::cluster::BIN).expect("programs").flatten() {
+    for program in fs::read_dir(crate::cluster::bin_dir()).expect("programs").flatten() {
         if program.file_name() != "pg_controldata" {
             symlink(program.path(), path.join(program.file_name())).expect("linked");
         }
     }
     // As long as no other process of this machine: it is known by that.
     let [stray, left] = [700_000 + std::process::id(), 800_000 + std::process::id()].map(|s| format!("sleep {s}"));
-    let real = format!("{}/pg_controldata", crate::cluster::BIN);
+    let real = format!("{}/pg_controldata", crate::cluster::bin_dir());
     let script = format!("#!/bin/sh\nsetsid {stray} </dev/null >/dev/null 2>&1 &\nexec {real} \"$@\"\n");
     fs::write(path.join("pg_controldata"), script).expect("written");
     for name in ["", "pg_controldata"] {

@@ -1,6 +1,6 @@
 //! Start, adoption, and what must never be started.
 
-use crate::cluster::{BIN, Cluster, LADDER, possible, timed};
+use crate::cluster::{Cluster, LADDER, bin_dir, possible, timed};
 use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Timeline};
 use std::time::Duration;
@@ -171,12 +171,14 @@ async fn a_postmaster_works_in_its_directory_from_the_beginning() {
     }
     let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
     let path = bin.path().to_owned();
-    for program in std::fs::read_dir(BIN).expect("programs").flatten().filter(|p| p.file_name() != "postgres") {
+    for program in std::fs::read_dir(bin_dir()).expect("programs").flatten().filter(|p| p.file_name() != "postgres") {
         std::os::unix::fs::symlink(program.path(), path.join(program.file_name())).expect("linked");
     }
     // In the place of the server: says where it begins, and is the server then.
     let said = "$(dirname \"$0\")/said/where";
-    let script = format!("#!/bin/sh\ncase \"$*\" in *hba_file*) pwd > \"{said}\";; esac\nexec {BIN}/postgres \"$@\"\n");
+    let real = bin_dir();
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in *hba_file*) pwd > \"{said}\";; esac\nexec {real}/postgres \"$@\"\n");
     std::fs::write(path.join("postgres"), script).expect("written");
     std::fs::create_dir(path.join("said")).expect("made");
     let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);

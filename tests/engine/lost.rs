@@ -1,7 +1,7 @@
 //! What a failover lost is listed from the WAL that a rejoin keeps, by the code that `regent lost` uses: every transaction
 //! after the fork, its savepoints with it, and the segments that are missing.
 
-use crate::cluster::{Cluster, Database, possible};
+use crate::cluster::{Cluster, Database, bin_dir, possible};
 use futures::SinkExt;
 use regent::api::admin::{Request, Response};
 use regent::api::lost::LostPart;
@@ -261,6 +261,7 @@ impl Desk {
         let data_dir = format!("\"{}\"\nport = {}\n", postgresql.data_dir.display(), postgresql.port);
         assert!(text.contains("\"/var/lib/postgresql/15/main\""));
         let text = head + &text.replace("\"/var/lib/postgresql/15/main\"", &data_dir);
+        let text = text.replace("/usr/lib/postgresql/15/bin", bin_dir());
         fs::write(folder.join("regent.toml"), text).expect("written");
         let socket = AdminSocket::bind(&folder.join("admin.sock")).await.expect("bound");
         let (sender, mut asked) = tokio::sync::mpsc::channel(4);

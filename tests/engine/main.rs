@@ -1,5 +1,6 @@
-//! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian, loopback addresses, one temporary
-//! directory a test. Every test stops what it started by its own cgroups, also when it fails.
+//! The PostgreSQL engine against real servers: root, PostgreSQL 15 of Debian or the programs that `REGENT_TEST_BIN_DIR`
+//! names, loopback addresses, one temporary directory a test. Every test stops what it started by its own cgroups, also
+//! when it fails.
 
 #![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
 
@@ -25,4 +26,5 @@ mod private;
 mod slots;
 mod survey;
 mod trouble;
+mod versions;
 mod watchdog;

@@ -1,7 +1,7 @@
 //! One of two networks between databases is lost in silence, or takes small packets only, or both are lost: what becomes of
 //! the stream, of copies and of rewinds. And a turn of the stream whose write hangs while somebody else acts.
 
-use crate::cluster::{BIN, Cluster, Database, LADDER, possible, timed};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use crate::held::Held;
 use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbOutcome, Epoch, Seal, Timeline};
@@ -130,7 +130,7 @@ async fn both_networks_lost_nothing_is_turned_until_one_is_back() {
 /// PostgreSQL's programs, with one of them slowed down; it notes with what words it was called.
 fn slow_copies(folder: &Path) {
     std::fs::create_dir(folder).expect("made");
-    for program in std::fs::read_dir(BIN).expect("programs").flatten() {
+    for program in std::fs::read_dir(bin_dir()).expect("programs").flatten() {
         let place = folder.join(program.file_name());
         if program.file_name() == "pg_basebackup" {
             let real = program.path().display().to_string();

@@ -1,7 +1,7 @@
 //! The numbers of timelines: a promotion takes the number that it was given, whoever else was given the ones before; what
 //! PostgreSQL makes of the placeholders, at a standby that runs, that starts, and that was a primary itself.
 
-use crate::cluster::{BIN, Cluster, Database, LADDER, possible};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, version};
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -119,8 +119,9 @@ async fn an_appointee_that_was_passed_over_is_rewound_and_what_it_acknowledged_i
         names.retain(|name| name.starts_with(&begins));
         names.sort();
         let inserts = |name: &String| {
-            let dump =
-                std::process::Command::new(format!("{BIN}/pg_waldump")).arg(Path::new(&kept).join(name)).output();
+            let dump = std::process::Command::new(Path::new(bin_dir()).join("pg_waldump"))
+                .arg(Path::new(&kept).join(name))
+                .output();
             String::from_utf8_lossy(&dump.expect("it runs").stdout).matches("INSERT off").count()
         };
         names.iter().map(inserts).sum::<usize>()
@@ -196,11 +197,12 @@ fn restored(folder: &Path, backup: &Path, archive: &Path) -> (String, String) {
     let script = format!(
         "set -e; cd {folder}; cp -a {backup} restored; rm -f restored/postmaster.*; touch restored/recovery.signal
          cat > restored/postgresql.auto.conf <<< \"restore_command = 'cp {archive}/%f %p'\"
-         {BIN}/pg_ctl -D restored -w -t 60 -l {folder}/log -o \"-c listen_addresses='' -c hba_file={folder}/hba \\
+         {bin}/pg_ctl -D restored -w -t 60 -l {folder}/log -o \"-c listen_addresses='' -c hba_file={folder}/hba \\
              -c unix_socket_directories={folder} -c port=5999 -c max_wal_senders=30\" start >&2
          while [ \"$(psql -XtA -h {folder} -p 5999 -c 'select pg_is_in_recovery()' postgres)\" = t ]; do sleep 0.1; done
          psql -XtA -h {folder} -p 5999 -c 'select string_agg(id::text, chr(44) order by id) from orders' postgres
-         {BIN}/pg_ctl -D restored -w -m immediate stop >&2",
+         {bin}/pg_ctl -D restored -w -m immediate stop >&2",
+        bin = bin_dir(),
         folder = folder.display(),
         backup = backup.display(),
         archive = archive.display(),
@@ -236,13 +238,17 @@ async fn a_restore_from_the_archive_passes_the_numbers_that_were_skipped() {
     db1.sql("insert into orders values (1)").await;
     // A backup as any tool makes one, on the first timeline.
     let (client, backup) = (db1.client().await.expect("in"), folder.join("backup"));
-    client.batch_execute("select pg_backup_start('test', true)").await.expect("begun");
+    let (begin, end) = match version() {
+        ..15 => ("pg_start_backup('test', true, false)", "pg_stop_backup(false)"),
+        _ => ("pg_backup_start('test', true)", "pg_backup_stop()"),
+    };
+    client.batch_execute(&format!("select {begin}")).await.expect("begun");
     let copied = std::process::Command::new("cp").arg("-a").arg(&db1.postgresql().data_dir).arg(&backup).status();
     assert!(copied.expect("cp runs").success());
-    let row = client.query_one("select labelfile from pg_backup_stop()", &[]).await.expect("ended");
+    let row = client.query_one(&format!("select labelfile from {end}"), &[]).await.expect("ended");
     std::fs::write(backup.join("backup_label"), row.get::<_, &str>(0)).expect("written");
     // What a dead primary had not archived yet, nobody archives for it: that is another matter.
-    let question = "select pg_walfile_name(pg_current_wal_lsn() + 1)";
+    let question = "select pg_walfile_name(pg_current_wal_insert_lsn())";
     let present: String = client.query_one(question, &[]).await.expect("asked").get(0);
     let before = u64::from_str_radix(&present[16..], 16).expect("a segment") - 1;
     until(|| archive.join(format!("{}{before:08X}", &present[..16])).exists()).await;

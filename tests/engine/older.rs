@@ -1,7 +1,7 @@
 //! An older copy of a database, or another cluster's, that was put in the place of the directory of this node: it is
 //! refused before it is opened, and what regent itself made of the directory is not.
 
-use crate::cluster::{BIN, Cluster, Database, LADDER, possible, timed};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use crate::coming_back::fail_over;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Lsn, Timeline};
 use std::io::Write;
@@ -207,7 +207,10 @@ async fn write_by_hand(node: &Database, statements: &str) {
     let data_dir = &node.postgresql().data_dir;
     std::fs::remove_file(data_dir.join("standby.signal")).expect("a standby's");
     let mut single = Command::new("runuser");
-    single.args(["-u", "postgres", "--", &format!("{BIN}/postgres"), "--single", "-D"]).arg(data_dir).arg("postgres");
+    single
+        .args(["-u", "postgres", "--", &format!("{}/postgres", bin_dir()), "--single", "-D"])
+        .arg(data_dir)
+        .arg("postgres");
     single.current_dir(data_dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut single = single.spawn().expect("it can be started");
     single.stdin.take().expect("piped").write_all(statements.as_bytes()).expect("it reads");

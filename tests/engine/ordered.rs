@@ -1,6 +1,6 @@
 //! What a person decides on a node's data: they are copied anew, whatever they are, or what is there wins.
 
-use crate::cluster::{BIN, Cluster, LADDER, possible};
+use crate::cluster::{Cluster, LADDER, bin_dir, possible};
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -80,7 +80,7 @@ async fn a_copy_that_ran_with_higher_settings_is_started_all_the_same() {
         let data = db1.postgresql().data_dir.clone();
         let server = Command::new("runuser")
             .args(["-u", "postgres", "--"])
-            .arg(Path::new(BIN).join("postgres"))
+            .arg(Path::new(bin_dir()).join("postgres"))
             .args(["--single", "-c", "max_connections=500", "-D"])
             .arg(data)
             .arg("postgres")

@@ -1,7 +1,7 @@
 //! A standby that is made on real disks: links, volumes of its own, too little room, a copy that lost something. What lies at
 //! the same path on every host (tablespaces) needs hosts: see the lab.
 
-use crate::cluster::{BIN, Cluster, LADDER, possible};
+use crate::cluster::{Cluster, LADDER, bin_dir, possible};
 use regent::types::{DbAction, DbDone, Epoch};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -165,10 +165,7 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
         cluster.engine(name);
     }
     cluster.create("db1").await;
-    let client = cluster.node("db1").client().await.expect("in");
-    let checkpoints = async || -> i64 {
-        client.query_one("select checkpoints_req from pg_stat_bgwriter", &[]).await.expect("asked").get(0)
-    };
+    let checkpoints = async || cluster.node("db1").checkpoints().await;
     // A new primary writes one of its own, beside everything else.
     while checkpoints().await == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -203,7 +200,7 @@ async fn a_copy_that_lost_something_on_the_way_is_no_standby() {
     }
     let bin = tempfile::Builder::new().prefix("regent-bin-").tempdir_in("/var/tmp").expect("a directory");
     let path = bin.path().to_owned();
-    for program in fs::read_dir(BIN).expect("programs").flatten() {
+    for program in fs::read_dir(bin_dir()).expect("programs").flatten() {
         let place = path.join(program.file_name());
         if program.file_name() == "pg_basebackup" {
             // One block of one file is not what was sent.
@@ -241,9 +238,9 @@ async fn initdb_is_told_what_the_operator_wants() {
     cluster.engine("db1");
     cluster.create("db1").await;
     let client = cluster.node("db1").client().await.expect("in");
-    let show =
-        async |name: &str| -> String { client.query_one(&format!("show {name}"), &[]).await.expect("asked").get(0) };
-    assert_eq!((show("wal_segment_size").await, show("lc_collate").await), ("1MB".into(), "C".into()));
+    let ask = async |question: &str| -> String { client.query_one(question, &[]).await.expect("asked").get(0) };
+    assert_eq!(ask("show wal_segment_size").await, "1MB");
+    assert_eq!(ask("select datcollate::text from pg_database where datname = 'postgres'").await, "C");
     let mode = fs::metadata(&cluster.node("db1").postgresql().data_dir).expect("there").mode() & 0o777;
     assert_eq!(mode, 0o750, "its group reads it, as a backup program needs it");
 }

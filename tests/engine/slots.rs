@@ -1,7 +1,7 @@
 //! The slots through which standbys follow: who has which and when, that WAL is kept by them and how much, and what becomes
 //! of those of others.
 
-use crate::cluster::{BIN, Cluster, Database, LADDER, possible, timed};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use crate::coming_back::fail_over;
 use regent::config::Postgresql;
 use regent::types::{DbAction, DbDone, Epoch, Lsn, Timeline};
@@ -197,7 +197,7 @@ impl Reader {
         let folder = cluster.path().join(format!("read-for-{node}"));
         std::fs::create_dir(&folder).expect("made");
         let name = format!("regent_{node}");
-        let mut command = Command::new(format!("{BIN}/pg_receivewal"));
+        let mut command = Command::new(format!("{}/pg_receivewal", bin_dir()));
         command.args(["-h", &upstream.addresses[0].to_string(), "-p", &upstream.port.to_string(), "-U", &name]);
         command.args(["--no-loop", "--slot", &name, "-D"]).arg(folder).stderr(Stdio::null());
         until_slots(cluster.node("db1"), "its slot", |slots| names(slots).contains(&name.as_str())).await;

@@ -1,7 +1,7 @@
 //! What a server says of itself before a planned move: each thing that a move meets, once it is there and not before.
 
 use crate::blocked::{forever, held_up, until};
-use crate::cluster::{BIN, Cluster, Database, possible};
+use crate::cluster::{Cluster, Database, bin_dir, possible};
 use crate::slots::Reader;
 use regent::types::Survey;
 use std::process::{Command, Stdio};
@@ -80,7 +80,7 @@ async fn a_backup_is_named_and_the_own_standby_is_not() {
     let db1 = cluster.node("db1");
     let folder = tempfile::tempdir().expect("a folder");
     let upstream = cluster.upstream("db1");
-    let mut command = Command::new(format!("{BIN}/pg_basebackup"));
+    let mut command = Command::new(format!("{}/pg_basebackup", bin_dir()));
     command.args(["-h", &upstream.addresses[0].to_string(), "-p", &upstream.port.to_string(), "-U", "regent_db2"]);
     command.args(["--max-rate=64", "-Xnone", "-cfast", "-D"]).arg(folder.path().join("copy")).stderr(Stdio::null());
     let slow = Reader(command.spawn().expect("it starts"));

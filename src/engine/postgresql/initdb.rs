@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, mounts, places, remembered, restored};
+use super::{access, mounts, places, remembered, restored, version};
 use crate::types::SystemId;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew.
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
+    version::of_programs(&core.layout, &core.user, "make a new database").await?;
     if let Some(command) = &core.postgresql().commands.bootstrap {
         core.on_disk(|core| prepare(core, RESTORING)).await?;
         return restored::restore(core, command).await;

@@ -3,6 +3,7 @@
 use super::error::{EngineError, Result};
 use super::program::OsUser;
 use super::timeline::history_file;
+use super::version;
 use crate::config::Config;
 use crate::durable::FileError;
 use crate::rights::{self, Rights};
@@ -111,6 +112,11 @@ impl Layout {
     /// The major version of the data directory, as `initdb` noted it.
     pub fn major_version(&self) -> Option<u32> {
         self.text_within(PG_VERSION).ok()?.trim().parse().ok()
+    }
+
+    /// Whether the server of this directory knows the setting; not, where its version is not known.
+    pub fn knows(&self, setting: &str) -> bool {
+        self.major_version().is_some_and(|version| version::knows(version, setting))
     }
 
     pub fn has_within(&self, name: &str) -> bool {

@@ -99,7 +99,10 @@ impl Losses {
             What::Deleted { file } => self.count(xid, file, |sum| sum.deleted += 1),
             What::TakenBack { file } => self.count(xid, file, |sum| sum.inserted = sum.inserted.saturating_sub(1)),
             What::Made { file } => {
-                self.under_way.entry(xid).or_default().made.push(file);
+                // The first thing that a transaction does, before it has a number, in the older builds of each version.
+                if xid != 0 {
+                    self.under_way.entry(xid).or_default().made.push(file);
+                }
                 if is_lost {
                     self.made.insert(file);
                 }
@@ -262,6 +265,24 @@ mod tests {
         let (lost, _) = read("0/152B3E8");
         let partly: Vec<u32> = lost.iter().filter(|lost| lost.partly_seen).map(|lost| lost.xid).collect();
         assert_eq!(partly, [727], "the list after it says that 728 comes next");
+    }
+
+    #[test]
+    fn a_file_that_is_made_before_its_transaction_has_a_number_leaves_none_open() {
+        // As pg_waldump of PostgreSQL 16.2 printed it.
+        let lines = [
+            "rmgr: Storage     len (rec/tot):     42/    42, tx:          0, lsn: 0/00C00028, prev 0/00B003E8, \
+             desc: CREATE base/5/16397",
+            "rmgr: Heap        len (rec/tot):     59/    59, tx:        765, lsn: 0/00C16960, prev 0/00C16708, \
+             desc: INSERT+INIT off: 1, flags: 0x00, blkref #0: rel 1663/5/16397 blk 0",
+            "rmgr: Transaction len (rec/tot):     34/    34, tx:        765, lsn: 0/00C169A0, prev 0/00C16960, \
+             desc: COMMIT 2026-11-30 10:56:54.504329 UTC",
+        ];
+        let mut losses = Losses::after(Lsn(0xC0_0000), Sizes { segment: 1 << 20, block: 8192 });
+        let records = lines.into_iter().filter_map(|line| waldump::record(line).expect("readable"));
+        let lost: Vec<LostTransaction> = records.filter_map(|record| losses.take(record)).collect();
+        assert!(lost[0].relations[0].made, "it is a file of after the fork");
+        assert_eq!(losses.summary().open, 0);
     }
 
     #[test]

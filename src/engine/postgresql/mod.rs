@@ -1,4 +1,4 @@
-//! The PostgreSQL engine: one service's database on this node, versions 13 to 17.
+//! The PostgreSQL engine: one service's database on this node, versions 13 to 18.
 //!
 //! ```text
 //!  perform(DbAction) ─► initdb · start · seal · promote · stop · rejoin ─► the postmaster, in a cgroup of its own
@@ -62,6 +62,7 @@ mod timeline;
 mod tls;
 mod unblock;
 mod upstream;
+pub mod version;
 mod volume;
 mod waldump;
 mod writes;

@@ -19,7 +19,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{alike, archive, end, remembered, settings, start, upstream};
+use super::{alike, archive, end, remembered, settings, start, upstream, version};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -69,6 +69,7 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream, on_order: bool) -> Re
         clone::find_places(core, upstream, &extent).await?;
     }
     let (session, source) = ask(core, upstream).await?;
+    must_be_of_its_version(core, &session, upstream).await?;
     await_checkpoint(&session, source.end.timeline.0).await?;
     let conninfo = core.conninfo(upstream);
     let (how, kept) = if absent {
@@ -332,6 +333,21 @@ async fn extent(session: &Session) -> Result<Extent> {
         }
     }
     Ok(extent)
+}
+
+/// Refuses what would end in a copy that no server here could start.
+async fn must_be_of_its_version(core: &Core, session: &Session, upstream: &Upstream) -> Result<()> {
+    let rows = session.client().query_typed("select current_setting('server_version_num')::int / 10000", &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask the upstream for its version"))?;
+    let there = rows.first().and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok()).unwrap_or_default();
+    let here = version::of_programs(&core.layout, &core.user, "rejoin").await?;
+    if here == there {
+        return Ok(());
+    }
+    let (node, bin_dir) = (&upstream.node, core.layout.bin_dir.display());
+    let why =
+        format!("{bin_dir} is of PostgreSQL {here}, and {node} runs {there}; name the programs of {there} in bin_dir");
+    Err(EngineError::Refused { action: "rejoin", why })
 }
 
 /// Where the oldest WAL begins that is still there: PostgreSQL removes by the number of a segment, whatever its timeline.

@@ -62,6 +62,10 @@ impl Place {
 /// What the startup process waits for when it has read all the WAL that is here.
 pub const AT_THE_END: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
+/// What a session of regent's sets beside the rest, where the server knows it. A trigger on the login might refuse it.
+const NEWER: [(&str, &str); 3] =
+    [("idle_session_timeout", "0"), ("transaction_timeout", "0"), ("event_triggers", "off")];
+
 const PLACE: &str = "select pg_is_in_recovery(), \
     case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
     case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
@@ -86,12 +90,16 @@ impl Session {
         config.application_name("regent").connect_timeout(deadline);
         let timeout = postgresql.probe_timeout.as_millis().max(1);
         // `local`: a synchronous standby that is away must not look like a dead primary.
-        config.options(format!(
+        let mut options = format!(
             "-c synchronous_commit=local -c default_transaction_read_only=off -c lock_timeout={timeout} \
-             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off -c search_path=pg_catalog{}",
-            // PostgreSQL 13 ends a session that asks for a setting that it does not know.
-            if layout.major_version().is_some_and(|version| version < 14) { "" } else { " -c idle_session_timeout=0" }
-        ));
+             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off -c search_path=pg_catalog"
+        );
+        for (name, value) in NEWER {
+            if layout.knows(name) {
+                options.push_str(&format!(" -c {name}={value}"));
+            }
+        }
+        config.options(options);
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 

@@ -113,8 +113,8 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
     let defaults = DEFAULTS.iter().filter(|(name, _)| !operators.contains_key(*name));
     let mut settings: Vec<String> = defaults.map(|(name, value)| format!("{name}={value}")).collect();
     // After a crash the server first makes the data directory durable: one call for the volume, not one a file
-    // (0.1 s instead of seconds). PostgreSQL 13 does not know the setting.
-    if layout.major_version().is_some_and(|version| version >= 14) && !operators.contains_key(INIT_SYNC) {
+    // (0.1 s instead of seconds).
+    if layout.knows(INIT_SYNC) && !operators.contains_key(INIT_SYNC) {
         settings.push(format!("{INIT_SYNC}=syncfs"));
     }
     settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
@@ -162,6 +162,13 @@ fn operators_value<'a>(postgresql: &'a Postgresql, name: &str) -> Option<&'a Str
 }
 
 const INIT_SYNC: &str = "recovery_init_sync_method";
+/// A server that knows it can have its primary's logical slots.
+pub const SLOT_SYNC: &str = "sync_replication_slots";
+
+/// Any beginning of these words that is no other's says so, as the server reads it.
+fn is_off(value: &str) -> bool {
+    ["0", "f", "n", "of"].iter().any(|word| value.trim().to_ascii_lowercase().starts_with(word))
+}
 
 /// On real networks everything, so that an address that comes up later (a virtual one, a repaired card) is served
 /// too; what may connect is the access file's business. On loopback, where hosts share one network, only its own.
@@ -200,6 +207,10 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
     let (name, time) = STREAM_ENDS;
     if operators_value(postgresql, name).is_none() {
         fields.push(("options", format!("-c {name}={time}")));
+    }
+    // The worker that copies logical slots from the primary asks for them in a database.
+    if layout.knows(SLOT_SYNC) && operators_value(postgresql, SLOT_SYNC).is_some_and(|value| !is_off(value)) {
+        fields.push(("dbname", "postgres".to_owned()));
     }
     fields.extend(tls::conninfo_fields(postgresql, layout));
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");

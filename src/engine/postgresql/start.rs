@@ -12,7 +12,7 @@ use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::{Run, last_lines};
 use super::writes::InOrder;
-use super::{access, mounts, numbers, older, promote, settings, slots};
+use super::{access, mounts, numbers, older, promote, settings, slots, version};
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
@@ -165,7 +165,13 @@ async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
         } else if core.layout.is_absent() {
             format!("{} is empty; rejoin the node to have it cloned", core.layout.data_dir.display())
         } else {
-            return mounts::must_be_whole(&core.layout);
+            match core.layout.major_version().map_or(Ok(None), |found| version::judge(found, &core.layout.data_dir)) {
+                Err(why) => why,
+                Ok(unknown) => {
+                    unknown.inspect(|unknown| tracing::warn!(service = %core.service, "{unknown}"));
+                    return mounts::must_be_whole(&core.layout);
+                }
+            }
         };
         Err(EngineError::Refused { action, why })
     })

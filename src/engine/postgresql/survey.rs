@@ -9,6 +9,7 @@
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
+use super::settings::SLOT_SYNC;
 use super::{access, unblock};
 use crate::types::{Archiver, LastCheckpoint, OpenSession, Prepared, Replay, Sessions, Survey, WalReader};
 use tokio_postgres::Row;
@@ -17,8 +18,6 @@ use tokio_postgres::Row;
 const NAMED: usize = 5;
 /// A reader that lacks less has it all by the time of the stop.
 const FAR_BEHIND: u64 = 16 << 20;
-/// From this version on a standby can have its primary's logical slots.
-const SYNCHRONISES_SLOTS: u32 = 17;
 
 const CHECKPOINT: &str = "select extract(epoch from clock_timestamp() - checkpoint_time)::bigint, \
     pg_wal_lsn_diff(pg_current_wal_lsn(), redo_lsn)::bigint from pg_control_checkpoint()";
@@ -85,7 +84,7 @@ fn reader(row: &Row, own: &[String]) -> Option<WalReader> {
 
 /// The logical slots that no standby gets from its primary.
 fn stranded(core: &Core) -> &'static str {
-    match core.layout.major_version().is_some_and(|version| version >= SYNCHRONISES_SLOTS) {
+    match core.layout.knows(SLOT_SYNC) {
         true => {
             "select slot_name::text from pg_replication_slots where slot_type = 'logical' and not temporary \
              and not failover order by 1"

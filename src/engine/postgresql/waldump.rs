@@ -2,7 +2,7 @@
 //!
 //! Not here: which lines are asked for (`lost.rs`), and what they add up to (`losses.rs`).
 //!
-//! Sources: pg_waldump(1); `heapdesc.c`, `xactdesc.c`, `smgrdesc.c` and `standbydesc.c` of PostgreSQL 13 to 17. From 16 on
+//! Sources: pg_waldump(1); `heapdesc.c`, `xactdesc.c`, `smgrdesc.c` and `standbydesc.c` of PostgreSQL 13 to 18. From 16 on
 //! names are followed by a colon (`ntuples: 3, flags: 0x02`), before they were not (`3 tuples flags 0x02`).
 
 use crate::types::{Lsn, Quoted, RelationFile};
@@ -71,7 +71,7 @@ pub struct End {
 
 /// A line that begins as a record does and goes on otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pg_waldump printed a record that regent cannot read: {}; is bin_dir of PostgreSQL 13 to 17?", Quoted(line))]
+#[error("pg_waldump printed a record that regent cannot read: {}; is bin_dir of PostgreSQL 13 to 18?", Quoted(line))]
 pub struct UnreadableRecord {
     pub line: String,
 }

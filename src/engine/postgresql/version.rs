@@ -1,0 +1,112 @@
+//! Which versions of PostgreSQL regent works with, of which one the programs on a node are, and from which one on a server
+//! knows a setting: a server ends, or ends a session, that is given one that it does not know.
+//!
+//! An older version than these is refused: it lacks what regent relies on (backup manifests, `wal_keep_size`, a rewind that
+//! leaves recovery to its caller). A newer one is warned about and used: an upgrade of the database must not be what takes
+//! the service down, and what regent reads of a program or of a server it reads strictly, so that what has changed ends in
+//! an error that names it.
+//!
+//! Not here: the version of a data directory (`layout.rs`).
+
+use super::error::{EngineError, Result};
+use super::layout::Layout;
+use super::program::{OsUser, Run};
+use crate::types::Quoted;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+/// The major versions with which regent was tried.
+pub const KNOWN: RangeInclusive<u32> = 13..=18;
+
+/// Settings that regent gives, and that versions before this one do not know.
+const SINCE: [(&str, u32); 5] = [
+    ("recovery_init_sync_method", 14),
+    ("idle_session_timeout", 14),
+    ("transaction_timeout", 17),
+    ("event_triggers", 17),
+    ("sync_replication_slots", 17),
+];
+
+/// Whether a server of this version knows the setting.
+pub fn knows(version: u32, setting: &str) -> bool {
+    SINCE.iter().find(|(name, _)| *name == setting).is_none_or(|(_, since)| version >= *since)
+}
+
+/// Refuses what is too old, a directory of programs or of data; says what is not known of a newer one.
+pub fn judge(version: u32, directory: &Path) -> std::result::Result<Option<String>, String> {
+    let (oldest, newest) = (KNOWN.start(), KNOWN.end());
+    let here = format!("{} is of PostgreSQL {version}", directory.display());
+    match version {
+        _ if version < *oldest => Err(format!(
+            "{here}, which lacks what regent relies on: it works with {oldest} to {newest}; \
+             upgrade the database, or correct bin_dir"
+        )),
+        _ if version > *newest => Ok(Some(format!(
+            "{here}, with which regent was not tried: it was with {oldest} to {newest}; \
+             try a switchover and a rewind with it before you rely on it"
+        ))),
+        _ => Ok(None),
+    }
+}
+
+/// The same of the programs on this host, for whoever has no engine; nothing, where there are none that say their version.
+pub fn judge_programs(bin_dir: &Path) -> std::result::Result<Option<String>, String> {
+    let asked = std::process::Command::new(bin_dir.join("postgres")).arg("--version").env("LC_ALL", "C").output();
+    let version = asked.ok().and_then(|said| major(&String::from_utf8_lossy(&said.stdout)));
+    version.map_or(Ok(None), |version| judge(version, bin_dir))
+}
+
+/// The major version of the programs of this node, which is not refused.
+pub async fn of_programs(layout: &Layout, user: &OsUser, action: &'static str) -> Result<u32> {
+    let program = layout.program("postgres");
+    let run = Run {
+        user,
+        program: program.clone(),
+        arguments: vec!["--version".as_ref()],
+        environment: vec![("LC_ALL", "C".as_ref())],
+        input: String::new(),
+        deadline: Duration::from_secs(10),
+    };
+    let said = run.finish().await?;
+    let detail = || format!("asked for its version it says {}", Quoted(&said));
+    let version = major(&said).ok_or_else(|| EngineError::Malformed { path: program, detail: detail() })?;
+    judge(version, &layout.bin_dir).map(|_| version).map_err(|why| EngineError::Refused { action, why })
+}
+
+/// The major version in "postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)", "… 18beta1", "… 19devel".
+pub fn major(said: &str) -> Option<u32> {
+    let (_, number) = said.split_once("(PostgreSQL) ")?;
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_what_the_server_says_of_itself() {
+        let said = |number: &str| major(&format!("postgres (PostgreSQL) {number}\n"));
+        assert_eq!(said("17.12 (Debian 17.12-0+deb13u1)"), Some(17));
+        assert_eq!((said("13.16"), said("19devel"), said("18beta1")), (Some(13), Some(19), Some(18)));
+        assert_eq!((said("9.6.24"), said("devel"), major("postgres 15")), (Some(9), None, None));
+    }
+
+    #[test]
+    fn an_older_version_is_refused_and_a_newer_one_is_warned_about() {
+        let bin_dir = Path::new("/opt/pg/bin");
+        assert_eq!((judge(13, bin_dir), judge(18, bin_dir)), (Ok(None), Ok(None)));
+        let refused = judge(12, bin_dir).expect_err("too old");
+        assert!(refused.contains("/opt/pg/bin is of PostgreSQL 12") && refused.contains("13 to 18"));
+        let warned = judge(19, bin_dir).expect("it may work").expect("and is warned about");
+        assert!(warned.contains("PostgreSQL 19") && warned.contains("was not tried"), "{warned}");
+    }
+
+    #[test]
+    fn a_setting_is_given_to_those_that_know_it() {
+        assert!(!knows(13, "idle_session_timeout") && knows(14, "idle_session_timeout"));
+        assert!(!knows(16, "transaction_timeout") && knows(17, "transaction_timeout"));
+        assert!(knows(13, "lock_timeout"), "what is not listed every version knows");
+    }
+}
