@@ -76,13 +76,14 @@ impl Cluster {
     pub fn with(names: &[&'static str], change: impl Fn(&mut Postgresql)) -> Self {
         let directory = tempfile::Builder::new().prefix("regent-engine-").tempdir_in("/var/tmp").expect("a directory");
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
-        let net = 2 * NETWORKS.fetch_add(1, Ordering::Relaxed) + 41;
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let (wide, net) = (number / 100, 2 * (number % 100) + 41);
         let mut nodes = BTreeMap::new();
         for (i, name) in (1u8..).zip(names) {
             let node = Node {
                 role: Role::Database,
-                primary: [127, 0, net, i].into(),
-                secondary: [127, 0, net + 1, i].into(),
+                primary: [127, wide, net, i].into(),
+                secondary: [127, wide, net + 1, i].into(),
                 grpc_port: 7420,
                 heartbeat_port: 7421,
                 priority: 100,

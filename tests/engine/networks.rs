@@ -234,9 +234,11 @@ async fn a_turn_that_is_late_changes_nobody_elses_word() {
     }
     let mut cluster = Cluster::running(&["db1", "db2", "db3"]).await;
     for act in ["follow", "stop and start", "seal"] {
+        // What a turn has come to before is gone on with.
+        let present = followed(cluster.node("db2"))[0];
         let held = Held::open_of(&cluster.node("db2").postgresql().data_dir, "postgresql.auto.conf");
         let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
-        let lost = Lost::whole(db1, db1.config.me().primary);
+        let lost = Lost::whole(db1, present);
         until("turned", || held.holds()).await;
         let to = cluster.upstream("db3");
         let goes_on = async {
