@@ -15,6 +15,8 @@ async fn a_new_database_is_opened_only_under_a_lease_for_its_epoch() {
     let db1 = cluster.node("db1");
     db1.until_state(DbState::Absent).await;
     let DbDone::Created { system } = timed("initdb", db1.done(DbAction::Initdb)).await.0 else { panic!("created") };
+    let again = db1.done(DbAction::Initdb).await;
+    assert_eq!(again, DbDone::Created { system }, "asked by who has not seen it yet");
     let seen = db1.until_state(DbState::Stopped).await;
     assert_eq!((seen.system, seen.clean), (Some(system), true));
     let start = DbAction::StartPrimary { epoch: Epoch(1) };

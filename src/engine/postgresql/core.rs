@@ -14,7 +14,7 @@ use super::writes::{InOrder, Writes};
 use super::{settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
-use crate::types::{NodeName, Observation, ServiceName, Upstream};
+use crate::types::{NodeName, Observation, ServiceName, SystemId, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct Core {
     session: Mutex<Option<Arc<Session>>>,
     /// It was handed over since an earlier daemon.
     pub has_new_certificate: bool,
+    /// The database that was made here, until anything else is done with it.
+    pub made: std::sync::Mutex<Option<SystemId>>,
     /// Held while the note of what this node remembers is changed: the first look that counts for it.
     pub remembers_from: std::sync::Mutex<u64>,
     /// Asks the observer to look at once.
@@ -88,6 +90,7 @@ impl Core {
             writes: Writes::default(),
             session,
             has_new_certificate,
+            made: std::sync::Mutex::default(),
             remembers_from: std::sync::Mutex::default(),
             look,
             seen,

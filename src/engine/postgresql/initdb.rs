@@ -9,7 +9,7 @@ use super::session::PROBE_TABLE;
 use super::{access, mounts, places, remembered, restored, version};
 use crate::types::SystemId;
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// What the marker says while a new database is being made.
@@ -18,9 +18,22 @@ const MARK: &str = "initdb\n";
 const RESTORING: &str = "a database by bootstrap_command\n";
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew.
+/// Makes the database in the empty directory. Asked again after an end in the middle, it begins anew; asked again by whoever
+/// has not seen yet that it is made, it has nothing to do.
 pub async fn initdb(core: &Arc<Core>) -> Result<SystemId> {
     core.must_be_stopped("make a new database").await?;
+    let made = *core.made.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = made
+        && !core.on_disk(|core| core.layout.is_absent()).await
+    {
+        return Ok(made);
+    }
+    let system = make(core).await?;
+    *core.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(system);
+    Ok(system)
+}
+
+async fn make(core: &Arc<Core>) -> Result<SystemId> {
     version::of_programs(&core.layout, &core.user, "make a new database").await?;
     if let Some(command) = &core.postgresql().commands.bootstrap {
         core.on_disk(|core| prepare(core, RESTORING)).await?;

@@ -78,8 +78,8 @@ use crate::action::guard;
 use crate::config::Config;
 use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder, Survey};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, watch};
 
 /// One service's database on this node. Dropping it leaves the database as it is.
@@ -141,6 +141,9 @@ impl PostgreSql {
 
     async fn act(&self, action: DbAction) -> Result<DbDone, EngineError> {
         let core = &self.core;
+        if !matches!(action, DbAction::Initdb) {
+            core.made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         match action {
             DbAction::Initdb => Ok(DbDone::Created { system: initdb::initdb(core).await? }),
             DbAction::StartPrimary { epoch } => {
