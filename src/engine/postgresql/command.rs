@@ -11,13 +11,13 @@ use super::error::{EngineError, Result};
 use super::layout::{CONTROL, Layout, PG_VERSION, POSTMASTER_PID};
 use super::program::{OsUser, Run};
 use super::runs::Runs;
+use super::version;
 use crate::config::{self, Command, Config, expand};
 use crate::types::ServiceName;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Without it no server starts. A distribution may keep it elsewhere, so that no backup has it.
 const CONF: &str = "postgresql.conf";
@@ -135,31 +135,12 @@ pub async fn must_be_database(core: &Arc<Core>, key: &'static str, made: &Layout
              {{data_dir}} and REGENT_DATA_DIR name"
         ));
     };
-    let programs = version_of_programs(core).await?;
+    let programs = version::of_programs(&core.layout, &core.user, "take over what a command made").await?;
     if programs != found {
         let bin = core.layout.bin_dir.display();
         return fails(format!("it left a database of PostgreSQL {found}, and the programs in {bin} are of {programs}"));
     }
     Ok(())
-}
-
-/// "postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)"
-async fn version_of_programs(core: &Arc<Core>) -> Result<u32> {
-    let program = core.layout.program("postgres");
-    let run = Run {
-        user: &core.user,
-        program: program.clone(),
-        arguments: vec!["--version".as_ref()],
-        environment: Vec::new(),
-        input: String::new(),
-        deadline: Duration::from_secs(10),
-    };
-    let said = run.finish().await?;
-    let major = said
-        .split_once("(PostgreSQL) ")
-        .and_then(|(_, version)| version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-    let detail = || format!("`--version` says {}", crate::types::Quoted(said.trim()));
-    major.ok_or_else(|| EngineError::Malformed { path: program, detail: detail() })
 }
 
 /// What of a service's programs its database's user could not run on this host, a sentence each.
@@ -197,6 +178,7 @@ fn amiss(program: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn arguments(told: &Told, words: &[&str]) -> Vec<String> {
         let arguments = words.iter().map(|word| (*word).to_owned()).collect();
