@@ -45,7 +45,7 @@ build: prepare ## build regent and its fence agents
 
 check: prepare ## what needs no root and little time: format, lints, unit tests, golden texts, tidy
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --test lab --test bench_failover --test bench_quorum -- -D warnings
+	$(CARGO) clippy --all-targets --test lab --test backup --test bench_failover --test bench_quorum -- -D warnings
 	$(CARGO) test --lib --bins --test golden
 	$(CARGO) test --test tidy
 

@@ -38,7 +38,7 @@ fn make_for_database(path: &Path) {
 async fn backed_up(heading: &'static str) -> Cluster {
     let mut cluster = Cluster::with(&["db1", "db2"], |postgresql| {
         let folder = postgresql.data_dir.ancestors().nth(2).expect("a node's own folder is in it").to_owned();
-        let (config, _) = Part::new(heading, &folder, &[]).config();
+        let config = Part::new(heading, &folder, &[]).config();
         let said = &config.services.values().next().expect("one service").postgresql;
         postgresql.hba.clone_from(&said.hba);
         postgresql.parameters.extend(said.parameters.clone());
@@ -47,7 +47,7 @@ async fn backed_up(heading: &'static str) -> Cluster {
     make_for_database(&cluster.path().join("backup"));
     fs::write(cluster.path().join("tool.conf"), part.file()).expect("written");
     fs::set_permissions(cluster.path().join("tool.conf"), fs::Permissions::from_mode(0o644)).expect("mine");
-    cluster.nodes.get_mut("db2").expect("there").commands = part.config().1;
+    cluster.change("db2", |postgresql| postgresql.commands = part.commands());
     for name in ["db1", "db2"] {
         cluster.engine(name);
     }
@@ -88,7 +88,7 @@ async fn a_restore_from(heading: &'static str, restoring: &'static str) {
     // A service of its own: the page's file of it, and the repository of the other.
     let part = Part::new(restoring, origin.path(), &[("2026-11-30 01:45:00", &moment)]);
     let mut cluster = Cluster::new(&["db1", "db2"]);
-    cluster.nodes.get_mut("db1").expect("there").commands = part.config().1;
+    cluster.change("db1", |postgresql| postgresql.commands = part.commands());
     for name in ["db1", "db2"] {
         cluster.engine(name);
     }
@@ -99,7 +99,7 @@ async fn a_restore_from(heading: &'static str, restoring: &'static str) {
     let done = db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
     assert!(matches!(done, DbDone::Writable { position } if position.timeline.0 == 2), "{done:?}");
     assert_eq!(db1.ids().await, [1, 2], "until {moment}");
-    cluster.nodes.get_mut("db2").expect("there").commands = Commands::default();
+    cluster.change("db2", |postgresql| postgresql.commands = Commands::default());
     cluster.engine("db2");
     cluster.follow("db2", "db1").await;
     cluster.node("db1").sql("insert into orders values (4)").await;

@@ -1,9 +1,8 @@
 //! `docs/backup.md` as somebody follows it: its configuration files, its blocks for regent's file, its commands, with the
 //! paths of a test in the place of the page's own. So page and test cannot part.
 
-use crate::cluster::BIN;
+use crate::cluster::bin_dir;
 use regent::config::{Commands, Config};
-use regent::types::ServiceName;
 use std::process::Command;
 
 const PAGE: &str = include_str!("../../docs/backup.md");
@@ -95,22 +94,25 @@ impl Part {
     }
 
     /// What regent's file says in the end, which it must accept.
-    pub fn config(&self) -> (Config, Commands) {
+    pub fn config(&self) -> Config {
         let (service, database) = ("[service.orders]\n", "[service.orders.postgresql]\n");
         let mut text = self.here(&block(self.heading, "toml"));
         for (table, lines) in [
             (service, "engine = \"postgresql\"\n".to_owned()),
-            (database, format!("data_dir = \"/srv/main\"\nbin_dir = \"{BIN}\"\n")),
+            (database, format!("data_dir = \"/srv/main\"\nbin_dir = \"{}\"\n", bin_dir())),
         ] {
             if !text.contains(table) {
                 text.push_str(table);
             }
             text = text.replace(table, &format!("{table}{lines}"));
         }
-        let parsed = Config::parse_with_programs(&format!("{HEAD}{text}"), self.heading, Some("db1"), "db1");
-        let (config, mut commands) = parsed.unwrap_or_else(|problems| panic!("{problems:?}"));
-        let orders: ServiceName = "orders".parse().expect("a name");
-        (config, commands.remove(&orders).expect("the page names a program"))
+        let parsed = Config::parse(&format!("{HEAD}{text}"), self.heading, Some("db1"), "db1");
+        parsed.unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    /// The programs that it names.
+    pub fn commands(&self) -> Commands {
+        self.config().services.values().next().expect("one service").postgresql.commands.clone()
     }
 
     /// Types the page's commands on this host.
