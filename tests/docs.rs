@@ -47,6 +47,7 @@ const TABLE: &[(&str, How)] = &[
     ("regent accept", CONFIRMED),
     ("regent pause", UNANSWERED),
     ("regent resume", UNANSWERED),
+    ("regent maintenance", UNANSWERED),
     ("regent fence", CONFIRMED),
     ("regent fence confirm", CONFIRMED),
     ("regent unfence", UNANSWERED),

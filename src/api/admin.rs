@@ -58,6 +58,17 @@ pub enum Request {
     Resume {
         service: Option<ServiceName>,
     },
+    /// Leave a node alone, and count on it no more. `force`: although the last margin goes with it.
+    Maintenance {
+        node: NodeName,
+        /// It ends by itself after that.
+        lasts_ms: Option<u64>,
+        #[serde(default)]
+        force: bool,
+    },
+    EndMaintenance {
+        node: NodeName,
+    },
     /// Fence the present boot of a node. `force`: although no majority of voters would be left.
     Fence {
         node: NodeName,

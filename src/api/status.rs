@@ -140,6 +140,18 @@ pub struct NodeStatus {
     pub failing: Vec<String>,
     /// Why it, or something that claims to be it, was refused. One sentence each.
     pub refusals: Vec<String>,
+    /// A person took it into maintenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
+}
+
+/// The maintenance of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// Who said so.
+    pub who: String,
+    /// After so long it ends by itself, as far as the answering node has counted. `None`: when a person ends it.
+    pub left_ms: Option<u64>,
 }
 
 /// What one observer sees of one peer.

@@ -26,7 +26,7 @@ fn service() -> ServiceHealth {
         timeline: Timeline(12),
         position: Position { timeline: Timeline(12), lsn: Lsn(0x16_B374_D848) },
         streams_from: Some("db-node-02.example".parse().unwrap()),
-        released: Some(Released { epoch: Epoch(40), position: None, lapsed: true }),
+        released: Some(Released { epoch: Epoch(40), position: None, lapsed: true, why: String::new() }),
         copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
     }
 }

@@ -23,6 +23,7 @@ mod history;
 mod leash;
 mod locate;
 mod lost;
+mod maintenance;
 mod output;
 mod pause;
 mod render;
@@ -89,6 +90,8 @@ enum Command {
     Pause(pause::Arguments),
     /// End a pause
     Resume(pause::Arguments),
+    /// Leave a node alone that somebody works on: it takes nothing over, and nothing of it is started
+    Maintenance(maintenance::Arguments),
     /// Fence a node now, or vouch for a fence that no device could confirm
     Fence(fence::Arguments),
     /// Undo the fences of a node and let it return
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Accept(arguments) => copies::accept(&common, arguments),
         Command::Pause(arguments) => pause::pause(&common, arguments),
         Command::Resume(arguments) => pause::resume(&common, arguments),
+        Command::Maintenance(arguments) => maintenance::run(&common, arguments),
         Command::Fence(arguments) => fence::run(&common, arguments),
         Command::Unfence(arguments) => fence::unfence(&common, arguments),
         Command::History => history::run(&common),

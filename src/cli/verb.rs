@@ -18,7 +18,8 @@ pub struct Waiting {
     timeout: Duration,
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// A time with its unit.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|error| format!("expected a time as in 90s: {error}"))?;
     Duration::try_from(duration).map_err(|_| "expected a time that is not negative".to_owned())
 }

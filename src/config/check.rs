@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Parameters that regent sets itself: an operator's value would undo a safety property or be overwritten.
-const OWN_PARAMETERS: [&str; 14] = [
+const OWN_PARAMETERS: [&str; 15] = [
     "listen_addresses",
     "port",
     "data_directory",
@@ -22,6 +22,7 @@ const OWN_PARAMETERS: [&str; 14] = [
     "primary_slot_name",
     "synchronous_standby_names",
     "recovery_target_timeline",
+    "recovery_min_apply_delay",
     "restore_command",
     "promote_trigger_file",
     "wal_log_hints",
@@ -213,6 +214,8 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
     within("detector.rise", config.detector.rise.into(), 1..=100, "heartbeats in a row before a channel is up again");
     let drift = "a time service may slew a clock by up to 10.05 %; a clock that nobody slews is off by less than 0.1 %";
     within("lease.drift_permille", config.lease.drift_permille.into(), 1..=200, drift);
+    let moves = "each is remembered for an hour";
+    within("failover.max_per_hour", config.failover.max_per_hour.into(), 0..=super::MOST_MOVES.into(), moves);
     for (name, agent) in &config.fencing.agents {
         let deadline = "tries share one timeout";
         within(&format!("fencing.agents.{name}.tries"), agent.tries.into(), 1..=10, deadline);
@@ -243,6 +246,12 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
     {
         problems.add("watchdog.timeout", "expected whole seconds: the kernel's watchdog devices count in seconds");
     }
+}
+
+/// Whether regent alone sets it.
+pub(super) fn is_own_parameter(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target")
 }
 
 fn services(config: &Config, problems: &mut Problems<'_>) {
@@ -283,8 +292,7 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
             );
         }
         for parameter in service.postgresql.parameters.keys() {
-            let lower = parameter.to_ascii_lowercase();
-            if OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target") {
+            if is_own_parameter(parameter) {
                 problems.add_hint(
                     &format!("{key}.parameters.{parameter}"),
                     "regent sets this parameter itself",

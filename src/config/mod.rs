@@ -13,6 +13,7 @@ mod check_fencing;
 mod commands;
 pub mod database_tls;
 mod lease_time;
+mod members;
 mod parse;
 mod paths;
 mod problem;
@@ -27,6 +28,7 @@ pub mod timing;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
+pub use members::Member;
 pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use secret::{is_secret_option, is_switch};
@@ -248,7 +250,12 @@ pub struct Failover {
     pub catch_up: Duration,
     /// How long an appointee may take while its replay does not advance.
     pub install: Duration,
+    /// So often within an hour a service moves although its primary could go on after a restart in place.
+    pub max_per_hour: u32,
 }
+
+/// The most such moves that can be asked for: each is remembered for an hour.
+pub const MOST_MOVES: u32 = 60;
 
 /// The most restarts that can be asked for: each is remembered for `restart_window`.
 pub const MOST_RESTARTS: usize = 100;
@@ -272,6 +279,8 @@ pub struct Service {
     /// The service does not exist yet: make it on the first database node by priority, with initdb or by the operator's
     /// own program (`Postgresql::commands`).
     pub bootstrap_initdb: bool,
+    /// What single nodes are for; the others are plain members.
+    pub members: BTreeMap<NodeName, Member>,
 }
 
 /// What is done when the database dies while its node is fine.
@@ -307,7 +316,9 @@ pub struct Postgresql {
     pub tls: DatabaseTls,
     /// The operator's lines of pg_hba.conf; regent writes its own before them.
     pub hba: Vec<String>,
-    /// The operator's parameters.
+    /// So much later this node replays what it receives (`recovery_min_apply_delay`).
+    pub apply_delay: Duration,
+    /// The operator's parameters, with those of this node.
     pub parameters: BTreeMap<String, String>,
     /// Read-write probe: how often, and its deadline.
     pub probe_interval: Duration,

@@ -10,7 +10,7 @@ use super::read::{fingerprint, read};
 use super::{
     Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
     PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
-    database_tls, raw, timing,
+    database_tls, members, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
@@ -62,6 +62,7 @@ impl Config {
         if let Some(config) = &config {
             check::rules(config, &file, &mut problems);
             commands::rules(config, &file, &mut problems);
+            members::rules(config, &file, &mut problems);
             if !problems.touch(&["profile", "detector", "raft", "lease", "watchdog", "fencing", "failover"]) {
                 timing::check(config, &mut problems);
             }
@@ -353,6 +354,7 @@ impl Draft<'_> {
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),
                 bootstrap_initdb: service.bootstrap.is_some(),
+                members: members::of(service),
             };
             services.insert(name, service);
         }
@@ -396,7 +398,7 @@ impl Draft<'_> {
             "the directory of the postgres executable, as in \"/usr/lib/postgresql/15/bin\"",
             problems,
         );
-        let parameters = written.parameters.iter().flatten();
+        let parameters = written.parameters.iter().flatten().map(|(name, value)| (name.clone(), value.0.clone()));
         Some(Postgresql {
             data_dir: self.expand(&data_dir?),
             bin_dir: self.expand(&bin_dir?),
@@ -411,7 +413,8 @@ impl Draft<'_> {
             replication_password_file: written.replication_password_file.as_deref().map(|path| self.expand(path)),
             tls,
             hba: or(&written.hba, Vec::new()),
-            parameters: parameters.map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+            apply_delay: members::delay_of(service, self.node),
+            parameters: parameters.chain(members::parameters_of(service, self.node)).collect(),
             probe_interval: or(&written.probe_interval, preset.service.probe_interval),
             probe_timeout: or(&written.probe_timeout, preset.service.probe_timeout),
         })
@@ -461,5 +464,6 @@ fn failover(written: Option<&raw::Failover>, preset: Failover) -> Failover {
         choose: or(&written.choose, preset.choose),
         catch_up: or(&written.catch_up, preset.catch_up),
         install: or(&written.install, preset.install),
+        max_per_hour: or(&written.max_per_hour, preset.max_per_hour),
     }
 }

@@ -153,6 +153,7 @@ tables! {
         choose: Duration,
         catch_up: Duration,
         install: Duration,
+        max_per_hour: u32,
     }
     /// `[service.NAME]`
     Service {
@@ -168,6 +169,14 @@ tables! {
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,
+        node: BTreeMap<String, Member>,
+    }
+    /// `[service.NAME.node.NODE]`
+    Member {
+        may_lead: bool,
+        apply_delay: Duration,
+        follow: String,
+        parameters: BTreeMap<String, Scalar>,
     }
     /// `[service.NAME.postgresql]`
     Postgresql {
@@ -240,7 +249,7 @@ mod tests {
     use toml::de::DeTable;
 
     /// Where each table stands; `*` is a name or number of the operator's.
-    const PLACES: [(&str, &str); 15] = [
+    const PLACES: [(&str, &str); 16] = [
         ("File", ""),
         ("Security", "security."),
         ("Node", "nodes.*."),
@@ -255,6 +264,7 @@ mod tests {
         ("Agent", "fencing.agents.*."),
         ("Failover", "failover."),
         ("Service", "service.*."),
+        ("Member", "service.*.node.*."),
         ("Postgresql", "service.*.postgresql."),
     ];
 
@@ -265,7 +275,7 @@ mod tests {
             if parts[i].starts_with("level[") {
                 parts[i] = "level[*]".to_owned();
             }
-            if i > 0 && matches!(parts[i - 1].as_str(), "nodes" | "agents" | "service") {
+            if i > 0 && matches!(parts[i - 1].as_str(), "nodes" | "agents" | "service" | "node") {
                 parts[i] = "*".to_owned();
             }
         }

@@ -11,6 +11,7 @@ use crate::node::{Event, Node};
 use crate::pages;
 use crate::plan::accepted_copy;
 use crate::plan::fencing;
+use crate::plan::maintenance;
 use crate::plan::switchover::{self, Switchover};
 use crate::plan::{known_end, lacks};
 use crate::types::{IncidentId, NodeName, ServiceName};
@@ -199,6 +200,12 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             Ok(service) => Begin::Propose(Command::Resume { service, who }),
             Err(why) => refuse(why),
         },
+        Request::Maintenance { node: target, lasts_ms, force } => {
+            maintenance(node, target, lasts_ms.map(Duration::from_millis), *force, who)
+        }
+        Request::EndMaintenance { node: target } => {
+            Begin::Propose(Command::EndMaintenance { node: target.clone(), number: None, who })
+        }
         Request::Fence { node: target, force } => open_fence(node, target, *force, who),
         Request::FenceConfirm { node: target, incident, force } => confirm(node, target, *incident, *force, who),
         Request::Unfence { node: target } => unfence(node, target, who),
@@ -268,6 +275,17 @@ fn accept_copy(node: &Node, service: ServiceName, of: Option<NodeName>, dry_run:
             Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() })
         }
     }
+}
+
+/// Refused where the last margin would go with the node, unless forced.
+fn maintenance(node: &Node, target: &NodeName, lasts: Option<Duration>, force: bool, who: String) -> Begin {
+    let costs = maintenance::costs(&node.outlook(clock::now()), target);
+    if !force && !costs.is_empty() {
+        let forced = "--force takes it into maintenance all the same".to_owned();
+        let reasons = costs.iter().map(ToString::to_string).chain([forced]).collect();
+        return Begin::Answer(Response::Refused { reasons });
+    }
+    Begin::Propose(Command::Maintenance { node: target.clone(), who, lasts })
 }
 
 /// Refused where the quorum would be shot with it, unless forced: nothing could be confirmed then, nor taken back.

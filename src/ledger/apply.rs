@@ -100,6 +100,9 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::AcceptCopy { service, epoch, node, bytes, who } => {
             state.accept_copy(m, (service, epoch), node, (bytes, who))
         }
+        Command::Maintenance { node, who, lasts } => state.begin_maintenance(node, who, lasts),
+        Command::EndMaintenance { node, number, .. } => state.end_maintenance(node, number),
+        Command::Forgive { node, failures } => state.forgive(&node, failures),
         Command::Rejoined { service, epoch, node, how, kept, order } => {
             state.rejoined(m, (service, epoch), node, (how, kept), order)
         }

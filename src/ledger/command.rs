@@ -9,6 +9,7 @@ use crate::types::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -321,6 +322,24 @@ pub enum Command {
         incarnation: Incarnation,
         resumed: u64,
     },
+    /// A node is taken into maintenance; again: for another time.
+    Maintenance {
+        node: NodeName,
+        who: String,
+        /// It ends by itself after that.
+        lasts: Option<Duration>,
+    },
+    /// And out of it. `number`: of the word whose time is over; a person ends whichever stands.
+    EndMaintenance {
+        node: NodeName,
+        number: Option<u64>,
+        who: String,
+    },
+    /// So many failures of a node as a primary are long ago: they are forgotten, unless there were more since.
+    Forgive {
+        node: NodeName,
+        failures: u32,
+    },
     /// A node came back as a standby: what was done, and where divergent WAL is kept.
     Rejoined {
         service: ServiceName,
@@ -423,6 +442,9 @@ impl Command {
             Command::Pause { .. } => "Pause",
             Command::Resume { .. } => "Resume",
             Command::Renewed { .. } => "Renewed",
+            Command::Maintenance { .. } => "Maintenance",
+            Command::EndMaintenance { .. } => "EndMaintenance",
+            Command::Forgive { .. } => "Forgive",
             Command::Rejoined { .. } => "Rejoined",
         }
     }

@@ -37,6 +37,8 @@ pub enum Ineligible {
     OtherLineage { end: Position, timeline: Timeline },
     #[error("it is the primary already")]
     Primary,
+    #[error("it is in maintenance (`regent maintenance --end` ends that)")]
+    InMaintenance,
 }
 
 impl Ineligible {
@@ -63,6 +65,9 @@ impl State {
         }
         if self.is_fenced(node, &record.boot) {
             return Err(Ineligible::Fenced);
+        }
+        if self.is_in_maintenance(node) {
+            return Err(Ineligible::InMaintenance);
         }
         if let Some((service, epoch)) = self.unproven(node) {
             return Err(Ineligible::EarlierBoot { service: service.clone(), epoch });

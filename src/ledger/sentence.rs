@@ -99,6 +99,12 @@ impl Display for Command {
             Command::Switchover { to: None, .. } => Ok(()),
             Command::CancelSwitchover { why, .. } => write!(f, " {why}"),
             Command::Renewed { epoch, resumed, .. } => write!(f, " epoch {epoch} after resume {resumed}"),
+            Command::Maintenance { node, who, lasts: Some(lasts) } => {
+                write!(f, " of {node} for {} s, {who}", lasts.as_secs())
+            }
+            Command::Maintenance { node, who, lasts: None } => write!(f, " of {node}, {who}"),
+            Command::EndMaintenance { node, who, .. } => write!(f, " of {node}, {who}"),
+            Command::Forgive { node, failures } => write!(f, " {node} its {failures} failures"),
             Command::Rejoined { node, how, .. } => write!(f, " {node}: {how}"),
             Command::HumanConfirm { incident, target, who, .. } => write!(f, " {target}, incident {incident}, {who}"),
             Command::Order { .. }

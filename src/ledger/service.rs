@@ -201,6 +201,16 @@ impl State {
         Ok(Event::Noted)
     }
 
+    /// The failures of a node are old. A failure since counts on from all of them.
+    pub(super) fn forgive(&mut self, node: &NodeName, failures: u32) -> Result<Event, Refusal> {
+        let record = self.nodes.get_mut(node).ok_or_else(|| Refusal::UnknownNode { node: node.clone() })?;
+        if record.failures != failures {
+            return Err(Refusal::NotAllowed { why: format!("{node} has failed {} times", record.failures) });
+        }
+        record.failures = 0;
+        Ok(Event::Noted)
+    }
+
     /// The primary that could be moved in order now, by what the ledger knows; to whom is another question.
     pub fn may_move(&self, service: &ServiceName) -> Result<&Holder, Refusal> {
         let record = self.services.get(service);
@@ -231,6 +241,7 @@ impl State {
             let why = match self.may_hold(to) {
                 Err(Ineligible::Unknown | Ineligible::Witness) => Some("it is no database node"),
                 Err(Ineligible::NotJoined | Ineligible::Dead) => Some("it is not up"),
+                Err(Ineligible::InMaintenance) => Some("it is in maintenance"),
                 _ => None,
             };
             if let Some(why) = why {

@@ -2,7 +2,8 @@
 //! changes them is `apply` and the files beside it.
 
 use super::{
-    AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Refusal, Settings, Shared,
+    AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Maintenance, Refusal, Settings,
+    Shared,
 };
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
@@ -34,6 +35,12 @@ pub struct State {
     pub last_incident: IncidentId,
     /// How often any service was resumed: numbers the resumes.
     pub resumes: u64,
+    /// The nodes in maintenance.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub maintenance: BTreeMap<NodeName, Maintenance>,
+    /// How often any node was taken into maintenance: numbers the words.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub maintenances: u64,
     pub applied: LogIndex,
 }
 
@@ -335,6 +342,10 @@ pub enum Cause {
     Lapse { term: Term },
     /// A person's order.
     Order,
+}
+
+fn is_none_yet(count: &u64) -> bool {
+    *count == 0
 }
 
 fn is_zero(number: &u32) -> bool {

@@ -36,7 +36,7 @@ fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
     }
     let sights = |a: &PeerView, b: &PeerView| a.database_alive == b.database_alive && a.channels == b.channels;
     let words = |a: &ServiceHealth, b: &ServiceHealth| {
-        (a.state, a.released, a.holds, &a.streams_from) == (b.state, b.released, b.holds, &b.streams_from)
+        (a.state, &a.released, a.holds, &a.streams_from) == (b.state, &b.released, b.holds, &b.streams_from)
     };
     !is_alike(&said.views, &row.views, sights)
         || !is_alike(&said.health.services, &row.health.services, words)

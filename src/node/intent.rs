@@ -6,6 +6,7 @@ use crate::ledger::{Basis, Command, FenceReason, NoLease};
 use crate::types::{
     AgentAction, AgentName, Boot, Epoch, FenceId, Incarnation, IncidentId, NodeName, Round, ServiceName, Term,
 };
+use std::time::Duration;
 
 /// One for each command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,9 @@ pub(super) enum Intent {
     Resume(ServiceName),
     Renewed(ServiceName, Incarnation, u64),
     Rejoined(ServiceName, Epoch, NodeName),
+    Maintenance(NodeName, Option<Duration>),
+    EndMaintenance(NodeName, Option<u64>),
+    Forgive(NodeName, u32),
 }
 
 impl Intent {
@@ -110,6 +114,9 @@ impl Intent {
             Command::Renewed { service, incarnation, resumed, .. } => {
                 Intent::Renewed(service.clone(), *incarnation, *resumed)
             }
+            Command::Maintenance { node, lasts, .. } => Intent::Maintenance(node.clone(), *lasts),
+            Command::EndMaintenance { node, number, .. } => Intent::EndMaintenance(node.clone(), *number),
+            Command::Forgive { node, failures } => Intent::Forgive(node.clone(), *failures),
             Command::Rejoined { service, epoch, node, .. } => Intent::Rejoined(service.clone(), *epoch, node.clone()),
         }
     }

@@ -271,6 +271,7 @@ impl Node {
     /// What this node sees at `now`, for answers to people.
     pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {
         let Context { config, state, timing, .. } = &self.desk.context;
-        crate::plan::Outlook { now, me: &config.node, state, config, timing, rows: self.peers.rows() }
+        let (applied, rows) = (self.leading.applied(), self.peers.rows());
+        crate::plan::Outlook { now, me: &config.node, state, config, timing, applied, rows }
     }
 }

@@ -411,7 +411,9 @@ impl Node {
             if informed {
                 self.tenants.report_rejoined(&mut self.desk, name);
             }
-            self.tenants.keep(&mut self.desk, name, informed, self.peers.rows(), self.watchdog.failure());
+            let (rows, unguarded) = (self.peers.rows(), self.watchdog.failure());
+            let moves = self.leading.applied().moves_of(name, self.desk.context.now);
+            self.tenants.keep(&mut self.desk, name, informed, rows, unguarded, moves);
         }
     }
 

@@ -184,7 +184,7 @@ fn claims_to_write(fence: &Fence, body: Option<&HeartbeatBody>) -> Option<String
     let body = body?;
     fence.epochs.iter().find_map(|(service, epoch)| {
         let health = body.health.services.get(service)?;
-        let released = health.released.is_some_and(|r| r.epoch >= *epoch);
+        let released = health.released.as_ref().is_some_and(|r| r.epoch >= *epoch);
         (!released).then(|| format!("it still sends heartbeats without having released epoch {epoch} of {service}"))
     })
 }

@@ -3,7 +3,7 @@
 //! Not here: the verdict that a node is dead (the ledger's), and whether a view suspects (`types/view.rs`).
 
 use super::Known;
-use crate::api::status::{NodeRole, NodeState, NodeStatus, Seen, SeenOn, WatchdogState};
+use crate::api::status::{MaintenanceStatus, NodeRole, NodeState, NodeStatus, Seen, SeenOn, WatchdogState};
 use crate::config::Role;
 use crate::ledger::Life;
 use crate::plan::{Outlook, Row};
@@ -38,7 +38,16 @@ pub(super) fn status(known: &Known, name: &NodeName) -> NodeStatus {
         log_write_ms: health.map(|h| h.log_write.as_millis() as u64),
         failing: failing(known, name),
         refusals: refusals.chain(not_joined).collect(),
+        maintenance: maintenance(seen, name),
     }
+}
+
+/// Where this node has not seen it begin, its whole time is shown.
+fn maintenance(seen: &Outlook, name: &NodeName) -> Option<MaintenanceStatus> {
+    let word = seen.state.maintenance.get(name)?;
+    let began = seen.applied.maintenance.get(name).copied().unwrap_or(seen.now);
+    let left = word.lasts.map(|lasts| (began + lasts).since(seen.now));
+    Some(MaintenanceStatus { who: word.who.clone(), left_ms: left.map(|left| left.as_millis() as u64) })
 }
 
 /// The ledger's word, and this node's own view where that says `up`.

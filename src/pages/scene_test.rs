@@ -177,7 +177,8 @@ impl Scene {
 
     fn seen<'a>(&'a self, rows: &'a BTreeMap<NodeName, Row>) -> Outlook<'a> {
         let Scene { world, config, timing, .. } = self;
-        Outlook { now: NOW, me: &config.node, state: &world.state, config, timing, rows }
+        let applied = &self.applied;
+        Outlook { now: NOW, me: &config.node, state: &world.state, config, timing, applied, rows }
     }
 
     fn leads(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Whom to appoint: from sealed reports to one name, with a reason for everybody else. A table with an order; it knows
 //! nothing of how the reports were collected, nor what speaks against a node (`objection.rs`).
 
-use super::{Input, Objection, Purpose, objection};
+use super::{Input, Objection, Purpose, failures, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::Service;
 use crate::types::{Lsn, NodeName, Position, Seal, ServiceName};
@@ -46,7 +46,7 @@ pub fn choose(
         service.holder.as_ref().and_then(|h| input.config.nodes.get(&h.node)).and_then(|n| n.location.clone());
     let rank = |node: &NodeName, seal: &Seal| {
         let settings = input.config.nodes.get(node);
-        let failures = input.state.nodes.get(node).map_or(0, |n| n.failures);
+        let failures = failures::counted(&input.outlook(), node);
         (
             Reverse(service.failed.get(node).copied().unwrap_or(0)),
             seal.end.timeline,

@@ -2,7 +2,7 @@
 //! that a new leader needs is in the ledger.
 
 use super::note::TransferReason;
-use super::{Input, Note, Plan, Question, Step, fencing, old_boot, service};
+use super::{Input, Note, Plan, Question, Step, failures, fencing, maintenance, old_boot, service};
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
@@ -25,6 +25,8 @@ pub fn coordinate(input: &Input) -> Plan {
     for name in input.config.services.keys() {
         service::advance(input, name, &mut plan);
     }
+    maintenance::end(input, &mut plan);
+    failures::forgive(input, &mut plan);
     if plan.steps.is_empty() {
         leadership(input, &mut plan);
     }

@@ -3,7 +3,7 @@
 //! Not here: that nothing was ever written under the tries before, which the ledger sees to (`ledger/appoint.rs`).
 
 use super::service::rests;
-use super::{Input, Note, Plan};
+use super::{Input, Note, Plan, stands_aside};
 use crate::ledger::{Command, Service};
 use crate::types::{DbState, Instant, NodeName, ServiceName};
 use std::cmp::Reverse;
@@ -61,7 +61,8 @@ fn maker<'a>(
         }
     }
     let priority = |node: &NodeName| input.config.nodes.get(node).map_or(0, |n| n.priority);
-    settings.database_nodes().min_by_key(|node| (failed(node), Reverse(priority(node)))).ok_or(None)
+    let able = settings.database_nodes().filter(|node| !stands_aside(input.state, input.config, name, node));
+    able.min_by_key(|node| (failed(node), Reverse(priority(node)))).ok_or(None)
 }
 
 fn create(input: &Input, name: &ServiceName, node: &NodeName, plan: &mut Plan) {

@@ -2,14 +2,16 @@
 
 use super::note::{Note, TransferReason};
 use super::{Outlook, Twin};
-use crate::config::Config;
-use crate::ledger::{CheckAnswer, Command, Fence, FenceState, Order, Shared, Sighting, State};
+use crate::config::{Config, MOST_MOVES};
+use crate::ledger::{
+    CheckAnswer, Command, Fence, FenceState, IncidentKind, Order, Phase, Service, Shared, Sighting, State,
+};
 use crate::types::{
     AgentName, Epoch, FenceId, Health, Incarnation, Instant, NodeName, PeerView, Round, Seal, ServiceName, Sight, Term,
 };
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +184,16 @@ pub struct Applied {
     pub progress: BTreeMap<ServiceName, Instant>,
     /// When the last pause of a service ended.
     pub resumed: BTreeMap<ServiceName, Instant>,
+    /// When the present maintenance of a node began.
+    pub maintenance: BTreeMap<NodeName, Instant>,
+    /// When a node failed last as a primary.
+    pub failed: BTreeMap<NodeName, Instant>,
+    /// When a service moved to another node that nobody had asked for, in the last hour.
+    pub moves: BTreeMap<ServiceName, VecDeque<Instant>>,
 }
+
+/// Moves are counted for so long, and no more of them than can be asked for.
+const MOVES_WITHIN: Duration = Duration::from_secs(3600);
 
 impl Applied {
     /// This node has applied what leads from one copy of the ledger to the next.
@@ -217,6 +228,23 @@ impl Applied {
             if service.over.is_some() && old.is_none_or(|o| o.over.is_none() || o.epoch != service.epoch) {
                 self.over.insert(name.clone(), now);
             }
+            if old.is_some_and(|old| has_moved(after, old, service)) {
+                let moves = self.moves.entry(name.clone()).or_default();
+                moves.push_back(now);
+                if moves.len() > MOST_MOVES as usize {
+                    moves.pop_front();
+                }
+            }
+        }
+        for (node, word) in &after.maintenance {
+            if before.maintenance.get(node).is_none_or(|old| old.number != word.number) {
+                self.maintenance.insert(node.clone(), now);
+            }
+        }
+        for (node, record) in &after.nodes {
+            if record.failures > before.nodes.get(node).map_or(0, |old| old.failures) {
+                self.failed.insert(node.clone(), now);
+            }
         }
         let kept = |id: &FenceId| after.fences.contains_key(id);
         self.fence_opened.retain(|id, _| kept(id));
@@ -224,6 +252,22 @@ impl Applied {
         self.fence_confirmed.retain(|id, _| kept(id));
         self.ordered.retain(|(id, number), _| after.fences.get(id).is_some_and(|f| f.order(*number).is_some()));
     }
+}
+
+impl Applied {
+    /// How often the service moved within the last hour although nobody had asked for it.
+    pub fn moves_of(&self, service: &ServiceName, now: Instant) -> usize {
+        let moves = self.moves.get(service).into_iter().flatten();
+        moves.filter(|at| now.since(**at) < MOVES_WITHIN).count()
+    }
+}
+
+/// Whether a node took over from another one, in no planned move.
+fn has_moved(state: &State, before: &Service, service: &Service) -> bool {
+    let is_new = service.phase == Phase::Installed && before.history.last() != service.history.last();
+    let [.., from, to] = service.history.as_slice() else { return false };
+    let incident = service.incident.and_then(|id| state.incidents.get(&id));
+    is_new && from.node != to.node && incident.is_none_or(|incident| incident.kind != IncidentKind::Switchover)
 }
 
 /// What this node's own monitors found of the devices: a device that answers again after it did not is worth a round.
@@ -338,8 +382,8 @@ pub struct Input<'a> {
 impl Input<'_> {
     /// What any node in this leader's place would see.
     pub fn outlook(&self) -> Outlook<'_> {
-        let Input { now, me, state, config, timing, rows, .. } = *self;
-        Outlook { now, me, state, config, timing, rows }
+        let Input { now, me, state, config, timing, applied, rows, .. } = *self;
+        Outlook { now, me, state, config, timing, applied, rows }
     }
 
     /// A node's row, if it is recent and of its present incarnation.
@@ -350,5 +394,31 @@ impl Input<'_> {
     /// Whether this leader sees the node as living: up in the ledger, and not suspected by its own view.
     pub fn is_living(&self, node: &NodeName) -> bool {
         self.outlook().is_living(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Basis;
+    use crate::ledger::world_test::*;
+
+    #[test]
+    fn moves_that_nobody_asked_for_count_for_an_hour() {
+        let minutes = |n: u64| Instant(0) + Duration::from_secs(60 * n);
+        let (service, epoch, to, who) = (orders(), Epoch(1), Some(node("db2")), String::new());
+        let asked = Command::Switchover { service, epoch, to, who };
+        for (first, counted) in [(None, [1, 1, 0]), (Some(asked), [0, 0, 0])] {
+            let (mut world, mut applied) = (World::new(), Applied::default());
+            applied.note(&State::default(), &world.state, minutes(0));
+            let installed = [promoting(2, "db2", DB2), installed(2, "db2", DB2, at(2, 2000))];
+            let moves = [release(1, 1, DB1), appoint_db2(1, Basis::Released)].into_iter().chain(installed);
+            for command in first.into_iter().chain(moves) {
+                let before = world.state.clone();
+                world.done(command);
+                applied.note(&before, &world.state, minutes(1));
+            }
+            assert_eq!([1, 60, 61].map(|then| applied.moves_of(&orders(), minutes(then))), counted);
+        }
     }
 }

@@ -10,16 +10,19 @@
 pub mod accepted_copy;
 pub mod alarm;
 mod appointee;
+mod aside;
 pub mod candidate;
 pub mod coordinator;
 mod creation;
 mod evidence;
+mod failures;
 pub mod fencing;
 mod giving_back;
 pub mod goal;
 pub mod keeper;
 mod known_end;
 pub mod lead;
+pub mod maintenance;
 pub mod note;
 pub mod objection;
 mod old_boot;
@@ -33,6 +36,7 @@ pub mod switchover;
 #[cfg(test)]
 mod coordinator_test;
 
+pub use aside::stands_aside;
 pub use coordinator::coordinate;
 pub use keeper::keep;
 pub use known_end::{KnownEnd, known_end, lacks};

@@ -82,7 +82,7 @@ pub enum Note {
 
     #[display("{service} is paused: nothing is fenced, nobody is appointed")]
     Paused { service: ServiceName },
-    #[display("{service} is unmanaged: no epoch yet, and the file does not say bootstrap = \"initdb\"")]
+    #[display("{service} is unmanaged: no epoch yet, and the file says no bootstrap (\"initdb\" or \"command\")")]
     Unmanaged { service: ServiceName },
     #[display("{service} will be created when {node} has joined")]
     AwaitsJoin { service: ServiceName, node: NodeName },

@@ -44,6 +44,8 @@ pub enum Objection {
     },
     /// The ledger would refuse it.
     Ledger(Ineligible),
+    /// The file says so, of it and this service.
+    MayNotLead,
     /// This leader's own view speaks against it.
     Suspected,
     /// It says that it hears nobody: it would not learn of its appointment.
@@ -95,6 +97,7 @@ impl fmt::Display for Objection {
         match self {
             Objection::NoReport { why } => f.write_str(why),
             Objection::Ledger(why) => why.fmt(f),
+            Objection::MayNotLead => f.write_str("it does not lead (may_lead = false, or apply_delay)"),
             Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
             Objection::Deaf => f.write_str("it hears no other node on any network"),
             Objection::Failing(what) => what.fmt(f),
@@ -141,6 +144,7 @@ struct Case<'a> {
 const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     no_report,
     ledger,
+    may_not_lead,
     suspected,
     deaf,
     failing,
@@ -214,6 +218,16 @@ fn ledger(case: &Case) -> Option<Objection> {
     case.seen.state.may_hold(case.node).err().map(Objection::Ledger)
 }
 
+/// One that held the epoch itself goes on: it has everything, and can be moved away in order.
+fn may_not_lead(case: &Case) -> Option<Objection> {
+    let name = match case.purpose {
+        Purpose::Resume { .. } => return None,
+        Purpose::Appoint { name, .. } | Purpose::Switchover { name, .. } | Purpose::Failover { name, .. } => name,
+    };
+    let service = case.seen.config.services.get(name)?;
+    (!service.may_lead(case.node)).then_some(Objection::MayNotLead)
+}
+
 fn suspected(case: &Case) -> Option<Objection> {
     case.seen.is_suspected(case.node).then_some(Objection::Suspected)
 }
@@ -271,8 +285,12 @@ fn lineage(case: &Case) -> Option<Objection> {
 
 fn streams(case: &Case) -> Option<Objection> {
     let (name, from) = case.standby()?;
-    let database = case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby)?;
-    (database.streams_from.as_ref() != Some(from)).then(|| Objection::StreamsElsewhere { from: from.clone() })
+    case.seen.database(case.node, name).filter(|d| d.state == DbState::Standby)?;
+    // By way of another standby, it may be.
+    let streams_from = |node: &NodeName| case.seen.database(node, name).and_then(|d| d.streams_from.clone());
+    let chain = std::iter::successors(streams_from(case.node), |node| streams_from(node));
+    let leads_there = chain.take(case.seen.config.nodes.len()).any(|node| node == *from);
+    (!leads_there).then(|| Objection::StreamsElsewhere { from: from.clone() })
 }
 
 fn end(case: &Case) -> Option<Objection> {
@@ -349,7 +367,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::ledger::world_test::*;
-    use crate::plan::{Row, Timing};
+    use crate::plan::{Applied, Row, Timing};
     use crate::types::{Health, Instant, ServiceHealth, Timeline};
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -378,7 +396,15 @@ mod tests {
         let row = Row { at, incarnation: DB1, views: Arc::default(), health: Arc::new(health) };
         let rows = BTreeMap::from([(node("db1"), row)]);
         let (me, state) = (&config.node, &world.state);
-        let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+        let seen = Outlook {
+            now: NOW,
+            me,
+            state,
+            config: &config,
+            timing: &timing,
+            applied: &Applied::default(),
+            rows: &rows,
+        };
         let all = objections(&seen, &node("db1"), Purpose::Resume { name: &orders() });
         assert_eq!(objection(&seen, &node("db1"), Purpose::Resume { name: &orders() }), all.first().cloned());
         all
@@ -425,7 +451,15 @@ mod tests {
             let row = Row { at: NOW, incarnation: DB2, views, health: Arc::default() };
             let rows = BTreeMap::from([(node("db2"), row)]);
             let (me, state) = (&config.node, &world.state);
-            let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+            let seen = Outlook {
+                now: NOW,
+                me,
+                state,
+                config: &config,
+                timing: &timing,
+                applied: &Applied::default(),
+                rows: &rows,
+            };
             objections(&seen, &node("db2"), Purpose::Resume { name: &orders() }).contains(&Objection::Deaf)
         };
         assert!(!deaf(Sight::Up, Sight::Lost));
@@ -439,7 +473,8 @@ mod tests {
         };
         let is_deaf = |rows: &BTreeMap<NodeName, Row>, me: &NodeName| {
             let state = &world.state;
-            Outlook { now: NOW, me, state, config: &config, timing: &timing, rows }.is_deaf(&node("db2"))
+            Outlook { now: NOW, me, state, config: &config, timing: &timing, applied: &Applied::default(), rows }
+                .is_deaf(&node("db2"))
         };
         assert!(is_deaf(&row(false), &node("w1")));
         assert!(!is_deaf(&row(true), &node("w1")), "it only stood still");
@@ -458,7 +493,15 @@ mod tests {
             let row = Row { at: NOW, incarnation: W1, views: Arc::new(views), health: Arc::default() };
             let rows = BTreeMap::from([(node("w1"), row)]);
             let (me, state) = (&config.node, &world.state);
-            let seen = Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows };
+            let seen = Outlook {
+                now: NOW,
+                me,
+                state,
+                config: &config,
+                timing: &timing,
+                applied: &Applied::default(),
+                rows: &rows,
+            };
             ["db1", "db2", "w1"].map(|name| seen.needs_for_majority(&node(name)))
         };
         assert_eq!(needed("uuu"), [false; 3], "one of three may be lost");
@@ -481,7 +524,8 @@ mod tests {
                 (node("db2"), row(DB2, Arc::default(), of_db2)),
             ]);
             let (me, state) = (&config.node, &world.state);
-            Outlook { now: NOW, me, state, config: &config, timing: &timing, rows: &rows }.margin()
+            Outlook { now: NOW, me, state, config: &config, timing: &timing, applied: &Applied::default(), rows: &rows }
+                .margin()
         };
         let follows = |leader: Option<&str>| Health { follows: leader.map(node), ..Health::default() };
         assert_eq!(margin(follows(Some("w1"))), 1);

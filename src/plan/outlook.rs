@@ -2,7 +2,7 @@
 //!
 //! Not here: what a leader alone remembers of its term (`lead.rs`).
 
-use super::{Row, Timing};
+use super::{Applied, Row, Timing};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Life, State};
@@ -17,6 +17,7 @@ pub struct Outlook<'a> {
     pub state: &'a State,
     pub config: &'a Config,
     pub timing: &'a Timing,
+    pub applied: &'a Applied,
     pub rows: &'a BTreeMap<NodeName, Row>,
 }
 

@@ -3,9 +3,9 @@
 //!
 //! Not here: any decision. Nobody acts on it, and every node answers from what it sees itself.
 
-use super::Outlook;
 use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
+use super::{Outlook, stands_aside};
 use crate::ledger::{FenceState, Phase, Service};
 use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
 use std::collections::BTreeMap;
@@ -73,6 +73,10 @@ pub enum Reason {
         node: NodeName,
         than: NodeName,
     },
+    /// So often within the hour that a database which dies is not left for a standby any more.
+    MovesSpent {
+        moves: usize,
+    },
     /// It would succeed once.
     OnlyOnce,
 }
@@ -92,6 +96,10 @@ impl fmt::Display for Reason {
             Reason::NoPrimary => f.write_str("no primary takes writes at present"),
             Reason::BrokenDevice { agent, target } => write!(f, "{agent} for {target} failed its monitor"),
             Reason::OtherFile { node, than } => write!(f, "{node} runs with another configuration file than {than}"),
+            Reason::MovesSpent { moves } => write!(
+                f,
+                "it moved {moves} times within the hour (max_per_hour): a database that dies is restarted in place"
+            ),
             Reason::OnlyOnce => f.write_str("one more failure would leave no majority or no candidate"),
         }
     }
@@ -104,7 +112,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         return Readiness { failover_ready: false, survives_one_more: false, would_lose: None, reasons };
     };
     let holder = service.holder.as_ref().map(|h| &h.node);
-    let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, beside, name, from));
+    let (able, against) = holder.map_or((Vec::new(), Vec::new()), |from| candidates(seen, beside, name, from));
     let margin = seen.margin();
     let mut reasons = Vec::new();
     if !beside.has_leader {
@@ -114,19 +122,21 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.push(Reason::NoMajorityLeft);
     }
     reasons.extend(holder.into_iter().flat_map(|node| failing(seen, beside, node)));
-    if able == 0 && against.is_empty() {
+    if able.is_empty() && against.is_empty() {
         reasons.push(Reason::NoOtherDatabase);
-    } else if able == 0 {
+    } else if able.is_empty() {
         reasons.extend(against.iter().cloned());
     }
     reasons.extend(besides(seen, beside, service));
     let failover_ready = reasons.is_empty();
-    let survives_one_more = failover_ready && margin >= 2 && able >= 2;
+    let survives_one_more = failover_ready && margin >= 2 && able.len() >= 2;
     if failover_ready && !survives_one_more {
         reasons.push(Reason::OnlyOnce);
     }
     if failover_ready {
-        reasons.extend(against);
+        let counts = |reason: &Reason| !matches!(reason, Reason::Candidate { node, .. } if aside(seen, name, node));
+        reasons.extend(against.into_iter().filter(counts));
+        reasons.extend(moves_spent(seen, name));
     }
     let would_lose = holder.and_then(|from| would_lose(seen, name, service, from));
     Readiness { failover_ready, survives_one_more, would_lose, reasons }
@@ -135,20 +145,47 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
 fn would_lose(seen: &Outlook, name: &ServiceName, service: &Service, from: &NodeName) -> Option<u64> {
     let known = known_end(seen, name)?;
     let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
-    let standbys = others.filter_map(|node| seen.database(node, name)).filter(|db| db.state == DbState::Standby);
+    let standbys = others.filter(|node| !aside(seen, name, node)).filter_map(|node| seen.database(node, name));
+    let standbys = standbys.filter(|db| db.state == DbState::Standby);
     standbys.map(|standby| lacks(service, known.end, standby.position)).min()
 }
 
-/// How many could take over, and what speaks against the others.
-fn candidates(seen: &Outlook, beside: &Beside, name: &ServiceName, from: &NodeName) -> (usize, Vec<Reason>) {
+fn aside(seen: &Outlook, name: &ServiceName, node: &NodeName) -> bool {
+    stands_aside(seen.state, seen.config, name, node)
+}
+
+/// A database that dies is restarted in place, and not left for a standby that has all of it, until an hour has passed.
+fn moves_spent(seen: &Outlook, name: &ServiceName) -> Option<Reason> {
+    let (moves, most) = (seen.applied.moves_of(name, seen.now), seen.config.failover.max_per_hour);
+    (moves > 0 && moves >= most as usize).then_some(Reason::MovesSpent { moves })
+}
+
+/// The nodes that could take over from `from` now.
+pub(super) fn able<'a>(seen: &Outlook<'a>, name: &ServiceName, from: &NodeName) -> Vec<&'a NodeName> {
+    candidates(seen, &Beside::default(), name, from).0
+}
+
+/// Who could take over, and what speaks against the others.
+fn candidates<'a>(
+    seen: &Outlook<'a>,
+    beside: &Beside,
+    name: &ServiceName,
+    from: &NodeName,
+) -> (Vec<&'a NodeName>, Vec<Reason>) {
     let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
     let others: Vec<&NodeName> = others.collect();
-    let ends = others.iter().filter_map(|node| seen.database(node, name)).filter(|d| d.state == DbState::Standby);
+    let ends = others
+        .iter()
+        .filter(|node| !aside(seen, name, node))
+        .filter_map(|node| seen.database(node, name))
+        .filter(|d| d.state == DbState::Standby);
     let furthest = ends.map(|d| d.position.lsn).max().unwrap_or_default();
-    let (mut able, mut against) = (0, Vec::new());
+    let (mut able, mut against) = (Vec::new(), Vec::new());
     for node in others {
         let all = objections(seen, node, Purpose::Failover { name, from, furthest });
-        able += usize::from(all.is_empty());
+        if all.is_empty() {
+            able.push(node);
+        }
         against.extend(all.into_iter().map(|why| match why {
             Objection::Failing(what) => fails(seen, beside, node, what),
             why => Reason::Candidate { node: node.clone(), why },

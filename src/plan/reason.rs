@@ -35,6 +35,8 @@ pub enum Waiting {
     /// Why the last try failed is told with the database; the pause grows with each.
     #[display("the last try to make it a standby came to nothing; the next one is later")]
     RejoinAgain,
+    #[display("its node is in maintenance: it is left as it is (`regent maintenance --end` ends that)")]
+    Maintenance,
     #[display("it is to be made a standby once the pause ends: nothing is overwritten before")]
     PausedBeforeRejoin,
     #[display("the database does not answer")]
@@ -94,6 +96,7 @@ impl Waiting {
             | Waiting::Lease
             | Waiting::AcceptedCopy
             | Waiting::PausedBeforeRejoin
+            | Waiting::Maintenance
             | Waiting::UnderWay(_)
             | Waiting::Stopping
             | Waiting::Tombstone

@@ -8,7 +8,9 @@ use super::known_end::{KnownEnd, known_end};
 use super::note::{Missing, Passing};
 use super::objection::would_lose;
 use super::strike::{Strike, strike};
-use super::{Checked, Input, Note, Plan, Purpose, Question, appointee, creation, giving_back, objection, old_boot};
+use super::{
+    Checked, Input, Note, Plan, Purpose, Question, appointee, creation, giving_back, objection, old_boot, stands_aside,
+};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{
     AcceptedCopy, Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared,
@@ -45,7 +47,7 @@ pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
 fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let Some(holder) = &service.holder else { return };
     let row = input.rows.get(&holder.node).filter(|r| r.incarnation == holder.incarnation);
-    let said = row.and_then(|r| r.health.services.get(name)).and_then(|h| h.released);
+    let said = row.and_then(|r| r.health.services.get(name)).and_then(|h| h.released.as_ref());
     if let Some(released) = said.filter(|r| r.epoch == service.epoch) {
         return plan.propose(Command::Release {
             service: name.clone(),
@@ -55,7 +57,10 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
             incarnation: holder.incarnation,
             position: released.position,
             lapsed: released.lapsed,
-            why: "said in its heartbeats".to_owned(),
+            why: match released.why.as_str() {
+                "" => "said in its heartbeats".to_owned(),
+                why => why.to_owned(),
+            },
         });
     }
     if service.unproven_resume.is_some() && input.lead.granted(name, service.epoch).is_some() {
@@ -141,12 +146,18 @@ fn lapsed(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan)
 fn ask_seals(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan) {
     let (Some(settings), Some(holder)) = (&input.state.settings, &service.holder) else { return };
     let answers = input.lead.seals.get(&(name.clone(), service.epoch));
-    for node in settings.database_nodes().filter(|n| **n != holder.node || service.accepts_copy_of(n)) {
+    let is_asked = |node: &&NodeName| **node != holder.node && is_candidate(input, name, node);
+    for node in settings.database_nodes().filter(|node| is_asked(node) || service.accepts_copy_of(node)) {
         let sealed = answers.and_then(|a| a.get(node)).is_some_and(Result::is_ok);
         if !sealed && input.is_living(node) {
             plan.ask(node, Question::Seal { service: name.clone(), epoch: service.epoch });
         }
     }
+}
+
+/// Whether it is asked and waited for at all.
+fn is_candidate(input: &Input, name: &ServiceName, node: &NodeName) -> bool {
+    !stands_aside(input.state, input.config, name, node)
 }
 
 fn seals<'a>(
@@ -168,8 +179,8 @@ fn is_complete(input: &Input, name: &ServiceName, service: &Service, since: Inst
         None => false,
     };
     let missing =
-        settings.database_nodes().filter(|n| Some(*n) != holder && input.is_living(n)).find(|n| !has_answered(n));
-    let Some(missing) = missing else { return true };
+        settings.database_nodes().filter(|n| Some(*n) != holder && input.is_living(n) && is_candidate(input, name, n));
+    let Some(missing) = missing.into_iter().find(|node| !has_answered(node)) else { return true };
     let limit = since + input.timing.choose;
     if input.now >= limit {
         return true;

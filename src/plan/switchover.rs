@@ -2,8 +2,8 @@
 //!
 //! Not here: carrying it out (`keeper/` stops the primary in order, `service.rs` appoints the next).
 
-use super::Outlook;
 use super::objection::{Objection, Purpose, objections};
+use super::{Outlook, failures};
 use crate::ledger::{Ineligible, Refusal};
 use crate::types::{Epoch, NodeName, ServiceName};
 use std::cmp::Reverse;
@@ -142,7 +142,7 @@ pub fn decide(seen: &Outlook, name: &ServiceName, to: Option<&NodeName>) -> Resu
     }
     let lsn = |node: &NodeName| seen.database(node, name).map(|database| database.position.lsn);
     let rank = |node: &&NodeName| {
-        let failures = seen.state.nodes.get(*node).map_or(0, |n| n.failures);
+        let failures = failures::counted(seen, node);
         let priority = seen.config.nodes.get(*node).map_or(0, |n| n.priority);
         (Reverse(failures), priority, lsn(node), Reverse((*node).clone()))
     };

@@ -158,8 +158,8 @@ impl Health {
 impl ServiceHealth {
     /// The same but for where its log ends and how far its copy is.
     pub fn is_alike(&self, other: &ServiceHealth) -> bool {
-        (self.state, self.holds, self.writable, self.timeline, self.released)
-            == (other.state, other.holds, other.writable, other.timeline, other.released)
+        (self.state, self.holds, self.writable, self.timeline, &self.released)
+            == (other.state, other.holds, other.writable, other.timeline, &other.released)
             && self.streams_from == other.streams_from
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),
@@ -169,7 +169,7 @@ impl ServiceHealth {
 }
 
 /// The holder's final word on an epoch: nothing that could commit is left, and a durable tombstone says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     pub epoch: Epoch,
     /// End of WAL, when it is known.
@@ -177,4 +177,12 @@ pub struct Released {
     /// It could not renew its lease, and nothing else: its database can go on where it is reached again.
     #[serde(default)]
     pub lapsed: bool,
+    /// The reason, in a sentence of at most [`Released::LONGEST`] bytes; empty where an earlier version said it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+impl Released {
+    /// A heartbeat has little room.
+    pub const LONGEST: usize = 200;
 }

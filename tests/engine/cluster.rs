@@ -395,6 +395,7 @@ fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Conf
             retry_max: ms(60_000),
         },
         failover: Failover {
+            max_per_hour: 3,
             max_lag: 1 << 24,
             install: ms(20_000),
             choose: ms(1000),
@@ -409,6 +410,7 @@ fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Conf
 fn service(of_node: &Path) -> Service {
     let ms = Duration::from_millis;
     Service {
+        members: BTreeMap::new(),
         postgresql: Postgresql {
             data_dir: of_node.join("main"),
             bin_dir: bin_dir().into(),
@@ -416,6 +418,7 @@ fn service(of_node: &Path) -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            apply_delay: Duration::ZERO,
             port: 5499,
             os_user: "postgres".into(),
             superuser: "postgres".into(),

@@ -168,6 +168,12 @@ pub fn command(line: &Line, state: &State, term: Term, settings: &Settings) -> O
         },
         "lift" => Command::Lift { fence: d.fence_id(), who: d.who(), power_on: line.has("power-on") },
         "close" => Command::CloseFence { fence: d.fence_id() },
+        "maintenance" => {
+            let lasts = line.get("for").map(|time| line.duration(time));
+            Command::Maintenance { node: d.node(1), who: d.who(), lasts }
+        }
+        "end-maintenance" => Command::EndMaintenance { node: d.node(1), number: line.number("number"), who: d.who() },
+        "forgive" => Command::Forgive { node: d.node(1), failures: line.number("failures").unwrap_or(1) as u32 },
         _ => return d.of_service(),
     })
 }

@@ -71,7 +71,17 @@ pub fn ask<T>(
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: joined.then_some(incarnation) };
     let rows = rows(state, heard, now);
-    question(&Input { now: local_time(now), me, state, name: &orders(), config, keeper, rows: &rows, unguarded: None })
+    question(&Input {
+        now: local_time(now),
+        me,
+        state,
+        name: &orders(),
+        config,
+        keeper,
+        rows: &rows,
+        unguarded: None,
+        moves: 0,
+    })
 }
 
 /// Does what an engine does that always succeeds. `Some`: what is to be brought to the ledger.

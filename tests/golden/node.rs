@@ -181,7 +181,7 @@ impl Stand {
             let until = if until == "held" { HELD_OPEN } else { Instant(0) + line.duration(until) };
             (orders(), (Epoch(line.parse(epoch)), until))
         });
-        let said = |e| Released { epoch: Epoch(e), position: None, lapsed: false };
+        let said = |e| Released { epoch: Epoch(e), position: None, lapsed: false, why: String::new() };
         let tombstone = line.number("tombstone").map(|e| (orders(), said(e)));
         let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
         let start = Start {
@@ -253,7 +253,7 @@ impl Stand {
         }
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
-            let said = |e| Released { epoch: Epoch(e), position: Some(position), lapsed: false };
+            let said = |e| Released { epoch: Epoch(e), position: Some(position), lapsed: false, why: String::new() };
             let released = line.number("released").map(said);
             let health = ServiceHealth {
                 state: database(line, text),

@@ -7,8 +7,8 @@ use regent::config::{OnLapsed, PowerOn, Role};
 use regent::ledger::{
     AcceptedCopy, AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command,
     Confirmation, CopyOrder, EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind,
-    Life, Machine, Move, NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over, Phase, Refusal,
-    Refused, Service, Settings, Sighting, State, StepRecord,
+    Life, Machine, Maintenance, Move, NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over,
+    Phase, Refusal, Refused, Service, Settings, Sighting, State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -247,6 +247,9 @@ fn course_commands() -> Vec<Command> {
         },
         Command::Switchover { service: service.clone(), epoch, to: Some(node.clone()), who: who() },
         Command::CancelSwitchover { service: service.clone(), epoch, why: why() },
+        Command::Maintenance { node: node.clone(), who: who(), lasts: Some(Duration::from_secs(60)) },
+        Command::EndMaintenance { node: node.clone(), number: Some(3), who: who() },
+        Command::Forgive { node: node.clone(), failures: 2 },
         Command::Pause { service: service.clone(), who: who() },
         Command::Resume { service: service.clone(), who: who() },
         Command::Renewed { service: service.clone(), epoch, incarnation, resumed: 11 },
@@ -502,6 +505,11 @@ pub fn state() -> State {
         last_fence: FENCE,
         last_incident: INCIDENT,
         resumes: 11,
+        maintenance: BTreeMap::from([(
+            db1(),
+            Maintenance { number: 3, who: who(), lasts: Some(Duration::from_secs(60)) },
+        )]),
+        maintenances: 3,
         applied: LogIndex(13),
     }
 }

@@ -2,8 +2,8 @@
 //! names. Nodes whose name begins with `w` are witnesses.
 
 use crate::story::Line;
-use regent::config::{Agent, Config, Fencing, OnCrash, OnLapsed, PowerOn};
-use regent::types::{AgentKind, AgentName};
+use regent::config::{Agent, Config, Fencing, OnCrash, OnLapsed, PowerOn, Service};
+use regent::types::{AgentKind, AgentName, ServiceName};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub fn config(line: &Line, node: &str) -> Config {
                     Some(("priority", n)) => settings.priority = line.parse(n),
                     Some(("location", place)) => settings.location = Some(place.to_owned()),
                     _ if wish == "diskless" => settings.disk = false,
-                    _ => line.fail("expected priority:N, location:NAME or diskless"),
+                    _ => member(line, &mut config.services, (name, wish)),
                 }
             }
         }
@@ -68,6 +68,18 @@ pub fn config(line: &Line, node: &str) -> Config {
         service.on_crash = OnCrash::Failover;
     }
     config
+}
+
+/// What a node is for in the service.
+fn member(line: &Line, services: &mut BTreeMap<ServiceName, Service>, (node, wish): (&str, &str)) {
+    let service = services.values_mut().next().expect("one service");
+    let member = service.members.entry(line.parse(node)).or_default();
+    match wish.split_once(':') {
+        None if wish == "never-leads" => member.may_lead = false,
+        Some(("delay", time)) => (member.apply_delay, member.may_lead) = (line.duration(time), false),
+        Some(("follow", other)) => member.follow = Some(line.parse(other)),
+        _ => line.fail("expected priority:N, location:NAME, diskless, never-leads, delay:TIME or follow:NODE"),
+    }
 }
 
 fn fencing(line: &Line, fencing: &mut Fencing) {

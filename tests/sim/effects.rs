@@ -153,6 +153,7 @@ impl World {
             if w.hosts[host].life != life {
                 return;
             }
+            let epoch = released.epoch;
             let result = match w.hosts[host].works(Part::FinalWord) {
                 true => {
                     w.hosts[host].tombstones.insert(service.clone(), released);
@@ -160,7 +161,7 @@ impl World {
                 }
                 false => Err(WHY.to_owned()),
             };
-            w.give(host, Event::Tombstoned { service, epoch: released.epoch, result });
+            w.give(host, Event::Tombstoned { service, epoch, result });
         });
     }
 

@@ -27,7 +27,7 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
     let n = w.hosts.len();
     let (host, other) = (rng.random_range(0..n), rng.random_range(0..n));
     let hit = Hit { kind, host, other, lasts: rng.random_range(300 * MS..20 * S) };
-    let later = LATER.iter().map(|(kind, name, _)| (kind, name));
+    let later = LATER.iter().map(|(kind, name, ..)| (kind, name));
     let all = KINDS.iter().map(|(kind, name)| (kind, name));
     let name = all.chain(later).find(|(k, _)| **k == kind).map_or("?", |(_, name)| name);
     w.fault(name, format!("{} (and {}), {} ms", w.hosts[host].name, w.hosts[other].name, hit.lasts / MS));
@@ -59,7 +59,8 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         | Kind::Confirm
         | Kind::WrongConfirm
         | Kind::Reinit
-        | Kind::AcceptCopy => operator(w, rng, &hit),
+        | Kind::AcceptCopy
+        | Kind::Maintenance => operator(w, rng, &hit),
         Kind::Transfer
         | Kind::LeaderLost
         | Kind::Uncommitted
@@ -416,6 +417,14 @@ fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
         Kind::AcceptCopy => {
             let node = Some(w.hosts[hit.host].name.clone());
             w.order(Command::AcceptCopy { service: name, epoch, node, bytes: None, who });
+        }
+        Kind::Maintenance => {
+            let node = w.hosts[hit.host].name.clone();
+            let lasts = (rng.random_range(0..2) == 0).then(|| Duration::from_nanos(hit.lasts));
+            w.order(Command::Maintenance { node: node.clone(), who: who.clone(), lasts });
+            if lasts.is_none() {
+                w.after(hit.lasts, move |w| w.order(Command::EndMaintenance { node, number: None, who }));
+            }
         }
         Kind::OperatorFence => {
             let target = w.hosts[hit.host].name.clone();

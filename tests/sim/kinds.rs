@@ -76,6 +76,7 @@ pub enum Kind {
     Clone,
     Reinit,
     AcceptCopy,
+    Maintenance,
 }
 
 /// Every kind with its name in the report.
@@ -150,17 +151,21 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::Clone, "clone of a host"),
 ];
 
-/// Kinds that came later are drawn beside those: seeds below `LATER_FROM` stay what they were when they found something.
-pub const LATER: &[(Kind, &str, u64)] =
-    &[(Kind::Reinit, "copied anew on order", 3), (Kind::AcceptCopy, "accepted copy", 7)];
+/// Kinds that came later are drawn beside those: earlier seeds stay what they were when they found something.
+/// Each with the first seed that draws it, in one of so many.
+pub const LATER: &[(Kind, &str, u64, u64)] = &[
+    (Kind::Reinit, "copied anew on order", 13_600_000, 3),
+    (Kind::AcceptCopy, "accepted copy", 13_600_000, 7),
+    (Kind::Maintenance, "maintenance", ROLES_FROM, 5),
+];
 
-/// The first seed that draws them, each in one of so many.
-pub const LATER_FROM: u64 = 13_600_000;
+/// From this seed on some nodes have a part of their own in the service.
+pub const ROLES_FROM: u64 = 14_100_000;
 
 pub fn later(seed: u64) -> impl Iterator<Item = Kind> {
     LATER
         .iter()
-        .filter(move |(_, _, one_of)| seed >= LATER_FROM && seed.is_multiple_of(*one_of))
+        .filter(move |(_, _, from, one_of)| seed >= *from && seed.is_multiple_of(*one_of))
         .map(|(kind, ..)| *kind)
 }
 

@@ -43,7 +43,9 @@ pub fn has_candidate(w: &World, service: usize, rest: &[usize]) -> bool {
     let open = |db: &&Database| db.process == Process::Primary;
     let written = w.hosts.iter().filter_map(|h| h.databases.get(service)).filter(open).map(|db| db.at.timeline).max();
     let newest = record.timeline.max(written.unwrap_or_default()).max(w.log.installing(&w.services[service]));
-    databases().any(|db| {
+    let members = &w.hosts[0].config.services[&w.services[service]];
+    let leads = others().filter(|h| members.may_lead(&h.name)).filter_map(|h| h.databases.get(service));
+    leads.into_iter().any(|db| {
         let descends = newest.0 == 0 || db.history.descends_from(db.at, newest);
         !db.unfinished && db.system.is_some() && db.system == record.system && descends
     })
@@ -147,6 +149,8 @@ fn take_back(w: &mut World) {
             orders.push(Command::AcceptCopy { service, epoch, node: None, bytes: None, who: who() });
         }
     }
+    let ends = |node: &NodeName| Command::EndMaintenance { node: node.clone(), number: None, who: who() };
+    w.log.state().maintenance.keys().map(ends).collect::<Vec<_>>().into_iter().for_each(|end| w.order(end));
     if !orders.is_empty() {
         w.facts.taken_back = w.now;
     }
@@ -231,6 +235,7 @@ pub fn premises(w: &World, rest: &[usize]) -> bool {
     healed.into_iter().all(|(i, h)| runs(h) || w.is_down_by_regent(i))
         && has_majority(w, rest)
         && w.log.state().services.values().all(|s| !s.paused)
+        && w.log.state().maintenance.is_empty()
         && w.hosts.iter().flat_map(|h| &h.databases).all(|db| db.hung_since.is_none())
         && w.now > S
 }

@@ -1,10 +1,10 @@
 //! Configurations of simulated clusters: profile `lan`, built as values. No file is read.
 
 use regent::config::{
-    Agent, Commands, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
-    Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
+    Agent, Commands, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Member, Node, OnCrash,
+    OnLapsed, Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
 };
-use regent::types::{AgentKind, AgentName};
+use regent::types::{AgentKind, AgentName, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
         fencing: fencing(),
         failover: Failover {
             max_lag: MAX_LAG,
+            max_per_hour: 3,
             install: ms(30_000),
             choose: ms(1_000),
             catch_up: ms(5_000),
@@ -123,6 +124,7 @@ fn service() -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            apply_delay: Duration::ZERO,
             port: 5432,
             os_user: "postgres".to_owned(),
             superuser: "postgres".to_owned(),
@@ -147,6 +149,7 @@ fn service() -> Service {
         stop_immediate: ms(10_000),
         stop_kill: ms(5000),
         bootstrap_initdb: true,
+        members: BTreeMap::new(),
     }
 }
 
@@ -180,6 +183,27 @@ pub fn diskless_witnesses(mut config: Config) -> Config {
 /// A second service on the same hosts.
 pub fn two_services(mut config: Config) -> Config {
     config.services.insert("stock".parse().expect("a constant, valid name"), service());
+    config
+}
+
+/// The last database never leads.
+pub fn one_never_leads(config: Config) -> Config {
+    with_member(config, Member { may_lead: false, ..Member::default() })
+}
+
+/// The last database follows the one before it.
+pub fn one_follows(config: Config) -> Config {
+    let follow = databases(&config).into_iter().rev().nth(1);
+    with_member(config, Member { follow, ..Member::default() })
+}
+
+fn databases(config: &Config) -> Vec<NodeName> {
+    config.nodes.iter().filter(|(_, n)| n.role == Role::Database).map(|(name, _)| name.clone()).collect()
+}
+
+fn with_member(mut config: Config, member: Member) -> Config {
+    let last = databases(&config).pop().expect("every cluster here has a database");
+    config.services.values_mut().for_each(|s| _ = s.members.insert(last.clone(), member.clone()));
     config
 }
 

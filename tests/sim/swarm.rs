@@ -11,7 +11,7 @@ use crate::setup;
 use nix::time::ClockId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use regent::config::{OnCrash, OnLapsed, PowerOn};
+use regent::config::{Config, OnCrash, OnLapsed, PowerOn, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,6 +70,7 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
         let others = setup.differing.into_iter();
         setup.differing = others.map(|(host, config)| (host, setup::with_max_lag(config, max_lag))).collect();
     }
+    setup = with_roles(seed, setup);
     let mut kinds = draw_kinds(&mut rng, setup.is_virtual);
     kinds.extend(kinds::later(seed));
     let mean = if rng.random_range(0..3) == 0 { 1 } else { rng.random_range(4..40) } * S;
@@ -106,6 +107,23 @@ fn live(seed: u64, minutes: u64, tell: Tell) -> Ended {
         told: std::mem::take(&mut w.told),
         took: time_on_processor() - began,
     }
+}
+
+/// Where there are enough databases, some seeds have one that never leads, and others one that follows a standby.
+fn with_roles(seed: u64, mut setup: Setup) -> Setup {
+    let databases = setup.config.nodes.values().filter(|node| node.role == Role::Database).count();
+    if seed < kinds::ROLES_FROM || databases < 3 {
+        return setup;
+    }
+    let role: fn(Config) -> Config = match seed % 6 {
+        1 => setup::one_never_leads,
+        // Its upstream acknowledges nothing for it.
+        2 if setup.sync == 0 => setup::one_follows,
+        _ => return setup,
+    };
+    setup.config = role(setup.config);
+    setup.differing = setup.differing.into_iter().map(|(host, config)| (host, role(config))).collect();
+    setup
 }
 
 /// At least three kinds, mostly many.

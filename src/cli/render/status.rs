@@ -150,6 +150,11 @@ fn nodes(status: &Status) -> String {
 
 fn node_notes(node: &NodeStatus) -> String {
     let mut notes = Vec::new();
+    let maintenance = node.maintenance.as_ref().map(|word| match word.left_ms {
+        Some(left) => format!("in maintenance by {} for {} more", word.who, milliseconds(left)),
+        None => format!("in maintenance by {}", word.who),
+    });
+    notes.extend(maintenance.as_deref());
     if node.self_doubt {
         notes.push("doubts itself");
     }

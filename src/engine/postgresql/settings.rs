@@ -130,7 +130,7 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
         ("wal_log_hints", "on".to_owned()),
         ("full_page_writes", "on".to_owned()),
         ("recovery_target_timeline", "latest".to_owned()),
-        ("recovery_min_apply_delay", "0".to_owned()),
+        ("recovery_min_apply_delay", format!("{}ms", postgresql.apply_delay.as_millis())),
         ("recovery_end_command", String::new()),
         ("primary_slot_name", slots::slot_of(&config.node)),
     ];

@@ -1,6 +1,9 @@
 //! Physical replication slots: a primary has one for every other database node, so that it keeps the WAL which that node
-//! still needs; a standby has none of them. Made and dropped at once where a server begins to be one or the other, and
-//! looked at again every few seconds.
+//! still needs; a standby has those of the nodes that the file lets follow it, and no others. Made and dropped at once where
+//! a server begins to be one or the other, and looked at again every few seconds.
+//!
+//! The slot of a node that follows a standby is moved on at the primary with that standby's: it holds what the node would ask
+//! for if it had to follow the primary, and not everything.
 //!
 //! What a name begins with says whose a slot is: every other slot, and every logical one, is the operator's and is never
 //! touched. A slot that somebody reads from is never dropped.
@@ -15,7 +18,7 @@ use super::access;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
-use crate::types::NodeName;
+use crate::types::{Lsn, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,14 +61,15 @@ struct Slot {
     is_lasting: bool,
     /// The process that reads from it.
     used_by: Option<i32>,
-    holds_wal: bool,
+    /// From where on it keeps WAL.
+    from: Option<Lsn>,
     is_lost: bool,
 }
 
 impl Slot {
     /// It keeps nothing, and only another one in its place would.
     fn is_spent(&self) -> bool {
-        self.is_lost || !self.holds_wal
+        self.is_lost || self.from.is_none()
     }
 }
 
@@ -77,12 +81,25 @@ enum Step {
     /// It was lost: what it was for may need a copy.
     Renew(String),
     Make(String),
+    /// Its node follows another one.
+    Advance(String, Lsn),
     /// Left over from when this standby was a primary.
     Clear(String),
 }
 
-/// What a primary does about its slots: `wanted` are those of the other nodes. Drops come first, because they make room.
-fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
+/// What a primary does about its slots.
+fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>, follow: &[(String, String)]) -> Vec<Step> {
+    let advanced = follow.iter().filter_map(|(slot, of_followed)| {
+        let idle =
+            present.get(slot).filter(|found| is_ours(slot, found) && found.used_by.is_none() && !found.is_spent())?;
+        let to = present.get(of_followed)?.from.filter(|to| Some(*to) > idle.from)?;
+        Some(Step::Advance(slot.clone(), to))
+    });
+    kept(present, wanted).into_iter().chain(advanced).collect()
+}
+
+/// Makes what is `wanted`, and drops what is not. Drops come first, because they make room.
+fn kept(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
     let ours = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
     let gone = ours.clone().filter(|(name, _)| !wanted.contains(*name)).map(|(name, _)| Step::Drop(name.clone()));
     let spent = ours.filter(|(name, slot)| wanted.contains(*name) && slot.is_spent());
@@ -91,10 +108,10 @@ fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Ve
     gone.chain(renewed).chain(missing.map(|name| Step::Make(name.clone()))).collect()
 }
 
-/// What a standby does: nobody follows it, and what it kept for others it would keep for ever.
-fn of_standby(present: &BTreeMap<String, Slot>) -> Vec<Step> {
-    let left = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
-    left.map(|(name, _)| Step::Clear(name.clone())).collect()
+/// What a standby does: what it kept for those who do not follow it, it would keep for ever.
+fn of_standby(present: &BTreeMap<String, Slot>, followers: &BTreeSet<String>) -> Vec<Step> {
+    let steps = kept(present, followers).into_iter();
+    steps.map(|step| if let Step::Drop(name) = step { Step::Clear(name) } else { step }).collect()
 }
 
 fn is_ours(name: &str, slot: &Slot) -> bool {
@@ -104,7 +121,7 @@ fn is_ours(name: &str, slot: &Slot) -> bool {
 /// Whether the server is in recovery, and its slots. The server answers from its memory, whatever its disk does.
 async fn look(session: &Session) -> Result<(bool, BTreeMap<String, Slot>)> {
     let question = "select pg_is_in_recovery(), s.slot_name::text, s.slot_type = 'physical' and not s.temporary, \
-        s.active_pid, s.restart_lsn is not null, coalesce(s.wal_status = 'lost', false) \
+        s.active_pid, s.restart_lsn::text, coalesce(s.wal_status = 'lost', false) \
         from (select) one left join pg_replication_slots s on true";
     let doing = "ask the server for its replication slots";
     let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
@@ -113,7 +130,8 @@ async fn look(session: &Session) -> Result<(bool, BTreeMap<String, Slot>)> {
     let slots = rows.iter().filter_map(|row| {
         let name = row.get::<_, Option<String>>(1)?;
         let (is_lasting, used_by) = (row.get(2), row.get(3));
-        Some((name, Slot { is_lasting, used_by, holds_wal: row.get(4), is_lost: row.get(5) }))
+        let from = row.get::<_, Option<String>>(4).and_then(|lsn| lsn.parse().ok());
+        Some((name, Slot { is_lasting, used_by, from, is_lost: row.get(5) }))
     });
     Ok((in_recovery, slots.collect()))
 }
@@ -128,6 +146,10 @@ async fn take(session: &Session, steps: &[Step]) -> Result<()> {
             // It may have been promoted since it was looked at.
             Step::Clear(name) => drop_slot(session, name, " where pg_is_in_recovery()").await,
             Step::Make(name) => make_slot(session, name).await,
+            Step::Advance(name, to) => {
+                let statement = format!("select pg_replication_slot_advance('{name}', '{to}')");
+                session.execute("move a replication slot on", &statement).await
+            }
             Step::Renew(name) => match drop_slot(session, name, "").await {
                 Ok(()) => make_slot(session, name).await,
                 error => error,
@@ -159,11 +181,11 @@ async fn make_slot(session: &Session, name: &str) -> Result<()> {
 async fn tend(core: &Core) -> Result<Vec<String>> {
     let (in_recovery, present) = look(&*core.session().await?).await?;
     let steps = match in_recovery {
-        true => of_standby(&present),
-        false => of_primary(&present, &wanted(core)),
+        true => of_standby(&present, &followers(core)),
+        false => of_primary(&present, &wanted(core), &follow(core)),
     };
     act(core, &steps).await?;
-    let held = |slot: &Slot| in_recovery && slot.used_by.is_none() && slot.holds_wal;
+    let held = |slot: &Slot| in_recovery && slot.used_by.is_none() && slot.from.is_some();
     let others = present.into_iter().filter(|(name, slot)| !is_ours(name, slot) && held(slot));
     Ok(others.map(|(name, _)| name).collect())
 }
@@ -184,7 +206,7 @@ pub fn make_ahead(core: &Arc<Core>) {
     tokio::spawn(async move {
         let made = async {
             let (_, present) = look(&*core.session().await?).await?;
-            act(&core, &of_primary(&present, &wanted(&core))).await
+            act(&core, &of_primary(&present, &wanted(&core), &[])).await
         };
         let _ = tokio::time::timeout(core.postgresql().probe_timeout, made).await;
     });
@@ -196,6 +218,22 @@ fn wanted(core: &Core) -> BTreeSet<String> {
     others.map(|(name, _)| slot_of(name)).collect()
 }
 
+/// The slots of the nodes that follow this one where it is a standby.
+fn followers(core: &Core) -> BTreeSet<String> {
+    let here = format!("{}", core.config.node);
+    follows(core).filter(|(_, followed)| followed.as_str() == here).map(|(node, _)| slot_of(node)).collect()
+}
+
+/// Of each node that follows another: its slot, and that one's.
+fn follow(core: &Core) -> Vec<(String, String)> {
+    follows(core).map(|(node, followed)| (slot_of(node), slot_of(followed))).collect()
+}
+
+fn follows(core: &Core) -> impl Iterator<Item = (&NodeName, &NodeName)> {
+    let members = core.config.services.get(&core.service).into_iter().flat_map(|service| &service.members);
+    members.filter_map(|(node, member)| Some((node, member.follow.as_ref()?)))
+}
+
 fn tell(core: &Core, steps: &[Step]) {
     let service = &core.service;
     for step in steps {
@@ -205,6 +243,7 @@ fn tell(core: &Core, steps: &[Step]) {
             }
             Step::Clear(slot) => tracing::info!(%service, slot, "dropped a replication slot of a former primary"),
             Step::Make(slot) => tracing::info!(%service, slot, "made a replication slot"),
+            Step::Advance(slot, to) => tracing::debug!(%service, slot, %to, "moved a replication slot on"),
             Step::Renew(slot) => tracing::warn!(
                 %service, slot,
                 "a replication slot was past max_slot_wal_keep_size and is made anew: its node needs a copy, unless it has the WAL"
@@ -319,7 +358,7 @@ mod tests {
         }
     }
 
-    const IDLE: Slot = Slot { is_lasting: true, used_by: None, holds_wal: true, is_lost: false };
+    const IDLE: Slot = Slot { is_lasting: true, used_by: None, from: Some(Lsn(0x1000)), is_lost: false };
 
     fn present(slots: &[(&str, Slot)]) -> BTreeMap<String, Slot> {
         slots.iter().map(|(name, slot)| ((*name).to_owned(), slot.clone())).collect()
@@ -331,10 +370,10 @@ mod tests {
 
     #[test]
     fn a_primary_makes_what_is_missing_and_renews_what_was_lost() {
-        let lost = Slot { holds_wal: false, is_lost: true, ..IDLE };
-        let never_reserved = Slot { holds_wal: false, ..IDLE };
+        let lost = Slot { from: None, is_lost: true, ..IDLE };
+        let never_reserved = Slot { from: None, ..IDLE };
         let there = present(&[("regent_b", IDLE), ("regent_c", lost), ("regent_d", never_reserved)]);
-        let steps = of_primary(&there, &wants(&["regent_b", "regent_c", "regent_d", "regent_e"]));
+        let steps = of_primary(&there, &wants(&["regent_b", "regent_c", "regent_d", "regent_e"]), &[]);
         let name = |name: &str| name.to_owned();
         assert_eq!(steps, [Step::Renew(name("regent_c")), Step::Renew(name("regent_d")), Step::Make(name("regent_e"))]);
     }
@@ -351,7 +390,22 @@ mod tests {
             ("regent_wanted", IDLE),
         ]);
         let gone = "regent_gone".to_owned();
-        assert_eq!(of_primary(&there, &wants(&["regent_wanted", "regent_logical"])), [Step::Drop(gone.clone())]);
-        assert_eq!(of_standby(&there), [Step::Clear(gone), Step::Clear("regent_wanted".to_owned())]);
+        assert_eq!(of_primary(&there, &wants(&["regent_wanted", "regent_logical"]), &[]), [Step::Drop(gone.clone())]);
+        assert_eq!(of_standby(&there, &wants(&[])), [Step::Clear(gone), Step::Clear("regent_wanted".to_owned())]);
+    }
+
+    #[test]
+    fn a_standby_keeps_what_those_need_who_follow_it_and_the_primary_no_more_than_that_for_them() {
+        let ahead = Slot { used_by: Some(7), from: Some(Lsn(0x3000)), ..IDLE };
+        let there = present(&[("regent_db2", ahead), ("regent_db3", IDLE)]);
+        let follow = [("regent_db3".to_owned(), "regent_db2".to_owned())];
+        let wanted = wants(&["regent_db2", "regent_db3"]);
+        assert_eq!(of_primary(&there, &wanted, &follow), [Step::Advance("regent_db3".to_owned(), Lsn(0x3000))]);
+        // It follows the primary for now.
+        let reads = present(&[("regent_db2", IDLE), ("regent_db3", Slot { used_by: Some(8), ..IDLE })]);
+        assert_eq!(of_primary(&reads, &wanted, &follow), []);
+        let db3 = "regent_db3".to_owned();
+        assert_eq!(of_standby(&present(&[]), &wants(&["regent_db3"])), [Step::Make(db3)]);
+        assert_eq!(of_standby(&there, &wants(&["regent_db3"])), []);
     }
 }

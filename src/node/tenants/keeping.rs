@@ -28,9 +28,10 @@ impl Tenants {
         informed: bool,
         rows: &BTreeMap<NodeName, Row>,
         unguarded: Option<(&str, u32)>,
+        moves: usize,
     ) {
         let Some(input) = self.input(&desk.context, name) else { return };
-        let input = Input { rows, unguarded, ..input };
+        let input = Input { rows, unguarded, moves, ..input };
         let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
         self.take_step(desk, name, step);
     }

@@ -51,7 +51,7 @@ impl Tenants {
         };
         let keeper = |name: &ServiceName| {
             let kept = start.kept.get(name).copied().map(kept);
-            Keeper::found(Found { kept, said: start.tombstones.get(name).copied() })
+            Keeper::found(Found { kept, said: start.tombstones.get(name).cloned() })
         };
         Tenants {
             keepers: served.iter().map(|name| (name.clone(), keeper(name))).collect(),
@@ -90,6 +90,7 @@ impl Tenants {
             keeper,
             rows: &NOBODY_HEARD,
             unguarded: None,
+            moves: 0,
         })
     }
 
@@ -137,7 +138,7 @@ impl Tenants {
                 timeline: seen.position.timeline,
                 position: seen.position,
                 streams_from: seen.streams_from.clone(),
-                released: keeper.released(),
+                released: keeper.released().cloned(),
                 copy: copy(keeper),
             }
         };

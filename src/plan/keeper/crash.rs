@@ -14,12 +14,18 @@ use crate::plan::reason::{GiveUp, Waiting};
 use crate::types::{DbAction, DbState, Position};
 use std::time::Duration;
 
+/// Whether the service may move away from a database that could go on here: not more often than `max_per_hour`, or two nodes
+/// with one trouble would hand it to and fro.
+pub(super) fn may_move(input: &Input) -> bool {
+    input.moves < input.config.failover.max_per_hour as usize
+}
+
 /// Whether it died as the installed primary, under a lease that goes on, and may move.
 fn has_died(input: &Input, s: &Service) -> bool {
     let keeper = input.keeper;
     let down = keeper.seen.state == DbState::Stopped && !keeper.seen.clean && keeper.started_as_primary;
     let may = s.phase == Phase::Installed && !s.paused && input.settings().on_crash == OnCrash::Auto;
-    down && may && input.may_write(input.stop_time())
+    down && may && may_move(input) && input.may_write(input.stop_time())
 }
 
 /// What comes before a restart in place, if anything.

@@ -78,7 +78,7 @@ impl Keeper {
     /// A daemon starts.
     pub fn found(Found { kept, said }: Found) -> Self {
         // After a final word nothing is held: where the lease file could not be cleared, it is older than that.
-        let leased = kept.filter(|kept| said.is_none_or(|said| said.epoch < kept.epoch));
+        let leased = kept.filter(|kept| said.as_ref().is_none_or(|said| said.epoch < kept.epoch));
         Keeper {
             seen: Observation::unclear(),
             running: None,
@@ -86,7 +86,7 @@ impl Keeper {
             lease: leased.map(|kept| lease::Holder::adopt(kept.epoch, kept.renew, kept.until)),
             held_open: leased.and_then(|kept| kept.held_open),
             guard_waits: kept.is_some_and(|kept| kept.held_open.is_some()),
-            tombstone: said.map_or(Epoch(0), |said| said.epoch),
+            tombstone: said.as_ref().map_or(Epoch(0), |said| said.epoch),
             writing_tombstone: None,
             released: said,
             // A lease was kept before its database was opened, and before a promotion was begun, which may go on still.
@@ -108,6 +108,7 @@ impl Keeper {
             stop_failed: None,
             quorum_elsewhere_since: None,
             deaf_since: None,
+            follows_primary_since: None,
             in_epoch: InEpoch::default(),
         }
     }
@@ -237,7 +238,10 @@ impl Keeper {
         let lapsed = self.in_epoch.given_up.as_ref().is_some_and(GiveUp::is_lapse);
         // The end is not there yet, so anybody has reached what is said.
         let early = known_bugs::has(Bug::ReleasedEarly).then_some(Position::default());
-        Released { epoch, position: self.stopped_at.or(early), lapsed }
+        let why = self.in_epoch.given_up.as_ref().map(ToString::to_string).unwrap_or_default();
+        let why =
+            why.char_indices().take_while(|(at, c)| at + c.len_utf8() <= Released::LONGEST).map(|(_, c)| c).collect();
+        Released { epoch, position: self.stopped_at.or(early), lapsed, why }
     }
 
     /// It is durable: only now is it said.
@@ -337,7 +341,8 @@ impl Keeper {
                 self.sealed = None;
             }
             // Opens the WAL receiver again: without this, the keeper would order it without end.
-            DbAction::Follow { .. } => {
+            DbAction::Follow { upstream } => {
+                self.follows_primary_since = (at.holder == Some(&upstream.node)).then_some(at.now);
                 self.sealed = None;
                 self.in_epoch.seal_report = None;
             }
@@ -481,11 +486,13 @@ impl Keeper {
         Some(report)
     }
 
-    /// Whether it has replayed all that it has, and streams from nobody, or from another than whoever holds the epoch. One
-    /// that still replays has not asked for more yet.
+    /// Whether it has replayed all that it has, and streams from nobody, or from another than whoever holds the epoch and
+    /// whom it was told to follow. One that still replays has not asked for more yet.
     fn gets_nothing_from(&self, holder: Option<&NodeName>) -> bool {
         let seen = &self.seen;
-        seen.state == DbState::Standby && seen.awaits_wal && holder.is_some() && seen.streams_from.as_ref() != holder
+        let streams = seen.streams_from.is_some();
+        let as_it_should = seen.streams_from.as_ref() == holder || seen.streams_from == seen.follows;
+        seen.state == DbState::Standby && seen.awaits_wal && holder.is_some() && !(streams && as_it_should)
     }
 }
 
@@ -518,12 +525,12 @@ impl Keeper {
         self.tombstone
     }
     /// Its final word.
-    pub fn released(&self) -> Option<Released> {
-        self.released
+    pub fn released(&self) -> Option<&Released> {
+        self.released.as_ref()
     }
     /// Where WAL ended in the final word on this epoch.
     pub fn final_position(&self, epoch: Epoch) -> Option<Position> {
-        self.released.filter(|r| r.epoch == epoch).and_then(|r| r.position)
+        self.released.as_ref().filter(|r| r.epoch == epoch).and_then(|r| r.position)
     }
     /// Why the final word could not be written, and when that is tried again.
     pub fn unsaid(&self) -> Option<(&str, Instant)> {

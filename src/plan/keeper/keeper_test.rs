@@ -2,7 +2,7 @@
 //! keeper takes to stop at the end of a lease.
 
 use super::{Found, Input, Keeper, Kept, Moment, Step, keep};
-use crate::config::Config;
+use crate::config::{Config, OnCrash};
 use crate::ledger::Phase;
 use crate::ledger::world_test::*;
 use crate::plan::goal::Me;
@@ -35,6 +35,7 @@ fn next(keeper: &Keeper) -> Step {
         keeper,
         rows: &BTreeMap::new(),
         unguarded: None,
+        moves: 0,
     })
 }
 
@@ -75,7 +76,10 @@ fn closed(mut keeper: Keeper) -> Keeper {
 
 /// Its final word could not be written.
 fn unsaid(mut keeper: Keeper) -> Keeper {
-    assert_eq!(keeper.tombstone_begins(APPOINTED), Some(Released { epoch: APPOINTED, position: None, lapsed: false }));
+    assert_eq!(
+        keeper.tombstone_begins(APPOINTED),
+        Some(Released { epoch: APPOINTED, position: None, lapsed: false, why: String::new() })
+    );
     assert!(keeper.tombstone_failed("no space left", earlier().now), "that is news");
     keeper
 }
@@ -168,6 +172,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 keeper: &keeper,
                 rows: &BTreeMap::new(),
                 unguarded: None,
+                moves: 0,
             })
         };
         assert_eq!(next(2001), Step::Wait(Waiting::Primary), "it has the time of the ladder and more");
@@ -197,4 +202,32 @@ fn a_pause_that_was_over_before_the_daemon_holds_no_lease_open() {
     assert_eq!(ended(&world), Some((Epoch(1), NOW + LEASE)), "an earlier daemon has renewed since");
     world.done(pause());
     assert_eq!(ended(&world), None, "another one began");
+}
+
+/// Two nodes with the same trouble would hand the service to and fro.
+#[test]
+fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() {
+    let world = World::new();
+    let (me, boot, name) = (node("db1"), boot("db1", 1), orders());
+    let text = include_str!("../../../config/two-databases-and-witness.toml");
+    let mut config = Config::parse(text, "regent.toml", None, "db1").expect("an example");
+    config.services.values_mut().for_each(|service| service.on_crash = OnCrash::Failover);
+    let kept = Kept { epoch: Epoch(1), until: NOW + SECOND * 60, held_open: None, renew: SECOND };
+    let keeper = seen(Keeper::found(Found { kept: Some(kept), said: None }), DbState::Stopped);
+    let next = |moves| {
+        keep(&Input {
+            now: NOW,
+            me: Me { node: &me, boot: &boot, incarnation: Some(DB1) },
+            state: &world.state,
+            name: &name,
+            config: &config,
+            keeper: &keeper,
+            rows: &BTreeMap::new(),
+            unguarded: None,
+            moves,
+        })
+    };
+    assert_eq!(config.failover.max_per_hour, 3);
+    assert_eq!(next(2), Step::Tombstone(Epoch(1), Some(GiveUp::Died)));
+    assert_eq!(next(3), Step::Db(DbAction::StartPrimary { epoch: Epoch(1) }));
 }

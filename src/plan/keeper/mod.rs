@@ -9,6 +9,7 @@
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 
 mod back;
+mod cascade;
 mod crash;
 mod events;
 mod others;
@@ -94,6 +95,8 @@ pub struct Keeper {
     quorum_elsewhere_since: Option<Instant>,
     /// Since when this node hears no other on any network: no answer to its renewals could come.
     deaf_since: Option<Instant>,
+    /// When it was told to follow the primary itself; `None`: it was not, or another standby since.
+    follows_primary_since: Option<Instant>,
     in_epoch: InEpoch,
 }
 
@@ -158,6 +161,8 @@ pub struct Input<'a> {
     /// Why the watchdog cannot be armed, and how often in a row that was found out: without it no lease is asked for. Only
     /// [`keep`] looks at it: what may run at this moment does not hang on it.
     pub unguarded: Option<(&'a str, u32)>,
+    /// How often the service moved within the last hour although nobody had asked for it. Only [`keep`] looks at it.
+    pub moves: usize,
 }
 
 /// The next step for the local database.

@@ -4,11 +4,12 @@
 
 use super::Input;
 use crate::ledger::Life;
+use crate::plan::stands_aside;
 use crate::types::{DbState, NodeName, Position, ServiceHealth};
 
 impl<'a> Input<'a> {
     /// What a node said lately of its database, in its present incarnation.
-    fn heard_of(&self, node: &NodeName) -> Option<&'a ServiceHealth> {
+    pub(super) fn heard_of(&self, node: &NodeName) -> Option<&'a ServiceHealth> {
         let recent = self.config.detector.patience().recent();
         let row = self.rows.get(node).filter(|row| self.now.since(row.at) <= recent)?;
         self.state.present(node, row.incarnation)?;
@@ -34,10 +35,11 @@ impl<'a> Input<'a> {
     fn standbys_on(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
         let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
         let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
-        heard.filter(move |(_, h)| h.state == DbState::Standby && h.position.timeline == end.timeline)
+        let may = heard.filter(|(node, _)| !stands_aside(self.state, self.config, self.name, node));
+        may.filter(move |(_, h)| h.state == DbState::Standby && h.position.timeline == end.timeline)
     }
 
-    fn is_living(&self, node: &NodeName) -> bool {
+    pub(super) fn is_living(&self, node: &NodeName) -> bool {
         self.state.nodes.get(node).is_some_and(|n| n.life == Life::Up)
     }
 

@@ -25,7 +25,7 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
-    if crashed && input.settings().on_crash == OnCrash::Failover {
+    if crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input) {
         return Some(GiveUp::Died);
     }
     if let Some(why) = crash::give_up(input, s) {

@@ -118,6 +118,8 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
 fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
     let seen = &input.keeper.seen;
     match (goal, seen.state) {
+        // A person is at work on it: it goes on as it is, and what is down stays down.
+        _ if input.state.is_in_maintenance(input.me.node) => left_alone(input, s, goal),
         // A person ordered it, whatever is there. It stops when the copy can begin.
         (Goal::Follow(up), state) if input.copy_order(s).is_some() => copied_anew(input, s, up, state),
         // The copy here wins: nothing overwrites it, and nothing opens it before its time.
@@ -131,7 +133,7 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
         (Goal::Follow(up), DbState::Absent | DbState::Unstartable) => rejoin(input, s, up),
         // A standby that was merely stopped starts as it is; whether it can follow shows when it tries.
         (Goal::Follow(up), DbState::Stopped) if seen.starts_in_recovery && !input.keeper.distrusted => {
-            Step::Db(DbAction::StartStandby { upstream: Some(up.clone()) })
+            Step::Db(DbAction::StartStandby { upstream: Some(input.source(up)) })
         }
         // A former primary, or one that could not follow as it is: rewound or cloned.
         (Goal::Follow(up), DbState::Stopped) => rejoin(input, s, up),
@@ -140,14 +142,14 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
             stop_to_rejoin(input, s, up, StopReason::PastTheFork)
         }
         // One that answers nobody cannot be told whom to follow; as long as it follows, its readers may have time.
-        (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) && is_silent(seen) => hung(input),
-        (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, up) => {
-            Step::Db(DbAction::Follow { upstream: up.clone() })
-        }
+        (Goal::Follow(up), DbState::Standby) if must_be_told(input, s, &input.source(up)) => match is_silent(seen) {
+            true => hung(input),
+            false => Step::Db(DbAction::Follow { upstream: input.source(up) }),
+        },
         // It follows, has replayed all that it has, and gets nothing from a primary that takes writes.
         (Goal::Follow(up), DbState::Standby) if is_stuck(input, up) => gets_nothing(input, s, up),
         // The goal.
-        (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(up.node.clone())),
+        (Goal::Follow(up), DbState::Standby) => Step::Wait(Waiting::StandbyOf(input.source(up).node)),
         // Somebody else started it.
         (Goal::Follow(_), DbState::Primary) => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
         // It comes to no answer: this daemon never had one, or recovery hangs.
@@ -178,6 +180,23 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
     }
 }
 
+/// In maintenance nothing is started, stopped, copied or killed. A standby is told whom to follow, and nobody writes without
+/// the right to.
+fn left_alone(input: &Input, s: &Service, goal: &Goal) -> Step {
+    let seen = &input.keeper.seen;
+    match (goal, seen.state) {
+        (_, DbState::Primary) => Step::StopNow(input.lease_ladder(), StopReason::AnotherHolds),
+        (Goal::Follow(up), DbState::Standby) if !is_silent(seen) && !is_past_the_fork(seen, s) => {
+            let upstream = input.source(up);
+            match must_be_told(input, s, &upstream) {
+                true => Step::Db(DbAction::Follow { upstream }),
+                false => Step::Wait(Waiting::StandbyOf(upstream.node)),
+            }
+        }
+        _ => Step::Wait(Waiting::Maintenance),
+    }
+}
+
 fn say_released(input: &Input, s: &Service) -> Step {
     let error = || input.keeper.in_epoch.last_error.clone();
     let why = release::reason(input, s).unwrap_or_else(|| GiveUp::Other { error: error() });
@@ -198,6 +217,7 @@ fn write_tombstone(input: &Input, s: &Service, goal: &Goal) -> Step {
 fn why_of(goal: &Goal) -> Option<GiveUp> {
     match goal {
         Goal::GiveUp(why) => Some(why.clone()),
+        Goal::HandOver => Some(GiveUp::Switchover),
         _ => None,
     }
 }
@@ -298,9 +318,9 @@ fn is_past_the_fork(seen: &Observation, s: &Service) -> bool {
 }
 
 /// It follows another, or its WAL receiver was closed for an epoch that is over.
-fn must_be_told(input: &Input, s: &Service, upstream: &Upstream) -> bool {
+fn must_be_told(input: &Input, s: &Service, source: &Upstream) -> bool {
     let keeper = input.keeper;
-    keeper.seen.follows.as_ref() != Some(&upstream.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
+    keeper.seen.follows.as_ref() != Some(&source.node) || keeper.sealed.is_some_and(|e| e < s.epoch)
 }
 
 /// Whom it got its WAL from until it was closed for this very epoch, while its fence goes on by other means than power.
@@ -311,8 +331,12 @@ fn opens_again(input: &Input, s: &Service) -> Option<Upstream> {
 
 /// A primary that recovers or does not take writes itself is no reason to do anything.
 fn is_stuck(input: &Input, upstream: &Upstream) -> bool {
-    let long = input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config));
-    long && input.is_writable(&upstream.node)
+    is_idle_for_long(input) && input.is_writable(&upstream.node)
+}
+
+/// Whether it has replayed all that it has, and gets nothing for longer than a stream may take to come back.
+pub(super) fn is_idle_for_long(input: &Input) -> bool {
+    input.keeper.idle_since.is_some_and(|at| input.now.since(at) > stuck_after(input.config))
 }
 
 /// The upstream is asked whether it can follow as it is. Only a plain no stops it: one that is too busy to answer, or to be

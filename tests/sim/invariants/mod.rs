@@ -1,6 +1,7 @@
 //! The properties, one file each. They compare the modelled world with plain values of the ledger; none calls a rule
 //! of the code under test.
 
+mod aside;
 pub mod client;
 pub mod copies;
 mod install;
@@ -22,9 +23,10 @@ pub mod timelines;
 pub mod words;
 
 use crate::cluster::{Handling, World};
-use regent::ledger::{Answer, Command, Entry, Event, State};
+use regent::ledger::{Answer, Basis, Command, Entry, Event, State};
 use regent::node::{Effect, Event as Given};
-use regent::types::{Epoch, Term};
+use regent::types::{Epoch, NodeName, Seal, ServiceName, Term};
+use std::collections::BTreeMap;
 
 /// After every event.
 pub fn check(w: &mut World) {
@@ -108,15 +110,9 @@ pub fn committed(
         (Event::Refuted { .. }, _) => w.facts.counts.refuted += 1,
         (Event::Appointed { epoch }, Command::Appoint { service, node, basis, seals, .. }) => {
             w.facts.counts.appointments += 1;
-            w.facts.counts.failovers += u64::from(matches!(basis, regent::ledger::Basis::Fenced { .. }));
-            let s = w.index(service);
-            w.facts.services[s].reports = s6::reports(w, (before, service), seals, &w.facts.services[s].tried);
-            w.facts.services[s].tried.insert(node.clone());
-            if let regent::ledger::Basis::Fenced { fence, .. } = basis
-                && let Some(fence) = before.fences.get(fence)
-            {
-                w.rests_on(w.host(&fence.target));
-            }
+            w.facts.counts.failovers += u64::from(matches!(basis, Basis::Fenced { .. }));
+            chosen(w, (before, service), node, basis, seals);
+            aside::appointed(w, before, service, node);
             s2::epoch_over(w, before, service, "an appointment");
             s6::planned(w, before, service, node);
             s6::bounded(w, before, service, node);
@@ -133,11 +129,30 @@ pub fn committed(
             w.facts.services[s].tried.clear();
         }
         (_, Command::Promoting { service, node, timeline, .. }) => timelines::said(w, service, node, *timeline),
-        (Event::Appointed { epoch }, Command::Create { service, .. }) => {
+        (Event::Appointed { epoch }, Command::Create { service, node, .. }) => {
             w.facts.counts.appointments += 1;
+            aside::appointed(w, before, service, node);
             s4::appointment(w, before, after, service, *epoch);
         }
         _ => {}
+    }
+}
+
+/// What the choice rested on.
+fn chosen(
+    w: &mut World,
+    (before, service): (&State, &ServiceName),
+    node: &NodeName,
+    basis: &Basis,
+    seals: &BTreeMap<NodeName, Seal>,
+) {
+    let s = w.index(service);
+    w.facts.services[s].reports = s6::reports(w, (before, service), seals, &w.facts.services[s].tried);
+    w.facts.services[s].tried.insert(node.clone());
+    if let Basis::Fenced { fence, .. } = basis
+        && let Some(fence) = before.fences.get(fence)
+    {
+        w.rests_on(w.host(&fence.target));
     }
 }
 

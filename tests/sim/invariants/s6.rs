@@ -39,7 +39,8 @@ pub fn reports(
     };
     let fenced = |node: &NodeName| before.fences.values().any(|f| &f.target == node && may_act(f));
     let dead = |node: &NodeName| before.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
-    let able = |node: &&NodeName| !dead(node) && !fenced(node) && !unguarded(node) && !discarded(node);
+    let aside = |node: &NodeName| before.maintenance.contains_key(node);
+    let able = |node: &&NodeName| !aside(node) && !dead(node) && !fenced(node) && !unguarded(node) && !discarded(node);
     seals.keys().filter(able).filter(|node| !tried.contains(*node)).count()
 }
 
