@@ -3,9 +3,10 @@
 //!
 //! Not here: who remembers what was heard (`node/peers.rs`), and what follows from it (`objection.rs`).
 
-use super::Outlook;
+use super::{Outlook, Row};
 use crate::ledger::Service;
-use crate::types::{DbState, Position, ServiceName};
+use crate::types::{DbState, Epoch, HeardEnd, NodeName, Position, ServiceName};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The furthest that anybody knows.
@@ -25,14 +26,22 @@ pub fn known_end(seen: &Outlook, name: &ServiceName) -> Option<KnownEnd> {
     if let Some(end) = service.final_end {
         return Some(KnownEnd { end, silent: Duration::ZERO });
     }
-    let heard =
-        seen.rows.values().filter_map(|row| row.health.ends.get(name)).filter(|heard| heard.epoch == last.epoch);
+    let heard = heard(seen.rows, name, last.epoch);
     let heard = heard.map(|heard| (heard.end, Duration::from_millis(heard.silent_ms)));
     let own = own_word(seen, name, service).map(|end| (end, Duration::ZERO));
     let all: Vec<_> = heard.chain(own).collect();
     let silent = all.iter().map(|(_, silent)| *silent).min().unwrap_or_default();
     let ends = all.iter().map(|(end, _)| *end).chain(service.known_end).chain([last.start]);
     ends.max().map(|end| KnownEnd { end, silent })
+}
+
+/// What each node heard, or was told, of the end of that epoch's WAL.
+pub fn heard<'a>(
+    rows: &'a BTreeMap<NodeName, Row>,
+    name: &'a ServiceName,
+    epoch: Epoch,
+) -> impl Iterator<Item = &'a HeardEnd> {
+    rows.values().filter_map(move |row| row.health.ends.get(name)).filter(move |heard| heard.epoch == epoch)
 }
 
 /// What the primary's own heartbeat said last.

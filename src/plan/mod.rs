@@ -20,7 +20,7 @@ pub mod fencing;
 mod giving_back;
 pub mod goal;
 pub mod keeper;
-mod known_end;
+pub(crate) mod known_end;
 pub mod lead;
 pub mod maintenance;
 pub mod note;

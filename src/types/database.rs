@@ -184,7 +184,8 @@ pub enum DbAction {
     Initdb,
     /// Start it out of recovery: it becomes writable, on the timeline that it has. Only under a lease for `epoch`. A
     /// directory that is a standby's, or an unused copy, needs a timeline of its own: it is only started in recovery.
-    StartPrimary { epoch: Epoch },
+    /// `known`: how far its WAL is known to have reached; one that ends before is an older copy, and is refused.
+    StartPrimary { epoch: Epoch, known: Option<Position> },
     /// Start it in recovery, following `upstream` (or nobody, when `None`).
     StartStandby { upstream: Option<Upstream> },
     /// Let a running standby follow another upstream, without a restart where the version allows.
@@ -232,7 +233,7 @@ impl std::fmt::Display for DbAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = self.name();
         match self {
-            DbAction::StartPrimary { epoch } => write!(f, "{name} under epoch {epoch}"),
+            DbAction::StartPrimary { epoch, .. } => write!(f, "{name} under epoch {epoch}"),
             DbAction::Promote { epoch, timeline } => write!(f, "{name} to timeline {timeline} under epoch {epoch}"),
             DbAction::StartStandby { upstream: Some(up) } | DbAction::Follow { upstream: up } => {
                 write!(f, "{name} of {}", up.node)

@@ -96,7 +96,7 @@ async fn a_restore_from(heading: &'static str, restoring: &'static str) {
     let (done, _) = timed(restoring, db1.done(DbAction::Initdb)).await;
     assert!(matches!(done, DbDone::Created { .. }), "{done:?}");
     db1.lease(1, Duration::from_secs(3600));
-    let done = db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    let done = db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert!(matches!(done, DbDone::Writable { position } if position.timeline.0 == 2), "{done:?}");
     assert_eq!(db1.ids().await, [1, 2], "until {moment}");
     cluster.change("db2", |postgresql| postgresql.commands = Commands::default());

@@ -150,7 +150,7 @@ impl Cluster {
         let first = self.node(name);
         first.done(DbAction::Initdb).await;
         first.lease(1, Duration::from_secs(3600));
-        first.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        first.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
         first.sql("create table orders (id bigint primary key)").await;
     }
 

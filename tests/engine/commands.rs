@@ -412,7 +412,7 @@ async fn a_first_database_by_a_command_has_roles_and_a_timeline_of_its_own() {
     assert!(matches!(made, DbDone::Created { .. }), "{made:?}");
     assert!(!says(db1, "postgresql.auto.conf").contains("recovery_target"));
     db1.lease(1, HOUR);
-    let done = db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    let done = db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     let DbDone::Writable { position } = done else { panic!("{done:?}") };
     assert_eq!(position.timeline, Timeline(2), "the other one goes on on the first");
     assert_eq!(db1.ids().await, [1, 2, 3, 4], "up to the point that was named");
@@ -447,6 +447,6 @@ async fn what_a_command_left_that_cannot_be_a_first_database_is_refused_and_says
     cluster.makes_by("BIN/initdb -D \"$1\" -U postgres >&2");
     cluster.node("db1").done(DbAction::Initdb).await;
     cluster.node("db1").lease(1, HOUR);
-    let done = cluster.node("db1").done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    let done = cluster.node("db1").done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert!(matches!(done, DbDone::Writable { position } if position.timeline == Timeline(2)), "{done:?}");
 }

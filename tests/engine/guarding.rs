@@ -160,7 +160,7 @@ async fn a_guard_leaves_a_database_alone_that_was_stopped_and_started_as_a_stand
     let db1 = cluster.node("db1");
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(1, Duration::from_millis(2500));
-    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.done(DbAction::StartStandby { upstream: None }).await;
     tokio::time::sleep(Duration::from_millis(3000)).await;

@@ -19,7 +19,7 @@ async fn a_new_database_is_opened_only_under_a_lease_for_its_epoch() {
     assert_eq!(again, DbDone::Created { system }, "asked by who has not seen it yet");
     let seen = db1.until_state(DbState::Stopped).await;
     assert_eq!((seen.system, seen.clean), (Some(system), true));
-    let start = DbAction::StartPrimary { epoch: Epoch(1) };
+    let start = DbAction::StartPrimary { epoch: Epoch(1), known: None };
     assert!(db1.fails(start.clone()).await.contains("no lease"));
     db1.lease(2, Duration::from_secs(60));
     assert!(db1.fails(start.clone()).await.contains("for epoch 2"));
@@ -56,9 +56,9 @@ async fn a_database_that_was_half_made_is_made_anew() {
     assert!(matches!(making, DbOutcome::Failed { .. }), "{making:?}");
     db1.until_state(DbState::Unstartable).await;
     db1.lease(1, Duration::from_secs(60));
-    db1.fails(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.fails(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     db1.done(DbAction::Initdb).await;
-    assert!(matches!(db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await, DbDone::Writable { .. }));
+    assert!(matches!(db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await, DbDone::Writable { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,9 +94,9 @@ async fn a_copy_that_never_ran_opens_on_a_timeline_of_its_own() {
     cluster.node("db1").enclosure().kill();
     db2.lease(2, Duration::from_secs(60));
     // It is only started in recovery: the number of its timeline comes with a promotion.
-    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await, DbDone::Plain);
+    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2), known: None }).await, DbDone::Plain);
     db2.until_state(DbState::Standby).await;
-    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await, DbDone::Plain);
+    assert_eq!(db2.done(DbAction::StartPrimary { epoch: Epoch(2), known: None }).await, DbDone::Plain);
     let promote = DbAction::Promote { epoch: Epoch(2), timeline: Timeline(2) };
     let DbDone::Writable { position } = db2.done(promote).await else { panic!("writable") };
     assert_eq!(position.timeline.0, 2);
@@ -114,7 +114,7 @@ async fn a_directory_with_the_marker_is_not_started_by_anyone() {
     std::fs::write(&marker, "a rewind\n").expect("written");
     db1.until_state(DbState::Unstartable).await;
     db1.lease(1, Duration::from_secs(60));
-    for action in [DbAction::StartStandby { upstream: None }, DbAction::StartPrimary { epoch: Epoch(1) }] {
+    for action in [DbAction::StartStandby { upstream: None }, DbAction::StartPrimary { epoch: Epoch(1), known: None }] {
         let error = db1.fails(action).await;
         assert!(error.contains(".regent-main.unstartable") && error.contains("a rewind"), "{error}");
     }
@@ -158,7 +158,7 @@ async fn fences_in_the_access_file_outlive_a_restart_and_close_the_role() {
     std::fs::write(&hba, format!("{block}{text}")).expect("written");
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(1, Duration::from_secs(60));
-    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert!(std::fs::read_to_string(&hba).expect("there").starts_with(block));
     db2.done(DbAction::Stop { ladder: LADDER }).await;
     let error = db2.fails(DbAction::Rejoin { upstream: cluster.upstream("db1"), order: None }).await;

@@ -23,6 +23,7 @@ mod older;
 mod ordered;
 mod places;
 mod private;
+mod roles;
 mod slots;
 mod survey;
 mod trouble;

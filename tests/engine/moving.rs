@@ -84,7 +84,7 @@ async fn an_orderly_stop_names_exactly_the_position_that_the_standby_reaches() {
         let seen = db1.until_state(DbState::Stopped).await;
         assert_eq!((seen.clean, seen.position), (true, end));
         db1.lease(1, Duration::from_secs(60));
-        timed("start", db1.done(DbAction::StartPrimary { epoch: Epoch(1) })).await;
+        timed("start", db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None })).await;
         db2.done(DbAction::Follow { upstream: cluster.upstream("db1") }).await;
         db2.until("streaming", |seen| seen.streams_from.is_some()).await;
     }

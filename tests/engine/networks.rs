@@ -296,7 +296,7 @@ async fn a_turn_that_is_late_keeps_nobody_from_taking_over() {
     db2.sql("select pg_reload_conf(); insert into orders values (1)").await;
     db2.done(DbAction::Stop { ladder: LADDER }).await;
     db2.lease(2, Duration::from_secs(600));
-    db2.done(DbAction::StartPrimary { epoch: Epoch(2) }).await;
+    db2.done(DbAction::StartPrimary { epoch: Epoch(2), known: None }).await;
     db2.sql("insert into orders values (2)").await;
     let text = std::fs::read_to_string(db2.postgresql().data_dir.join("postgresql.auto.conf")).expect("readable");
     assert!(text.contains("primary_conninfo = ''\n"), "{text}");

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use crate::coming_back::fail_over;
-use regent::types::{DbAction, DbDone, DbState, Epoch, Lsn, Timeline};
+use regent::types::{DbAction, DbDone, DbState, Epoch, Lsn, Position, Timeline};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -53,12 +53,12 @@ async fn stop(node: &Database) {
 
 async fn open(node: &Database, epoch: u64) -> DbDone {
     node.lease(epoch, HOUR);
-    node.done(DbAction::StartPrimary { epoch: Epoch(epoch) }).await
+    node.done(DbAction::StartPrimary { epoch: Epoch(epoch), known: None }).await
 }
 
 async fn refused(node: &Database, epoch: u64) -> String {
     node.lease(epoch, HOUR);
-    node.fails(DbAction::StartPrimary { epoch: Epoch(epoch) }).await
+    node.fails(DbAction::StartPrimary { epoch: Epoch(epoch), known: None }).await
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -104,6 +104,38 @@ async fn a_cold_copy_from_before_is_refused_and_the_right_directory_opens() {
     std::fs::remove_file(note(db1)).expect("it is there");
     open(db1, 1).await;
     assert_eq!(db1.ids().await, [1]);
+}
+
+/// The whole host was set back, what it remembers with it: the cluster knows better.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lacks_what_the_cluster_knows_of_it_is_not_opened() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.sql("insert into orders values (1)").await;
+    let end = seen_end(db1).await;
+    stop(db1).await;
+    std::fs::remove_file(note(db1)).expect("it is there");
+    db1.lease(1, HOUR);
+    let open = |lsn: u64| {
+        let known = Some(Position { timeline: Timeline(1), lsn: Lsn(lsn) });
+        DbAction::StartPrimary { epoch: Epoch(1), known }
+    };
+    let why = db1.fails(open(end.0 + (1 << 20))).await;
+    assert!(why.contains("is an older copy and is not opened") && why.contains("regent accept"), "{why}");
+    assert!(db1.engine().processes().is_empty());
+    assert!(matches!(db1.done(open(end.0)).await, DbDone::Writable { .. }), "it has what is known of it");
+    // The same after a crash, where the control file says less than the WAL holds.
+    db1.sql("insert into orders values (2)").await;
+    let end = seen_end(db1).await;
+    db1.enclosure().kill();
+    db1.until_state(DbState::Stopped).await;
+    _ = std::fs::remove_file(note(db1));
+    assert!(db1.fails(open(end.0 + (1 << 20))).await.contains("is an older copy"));
+    assert!(matches!(db1.done(open(end.0)).await, DbDone::Writable { .. }));
+    assert_eq!(db1.ids().await, [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

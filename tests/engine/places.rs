@@ -189,7 +189,7 @@ async fn what_cannot_work_is_refused_before_the_first_byte() {
     let unreachable = cluster.node("db3").refuses(DbAction::Rejoin { upstream, order: None }).await;
     assert!(unreachable.contains("connect to the upstream"), "it is noticed at once: {unreachable}");
     db1.lease(1, std::time::Duration::from_secs(3600));
-    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     cluster.follow("db3", "db1").await;
 }
 
@@ -307,18 +307,18 @@ async fn a_database_whose_tablespace_is_not_mounted_is_not_started() {
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(2, Duration::from_secs(3600));
     // Its volume is noted at the next start.
-    db1.done(DbAction::StartPrimary { epoch: Epoch(2) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(2), known: None }).await;
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     let moved = cluster.path().join("aside");
     let run = |words: &[&str]| assert!(Command::new("mount").args(words).status().expect("mount runs").success());
     run(&["--bind", &space.display().to_string(), &moved.display().to_string()]);
     drop(volume);
     db1.lease(3, Duration::from_secs(3600));
-    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(3) }).await;
+    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(3), known: None }).await;
     assert!(refused.contains("/db1/space") && refused.contains("is not mounted"), "{refused}");
     run(&["--bind", &moved.display().to_string(), &space.display().to_string()]);
     let _volume = Volume(space);
     let _moved = Volume(moved);
-    db1.done(DbAction::StartPrimary { epoch: Epoch(3) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(3), known: None }).await;
     db1.sql("insert into in_space values (2)").await;
 }

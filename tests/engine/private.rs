@@ -282,7 +282,7 @@ async fn a_certificate_that_is_not_fit_costs_neither_the_server_nor_the_one_befo
         let db1 = cluster.node("db1");
         db1.done(DbAction::Stop { ladder: LADDER }).await;
         db1.lease(1, Duration::from_secs(3600));
-        db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     }
     // One that is fit takes the place of the one before, and the server that runs shows it from then on.
     let renewed = cluster.path().join("renewed");
@@ -455,7 +455,7 @@ async fn a_link_hands_the_database_user_no_secret_that_is_not_its_own() {
     let db1 = cluster.node("db1");
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(1, Duration::from_secs(3600));
-    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert!(refused.contains("replication.pw") && refused.contains("Permission denied"), "{refused}");
     let secret = fs::read_to_string(roots.join("heartbeat.key")).expect("there");
     assert!(!fs::read_to_string(run.join("pgpass")).expect("there").contains(secret.trim()));

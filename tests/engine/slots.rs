@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 /// One slot as a server tells of it.
 #[derive(Clone, Debug, PartialEq)]
-struct Slot {
-    name: String,
-    active: bool,
-    from: Option<Lsn>,
+pub struct Slot {
+    pub name: String,
+    pub active: bool,
+    pub from: Option<Lsn>,
 }
 
-async fn slots(node: &Database) -> Vec<Slot> {
+pub async fn slots(node: &Database) -> Vec<Slot> {
     let client = node.client().await.expect("the server lets us in");
     let question = "select slot_name::text, active, restart_lsn::text from pg_replication_slots order by 1";
     let rows = client.query(question, &[]).await.expect("answered");
@@ -25,12 +25,12 @@ async fn slots(node: &Database) -> Vec<Slot> {
     rows.iter().map(|row| Slot { name: row.get(0), active: row.get(1), from: from(row.get(2)) }).collect()
 }
 
-fn names(slots: &[Slot]) -> Vec<&str> {
+pub fn names(slots: &[Slot]) -> Vec<&str> {
     slots.iter().map(|slot| slot.name.as_str()).collect()
 }
 
 /// Waits for slots: PostgreSQL tells nobody of them.
-async fn until_slots(node: &Database, what: &str, holds: impl Fn(&[Slot]) -> bool) -> Vec<Slot> {
+pub async fn until_slots(node: &Database, what: &str, holds: impl Fn(&[Slot]) -> bool) -> Vec<Slot> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let present = slots(node).await;

@@ -32,7 +32,7 @@ async fn a_killed_postmaster_is_seen_at_once_and_started_again() {
     println!("TIME kill -9 seen: {:?}", from.elapsed());
     assert!(from.elapsed() < Duration::from_millis(500), "{:?}: by the probe, not by the pidfd", from.elapsed());
     db1.until_state(DbState::Stopped).await;
-    timed("restart after kill -9", db1.done(DbAction::StartPrimary { epoch: Epoch(1) })).await;
+    timed("restart after kill -9", db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None })).await;
     println!("TIME kill -9 to writable again: {:?}", from.elapsed());
 }
 
@@ -200,7 +200,7 @@ async fn a_start_shows_progress_while_it_replays_and_none_while_its_process_stan
     db1.sql("insert into rows select i, repeat('x', 200) from generate_series(1, 400000) i").await;
     signal(db1.postmaster(), libc::SIGKILL);
     db1.until_state(DbState::Stopped).await;
-    let start = db1.engine().perform(DbAction::StartPrimary { epoch: Epoch(1) });
+    let start = db1.engine().perform(DbAction::StartPrimary { epoch: Epoch(1), known: None });
     let watch = async {
         let startup = startup_process(db1).await;
         signal(startup, libc::SIGSTOP);
@@ -268,7 +268,7 @@ async fn the_end_of_a_dead_primarys_wal_is_what_a_standby_with_all_of_it_has() {
         assert!(seal.end <= at, "round {round}: {at} lies before {}, which the standby has", seal.end);
         assert_eq!(seal.end.timeline, at.timeline);
         equal += u32::from(seal.end == at);
-        db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+        db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
         assert!(db1.fails(DbAction::FindEnd { from }).await.contains("running"));
         cluster.follow_running("db2", "db1").await;
     }

@@ -108,7 +108,7 @@ async fn no_setting_and_no_trigger_keeps_regent_out() {
     db1.done(DbAction::Checkpoint).await;
     db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(1, Duration::from_secs(60));
-    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     db1.until("writable", |seen| seen.writable && seen.trouble.is_none()).await;
 }
 

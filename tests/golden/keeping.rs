@@ -264,7 +264,7 @@ impl Desk {
             keeper.ended(&stop, DbOutcome::Done(stopped), false, at);
         }
         if let Some(restarts) = line.number("restarts") {
-            let start = DbAction::StartPrimary { epoch: Epoch(line.number("in").unwrap_or(1)) };
+            let start = DbAction::StartPrimary { epoch: Epoch(line.number("in").unwrap_or(1)), known: None };
             keeper.begins(start.clone(), Moment { epoch: None, ..at });
             let installed = Moment { epoch: at.epoch.map(|(epoch, _)| (epoch, Phase::Installed)), ..at };
             (0..restarts).for_each(|_| keeper.begins(start.clone(), installed));
@@ -454,7 +454,7 @@ fn trouble(line: &Line, text: &str) -> Trouble {
 fn running(line: &Line, what: &str, epoch: Epoch) -> DbAction {
     match what {
         "promote" => DbAction::Promote { epoch, timeline: Timeline(2) },
-        "start-primary" => DbAction::StartPrimary { epoch },
+        "start-primary" => DbAction::StartPrimary { epoch, known: None },
         "start-standby" => DbAction::StartStandby { upstream: None },
         "stop" => DbAction::Stop { ladder: LADDER },
         "initdb" => DbAction::Initdb,

@@ -337,8 +337,13 @@ impl World {
                 (!self.hosts[host].works(part_of(&action))).then_some("cannot: no space left on device")
             }
             _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
-            DbAction::StartPrimary { epoch } | DbAction::Promote { epoch, .. } if !self.lease_is_kept(&act, *epoch) => {
+            DbAction::StartPrimary { epoch, .. } | DbAction::Promote { epoch, .. }
+                if !self.lease_is_kept(&act, *epoch) =>
+            {
                 Some("the lease file says nothing of a lease for this epoch that runs")
+            }
+            DbAction::StartPrimary { known: Some(known), .. } if self.db(host, service).at < *known => {
+                Some("an older copy: more is known of it than it has")
             }
             _ => None,
         };
@@ -347,7 +352,7 @@ impl World {
         }
         match action {
             DbAction::Initdb => self.finish(200, 600, act, World::initdb),
-            DbAction::StartPrimary { epoch } => self.start(act, false, epoch, None),
+            DbAction::StartPrimary { epoch, .. } => self.start(act, false, epoch, None),
             DbAction::StartStandby { upstream } => {
                 let upstream = upstream.map(|u| self.host(&u.node));
                 self.start(act, true, Epoch(0), upstream);

@@ -146,8 +146,8 @@ impl PostgreSql {
         }
         match action {
             DbAction::Initdb => Ok(DbDone::Created { system: initdb::initdb(core).await? }),
-            DbAction::StartPrimary { epoch } => {
-                let opened = start::start_primary(core, epoch).await?;
+            DbAction::StartPrimary { epoch, known } => {
+                let opened = start::start_primary(core, epoch, known).await?;
                 Ok(opened.map_or(DbDone::Plain, |position| DbDone::Writable { position }))
             }
             DbAction::StartStandby { upstream } => {

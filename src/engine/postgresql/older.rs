@@ -1,4 +1,5 @@
-//! Before a database is started, its directory is compared with what this node remembers that it had. An older copy is
+//! Before a database is started, its directory is compared with what this node remembers that it had, and with what is known
+//! of it in the cluster where the whole host was set back. An older copy is
 //! not opened as the primary: what was acknowledged after it would be lost, and standbys that are ahead of it would take
 //! WAL that does not continue theirs. A directory of another cluster is not started at all.
 //!
@@ -21,21 +22,22 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Refuses a directory that lacks what this node had, or that is another cluster's.
-pub async fn refuse_as_primary(core: &Arc<Core>, control: &Control) -> Result<()> {
+/// Refuses a directory that lacks what this node had, or is known to have had, or that is another cluster's.
+pub async fn refuse_as_primary(core: &Arc<Core>, control: &Control, known: Option<Position>) -> Result<()> {
     let control = control.clone();
     core.on_disk(move |core| {
-        let Some(had) = remembered::recall(&core.layout)? else { return Ok(()) };
-        refuse_other(core, &control, had)?;
+        let remembered = remembered::recall(&core.layout)?;
+        remembered.map_or(Ok(()), |had| refuse_other(core, &control, had))?;
+        let Some(had) = remembered.map(|had| had.end).max(known) else { return Ok(()) };
         // One that was shut down is opened where its last checkpoint is, whatever WAL lies beside it.
         let ended = control.state == ControlState::ShutDown;
         let holds = if ended { control.final_end(&core.layout)? } else { control.known_end() };
-        let history = history_of(&core.layout.inside, &core.layout.data_dir, had.end.timeline);
+        let history = history_of(&core.layout.inside, &core.layout.data_dir, had.timeline);
         let has = |at: Position| if ended { Ok(false) } else { has_wal(&core.layout, &control, at) };
-        if is_complete(holds, had.end, &history, has)? {
+        if is_complete(holds, had, &history, has)? {
             return Ok(());
         }
-        Err(EngineError::OlderCopy { data_dir: core.layout.data_dir.clone(), holds, had: had.end })
+        Err(EngineError::OlderCopy { data_dir: core.layout.data_dir.clone(), holds, had })
     })
     .await
 }

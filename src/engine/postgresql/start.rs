@@ -33,7 +33,7 @@ const LOG_LIMIT: u64 = 16 << 20;
 
 /// Starts the database out of recovery, and waits until it accepted a write. `None` where it runs in recovery now: it
 /// is for a promotion to give it a timeline of its own.
-pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Position>> {
+pub async fn start_primary(core: &Arc<Core>, epoch: Epoch, known: Option<Position>) -> Result<Option<Position>> {
     promote::must_hold(core, epoch).await?;
     if core.postmaster().await.is_some() {
         // Asked for twice; or it runs as a standby.
@@ -42,7 +42,7 @@ pub async fn start_primary(core: &Arc<Core>, epoch: Epoch) -> Result<Option<Posi
     }
     may_start(core, "start").await?;
     let control = Control::read(&core.layout, &core.user).await?;
-    older::refuse_as_primary(core, &control).await?;
+    older::refuse_as_primary(core, &control, known).await?;
     if is_anothers(core, &control).await {
         // Its WAL is another primary's. Out of recovery it must be on a timeline of its own.
         start_in_recovery(core, None).await?;

@@ -331,7 +331,7 @@ impl Keeper {
             (self.in_epoch.wal_ends, self.stopped_at) = (None, None);
         }
         match &action {
-            DbAction::StartPrimary { epoch } => {
+            DbAction::StartPrimary { epoch, .. } => {
                 self.starts_under(*epoch, at);
                 self.started_as_primary = true;
             }

@@ -229,5 +229,6 @@ fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() 
     };
     assert_eq!(config.failover.max_per_hour, 3);
     assert_eq!(next(2), Step::Tombstone(Epoch(1), Some(GiveUp::Died)));
-    assert_eq!(next(3), Step::Db(DbAction::StartPrimary { epoch: Epoch(1) }));
+    let Step::Db(DbAction::StartPrimary { epoch: Epoch(1), known: Some(known) }) = next(3) else { panic!("it moves") };
+    assert_eq!(known, at(1, 1000), "it began there");
 }

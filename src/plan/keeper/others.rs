@@ -3,7 +3,8 @@
 //! Not here: whether a node is alive (`detector`), and who takes over (`plan/candidate.rs`).
 
 use super::Input;
-use crate::ledger::Life;
+use crate::ledger::{Life, Service};
+use crate::plan::known_end;
 use crate::plan::stands_aside;
 use crate::types::{DbState, NodeName, Position, ServiceHealth};
 
@@ -14,6 +15,14 @@ impl<'a> Input<'a> {
         let row = self.rows.get(node).filter(|row| self.now.since(row.at) <= recent)?;
         self.state.present(node, row.incarnation)?;
         row.health.services.get(self.name)
+    }
+
+    /// How far the WAL of this node's database is known to have reached, where it wrote last: as the ledger has it, and as
+    /// anybody heard it.
+    pub(super) fn known_end(&self, s: &Service) -> Option<Position> {
+        let last = s.history.last().filter(|last| &last.node == self.me.node)?;
+        let heard = known_end::heard(self.rows, self.name, last.epoch).map(|heard| heard.end);
+        heard.chain(s.known_end).chain(s.final_end).chain([last.start]).max()
     }
 
     /// The standby that has received most of what ends there, if it lacks no more than may be lost by a failover.

@@ -56,7 +56,7 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
             step
         }
         // A primary's is opened as it is, on its own timeline, under a lease.
-        (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch }),
+        (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch, known: input.known_end(s) }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
 
         // It gets nowhere, or answers nobody although it says that it is ready: it is killed and started again in place.

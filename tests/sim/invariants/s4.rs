@@ -42,7 +42,7 @@ pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answ
 
 /// No daemon opens a database under another epoch than the one that its own copy of the ledger has.
 pub fn asked_for(w: &mut World, host: usize, effect: &Effect) {
-    let Effect::Db { service, action: DbAction::Promote { epoch, .. } | DbAction::StartPrimary { epoch } } = effect
+    let Effect::Db { service, action: DbAction::Promote { epoch, .. } | DbAction::StartPrimary { epoch, .. } } = effect
     else {
         return;
     };
