@@ -99,7 +99,7 @@ pub struct Durations {
 }
 
 impl Service {
-    /// A primary takes writes and every other database streams from it.
+    /// A primary takes writes and every other database streams from it, by way of another one perhaps.
     pub fn is_complete(&self) -> bool {
         let Some(primary) = &self.primary else { return false };
         self.phase == "installed"
@@ -107,9 +107,17 @@ impl Service {
                 if node == primary {
                     database.state == "primary"
                 } else {
-                    database.state == "standby" && database.streams_from.as_ref() == Some(primary)
+                    database.state == "standby" && self.leads_to(node, primary)
                 }
             })
+    }
+}
+
+impl Service {
+    fn leads_to(&self, node: &str, primary: &str) -> bool {
+        let from = |node: &str| self.databases.get(node).and_then(|database| database.streams_from.clone());
+        let chain = std::iter::successors(from(node), |node| from(node));
+        chain.take(self.databases.len()).any(|node| node == primary)
     }
 }
 

@@ -24,6 +24,7 @@ mod reports;
 mod restarts;
 mod returns;
 mod stale;
+mod standbys;
 mod switchovers;
 mod unguarded;
 mod volumes;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(restarts::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(stale::SCENARIOS);
+    all.extend(standbys::SCENARIOS);
     all.extend(unguarded::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
     all.extend(identity::SCENARIOS);
