@@ -54,6 +54,12 @@ pub enum Request {
     },
     Pause {
         service: Option<ServiceName>,
+        /// Why, for people.
+        #[serde(default)]
+        reason: Option<String>,
+        /// It ends by itself after that.
+        #[serde(default)]
+        lasts_ms: Option<u64>,
     },
     Resume {
         service: Option<ServiceName>,
@@ -191,7 +197,7 @@ mod tests {
         let service = None;
         assert!(!Request::Switchover { service: None, to: None, dry_run: true }.changes_something());
         assert!(Request::Switchover { service: None, to: None, dry_run: false }.changes_something());
-        assert!(Request::Pause { service }.changes_something());
+        assert!(Request::Pause { service, reason: None, lasts_ms: None }.changes_something());
         assert!(!Request::Explain { incident: None }.changes_something());
     }
 }

@@ -140,6 +140,9 @@ pub struct NodeStatus {
     pub failing: Vec<String>,
     /// Why it, or something that claims to be it, was refused. One sentence each.
     pub refusals: Vec<String>,
+    /// The services that are paused, as its copy of the ledger has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<ServiceName>,
     /// A person took it into maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,
@@ -204,8 +207,23 @@ pub struct ServiceStatus {
     /// By database node.
     pub databases: BTreeMap<NodeName, DatabaseStatus>,
     pub readiness: Readiness,
+    /// The word for its pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
     /// What the coordinator is doing now, and what it is waiting for. One sentence each; empty when nothing is due.
     pub what_now: Vec<String>,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseStatus {
+    /// Who said so, and why in that person's own words.
+    pub who: String,
+    pub reason: Option<String>,
+    /// For how long it has lasted, and after how much longer it ends by itself (`null`: when a person ends it), as far as
+    /// the answering node has counted.
+    pub lasted_ms: Option<u64>,
+    pub left_ms: Option<u64>,
 }
 
 /// The lease of the current epoch, as far as the answering node knows.

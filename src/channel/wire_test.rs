@@ -55,6 +55,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
             views: (0..peers).map(|i| (name(i).parse().unwrap(), view.clone())).collect::<BTreeMap<_, _>>().into(),
             heard: (0..peers).map(|i| (name(i).parse().unwrap(), (Incarnation(1_000_000), u64::MAX))).collect(),
             health: Arc::new(Health {
+                paused: (0..services).map(|i| name(i).parse().unwrap()).collect(),
                 follows: Some("w1".parse().expect("valid")),
                 services: (0..services).map(|i| (name(i).parse().unwrap(), service())).collect(),
                 watchdog_armed: true,

@@ -86,10 +86,10 @@ enum Command {
     Reinit(copies::Reinit),
     /// Let the copy on a node win: a new epoch on a new timeline, and every other node is copied anew
     Accept(copies::Accept),
-    /// Let regent neither start, stop, fence nor move a service until `resume`
-    Pause(pause::Arguments),
+    /// Let regent neither start, stop, copy, fence nor move anything of a service until `resume`, or for a time
+    Pause(pause::Pause),
     /// End a pause
-    Resume(pause::Arguments),
+    Resume(pause::Resume),
     /// Leave a node alone that somebody works on: it takes nothing over, and nothing of it is started
     Maintenance(maintenance::Arguments),
     /// Fence a node now, or vouch for a fence that no device could confirm

@@ -18,6 +18,13 @@ pub struct Waiting {
     timeout: Duration,
 }
 
+impl Waiting {
+    /// How long.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
 /// A time with its unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|error| format!("expected a time as in 90s: {error}"))?;

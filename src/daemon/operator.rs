@@ -192,12 +192,15 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             Ok(service) => accept_copy(node, service, of.clone(), *dry_run, who),
             Err(why) => refuse(why),
         },
-        Request::Pause { service } => match the_service(node, service.as_ref()) {
-            Ok(service) => Begin::Propose(Command::Pause { service, who }),
+        Request::Pause { service, reason, lasts_ms } => match the_service(node, service.as_ref()) {
+            Ok(service) => {
+                let (why, lasts) = (reason.clone(), lasts_ms.map(Duration::from_millis));
+                Begin::Propose(Command::Pause { service, who, why, lasts })
+            }
             Err(why) => refuse(why),
         },
         Request::Resume { service } => match the_service(node, service.as_ref()) {
-            Ok(service) => Begin::Propose(Command::Resume { service, who }),
+            Ok(service) => Begin::Propose(Command::Resume { service, who, number: None }),
             Err(why) => refuse(why),
         },
         Request::Maintenance { node: target, lasts_ms, force } => {

@@ -91,8 +91,8 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         }
         Command::Switchover { service, epoch, to, who } => state.switchover(m, service, epoch, to, who),
         Command::CancelSwitchover { service, epoch, why } => state.cancel_switchover(m, service, epoch, why),
-        Command::Pause { service, who } => state.pause(m, service, who),
-        Command::Resume { service, who } => state.resume(m, service, who),
+        Command::Pause { service, who, why, lasts } => state.pause(m, service, (who, why, lasts)),
+        Command::Resume { service, who, number } => state.resume(m, service, who, number),
         Command::Renewed { service, epoch, incarnation, resumed } => {
             state.renewed(service, epoch, incarnation, resumed)
         }

@@ -64,6 +64,7 @@ impl State {
             sealed_at: Lsn(0),
             moving: None,
             paused: false,
+            pause: None,
             unproven_resume: None,
             history: Vec::new(),
             incident,

@@ -90,9 +90,7 @@ pub enum Basis {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// The first entry: the safety values.
-    Seed {
-        settings: Box<Settings>,
-    },
+    Seed { settings: Box<Settings> },
     /// A starting daemon. Answered with its incarnation. The request says when, by the clock of this boot, the need to
     /// join arose: an entry that is committed twice, or proposed again, joins once, and one that commits late (of the
     /// daemon before, say) joins nobody.
@@ -120,40 +118,15 @@ pub enum Command {
         hearing: BTreeSet<NodeName>,
     },
     /// Fence a node without a verdict.
-    OpenFence {
-        target: NodeName,
-        boot: Boot,
-        reason: FenceReason,
-    },
+    OpenFence { target: NodeName, boot: Boot, reason: FenceReason },
     /// Runs of agents for one fence, committed before they start.
-    Order {
-        fence: FenceId,
-        term: Term,
-        level: Option<u32>,
-        round: u32,
-        orders: Vec<NewOrder>,
-    },
+    Order { fence: FenceId, term: Term, level: Option<u32>, round: u32, orders: Vec<NewOrder> },
     /// How one order ended.
-    OrderDone {
-        fence: FenceId,
-        order: u32,
-        run: AgentRun,
-    },
+    OrderDone { fence: FenceId, order: u32, run: AgentRun },
     /// The current level is given up: go on with the next (after the last: the first, in the next round).
-    NextLevel {
-        fence: FenceId,
-        term: Term,
-        level: u32,
-        round: u32,
-        why: String,
-    },
+    NextLevel { fence: FenceId, term: Term, level: u32, round: u32, why: String },
     /// A person vouches for one open incident.
-    HumanConfirm {
-        incident: IncidentId,
-        target: NodeName,
-        who: String,
-        force: bool,
-    },
+    HumanConfirm { incident: IncidentId, target: NodeName, who: String, force: bool },
     /// A check found life (S9). It names the very confirmation that it contradicts: by level and round, and by how many
     /// were refuted before it.
     Refute {
@@ -169,37 +142,15 @@ pub enum Command {
         struck: Option<NodeName>,
     },
     /// A voter is about to run an assistant: from now on the fence is not closed before it has undone it.
-    Assisting {
-        fence: FenceId,
-        agent: AgentName,
-        node: NodeName,
-        incarnation: Incarnation,
-    },
+    Assisting { fence: FenceId, agent: AgentName, node: NodeName, incarnation: Incarnation },
     /// What an assistant did on one voter.
-    Assisted {
-        fence: FenceId,
-        agent: AgentName,
-        node: NodeName,
-        action: AgentAction,
-        run: AgentRun,
-    },
+    Assisted { fence: FenceId, agent: AgentName, node: NodeName, action: AgentAction, run: AgentRun },
     /// Undo the fence: assistants are lifted, `on` may be ordered.
-    Lift {
-        fence: FenceId,
-        who: String,
-        power_on: bool,
-    },
+    Lift { fence: FenceId, who: String, power_on: bool },
     /// Nothing of the fence is left.
-    CloseFence {
-        fence: FenceId,
-    },
+    CloseFence { fence: FenceId },
     /// Epoch 1 of a service that does not exist yet.
-    Create {
-        service: ServiceName,
-        node: NodeName,
-        boot: Boot,
-        incarnation: Incarnation,
-    },
+    Create { service: ServiceName, node: NodeName, boot: Boot, incarnation: Incarnation },
     /// Make a node the primary of the next epoch.
     Appoint {
         service: ServiceName,
@@ -212,13 +163,7 @@ pub enum Command {
         why: String,
     },
     /// The appointee is about to end recovery.
-    Promoting {
-        service: ServiceName,
-        epoch: Epoch,
-        node: NodeName,
-        incarnation: Incarnation,
-        timeline: Timeline,
-    },
+    Promoting { service: ServiceName, epoch: Epoch, node: NodeName, incarnation: Incarnation, timeline: Timeline },
     /// The appointee accepted a write.
     Installed {
         service: ServiceName,
@@ -242,30 +187,14 @@ pub enum Command {
         why: String,
     },
     /// The appointee is to be passed over: it is granted no lease of this epoch any more.
-    DenyLease {
-        service: ServiceName,
-        epoch: Epoch,
-    },
+    DenyLease { service: ServiceName, epoch: Epoch },
     /// The appointee was denied its lease, and surely has none: its epoch is over, and another is appointed.
-    PassOver {
-        service: ServiceName,
-        epoch: Epoch,
-        term: Term,
-        no_lease: NoLease,
-    },
+    PassOver { service: ServiceName, epoch: Epoch, term: Term, no_lease: NoLease },
     /// A later boot of the holder's node says that the epoch is over, and the last lease of the boot that holds it has
     /// surely ended: who proposes it has waited as a leader.
-    WaitedOut {
-        service: ServiceName,
-        epoch: Epoch,
-        boot: Boot,
-    },
+    WaitedOut { service: ServiceName, epoch: Epoch, boot: Boot },
     /// How far the holder's WAL was heard to reach: told every few seconds while it moves.
-    Progress {
-        service: ServiceName,
-        epoch: Epoch,
-        end: Position,
-    },
+    Progress { service: ServiceName, epoch: Epoch, end: Position },
     /// A person lets the next appointment lose more than `failover.max_lag`.
     AcceptLoss {
         service: ServiceName,
@@ -294,34 +223,29 @@ pub enum Command {
         who: String,
     },
     /// A planned move.
-    Switchover {
-        service: ServiceName,
-        epoch: Epoch,
-        to: Option<NodeName>,
-        who: String,
-    },
+    Switchover { service: ServiceName, epoch: Epoch, to: Option<NodeName>, who: String },
     /// The planned move is given up before the holder released.
-    CancelSwitchover {
-        service: ServiceName,
-        epoch: Epoch,
-        why: String,
-    },
+    CancelSwitchover { service: ServiceName, epoch: Epoch, why: String },
     Pause {
         service: ServiceName,
         who: String,
+        /// In the person's own words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// It ends by itself after that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lasts: Option<Duration>,
     },
     Resume {
         service: ServiceName,
         who: String,
+        /// Only of the pause whose time is over; a person ends whichever stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
     },
     /// The holder has renewed its lease after a `Resume` that it knew of: from now on `lease` can confirm again. The
     /// incarnation is the one that asked: a later daemon may not know of the resume yet.
-    Renewed {
-        service: ServiceName,
-        epoch: Epoch,
-        incarnation: Incarnation,
-        resumed: u64,
-    },
+    Renewed { service: ServiceName, epoch: Epoch, incarnation: Incarnation, resumed: u64 },
     /// A node is taken into maintenance; again: for another time.
     Maintenance {
         node: NodeName,
@@ -330,16 +254,9 @@ pub enum Command {
         lasts: Option<Duration>,
     },
     /// And out of it. `number`: of the word whose time is over; a person ends whichever stands.
-    EndMaintenance {
-        node: NodeName,
-        number: Option<u64>,
-        who: String,
-    },
+    EndMaintenance { node: NodeName, number: Option<u64>, who: String },
     /// So many failures of a node as a primary are long ago: they are forgotten, unless there were more since.
-    Forgive {
-        node: NodeName,
-        failures: u32,
-    },
+    Forgive { node: NodeName, failures: u32 },
     /// A node came back as a standby: what was done, and where divergent WAL is kept.
     Rejoined {
         service: ServiceName,

@@ -302,8 +302,8 @@ fn what_concerns_no_service_changes_nothing() {
     let service: crate::types::ServiceName = "payroll".parse().expect("valid");
     let who = || "the operator".to_owned();
     for command in [
-        Command::Pause { service: service.clone(), who: who() },
-        Command::Resume { service: service.clone(), who: who() },
+        Command::Pause { service: service.clone(), who: who(), why: None, lasts: None },
+        Command::Resume { service: service.clone(), who: who(), number: None },
         Command::Switchover { service: service.clone(), epoch: Epoch(1), to: None, who: who() },
     ] {
         assert_eq!(world.refused(command), Refusal::UnknownService { service: service.clone() });

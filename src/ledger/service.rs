@@ -1,4 +1,4 @@
-//! What happens within an epoch: promotion, installation, release, the planned move, pause and resume.
+//! What happens within an epoch: promotion, installation, release, the planned move.
 
 use super::apply::Moment;
 use super::{
@@ -289,35 +289,6 @@ impl State {
         self.record(moving.incident, m, Happening::SwitchoverCancelled { service, why: why.clone() });
         if let Some(incident) = self.incidents.get_mut(&moving.incident) {
             incident.outcome = Outcome::Ended { why };
-        }
-        Ok(Event::Noted)
-    }
-
-    pub(super) fn pause(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
-        let record = self.services.get_mut(&service);
-        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
-        if record.paused {
-            return Err(Refusal::Paused { service });
-        }
-        record.paused = true;
-        if let Some(incident) = record.incident {
-            self.record(incident, m, Happening::Paused { service, who });
-        }
-        Ok(Event::Noted)
-    }
-
-    /// After a resume `lease` proves nothing until the holder itself has renewed (H1.6).
-    pub(super) fn resume(&mut self, m: Moment, service: ServiceName, who: String) -> Result<Event, Refusal> {
-        let record = self.services.get_mut(&service);
-        let record = record.ok_or_else(|| Refusal::UnknownService { service: service.clone() })?;
-        if !record.paused {
-            return Err(Refusal::NotPaused { service });
-        }
-        record.paused = false;
-        self.resumes += 1;
-        record.unproven_resume = Some(self.resumes);
-        if let Some(incident) = record.incident {
-            self.record(incident, m, Happening::Resumed { service, who });
         }
         Ok(Event::Noted)
     }

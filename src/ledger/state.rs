@@ -2,8 +2,8 @@
 //! changes them is `apply` and the files beside it.
 
 use super::{
-    AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Maintenance, Refusal, Settings,
-    Shared,
+    AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Maintenance, Pause, Refusal,
+    Settings, Shared,
 };
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
@@ -211,8 +211,10 @@ pub struct Service {
     /// Where WAL stood when the last appointee was chosen.
     pub sealed_at: Lsn,
     pub moving: Option<Move>,
-    /// When a switchover released: to whom it should go, and where WAL ended.
     pub paused: bool,
+    /// The word for it; `None` where an earlier version paused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// The number of the `Resume` after which the holder has not renewed yet: `lease` proves nothing (H1.6).
     pub unproven_resume: Option<u64>,
     pub history: Vec<EpochRecord>,

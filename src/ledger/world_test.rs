@@ -304,11 +304,11 @@ pub(crate) fn of_service(mut command: Command, other: &ServiceName) -> Command {
 }
 
 pub(crate) fn pause() -> Command {
-    Command::Pause { service: orders(), who: "the operator".to_owned() }
+    Command::Pause { service: orders(), who: "the operator".to_owned(), why: None, lasts: None }
 }
 
 pub(crate) fn resume() -> Command {
-    Command::Resume { service: orders(), who: "the operator".to_owned() }
+    Command::Resume { service: orders(), who: "the operator".to_owned(), number: None }
 }
 
 pub(crate) fn renewed(resumed: u64) -> Command {

@@ -459,8 +459,10 @@ impl Node {
     }
 
     fn health(&self) -> Health {
+        let paused = self.desk.context.state.services.iter().filter(|(_, service)| service.paused);
         Health {
-            services: self.tenants.health(self.desk.context.now),
+            paused: paused.map(|(name, _)| name.clone()).collect(),
+            services: self.tenants.health(&self.desk.context),
             watchdog_armed: self.watchdog.is_armed(),
             log_write: self.beats.log_write(),
             self_doubt: self.peers.doubts_itself(self.desk.context.now),

@@ -38,6 +38,7 @@ pub(super) fn status(known: &Known, name: &NodeName) -> NodeStatus {
         log_write_ms: health.map(|h| h.log_write.as_millis() as u64),
         failing: failing(known, name),
         refusals: refusals.chain(not_joined).collect(),
+        paused: health.map(|h| h.paused.iter().cloned().collect()).unwrap_or_default(),
         maintenance: maintenance(seen, name),
     }
 }

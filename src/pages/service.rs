@@ -5,7 +5,7 @@
 
 use super::{Known, OwnDatabase, copy, is_ok, survey};
 use crate::api::admin::{Check, Response};
-use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ServiceStatus};
+use crate::api::status::{DatabaseStatus, LeaseStatus, PauseStatus, Phase, Readiness, ServiceStatus};
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
 use crate::plan::accepted_copy::{Acceptance, Unacceptable};
@@ -27,8 +27,23 @@ pub(super) fn status(known: &Known, alarms: &[Note], name: &ServiceName) -> Serv
         lease: record.and_then(|service| lease(known, name, service)),
         databases: databases(known, name, primary),
         readiness: readiness(known, name),
+        pause: pause(known, name),
         what_now: what_now(known, name),
     }
+}
+
+/// The word for its pause. Where this node has not seen it begin, its whole time is shown as left.
+fn pause(known: &Known, name: &ServiceName) -> Option<PauseStatus> {
+    let seen = &known.seen;
+    let word = seen.state.services.get(name)?.pause.as_ref()?;
+    let began = seen.applied.paused.get(name).copied();
+    let left = word.lasts.map(|lasts| (began.unwrap_or(seen.now) + lasts).since(seen.now));
+    Some(PauseStatus {
+        who: word.who.clone(),
+        reason: word.why.clone(),
+        lasted_ms: began.map(|began| seen.now.since(began).as_millis() as u64),
+        left_ms: left.map(|left| left.as_millis() as u64),
+    })
 }
 
 /// Where it stands. What holds it up goes before what its epoch has come to.

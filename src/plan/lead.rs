@@ -184,6 +184,8 @@ pub struct Applied {
     pub progress: BTreeMap<ServiceName, Instant>,
     /// When the last pause of a service ended.
     pub resumed: BTreeMap<ServiceName, Instant>,
+    /// When the present pause of a service began.
+    pub paused: BTreeMap<ServiceName, Instant>,
     /// When the present maintenance of a node began.
     pub maintenance: BTreeMap<NodeName, Instant>,
     /// When a node failed last as a primary.
@@ -221,6 +223,9 @@ impl Applied {
             }
             if old.is_none_or(|o| o.known_end != service.known_end) {
                 self.progress.insert(name.clone(), now);
+            }
+            if service.paused && old.is_none_or(|old| old.pause != service.pause || !old.paused) {
+                self.paused.insert(name.clone(), now);
             }
             if old.is_some_and(|o| o.paused) && !service.paused {
                 self.resumed.insert(name.clone(), now);

@@ -27,6 +27,7 @@ pub mod note;
 pub mod objection;
 mod old_boot;
 mod outlook;
+mod pause;
 pub mod readiness;
 pub mod reason;
 pub mod service;

@@ -82,6 +82,8 @@ pub enum Note {
 
     #[display("{service} is paused: nothing is fenced, nobody is appointed")]
     Paused { service: ServiceName },
+    #[display("{service} has been paused for {hours} h: nothing of it is started, moved or fenced (`regent resume`)")]
+    StillPaused { service: ServiceName, hours: u64 },
     #[display("{service} is unmanaged: no epoch yet, and the file says no bootstrap (\"initdb\" or \"command\")")]
     Unmanaged { service: ServiceName },
     #[display("{service} will be created when {node} has joined")]
@@ -192,6 +194,7 @@ impl Note {
             | Note::OldVerdictInDoubt { .. }
             | Note::OldLapse { .. }
             | Note::FencePaused { .. }
+            | Note::StillPaused { .. }
             | Note::LevelGivenUp { .. }
             | Note::NoExecutor { .. }
             | Note::Fencing { .. }
@@ -263,6 +266,7 @@ impl Note {
             | Note::ChecksAgain { fence, target, .. } => Subject { fence: Some(*fence), ..about.node(target) },
             Note::FenceIsRefuted { fence } => Subject { fence: Some(*fence), ..about },
             Note::Paused { service }
+            | Note::StillPaused { service, .. }
             | Note::Unmanaged { service }
             | Note::AwaitsCandidate { service }
             | Note::NoCandidate { service } => about.service(service),

@@ -35,6 +35,8 @@ pub enum Waiting {
     /// Why the last try failed is told with the database; the pause grows with each.
     #[display("the last try to make it a standby came to nothing; the next one is later")]
     RejoinAgain,
+    #[display("paused: its database is left as it is (`regent resume` ends that)")]
+    Paused,
     #[display("its node is in maintenance: it is left as it is (`regent maintenance --end` ends that)")]
     Maintenance,
     #[display("it is to be made a standby once the pause ends: nothing is overwritten before")]
@@ -97,6 +99,7 @@ impl Waiting {
             | Waiting::AcceptedCopy
             | Waiting::PausedBeforeRejoin
             | Waiting::Maintenance
+            | Waiting::Paused
             | Waiting::UnderWay(_)
             | Waiting::Stopping
             | Waiting::Tombstone

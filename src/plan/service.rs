@@ -9,7 +9,8 @@ use super::note::{Missing, Passing};
 use super::objection::would_lose;
 use super::strike::{Strike, strike};
 use super::{
-    Checked, Input, Note, Plan, Purpose, Question, appointee, creation, giving_back, objection, old_boot, stands_aside,
+    Checked, Input, Note, Plan, Purpose, Question, appointee, creation, giving_back, objection, old_boot, pause,
+    stands_aside,
 };
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{
@@ -30,7 +31,7 @@ const KEEP_END: Duration = Duration::from_secs(10);
 pub fn advance(input: &Input, name: &ServiceName, plan: &mut Plan) {
     let Some(service) = input.state.services.get(name) else { return creation::first(input, name, plan) };
     if service.paused {
-        return plan.say(Note::Paused { service: name.clone() });
+        return pause::goes_on(input, name, service, plan);
     }
     if service.over.is_none() && service.claimed.is_some() {
         old_boot::wait(input, name, service, plan);

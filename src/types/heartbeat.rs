@@ -61,6 +61,9 @@ pub struct Health {
     /// The furthest that the sender heard, or was told, of the end of WAL of each service's primary, itself left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ends: BTreeMap<ServiceName, HeardEnd>,
+    /// The services that are paused, as the sender's copy of the ledger has it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub paused: BTreeSet<ServiceName>,
     /// The leader's: what needs a person, and cannot be read from the ledger.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub alarms: BTreeSet<Alarm>,
@@ -149,6 +152,7 @@ impl Health {
             == (other.watchdog_armed, other.self_doubt, other.config_hash)
             && self.failing == other.failing
             && self.follows == other.follows
+            && self.paused == other.paused
             && self.alarms == other.alarms
             && a.len() == b.len()
             && a.iter().zip(b).all(|((m, v), (n, w))| m == n && v.is_alike(w))
@@ -184,5 +188,5 @@ pub struct Released {
 
 impl Released {
     /// A heartbeat has little room.
-    pub const LONGEST: usize = 200;
+    pub const LONGEST: usize = 120;
 }

@@ -386,8 +386,13 @@ impl Draft<'_, '_> {
                 let why = line.say("why", "the operator thought better of it");
                 Command::CancelSwitchover { service, epoch: self.epoch("epoch"), why }
             }
-            "pause" => Command::Pause { service, who: self.who() },
-            "resume" => Command::Resume { service, who: self.who() },
+            "pause" => Command::Pause {
+                service,
+                who: self.who(),
+                why: self.line.get("why").map(str::to_owned),
+                lasts: self.line.get("for").map(|time| self.line.duration(time)),
+            },
+            "resume" => Command::Resume { service, who: self.who(), number: self.line.number("number") },
             _ => return None,
         })
     }

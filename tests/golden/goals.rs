@@ -54,7 +54,9 @@ fn sentence(goal: &Goal) -> &'static str {
         Goal::TakeOver { .. } => "It was appointed and is to become the primary.",
         Goal::GoOn => "It is the installed primary and goes on.",
         Goal::HandOver => "It is the primary and stops in order, for a switchover.",
-        Goal::GoOnPaused => "It is the installed primary, and the service is paused: its lease does not stop it.",
+        Goal::GoOnPaused => {
+            "It is the installed primary, and the service is paused: its lease does not stop it, and nothing else is done."
+        }
         Goal::GiveUp(_) => {
             "It holds the epoch and cannot or must not go on. Here it gave the epoch up before, and its final word could \
              not be written."
@@ -218,7 +220,8 @@ fn reached(wanted: &Goal, way: &Way) -> Option<&'static str> {
         Goal::Unmanaged => way.steps.is_empty().then_some("left alone"),
         Goal::HandOver => (released && down).then_some("handed over"),
         Goal::GiveUp(_) | Goal::SayReleased => (released && mine && down).then_some("gave the epoch back"),
-        Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused => {
+        Goal::GoOnPaused => way.steps.is_empty().then_some("left as it is"),
+        Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn => {
             let installed = service.is_some_and(|s| s.phase == Phase::Installed && s.over.is_none());
             match (installed && seen.state == DbState::Primary, released && mine && down) {
                 (true, _) => Some("primary"),
@@ -241,7 +244,7 @@ fn must_succeed(wanted: &Goal, start: &str) -> bool {
     match wanted {
         Goal::MakeIt => start == "nothing in its directory",
         Goal::TakeOver { .. } => start.contains("standby") || start == "stopped as a primary",
-        Goal::GoOn | Goal::GoOnPaused => !start.contains("directory") && !start.contains("standby"),
+        Goal::GoOn => !start.contains("directory") && !start.contains("standby"),
         _ => false,
     }
 }

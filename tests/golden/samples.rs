@@ -8,7 +8,7 @@ use regent::ledger::{
     AcceptedCopy, AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command,
     Confirmation, CopyOrder, EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind,
     Life, Machine, Maintenance, Move, NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over,
-    Phase, Refusal, Refused, Service, Settings, Sighting, State, StepRecord,
+    Pause, Phase, Refusal, Refused, Service, Settings, Sighting, State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -250,8 +250,10 @@ fn course_commands() -> Vec<Command> {
         Command::Maintenance { node: node.clone(), who: who(), lasts: Some(Duration::from_secs(60)) },
         Command::EndMaintenance { node: node.clone(), number: Some(3), who: who() },
         Command::Forgive { node: node.clone(), failures: 2 },
-        Command::Pause { service: service.clone(), who: who() },
-        Command::Resume { service: service.clone(), who: who() },
+        Command::Pause { service: service.clone(), who: who(), why: None, lasts: None },
+        Command::Pause { service: service.clone(), who: who(), why: Some(why()), lasts: Some(Duration::from_secs(60)) },
+        Command::Resume { service: service.clone(), who: who(), number: None },
+        Command::Resume { service: service.clone(), who: who(), number: Some(3) },
         Command::Renewed { service: service.clone(), epoch, incarnation, resumed: 11 },
         Command::Rejoined {
             service,
@@ -422,6 +424,7 @@ fn service() -> Service {
         sealed_at: Lsn(9),
         moving: Some(Move { to: Some(db1()), incident: INCIDENT }),
         paused: true,
+        pause: Some(Pause { number: 4, who: who(), why: Some(why()), lasts: Some(Duration::from_secs(60)) }),
         unproven_resume: Some(11),
         history: vec![EpochRecord { epoch: EPOCH, node: db1(), start: END }],
         incident: Some(INCIDENT),

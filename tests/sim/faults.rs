@@ -407,7 +407,7 @@ fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
             w.order(Command::Switchover { service: name, epoch, to, who });
         }
         Kind::Pause => {
-            w.order(Command::Pause { service: name, who });
+            w.order(Command::Pause { service: name, who, why: None, lasts: None });
             w.after(hit.lasts, resume);
         }
         Kind::Reinit => {
@@ -455,7 +455,7 @@ fn confirm(w: &mut World, wrongly: bool) {
 pub fn resume(w: &mut World) {
     let paused: Vec<_> = w.log.state().services.iter().filter(|(_, s)| s.paused).map(|(n, _)| n.clone()).collect();
     for service in paused {
-        w.order(Command::Resume { service, who: "sim".to_owned() });
+        w.order(Command::Resume { service, who: "sim".to_owned(), number: None });
     }
 }
 

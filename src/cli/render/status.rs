@@ -92,6 +92,12 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
         }
     };
     let mut text = format!("Service {name}: {primary}, epoch {}, {}, {lease}\n", service.epoch, phase(service.phase));
+    if let Some(pause) = &service.pause {
+        let lasted = pause.lasted_ms.map(|ms| format!(" for {}", milliseconds(ms))).unwrap_or_default();
+        let left = pause.left_ms.map(|ms| format!(", {} left", milliseconds(ms))).unwrap_or_default();
+        let why = pause.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        text += &format!("  PAUSED{lasted} by {}{left}{why}\n", pause.who);
+    }
     let ready = &service.readiness;
     text += match (ready.failover_ready, ready.survives_one_more) {
         (true, true) => "  Ready: a failover would succeed now, and the cluster survives one more failure.\n",

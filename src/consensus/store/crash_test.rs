@@ -35,7 +35,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 
 fn entry(term: u64, index: u64, size: usize) -> LogEntry {
     let service = "orders".parse().expect("valid");
-    let command = Command::Pause { service, who: format!("{index}").repeat(size / 4 + 1) };
+    let command = Command::Pause { service, who: format!("{index}").repeat(size / 4 + 1), why: None, lasts: None };
     let proposal = Proposal(Arc::new(Entry { at: WallTime(term * 1000 + index), command }));
     LogEntry { log_id: log_id(term, index), payload: Payload::Normal(proposal) }
 }

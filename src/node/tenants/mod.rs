@@ -16,7 +16,7 @@ use crate::config::{Config, Role};
 use crate::ledger::{Shared, State};
 use crate::plan::Row;
 use crate::plan::keeper::{Found, Input, Keeper, Kept, Moment, Step};
-use crate::types::{CopyHealth, Epoch, Failing, Instant, NodeName, ServiceHealth, ServiceName};
+use crate::types::{CopyHealth, Epoch, Failing, Instant, NodeName, Released, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,6 +111,12 @@ impl Tenants {
             if let Some(settings) = &state.settings {
                 self.resumed_unseen(desk, name, (service, state.resumes), settings.lease_use());
             }
+            if !service.paused
+                && was_paused
+                && let Some(keeper) = self.keepers.get_mut(name)
+            {
+                keeper.pause_ended(desk.context.now);
+            }
             // Only a pause that this daemon itself saw end as the holder: an earlier one may have asked for a lease since.
             if !service.paused
                 && was_paused
@@ -128,8 +134,9 @@ impl Tenants {
     }
 
     /// What the heartbeat says of each database.
-    pub fn health(&self, now: Instant) -> BTreeMap<ServiceName, ServiceHealth> {
-        let health = |keeper: &Keeper| {
+    pub fn health(&self, context: &Context) -> BTreeMap<ServiceName, ServiceHealth> {
+        let now = context.now;
+        let health = |name: &ServiceName, keeper: &Keeper| {
             let seen = keeper.seen();
             ServiceHealth {
                 state: seen.state,
@@ -138,11 +145,11 @@ impl Tenants {
                 timeline: seen.position.timeline,
                 position: seen.position,
                 streams_from: seen.streams_from.clone(),
-                released: keeper.released().cloned(),
+                released: released(context, name, keeper),
                 copy: copy(keeper),
             }
         };
-        self.keepers.iter().map(|(name, keeper)| (name.clone(), health(keeper))).collect()
+        self.keepers.iter().map(|(name, keeper)| (name.clone(), health(name, keeper))).collect()
     }
 
     /// What must be done here for safety and cannot be done at present, and why.
@@ -159,6 +166,16 @@ impl Tenants {
         let keepers = keepers.filter_map(|(name, k)| k.due(context.now, &context.config, name, &context.state));
         keepers.chain(self.unkept.values().map(|(_, at)| *at))
     }
+}
+
+/// Its final word; why is told until the ledger has it, because a heartbeat has little room.
+fn released(context: &Context, name: &ServiceName, keeper: &Keeper) -> Option<Released> {
+    let mut word = keeper.released()?.clone();
+    let service = context.state.services.get(name);
+    if service.is_none_or(|s| s.epoch != word.epoch || s.over.is_some()) {
+        word.why.clear();
+    }
+    Some(word)
 }
 
 /// What others are told of its copy.

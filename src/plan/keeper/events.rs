@@ -101,6 +101,7 @@ impl Keeper {
             rejoined: Vec::new(),
             copied_on_order: None,
             accepted_copy: None,
+            pause_ended_at: None,
             idle_since: None,
             compared: None,
             sealed: None,
@@ -120,6 +121,14 @@ impl Keeper {
         self.start = self.start.map(|_| Start { since: now, moved_at: now });
         // It is seen anew only when something changes.
         self.idle_since = self.gets_nothing_from(holder).then_some(now);
+    }
+
+    /// The pause of its service ended: whatever went on meanwhile has its whole time from now on.
+    pub fn pause_ended(&mut self, now: Instant) {
+        self.pause_ended_at = Some(now);
+        self.start = self.start.map(|_| Start { since: now, moved_at: now });
+        self.idle_since = self.idle_since.map(|_| now);
+        self.in_epoch.install_since = self.in_epoch.install_since.map(|_| now);
     }
 
     /// This daemon itself saw the pause of its service end, as the holder.

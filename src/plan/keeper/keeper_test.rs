@@ -230,5 +230,5 @@ fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() 
     assert_eq!(config.failover.max_per_hour, 3);
     assert_eq!(next(2), Step::Tombstone(Epoch(1), Some(GiveUp::Died)));
     let Step::Db(DbAction::StartPrimary { epoch: Epoch(1), known: Some(known) }) = next(3) else { panic!("it moves") };
-    assert_eq!(known, at(1, 1000), "it began there");
+    assert_eq!(known, at(1, 100), "it began there");
 }

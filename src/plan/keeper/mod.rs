@@ -81,6 +81,8 @@ pub struct Keeper {
     copied_on_order: Option<u64>,
     /// The last accepted copy for which what was here before was forgotten.
     accepted_copy: Option<u64>,
+    /// When the last pause of the service ended, where this daemon saw that: what it looked on at counts from then.
+    pause_ended_at: Option<Instant>,
     /// Since when a running standby has replayed all that it has, and gets nothing from the upstream that it should follow.
     idle_since: Option<Instant>,
     /// When it was compared with that upstream last, and why it cannot follow as it is, if so.
@@ -250,6 +252,24 @@ pub fn keep(input: &Input) -> Step {
     if input.could_commit() && !input.may_write(input.stop_time()) {
         return without_the_right(input);
     }
+    let step = next(input);
+    match input.service().is_some_and(|s| s.paused) {
+        true => looking_on(step),
+        false => step,
+    }
+}
+
+/// In a pause nothing is done to the database: a person may be at work on it. What is so is said; and a second writer is
+/// stopped, because there no pause is known.
+fn looking_on(step: Step) -> Step {
+    match step {
+        Step::Db(_) | Step::StopToRejoin(..) | Step::Promoting { .. } => Step::Wait(Waiting::Paused),
+        Step::StopNow(_, ref why) if *why != StopReason::AnotherHolds => Step::Wait(Waiting::Paused),
+        step => step,
+    }
+}
+
+fn next(input: &Input) -> Step {
     let keeper = input.keeper;
     let hasty = input.is_stopping() && known_bugs::has(Bug::ReleasedEarly);
     // A start that comes to no end has one.

@@ -16,6 +16,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if s.moving.is_some() {
         return Some(GiveUp::Switchover);
     }
+    if s.paused && known.tombstone_failed.is_none() && known.given_up.is_none() {
+        return None;
+    }
     // It was given up already, whatever the reason has become since.
     if let Some((why, _)) = &known.tombstone_failed {
         return Some(GiveUp::Unsaid { why: why.clone() });

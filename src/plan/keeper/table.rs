@@ -296,7 +296,8 @@ fn is_silent(seen: &Observation) -> bool {
 fn hung(input: &Input) -> Step {
     let since_ms = silence(&input.keeper.seen).unwrap_or_default();
     let limit = input.settings().postgresql.probe_timeout;
-    if u128::from(since_ms) < limit.as_millis() {
+    let looked_on = input.keeper.pause_ended_at.is_some_and(|at| input.now.since(at) < limit);
+    if u128::from(since_ms) < limit.as_millis() || looked_on {
         return Step::Wait(Waiting::NotAnswering);
     }
     Step::StopNow(kill_alone(input), StopReason::Hung { since_ms: Passing(since_ms) })

@@ -17,6 +17,7 @@ mod members;
 mod networks;
 mod nobody_else;
 mod pages;
+mod pauses;
 mod power;
 mod private;
 mod recoveries;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
     all.extend(world_pace::SCENARIOS);
+    all.extend(pauses::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(creation::SCENARIOS);
     all.extend(cuts::SCENARIOS);

@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(300);
 /// Longer than anything that a daemon does after its start.
 const SETTLED: Duration = Duration::from_secs(4);
 /// Profile `lan`: the time for which a lease is granted.
-const LEASE: Duration = Duration::from_secs(8);
+pub(super) const LEASE: Duration = Duration::from_secs(8);
 
 pub const SCENARIOS: [Scenario; 5] = [
     Scenario {

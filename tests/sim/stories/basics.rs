@@ -270,7 +270,7 @@ fn unheard_resume(seed: u64, tell: Tell) -> Told {
     let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
     let old = primary(&w)?;
     w.set_device(old, "ipmi", Device::Failing);
-    command(&mut w, |service| Command::Pause { service, who: "story".to_owned() })?;
+    command(&mut w, |service| Command::Pause { service, who: "story".to_owned(), why: None, lasts: None })?;
     w.run_until(w.now + 2 * S);
     // From now on nothing reaches the holder, but what it says arrives for another second.
     for other in (0..3).filter(|o| *o != old) {
@@ -278,7 +278,7 @@ fn unheard_resume(seed: u64, tell: Tell) -> Told {
         w.net.cut(1, other, old);
     }
     w.facts.deaf = Some(old);
-    command(&mut w, |service| Command::Resume { service, who: "story".to_owned() })?;
+    command(&mut w, |service| Command::Resume { service, who: "story".to_owned(), number: None })?;
     w.run_until(w.now + S);
     w.facts.deaf = None;
     w.net.set_card(0, old, true);
@@ -293,7 +293,7 @@ fn unheard_resume(seed: u64, tell: Tell) -> Told {
 fn late_resume(seed: u64, tell: Tell) -> Told {
     let mut w = three(seed, tell)?;
     let old = primary(&w)?;
-    command(&mut w, |service| Command::Pause { service, who: "story".to_owned() })?;
+    command(&mut w, |service| Command::Pause { service, who: "story".to_owned(), why: None, lasts: None })?;
     for other in (0..3).filter(|o| *o != old) {
         w.kill_daemon(other);
     }
@@ -304,7 +304,7 @@ fn late_resume(seed: u64, tell: Tell) -> Told {
     }
     // The first thing that a leader commits.
     w.run_while(w.now + 10 * S, |w| w.log.leader.is_some_and(|(l, _)| l != old && w.is_alive(l)));
-    command(&mut w, |service| Command::Resume { service, who: "story".to_owned() })?;
+    command(&mut w, |service| Command::Resume { service, who: "story".to_owned(), number: None })?;
     w.run_until(w.now + 20 * S);
     let (gap, ok) = (w.facts.services[0].longest_gap, w.facts.services[0].longest_gap < S && w.primary() == Some(old));
     end(w, ok, "the primary was stopped", format!("no writes for {}", seconds(gap)))

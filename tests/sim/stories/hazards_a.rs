@@ -67,7 +67,7 @@ fn pause_partition_resume(seed: u64, tell: Tell) -> Told {
     for works in ["ipmi", "lease"] {
         let mut w = ready(setup::with_watchdog(setup::config(2, 1)), tell, seed)?;
         let old = primary(&w)?;
-        command(&mut w, |service| Command::Pause { service, who: "story".to_owned() })?;
+        command(&mut w, |service| Command::Pause { service, who: "story".to_owned(), why: None, lasts: None })?;
         w.run_until(w.now + S);
         cut_networks(&mut w, old);
         w.net.set_disk(old, true);
@@ -76,7 +76,7 @@ fn pause_partition_resume(seed: u64, tell: Tell) -> Told {
         }
         w.run_until(w.now + 5 * S);
         w.run_while(w.now + 10 * S, |w| w.log.leader.is_some_and(|(l, _)| l != old && w.is_alive(l)));
-        command(&mut w, |service| Command::Resume { service, who: "story".to_owned() })?;
+        command(&mut w, |service| Command::Resume { service, who: "story".to_owned(), number: None })?;
         w.run_until(w.now + 60 * S);
         let moved = w.primary().is_some_and(|p| p != old);
         // By power it moves; by lease it must not: the holder never heard of the resume and writes on.
