@@ -272,6 +272,8 @@ pub struct Service {
     pub start_timeout: Duration,
     /// How long a start may show no progress before it is ended.
     pub start_stalled: Duration,
+    /// How long a database may answer nobody while nothing of it moves, before it is killed and started again.
+    pub hung_after: Duration,
     /// The stop ladder of a planned stop.
     pub stop_fast: Duration,
     pub stop_immediate: Duration,

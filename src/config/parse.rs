@@ -350,6 +350,7 @@ impl Draft<'_> {
                 restart_window: or(&service.restart_window, Duration::from_secs(3600)),
                 start_timeout: or(&service.start_timeout, START_TIMEOUT),
                 start_stalled: or(&service.start_stalled, Duration::from_secs(60)),
+                hung_after: or(&service.hung_after, Duration::from_secs(30)),
                 stop_fast: or(&service.stop_fast, preset.service.stop_fast),
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),

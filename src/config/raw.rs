@@ -166,6 +166,7 @@ tables! {
         restart_window: Duration,
         start_timeout: Duration,
         start_stalled: Duration,
+        hung_after: Duration,
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,

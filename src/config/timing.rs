@@ -241,6 +241,13 @@ fn fencing_rules(config: &Config) -> Vec<Inequality> {
             "otherwise a database is called hung that answered before its next probe was due",
         ));
         rules.push(at_least(
+            "slow is not dead",
+            "hung_after ≥ probe_timeout",
+            (service.hung_after, pg.probe_timeout),
+            &format!("service.{name}.hung_after"),
+            "otherwise a database is killed before its silence is shown",
+        ));
+        rules.push(at_least(
             "start that hangs ends first",
             "start_timeout ≥ start_stalled",
             (service.start_timeout, service.start_stalled),

@@ -59,12 +59,25 @@ impl std::fmt::Display for DbState {
     }
 }
 
+/// How a database is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// For how long.
+    pub since_ms: u64,
+    /// For how long nothing of it has moved either: processor time, reads and writes. Zero where that is not looked at.
+    #[serde(default)]
+    pub still_ms: u64,
+    /// It is certain that it serves nobody: its postmaster was stopped by a signal.
+    #[serde(default)]
+    pub serves_nobody: bool,
+}
+
 /// Local trouble of a running database: its node is fine, it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
-    /// The postmaster or its backends do not answer, for this long.
-    NotAnswering { since_ms: u64 },
+    /// The postmaster or its backends do not answer.
+    NotAnswering(Silence),
     /// The read-write probe fails.
     ProbeFailed { error: String },
     /// The data volume is full.
@@ -78,7 +91,10 @@ pub enum Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Trouble::NotAnswering { since_ms } => write!(f, "it has not answered for {since_ms} ms"),
+            Trouble::NotAnswering(Silence { since_ms, serves_nobody: true, .. }) => {
+                write!(f, "its postmaster was stopped by a signal {since_ms} ms ago")
+            }
+            Trouble::NotAnswering(Silence { since_ms, .. }) => write!(f, "it has not answered for {since_ms} ms"),
             Trouble::ProbeFailed { error } => write!(f, "the read-write probe fails: {error}"),
             Trouble::VolumeFull => f.write_str("its volume is full"),
             Trouble::VolumeStalled => f.write_str("its volume is read-only, or its writes stall"),

@@ -14,7 +14,7 @@ use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::plan::reason::StopReason;
 use regent::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Lsn, NodeName, Observation, Position, ServiceHealth,
-    StopLadder, Timeline, Trouble, Upstream,
+    Silence, StopLadder, Timeline, Trouble, Upstream,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -442,13 +442,22 @@ fn failed(keeper: &mut Keeper, line: &Line, at: Moment, again_at: Option<Instant
 
 fn trouble(line: &Line, text: &str) -> Trouble {
     match text.split_once(':').unwrap_or((text, "")) {
-        ("silent", since) => Trouble::NotAnswering { since_ms: line.duration(since).as_millis() as u64 },
+        ("silent", since) => silent(line.duration(since), Duration::ZERO, false),
+        ("still", since) => silent(line.duration(since), line.duration(since), false),
+        ("frozen", since) => silent(line.duration(since), Duration::ZERO, true),
         ("volume-full", _) => Trouble::VolumeFull,
         ("volume-stalled", _) => Trouble::VolumeStalled,
         ("probe", error) => Trouble::ProbeFailed { error: error.replace('_', " ") },
         ("travels", cause) => Trouble::Travels { cause: cause.replace('_', " ") },
-        _ => line.fail("expected silent:5s, volume-full, volume-stalled, probe:WHY or travels:WHY"),
+        _ => {
+            line.fail("expected silent:5s, still:30s, frozen:5s, volume-full, volume-stalled, probe:WHY or travels:WHY")
+        }
     }
+}
+
+fn silent(since: Duration, still: Duration, serves_nobody: bool) -> Trouble {
+    let ms = |time: Duration| time.as_millis() as u64;
+    Trouble::NotAnswering(Silence { since_ms: ms(since), still_ms: ms(still), serves_nobody })
 }
 
 fn running(line: &Line, what: &str, epoch: Epoch) -> DbAction {

@@ -9,8 +9,8 @@ use crate::effects::part_of;
 use rand::RngExt;
 use regent::node::Event;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, SystemId,
-    Timeline, Trouble,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, History, Lsn, NodeName, Observation, Position, Seal, Silence,
+    SystemId, Timeline, Trouble,
 };
 use std::collections::BTreeMap;
 
@@ -248,7 +248,11 @@ impl World {
         let db = &self.hosts[host].databases[service];
         let seen = db.look(self.now);
         let name = |i: Option<usize>| -> Option<NodeName> { i.map(|i| self.hosts[i].name.clone()) };
-        let trouble = db.silent_since().map(|since| Trouble::NotAnswering { since_ms: (self.now - since) / MS });
+        let silence = |since: u64| {
+            let ms = (self.now - since) / MS;
+            Silence { since_ms: ms, still_ms: ms, serves_nobody: (since / MS).is_multiple_of(2) }
+        };
+        let trouble = db.silent_since().map(|since| Trouble::NotAnswering(silence(since)));
         let well = Observation {
             state: seen.state,
             system: db.system,

@@ -15,6 +15,7 @@
 //! while the lease file in the run directory names that epoch and has not ended.
 
 mod access;
+mod activity;
 mod alike;
 mod archive;
 mod clone;

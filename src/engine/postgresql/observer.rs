@@ -6,6 +6,7 @@
     reason = "how often the server is looked at, and for how long it was silent while this host ran"
 )]
 
+use super::activity::Activity;
 use super::control::Control;
 use super::core::Core;
 use super::error::EngineError;
@@ -18,7 +19,7 @@ use super::session::Place;
 use super::slots::Upkeep;
 use super::timeline::{history_of, timeline_on_disk};
 use super::{doorway, settings};
-use crate::types::{DbState, History, Observation, Position, SystemId, Timeline, Trouble};
+use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -69,6 +70,7 @@ struct Memory {
     /// Nothing was left at the last look, processes of others included.
     was_empty: bool,
     silent_since: Option<Instant>,
+    activity: Option<Activity>,
     looks_since_doorway: u32,
     prober: Option<Prober>,
     upkeep: Option<Upkeep>,
@@ -174,7 +176,7 @@ impl Memory {
             }
             self.looks_since_doorway = 0;
         }
-        self.silent_since = None;
+        (self.silent_since, self.activity) = (None, None);
         self.describe_server(core, place).await
     }
 
@@ -267,7 +269,7 @@ impl Memory {
                 Observation { state, trouble, writable: false, ..before }
             }
             _ => {
-                self.silent_since = None;
+                (self.silent_since, self.activity) = (None, None);
                 let progress = self.progress.look(core, pid).await;
                 Observation { state: DbState::Starting, progress, ..Observation::unclear() }
             }
@@ -277,9 +279,14 @@ impl Memory {
     /// The server lives and does not answer: what it was when it last did, and since when it is silent.
     fn silent(&mut self) -> Observation {
         let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
         let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let starting = || Observation { state: DbState::Starting, ..Observation::unclear() };
         let before = self.last.clone().unwrap_or_else(starting);
-        Observation { writable: false, trouble: Some(Trouble::NotAnswering { since_ms }), ..before }
+        let still = self.activity.get_or_insert_with(|| Activity::begins(since)).still_for(pid, Instant::now());
+        let still_ms = u64::try_from(still.as_millis()).unwrap_or(u64::MAX);
+        let serves_nobody = self.postmaster.as_ref().is_some_and(Postmaster::is_frozen);
+        let trouble = Some(Trouble::NotAnswering(Silence { since_ms, still_ms, serves_nobody }));
+        Observation { writable: false, trouble, ..before }
     }
 }

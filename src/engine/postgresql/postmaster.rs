@@ -48,9 +48,9 @@ impl Postmaster {
         self.handle.signal(signal).map_err(EngineError::file("signal the postmaster", path))
     }
 
-    /// Stopped by a signal or a debugger: it lives and serves nobody.
+    /// Stopped by a signal: it lives and serves nobody. A debugger's halt (`t`) is a person's, and ends.
     pub fn is_frozen(&self) -> bool {
-        matches!(process_state(self.pid), Some('T' | 't'))
+        process_state(self.pid) == Some('T')
     }
 
     /// Whether it still lives.

@@ -16,6 +16,7 @@ mod others;
 mod rejoins;
 mod release;
 mod rights;
+mod silence;
 mod starting;
 mod table;
 

@@ -4,15 +4,14 @@
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
 use super::events::COMPARE_PAUSE;
+use super::silence::{hung, is_silent, kill_alone};
 use super::{Input, Step, crash, release, starting};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::{Goal, upstream};
 use crate::plan::lead::stuck_after;
-use crate::plan::note::Passing;
 use crate::plan::reason::{GiveUp, StopReason, Waiting};
-use crate::types::{DbAction, DbState, Observation, StopLadder, Timeline, Trouble, Upstream};
-use std::time::Duration;
+use crate::types::{DbAction, DbState, Observation, Timeline, Upstream};
 
 /// The next step towards the goal.
 pub(super) fn step(input: &Input, goal: &Goal) -> Step {
@@ -59,10 +58,10 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
         (_, DbState::Stopped) if may_write => Step::Db(DbAction::StartPrimary { epoch, known: input.known_end(s) }),
         (_, DbState::Stopped) => Step::Wait(Waiting::Lease),
 
-        // It gets nowhere, or answers nobody although it says that it is ready: it is killed and started again in place.
+        // It gets nowhere, or answers nobody although it says that it is ready.
         (_, DbState::Starting) if starting::is_stalled(input) => stalls(input),
         (_, DbState::Starting) if is_silent(seen) => hung(input),
-        // It answers nobody: the probe has its patience, then it is killed and started again in place.
+        // It answers nobody.
         (_, DbState::Primary) if is_silent(seen) => hung(input),
         // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
         (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) => match &seen.trouble {
@@ -280,36 +279,9 @@ fn stop_to_rejoin(input: &Input, s: &Service, upstream: &Upstream, why: StopReas
     }
 }
 
-/// For how long it has answered nobody, if so: it hangs, or something else started it and it does not let regent in.
-fn silence(seen: &Observation) -> Option<u64> {
-    match &seen.trouble {
-        Some(Trouble::NotAnswering { since_ms }) => Some(*since_ms),
-        _ => None,
-    }
-}
-
-fn is_silent(seen: &Observation) -> bool {
-    silence(seen).is_some()
-}
-
-/// It answers nobody: past the probe's patience it is killed, to be started again in place.
-fn hung(input: &Input) -> Step {
-    let since_ms = silence(&input.keeper.seen).unwrap_or_default();
-    let limit = input.settings().postgresql.probe_timeout;
-    let looked_on = input.keeper.pause_ended_at.is_some_and(|at| input.now.since(at) < limit);
-    if u128::from(since_ms) < limit.as_millis() || looked_on {
-        return Step::Wait(Waiting::NotAnswering);
-    }
-    Step::StopNow(kill_alone(input), StopReason::Hung { since_ms: Passing(since_ms) })
-}
-
 /// The next try begins anew; it counts as a restart.
 pub(super) fn stalls(input: &Input) -> Step {
     Step::StopNow(kill_alone(input), StopReason::StartStalls)
-}
-
-fn kill_alone(input: &Input) -> StopLadder {
-    StopLadder { fast: Duration::ZERO, immediate: Duration::ZERO, kill: input.settings().stop_kill }
 }
 
 /// On a later timeline than this epoch's it got from its upstream what this node's ledger has not heard of yet.
