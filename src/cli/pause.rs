@@ -60,11 +60,14 @@ fn known(
     (service, paused): (Option<ServiceName>, bool),
 ) -> anyhow::Result<Exit> {
     const EVERY: Duration = Duration::from_millis(100);
+    if !wait || exit != Exit::Done {
+        return Ok(exit);
+    }
     let (end, mut told) = (Instant::now() + waiting.timeout(), BTreeSet::new());
-    while wait && exit == Exit::Done {
+    loop {
         let late = not_yet(common, service.as_ref(), paused)?;
         if late.is_empty() {
-            break;
+            return Ok(Exit::Done);
         }
         if Instant::now() > end {
             return Ok(Exit::Unknown);
@@ -74,7 +77,6 @@ fn known(
         }
         std::thread::sleep(EVERY);
     }
-    Ok(exit)
 }
 
 fn not_yet(common: &Common, service: Option<&ServiceName>, paused: bool) -> anyhow::Result<Vec<NodeName>> {
