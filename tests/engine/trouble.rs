@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Lsn, StopLadder, Trouble};
+use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Lsn, Observation, Silence, StopLadder, Trouble};
 use std::time::{Duration, Instant};
 
 fn signal(pid: i32, signal: i32) {
@@ -46,12 +46,90 @@ async fn a_frozen_postmaster_is_not_answering_and_can_be_stopped() {
     db1.until("writable", |seen| seen.writable).await;
     signal(db1.postmaster(), libc::SIGSTOP);
     let from = Instant::now();
-    let seen = db1.until("silent", |seen| matches!(seen.trouble, Some(Trouble::NotAnswering { .. }))).await;
+    let seen = db1.until("silent", |seen| silence(seen).is_some_and(|silence| silence.serves_nobody)).await;
     println!("TIME SIGSTOP seen: {:?}", from.elapsed());
     assert_eq!((seen.state, seen.writable), (DbState::Primary, false));
     let stopped = timed("stop of a frozen postmaster", db1.done(DbAction::Stop { ladder: LADDER })).await;
     assert!(matches!(stopped.0, DbDone::Stopped { clean: false, .. }) && db1.enclosure().is_empty());
     assert!(stopped.1 < Duration::from_secs(5), "no rung was waited for that could not work: {:?}", stopped.1);
+}
+
+fn silence(seen: &Observation) -> Option<Silence> {
+    match seen.trouble {
+        Some(Trouble::NotAnswering(silence)) => Some(silence),
+        _ => None,
+    }
+}
+
+/// Every process of the server but its postmaster is stopped, so that it answers nobody; then one of them goes on working.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_nobody_is_still_until_something_of_it_moves() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.until("writable", |seen| seen.writable).await;
+    let (client, backend) = busy_backend(db1).await;
+    let works =
+        tokio::spawn(async move { client.batch_execute("select count(*) from generate_series(1, 1e10)").await });
+    let postmaster = db1.postmaster();
+    let children = || {
+        let all = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).expect("it lives");
+        all.split_whitespace().map(|pid| pid.parse::<i32>().expect("a pid")).collect::<Vec<_>>()
+    };
+    let stopped = children();
+    stopped.iter().for_each(|pid| signal(*pid, libc::SIGSTOP));
+    let is_still = |seen: &Observation| silence(seen).is_some_and(|silence| silence.still_ms > 1500);
+    let seen = db1.until("still", is_still).await;
+    assert!(!silence(&seen).expect("it is silent").serves_nobody, "its postmaster lives: {seen:?}");
+    signal(backend, libc::SIGCONT);
+    let moves = |seen: &Observation| silence(seen).is_some_and(|silence| silence.still_ms < 1000);
+    let seen = db1.until("moving", moves).await;
+    assert!(silence(&seen).expect("it is silent").since_ms > 1500, "{seen:?}");
+    stopped.iter().for_each(|pid| signal(*pid, libc::SIGCONT));
+    db1.until("answering", |seen| silence(seen).is_none() && seen.writable).await;
+    signal(backend, libc::SIGINT);
+    works.await.expect("it ended").expect_err("it was cancelled");
+}
+
+fn ptrace(request: libc::c_uint, pid: i32) -> bool {
+    // SAFETY: a plain system call on a process of this test's own, without memory of this one.
+    let done = unsafe {
+        libc::ptrace(request, pid, std::ptr::null_mut::<libc::c_void>(), std::ptr::null_mut::<libc::c_void>())
+    };
+    done == 0
+}
+
+/// A debugger holds the postmaster: its sessions go on, and nobody says that it serves nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postmaster_under_a_debugger_is_not_taken_for_a_dead_one() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.until("writable", |seen| seen.writable).await;
+    let postmaster = db1.postmaster();
+    // A tracer is a thread: this one holds it until the end.
+    let (held, hold) = std::sync::mpsc::channel::<()>();
+    let (attached, is_attached) = std::sync::mpsc::channel();
+    let tracer = std::thread::spawn(move || {
+        assert!(ptrace(libc::PTRACE_ATTACH, postmaster), "root may");
+        // SAFETY: a plain system call that writes nothing.
+        assert_eq!(unsafe { libc::waitpid(postmaster, std::ptr::null_mut(), libc::__WALL) }, postmaster);
+        attached.send(()).expect("it is waited for");
+        let _ = hold.recv();
+        assert!(ptrace(libc::PTRACE_DETACH, postmaster), "it lives");
+    });
+    is_attached.recv().expect("attached");
+    assert_eq!(regent::engine::enclosure::process_state(postmaster), Some('t'));
+    // A new connection gets no answer after some looks; the old ones do.
+    let seen = db1.until("silent", |seen| silence(seen).is_some()).await;
+    assert!(!silence(&seen).expect("it is silent").serves_nobody, "{seen:?}");
+    drop(held);
+    tracer.join().expect("it ended");
+    db1.until("answering", |seen| silence(seen).is_none() && seen.writable).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,9 @@ fn at_work(world: &mut World) -> Result<()> {
     for (node, state) in [("db1", "stopped"), ("db2", "absent")] {
         ensure!(state_of(&cluster.status()?, node) == state, "{node} is not {state} any more");
     }
-    // A second writer is none that anybody paused.
+    // A second writer is none that anybody paused. Clients find it closed.
+    postgres::sql(&db3, "alter system set default_transaction_read_only = on")?;
+    postgres::sql(&db3, "select pg_reload_conf()")?;
     postgres::sql(&db3, "select pg_promote(false)")?;
     is(&cluster, "db3", "stopped")?;
     db2.run("mv", &[&format!("{data}.away"), &data])?;
@@ -81,5 +83,7 @@ fn at_work(world: &mut World) -> Result<()> {
     let after = cluster.reign()?;
     ensure!(after.primary == reign.primary, "{} is primary after the pause", after.primary);
     ensure!(cluster.power_offs().values().all(|offs| *offs == 0), "somebody was fenced");
-    cluster.judge(&["db1"]).map(drop)
+    let (seen, _) = cluster.judge(&[])?;
+    ensure!(seen.lost.is_empty(), "writes were lost in a pause: {:?}", seen.lost);
+    Ok(())
 }
