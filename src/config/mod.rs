@@ -242,6 +242,9 @@ pub struct Failover {
     pub max_lag: u64,
     /// Nobody is promoted by itself where the primary was heard for longer than this without a word of its WAL.
     pub max_silence: Duration,
+    /// A standby that has lacked something of what the primary wrote for longer than this is not counted by `READY`; the choice
+    /// does not look at it.
+    pub max_lag_time: Duration,
     /// How long the candidates have to report sealed positions before the choice is made without the silent ones.
     pub choose: Duration,
     /// How long the target of a planned move may take, after the primary has stopped, to receive and replay all of its WAL.

@@ -458,6 +458,7 @@ fn failover(written: Option<&raw::Failover>, preset: Failover) -> Failover {
     Failover {
         max_lag: written.max_lag.map_or(preset.max_lag, |size| size.0),
         max_silence: or(&written.max_silence, preset.max_silence),
+        max_lag_time: or(&written.max_lag_time, preset.max_lag_time),
         choose: or(&written.choose, preset.choose),
         catch_up: or(&written.catch_up, preset.catch_up),
         install: or(&written.install, preset.install),

@@ -100,7 +100,14 @@ fn fast() -> Preset {
         agent: AgentTiming { timeout: s(5), tries: 2, monitor: s(60) },
         retry: s(2),
         retry_max: s(60),
-        failover: Failover { max_lag: 16 * MIB, max_silence: s(10), choose: s(1), catch_up: s(5), install: s(10) },
+        failover: Failover {
+            max_lag: 16 * MIB,
+            max_silence: s(10),
+            max_lag_time: s(30),
+            choose: s(1),
+            catch_up: s(5),
+            install: s(10),
+        },
         service: ServiceTiming {
             stop_fast: s(30),
             stop_immediate: s(5),
@@ -128,7 +135,14 @@ fn lan() -> Preset {
         agent: AgentTiming { timeout: s(15), tries: 2, monitor: s(60) },
         retry: s(5),
         retry_max: s(60),
-        failover: Failover { max_lag: 16 * MIB, max_silence: s(10), choose: s(3), catch_up: s(10), install: s(30) },
+        failover: Failover {
+            max_lag: 16 * MIB,
+            max_silence: s(10),
+            max_lag_time: s(30),
+            choose: s(3),
+            catch_up: s(10),
+            install: s(30),
+        },
         service: ServiceTiming {
             stop_fast: s(60),
             stop_immediate: s(10),
@@ -156,7 +170,14 @@ fn wan() -> Preset {
         agent: AgentTiming { timeout: s(30), tries: 2, monitor: s(120) },
         retry: s(10),
         retry_max: s(300),
-        failover: Failover { max_lag: 64 * MIB, max_silence: s(10), choose: s(10), catch_up: s(60), install: s(60) },
+        failover: Failover {
+            max_lag: 64 * MIB,
+            max_silence: s(10),
+            max_lag_time: s(30),
+            choose: s(10),
+            catch_up: s(60),
+            install: s(60),
+        },
         service: ServiceTiming {
             stop_fast: s(120),
             stop_immediate: s(20),

@@ -150,6 +150,7 @@ tables! {
     Failover {
         max_lag: Bytes,
         max_silence: Duration,
+        max_lag_time: Duration,
         choose: Duration,
         catch_up: Duration,
         install: Duration,

@@ -5,7 +5,8 @@
 use super::Daemon;
 use super::wakeup::{Call, CallReply};
 use crate::api::admin::Response;
-use crate::pages;
+use crate::clock;
+use crate::pages::{self, Behind};
 use crate::plan::switchover::Switchover;
 use crate::types::{NodeName, ServiceName, Survey};
 use std::time::Duration;
@@ -17,12 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 impl Daemon {
     /// Answers a dry run of a move that would be begun.
     pub(super) fn dry_run(&self, planned: Switchover, reply: mpsc::Sender<Response>) {
+        let behind = self.node.behind(clock::now());
+        let time = behind.get(&planned.service).and_then(|standbys| standbys.get(&planned.to)).copied();
+        let behind = time.map(|time| Behind { time, limit: self.config.failover.max_lag_time });
         let from = self.surveyed(planned.from.clone(), planned.service.clone());
         let to = self.surveyed(planned.to.clone(), planned.service.clone());
         tokio::spawn(async move {
             let (from, to) = tokio::join!(from, to);
             let said = [(planned.from.clone(), from), (planned.to.clone(), to)];
-            super::operator::answer(&reply, pages::dry_run(&planned, &said));
+            super::operator::answer(&reply, pages::dry_run(&planned, behind, &said));
         });
     }
 

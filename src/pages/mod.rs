@@ -13,6 +13,7 @@ mod survey;
 
 pub use incident::{report, summary};
 pub use service::{accepted_copy, dry_run, refused_dry_run};
+pub use survey::Behind;
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
 use crate::config::database_tls;
@@ -23,6 +24,7 @@ use crate::types::{
     ServiceName, Term, Trouble, WallTime,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How many incidents `status` shows.
 const INCIDENTS_SHOWN: usize = 5;
@@ -44,6 +46,8 @@ pub struct Known<'a> {
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     /// What this daemon must do for safety and cannot do at present, and why.
     pub failing: BTreeMap<Failing, String>,
+    /// For how long each standby has lacked something of what the primary is known to have written, by this node's clock.
+    pub behind: BTreeMap<ServiceName, BTreeMap<NodeName, Duration>>,
     /// Why this node is not let in, while it has not joined.
     pub not_joined: Option<String>,
     /// The suspicion levels of this node's own observations.

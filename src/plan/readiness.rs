@@ -7,9 +7,10 @@ use super::Outlook;
 use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use crate::ledger::{FenceState, Phase, Service};
-use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
+use crate::types::{AgentName, DbState, Failing, NodeName, ReplayLag, ServiceName, Size, Span};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// What this node knows besides the ledger and the heartbeats.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Beside {
     pub own_failing: BTreeMap<Failing, String>,
     /// Fence devices, with their target, whose last monitor failed.
     pub broken_devices: Vec<(AgentName, NodeName)>,
+    /// For how long each standby of the service has lacked something of what the primary is known to have written.
+    pub behind: BTreeMap<NodeName, Duration>,
 }
 
 /// The answer.
@@ -32,6 +35,8 @@ pub struct Readiness {
     /// How many bytes of WAL the standby lacks that lacks least, of what the primary is known to have written: what a
     /// failover would lose, and what was committed since the last heartbeat.
     pub would_lose: Option<u64>,
+    /// For how long that standby has lacked something: so old is the first commit that would be lost.
+    pub would_lose_for: Option<Duration>,
     /// Why not; where it is ready all the same, what is broken.
     pub reasons: Vec<Reason>,
 }
@@ -59,6 +64,12 @@ pub enum Reason {
         node: NodeName,
         why: Objection,
     },
+    /// This node could take over, and has lacked something for longer than may be (`failover.max_lag_time`).
+    BehindFor {
+        node: NodeName,
+        behind: Duration,
+        limit: Duration,
+    },
     Paused,
     BeingFenced {
         node: NodeName,
@@ -72,6 +83,11 @@ pub enum Reason {
     OtherFile {
         node: NodeName,
         than: NodeName,
+    },
+    /// What it received counts, and it has that; but a promotion waits for what is not replayed.
+    ReplayStands {
+        node: NodeName,
+        lag: ReplayLag,
     },
     /// It would succeed once.
     OnlyOnce,
@@ -87,11 +103,24 @@ impl fmt::Display for Reason {
             Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
             Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
             Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
+            Reason::BehindFor { node, behind, limit } => write!(
+                f,
+                "{node}: it has lacked something of the WAL that the primary wrote for {} s, longer than max_lag_time ({})",
+                behind.as_secs(),
+                Span(*limit)
+            ),
             Reason::Paused => f.write_str("the service is paused"),
             Reason::BeingFenced { node, state } => write!(f, "{node} is being fenced ({state})"),
             Reason::NoPrimary => f.write_str("no primary takes writes at present"),
             Reason::BrokenDevice { agent, target } => write!(f, "{agent} for {target} failed its monitor"),
             Reason::OtherFile { node, than } => write!(f, "{node} runs with another configuration file than {than}"),
+            Reason::ReplayStands { node, lag } => write!(
+                f,
+                "{node}: its replay has stood still for {} s with {} left, for which a promotion waits (`regent switchover \
+                 --dry-run` names what holds it up)",
+                lag.still,
+                Size(lag.bytes)
+            ),
             Reason::OnlyOnce => f.write_str("one more failure would leave no majority or no candidate"),
         }
     }
@@ -101,7 +130,13 @@ impl fmt::Display for Reason {
 pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     let Some(service) = seen.state.services.get(name) else {
         let reasons = vec![Reason::NeverCreated { service: name.clone() }];
-        return Readiness { failover_ready: false, survives_one_more: false, would_lose: None, reasons };
+        return Readiness {
+            failover_ready: false,
+            survives_one_more: false,
+            would_lose: None,
+            would_lose_for: None,
+            reasons,
+        };
     };
     let holder = service.holder.as_ref().map(|h| &h.node);
     let (able, against) = holder.map_or((0, Vec::new()), |from| candidates(seen, beside, name, from));
@@ -128,15 +163,33 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     if failover_ready {
         reasons.extend(against);
     }
-    let would_lose = holder.and_then(|from| would_lose(seen, name, service, from));
-    Readiness { failover_ready, survives_one_more, would_lose, reasons }
+    reasons.extend(replay_stands(seen, name, holder));
+    let best = holder.and_then(|from| lacks_least(seen, name, service, from));
+    let would_lose_for = best.and_then(|(_, node)| beside.behind.get(node).copied());
+    Readiness { failover_ready, survives_one_more, would_lose: best.map(|(bytes, _)| bytes), would_lose_for, reasons }
 }
 
-fn would_lose(seen: &Outlook, name: &ServiceName, service: &Service, from: &NodeName) -> Option<u64> {
+/// How many bytes the standby lacks that lacks least, and which one that is.
+fn lacks_least<'a>(
+    seen: &Outlook<'a>,
+    name: &ServiceName,
+    service: &Service,
+    from: &NodeName,
+) -> Option<(u64, &'a NodeName)> {
     let known = known_end(seen, name)?;
     let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
-    let standbys = others.filter_map(|node| seen.database(node, name)).filter(|db| db.state == DbState::Standby);
-    standbys.map(|standby| lacks(service, known.end, standby.position)).min()
+    let databases = others.filter_map(|node| Some((seen.database(node, name)?, node)));
+    let standbys = databases.filter(|(database, _)| database.state == DbState::Standby);
+    standbys.map(|(standby, node)| (lacks(service, known.end, standby.position), node)).min()
+}
+
+/// Whose replay does not get on, though nobody told it to wait.
+fn replay_stands(seen: &Outlook, name: &ServiceName, holder: Option<&NodeName>) -> Vec<Reason> {
+    let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes());
+    let others = others.filter(|node| Some(*node) != holder);
+    let lags = others.filter_map(|node| Some((node, seen.database(node, name)?.replay?)));
+    let standing = lags.filter(|(_, lag)| lag.stands());
+    standing.map(|(node, lag)| Reason::ReplayStands { node: node.clone(), lag }).collect()
 }
 
 /// How many could take over, and what speaks against the others.
@@ -145,10 +198,13 @@ fn candidates(seen: &Outlook, beside: &Beside, name: &ServiceName, from: &NodeNa
     let others: Vec<&NodeName> = others.collect();
     let ends = others.iter().filter_map(|node| seen.database(node, name)).filter(|d| d.state == DbState::Standby);
     let furthest = ends.map(|d| d.position.lsn).max().unwrap_or_default();
+    let limit = seen.config.failover.max_lag_time;
     let (mut able, mut against) = (0, Vec::new());
     for node in others {
         let all = objections(seen, node, Purpose::Failover { name, from, furthest });
-        able += usize::from(all.is_empty());
+        let behind = beside.behind.get(node).copied().filter(|behind| *behind > limit && all.is_empty());
+        able += usize::from(all.is_empty() && behind.is_none());
+        against.extend(behind.map(|behind| Reason::BehindFor { node: node.clone(), behind, limit }));
         against.extend(all.into_iter().map(|why| match why {
             Objection::Failing(what) => fails(seen, beside, node, what),
             why => Reason::Candidate { node: node.clone(), why },

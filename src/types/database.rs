@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, ReplayLag, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub struct Observation {
     pub position: Position,
     /// Standby: replayed so far.
     pub replayed: Option<Lsn>,
+    /// Standby: what is left to replay; `None`: nothing.
+    pub replay: Option<ReplayLag>,
     /// The timelines that led here.
     pub history: History,
     /// Stopped: the control file says that it was shut down in order.
@@ -128,6 +130,7 @@ impl Observation {
             system: None,
             position: Position::default(),
             replayed: None,
+            replay: None,
             history: History::default(),
             clean: false,
             starts_in_recovery: false,

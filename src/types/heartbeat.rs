@@ -1,8 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName,
-    Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ReplayLag,
+    ServiceName, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,11 +138,14 @@ pub struct ServiceHealth {
     /// The rewind or copy that is to make it a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyHealth>,
+    /// Standby: what is left to replay; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayLag>,
 }
 
 impl Health {
-    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, how far a
-    /// copy is, and how long the last write took. Whoever decides by these reads them when it decides.
+    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, how far
+    /// replay and a copy are, and how long the last write took. Whoever decides by these reads them when it decides.
     pub fn is_alike(&self, other: &Health) -> bool {
         let (a, b) = (&self.services, &other.services);
         (self.watchdog_armed, self.self_doubt, self.config_hash)
@@ -156,7 +159,7 @@ impl Health {
 }
 
 impl ServiceHealth {
-    /// The same but for where its log ends and how far its copy is.
+    /// The same but for where its log ends and how far its replay and its copy are.
     pub fn is_alike(&self, other: &ServiceHealth) -> bool {
         (self.state, self.holds, self.writable, self.timeline, self.released)
             == (other.state, other.holds, other.writable, other.timeline, other.released)

@@ -9,6 +9,7 @@ mod database;
 mod goodbye;
 mod heartbeat;
 mod id;
+mod lag;
 mod lost;
 mod name;
 mod position;
@@ -26,6 +27,7 @@ pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, Stop
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
+pub use lag::{LAG_SAMPLE, LagTracker, ReplayLag};
 pub use lost::{
     LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,
 };

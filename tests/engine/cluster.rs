@@ -400,6 +400,7 @@ fn config(directory: &Path, name: &str, nodes: BTreeMap<NodeName, Node>) -> Conf
             choose: ms(1000),
             catch_up: ms(5_000),
             max_silence: ms(10_000),
+            max_lag_time: ms(30_000),
         },
         services: BTreeMap::from([("orders".parse().expect("a name"), service(&of_node))]),
         hash: 0,

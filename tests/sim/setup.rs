@@ -76,6 +76,7 @@ pub fn config(databases: u8, witnesses: u8) -> Config {
             choose: ms(1_000),
             catch_up: ms(5_000),
             max_silence: ms(10_000),
+            max_lag_time: ms(30_000),
         },
         services: BTreeMap::from([("orders".parse().expect("a constant, valid name"), service())]),
         hash: 1,

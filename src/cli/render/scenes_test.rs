@@ -12,8 +12,8 @@ use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
-    Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, Sessions, Sight, Survey, Timeline, Trouble,
-    WalReader, WallTime,
+    Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions, Sight, Survey,
+    Timeline, Trouble, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_one_standby", status(healthy(THREE))),
         ("status_failing", status(failing())),
         ("status_copying", status(copying())),
+        ("status_replay", status(replaying())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -84,7 +85,7 @@ fn busy() -> [Result<Survey, String>; 2] {
         replay: None,
     };
     let held_by = Sessions { count: 1, named: vec![session(815, "active", 340)] };
-    let replay = Replay { bytes: 300 << 20, age: Some(12), held_by };
+    let replay = Replay { bytes: 300 << 20, age: Some(12), delay: 0, held_by };
     [Ok(from), Ok(Survey { replay: Some(replay), ..Survey::default() })]
 }
 
@@ -184,6 +185,15 @@ fn copying() -> Scene {
     let progress = CopyProgress::copied(5 << 30, 40 << 30, Duration::from_secs(90));
     scene.copies("db3", CopyHealth::UnderWay(progress));
     devices_work(&mut scene);
+    scene
+}
+
+/// db2's replay stands still, and db3 is delayed on purpose.
+fn replaying() -> Scene {
+    let mut scene = healthy(&five());
+    scene.lags(&[("db2", 0), ("db3", 45)]);
+    scene.replays("db2", ReplayLag { bytes: 3 << 20, seconds: 80, still: 75, delay: 0 });
+    scene.replays("db3", ReplayLag { bytes: 12 << 30, seconds: 3603, still: 0, delay: 3600 });
     scene
 }
 

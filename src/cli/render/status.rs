@@ -3,7 +3,8 @@
 use super::table;
 use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
-    DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, Seen, SeenOn, ServiceStatus, Status,
+    DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn, ServiceStatus,
+    Status,
 };
 use crate::types::{NodeName, ServiceName, Size};
 
@@ -101,7 +102,8 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
     text += &bullets(&ready.reasons);
     if let Some(bytes) = ready.would_lose_bytes {
         let what = "and what was committed since the last heartbeat";
-        text += &format!("  A failover now would lose {} of WAL, {what}.\n", Size(bytes));
+        let age = ready.would_lose_seconds.map(|seconds| format!(" and {seconds} s of commits")).unwrap_or_default();
+        text += &format!("  A failover now would lose {} of WAL{age}, {what}.\n", Size(bytes));
     }
     for sentence in &service.what_now {
         text += &format!("  Now: {sentence}\n");
@@ -110,21 +112,37 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
 }
 
 fn databases(service: &ServiceStatus) -> String {
-    let header = ["database", "state", "timeline", "position", "lag", "streams from", "notes"];
+    let shows_replay =
+        service.databases.values().any(|database| database.replay.is_some_and(|replay| is_shown(&replay)));
+    let mut header = vec!["database", "state", "timeline", "position", "lag"];
+    header.extend(shows_replay.then_some("to replay"));
+    header.extend(["streams from", "notes"]);
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
         let copy = database.copy.iter().map(|copy| copy.what.as_str());
         let notes: Vec<&str> = database.trouble.as_deref().into_iter().chain(copy).collect();
-        vec![
+        let mut row = vec![
             node.to_string(),
             database.state.to_string(),
             database.timeline.to_string(),
             or_dash(database.position),
             or_dash(database.lag_bytes.map(Size)),
-            or_dash(database.streams_from.as_ref()),
-            notes.join("; "),
-        ]
+        ];
+        row.extend(shows_replay.then(|| or_dash(database.replay.filter(is_shown).map(replay))));
+        row.extend([or_dash(database.streams_from.as_ref()), notes.join("; ")]);
+        row
     };
     table(&header, service.databases.iter().map(row))
+}
+
+/// A standby that is written to always has a little left.
+fn is_shown(replay: &ReplayStatus) -> bool {
+    replay.seconds >= 2
+}
+
+fn replay(replay: ReplayStatus) -> String {
+    let ReplayStatus { bytes, seconds, delay_seconds, .. } = replay;
+    let delay = if delay_seconds > 0 { format!(" (delayed by {delay_seconds} s)") } else { String::new() };
+    format!("{}, {seconds} s{delay}", Size(bytes))
 }
 
 fn nodes(status: &Status) -> String {

@@ -46,6 +46,7 @@ mod rejoin;
 mod relations;
 mod remembered;
 mod renewal;
+mod replay;
 mod restored;
 mod runs;
 mod seal;
