@@ -9,7 +9,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lsn, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lsn, Network, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -216,6 +216,9 @@ pub struct DatabaseStatus {
     /// Bytes of WAL behind the primary; `None` for the primary itself, and where it cannot be told.
     pub lag_bytes: Option<u64>,
     pub streams_from: Option<NodeName>,
+    /// Over which network it does; `None`: not known.
+    #[serde(default)]
+    pub network: Option<Network>,
     /// Standby: what it has left to replay of what it received; `None`: nothing, or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayStatus>,

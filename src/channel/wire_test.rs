@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, PeerView, Position,
-    Released, ReplayLag, ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, Network, PeerView,
+    Position, Released, ReplayLag, ServiceHealth, Sight, Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn service() -> ServiceHealth {
         streams_from: Some("db-node-02.example".parse().unwrap()),
         released: Some(Released { epoch: Epoch(40), position: None, lapsed: true }),
         copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
+        network: Some(Network::Secondary),
         replay: Some(ReplayLag { bytes: 1 << 43, seconds: 86_400, still: 86_400, delay: 3600 }),
     }
 }

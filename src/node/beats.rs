@@ -144,6 +144,7 @@ mod tests {
             streams_from: upstream.map(|name| name.parse().expect("valid")),
             released: None,
             copy: None,
+            network: None,
             replay: None,
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);

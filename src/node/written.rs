@@ -66,6 +66,7 @@ mod tests {
             streams_from: None,
             released: None,
             copy: None,
+            network: None,
             replay: None,
         };
         let health = Health { services: [(orders(), database)].into(), ..Health::default() };

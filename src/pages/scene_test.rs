@@ -13,8 +13,8 @@ use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
-    Instant, NodeId, NodeName, PeerView, Position, ReplayLag, Round, ServiceHealth, ServiceName, Sight, Survey,
-    WallTime,
+    Instant, Network, NodeId, NodeName, PeerView, Position, ReplayLag, Round, ServiceHealth, ServiceName, Sight,
+    Survey, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,6 +149,11 @@ impl Scene {
         self.behind.insert(orders(), lags.collect());
     }
 
+    /// Over which network a node's database streams.
+    pub(crate) fn streams_over(&mut self, name: &str, network: Network) {
+        self.health(name).services.values_mut().for_each(|health| health.network = Some(network));
+    }
+
     /// What a node says of its replay.
     pub(crate) fn replays(&mut self, name: &str, lag: ReplayLag) {
         self.health(name).services.values_mut().for_each(|health| health.replay = Some(lag));
@@ -166,6 +171,7 @@ impl Scene {
             streams_from,
             released: None,
             copy: None,
+            network: None,
             replay: None,
         };
         self.health(name).services.insert(orders(), database);

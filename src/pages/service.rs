@@ -92,6 +92,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             position: found.map(|health| health.position.lsn),
             lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
             streams_from: found.filter(|_| !is_dead).and_then(|health| health.streams_from.clone()),
+            network: found.filter(|_| !is_dead).and_then(|health| health.network),
             replay: found.filter(|_| !is_dead).and_then(|health| health.replay).map(replay),
             trouble: own.and_then(trouble).or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
             copy: match own {

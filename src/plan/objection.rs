@@ -371,6 +371,7 @@ mod tests {
             streams_from: None,
             released: None,
             copy: None,
+            network: None,
             replay: None,
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();

@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, ReplayLag, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ pub struct Observation {
     pub starts_in_recovery: bool,
     /// Standby: the upstream from which WAL arrives now.
     pub streams_from: Option<NodeName>,
+    /// Standby: over which network it arrives, once that is known.
+    pub network: Option<Network>,
     /// Standby: the upstream for which it is configured.
     pub follows: Option<NodeName>,
     /// Standby: it has replayed all the WAL that it has, and waits for more.
@@ -135,6 +137,7 @@ impl Observation {
             clean: false,
             starts_in_recovery: false,
             streams_from: None,
+            network: None,
             follows: None,
             awaits_wal: false,
             progress: 0,

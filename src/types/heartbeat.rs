@@ -1,8 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ReplayLag,
-    ServiceName, Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, Network, NodeName, PeerView, Position,
+    ReplayLag, ServiceName, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +134,9 @@ pub struct ServiceHealth {
     /// The node from which it streams.
     pub streams_from: Option<NodeName>,
     /// Said once it is final: this node never writes again under that epoch.
+    /// Over which network that is, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     pub released: Option<Released>,
     /// The rewind or copy that is to make it a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ mod id;
 mod lag;
 mod lost;
 mod name;
+mod network;
 mod position;
 mod quoted;
 mod severity;
@@ -32,6 +33,7 @@ pub use lost::{
     LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,
 };
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
+pub use network::Network;
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use quoted::Quoted;
 pub use severity::Severity;

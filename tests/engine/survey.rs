@@ -112,24 +112,3 @@ async fn a_standby_says_who_holds_its_replay_up() {
     reader.batch_execute("commit").await.expect("it ends");
     cluster.node("db2").until("done with it", |seen| seen.replay.is_none()).await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_is_delayed_on_purpose_says_so_and_does_not_stand_still() {
-    if !possible() {
-        return;
-    }
-    let cluster = Cluster::running(&["db1", "db2"]).await;
-    let (db1, db2) = (cluster.node("db1"), cluster.node("db2"));
-    db1.sql("insert into orders values (1)").await;
-    until(db2, "exists (select from orders)").await;
-    db2.until("with nothing left", |seen| seen.replay.is_none()).await;
-    db2.sql("alter system set recovery_min_apply_delay = '1h'").await;
-    db2.sql("select pg_reload_conf()").await;
-    until(db2, "current_setting('recovery_min_apply_delay') = '1h'").await;
-    db1.sql("insert into orders values (2)").await;
-    let seen = db2.until("delayed", |seen| seen.replay.is_some_and(|lag| lag.seconds >= 3)).await;
-    let lag = seen.replay.expect("it is left");
-    assert_eq!((lag.still, lag.delay), (0, 3600), "{lag:?}");
-    assert!(!lag.stands() && lag.bytes > 0, "{lag:?}");
-    assert_eq!(survey(db2).await.replay.map(|replay| replay.delay), Some(3600));
-}

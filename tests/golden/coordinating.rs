@@ -185,6 +185,7 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                network: None,
                 replay: line.get("unreplayed").map(|left| replay(line, left)),
             };
             health.services.insert(orders(), database);

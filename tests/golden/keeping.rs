@@ -65,6 +65,7 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         streams_from: None,
         released: None,
         copy: None,
+        network: None,
         replay: None,
     }
 }

@@ -265,6 +265,7 @@ impl World {
             writable: seen.writable,
             trouble,
             copy: None,
+            network: None,
             replay: None,
             kept: self.kept_before(host, service),
         };

@@ -12,7 +12,7 @@ use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
-    Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions, Sight, Survey,
+    Instant, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions, Sight, Survey,
     Timeline, Trouble, WalReader, WallTime,
 };
 use std::time::Duration;
@@ -188,11 +188,13 @@ fn copying() -> Scene {
     scene
 }
 
-/// db2's replay stands still, and db3 is delayed on purpose.
+/// db2's replay stands still, and db3 is delayed on purpose and has lost a network.
 fn replaying() -> Scene {
     let mut scene = healthy(&five());
     scene.lags(&[("db2", 0), ("db3", 45)]);
     scene.replays("db2", ReplayLag { bytes: 3 << 20, seconds: 80, still: 75, delay: 0 });
+    scene.streams_over("db2", Network::Primary);
+    scene.streams_over("db3", Network::Secondary);
     scene.replays("db3", ReplayLag { bytes: 12 << 30, seconds: 3603, still: 0, delay: 3600 });
     scene
 }

@@ -6,7 +6,7 @@ use crate::api::status::{
     DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn, ServiceStatus,
     Status,
 };
-use crate::types::{NodeName, ServiceName, Size};
+use crate::types::{Network, NodeName, ServiceName, Size};
 
 /// The whole page.
 pub fn status(status: &Status) -> String {
@@ -128,10 +128,17 @@ fn databases(service: &ServiceStatus) -> String {
             or_dash(database.lag_bytes.map(Size)),
         ];
         row.extend(shows_replay.then(|| or_dash(database.replay.filter(is_shown).map(replay))));
-        row.extend([or_dash(database.streams_from.as_ref()), notes.join("; ")]);
+        row.extend([upstream(database), notes.join("; ")]);
         row
     };
     table(&header, service.databases.iter().map(row))
+}
+
+/// The primary network goes without saying.
+fn upstream(database: &DatabaseStatus) -> String {
+    let over = database.network.filter(|network| *network != Network::Primary);
+    let over = over.map(|network| format!(" ({network})")).unwrap_or_default();
+    database.streams_from.as_ref().map_or("-".to_owned(), |upstream| format!("{upstream}{over}"))
 }
 
 /// A standby that is written to always has a little left.

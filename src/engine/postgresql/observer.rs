@@ -204,6 +204,7 @@ impl Memory {
             follows: follows.filter(|_| place.in_recovery),
             awaits_wal: place.in_recovery && self.awaits_wal(&place),
             streams_from,
+            network: streaming.and_then(|receiver| core.networks.used_by(receiver.pid)),
             ..Observation::unclear()
         };
         if place.in_recovery {

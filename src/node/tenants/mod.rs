@@ -137,6 +137,7 @@ impl Tenants {
                 timeline: seen.position.timeline,
                 position: seen.position,
                 streams_from: seen.streams_from.clone(),
+                network: seen.network,
                 released: keeper.released(),
                 copy: copy(keeper),
                 replay: seen.replay,
