@@ -227,6 +227,9 @@ pub struct DatabaseStatus {
     /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+    /// Folders beside it that hold what only this node had; only of the answering node's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptStatus>,
 }
 
 /// How far a standby's replay is behind what it received, on its own clock, in whole seconds.
@@ -239,6 +242,17 @@ pub struct ReplayStatus {
     pub still_seconds: u64,
     /// For how long it is to wait on purpose (`recovery_min_apply_delay`).
     pub delay_seconds: u64,
+}
+
+/// An old copy, or WAL that no other node had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptStatus {
+    pub folder: String,
+    pub bytes: u64,
+    /// By the time in its name, and the time of day of the answering node. `None`: the name has no time.
+    pub age_seconds: Option<u64>,
+    /// An incident names it, or what belongs to it, or that is not known: regent does not remove it.
+    pub named: bool,
 }
 
 /// A rewind or copy.

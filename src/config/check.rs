@@ -223,6 +223,8 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
         within(&format!("service.{name}.max_restarts"), service.max_restarts.into(), most, counted);
     }
     for (name, service) in &config.services {
+        let key = format!("service.{name}.postgresql.old_copies");
+        within(&key, service.postgresql.old_copies as u64, 1..=20, "what a copy replaces is kept until the next one");
         if let Some(rate) = service.postgresql.copy_max_rate {
             let key = format!("service.{name}.postgresql.copy_max_rate");
             within(&key, rate, 32 << 10..=1 << 30, "bytes in a second, as pg_basebackup takes them");

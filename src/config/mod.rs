@@ -299,6 +299,8 @@ pub struct Postgresql {
     pub commands: Commands,
     /// The most bytes that a copy takes from the primary in a second.
     pub copy_max_rate: Option<u64>,
+    /// How many old copies are kept on a node beside those that an incident names.
+    pub old_copies: usize,
     pub port: u16,
     /// The operating system's user that owns the database.
     pub os_user: String,

@@ -177,6 +177,7 @@ tables! {
         wal_dir: PathBuf,
         initdb_options: Vec<String>,
         copy_max_rate: Bytes,
+        old_copies: u32,
         clone_command: Vec<String>,
         clone_timeout: Duration,
         clone_fallback: CloneFallback,

@@ -44,7 +44,10 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 
 fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
     let step = daemon.node.keeping().get(name).cloned();
-    let Some(keeper) = daemon.node.keepers().get(name) else { return OwnDatabase { step, ..OwnDatabase::default() } };
+    let kept = daemon.shell.engines.get(name).map(|engine| engine.kept()).unwrap_or_default();
+    let Some(keeper) = daemon.node.keepers().get(name) else {
+        return OwnDatabase { step, kept, ..OwnDatabase::default() };
+    };
     OwnDatabase {
         step,
         lease: keeper.lease().map(|lease| (lease.epoch(), lease.until())),
@@ -52,6 +55,7 @@ fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
         last_error: keeper.last_error().map(str::to_owned),
         copy: keeper.seen().copy,
         failed_copy: keeper.failed_copy(),
+        kept,
     }
 }
 

@@ -20,8 +20,8 @@ use crate::config::database_tls;
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
-    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, NodeName,
-    ServiceName, Term, Trouble, WallTime,
+    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, KeptFolder,
+    NodeName, ServiceName, Term, Trouble, WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,6 +78,8 @@ pub struct OwnDatabase {
     pub copy: Option<CopyProgress>,
     /// Those that came to nothing.
     pub failed_copy: Option<keeper::FailedCopy>,
+    /// What lies aside beside it.
+    pub kept: Vec<KeptFolder>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

@@ -6,14 +6,14 @@
 use super::survey::Behind;
 use super::{Known, OwnDatabase, copy, is_ok, survey};
 use crate::api::admin::{Check, Response};
-use crate::api::status::{DatabaseStatus, LeaseStatus, Phase, Readiness, ReplayStatus, ServiceStatus};
+use crate::api::status::{DatabaseStatus, KeptStatus, LeaseStatus, Phase, Readiness, ReplayStatus, ServiceStatus};
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
 use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
-use crate::types::{DbState, Epoch, NodeName, ReplayLag, ServiceName, Survey};
+use crate::types::{DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceName, Survey};
 use std::collections::BTreeMap;
 
 /// A configured service.
@@ -99,10 +99,17 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
                 Some(own) => copy::own(own, seen.now),
                 None => found.filter(|_| !is_dead).and_then(|health| copy::of_another(health.copy?)),
             },
+            kept: own.iter().flat_map(|own| &own.kept).map(|kept| kept_status(known, kept)).collect(),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
     nodes.map(|(node, _)| (node.clone(), one(node))).collect()
+}
+
+fn kept_status(known: &Known, kept: &KeptFolder) -> KeptStatus {
+    let KeptFolder { folder, bytes, made, named } = kept;
+    let age_seconds = made.map(|made| known.answered_at.0.saturating_sub(made.0) / 1000);
+    KeptStatus { folder: folder.clone(), bytes: *bytes, age_seconds, named: *named }
 }
 
 fn replay(lag: ReplayLag) -> ReplayStatus {

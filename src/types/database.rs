@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, WallTime};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -147,6 +147,17 @@ impl Observation {
             kept: Vec::new(),
         }
     }
+}
+
+/// A folder beside a database that holds what only this node had: an old copy, or WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFolder {
+    pub folder: String,
+    pub bytes: u64,
+    /// The time in its name.
+    pub made: Option<WallTime>,
+    /// An incident of the ledger names it, or what belongs to it; or that is not known. Then it is not removed.
+    pub named: bool,
 }
 
 /// Where a standby gets its WAL: all addresses of the upstream, primary network first.

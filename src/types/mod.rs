@@ -24,7 +24,9 @@ mod view;
 
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use copying::{CopyHealth, CopyProgress, CopyStage};
-pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
+pub use database::{
+    DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, Seal, StopLadder, SystemId, Trouble, Upstream,
+};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};

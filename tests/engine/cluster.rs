@@ -417,6 +417,7 @@ fn service(of_node: &Path) -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            old_copies: 1,
             port: 5499,
             os_user: "postgres".into(),
             superuser: "postgres".into(),

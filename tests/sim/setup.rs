@@ -124,6 +124,7 @@ fn service() -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            old_copies: 1,
             port: 5432,
             os_user: "postgres".to_owned(),
             superuser: "postgres".to_owned(),

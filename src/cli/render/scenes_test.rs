@@ -12,8 +12,8 @@ use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
-    Instant, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions, Sight, Survey,
-    Timeline, Trouble, WalReader, WallTime,
+    Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions,
+    Sight, Survey, Timeline, Trouble, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -179,6 +179,17 @@ fn copying() -> Scene {
     let why =
         "refused to copy the database: a copy takes 3.0 GiB on the volume of /var/lib/postgresql/15: it lacks 1.0 GiB";
     let again_at = Some(Instant(NOW.0 + 7_400_000_000));
+    let folder = |name: &str, bytes, days: u64, named| KeptFolder {
+        folder: format!("/var/lib/postgresql/15/{name}"),
+        bytes,
+        made: Some(wall_ago(days * 86_400_000)),
+        named,
+    };
+    let kept = [
+        folder("main.diverged-20261115T120000000Z-2", 32 << 20, 5, true),
+        folder("main.replaced-20261119T120000000Z", 2 << 30, 1, false),
+    ];
+    scene.own().kept = kept.into();
     scene.own().last_error = Some(why.to_owned());
     scene.own().failed_copy = Some(FailedCopy { tries: 12, error: why.to_owned(), again_at });
     scene.keeps(Step::Wait(Waiting::RejoinAgain));

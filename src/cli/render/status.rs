@@ -3,8 +3,8 @@
 use super::table;
 use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
-    DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn, ServiceStatus,
-    Status,
+    DatabaseStatus, DeviceStatus, FenceStatus, KeptStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn,
+    ServiceStatus, Status,
 };
 use crate::types::{Network, NodeName, ServiceName, Size};
 
@@ -108,7 +108,26 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
     for sentence in &service.what_now {
         text += &format!("  Now: {sentence}\n");
     }
-    text + &databases(service)
+    text += &databases(service);
+    for (node, database) in &service.databases {
+        text += &kept(node, &database.kept);
+    }
+    text
+}
+
+/// What lies aside on a node.
+fn kept(node: &NodeName, folders: &[KeptStatus]) -> String {
+    if folders.is_empty() {
+        return String::new();
+    }
+    let whole = Size(folders.iter().map(|kept| kept.bytes).sum());
+    let mut text = format!("  Kept on {node}: {} of what only it had, {whole}:\n", folders.len());
+    for KeptStatus { folder, bytes, age_seconds, named } in folders {
+        let age = age_seconds.map(|seconds| format!(", {} old", milliseconds(seconds * 1000))).unwrap_or_default();
+        let stays = if *named { ", named by an incident" } else { "" };
+        text += &format!("    {folder} ({}{age}{stays})\n", Size(*bytes));
+    }
+    text
 }
 
 fn databases(service: &ServiceStatus) -> String {
