@@ -24,6 +24,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
+pub use check::is_own_parameter;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
@@ -301,6 +302,8 @@ pub struct Postgresql {
     pub copy_max_rate: Option<u64>,
     /// How many old copies are kept on a node beside those that an incident names.
     pub old_copies: usize,
+    /// Physical replication slots of readers that are no nodes, which every node has.
+    pub outsider_slots: Vec<String>,
     pub port: u16,
     /// The operating system's user that owns the database.
     pub os_user: String,

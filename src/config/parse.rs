@@ -403,6 +403,7 @@ impl Draft<'_> {
             wal_dir: written.wal_dir.as_deref().map(|path| self.expand(path)),
             initdb_options: or(&written.initdb_options, Vec::new()),
             commands: commands::of(service),
+            outsider_slots: or(&written.outsider_slots, Vec::new()),
             old_copies: or(&written.old_copies, 1) as usize,
             copy_max_rate: written.copy_max_rate.as_ref().map(|rate| rate.0),
             port: or(&written.port, 5432),

@@ -178,6 +178,7 @@ tables! {
         initdb_options: Vec<String>,
         copy_max_rate: Bytes,
         old_copies: u32,
+        outsider_slots: Vec<String>,
         clone_command: Vec<String>,
         clone_timeout: Duration,
         clone_fallback: CloneFallback,

@@ -418,6 +418,7 @@ fn service(of_node: &Path) -> Service {
             commands: Commands::default(),
             copy_max_rate: None,
             old_copies: 1,
+            outsider_slots: Vec::new(),
             port: 5499,
             os_user: "postgres".into(),
             superuser: "postgres".into(),

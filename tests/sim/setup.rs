@@ -125,6 +125,7 @@ fn service() -> Service {
             commands: Commands::default(),
             copy_max_rate: None,
             old_copies: 1,
+            outsider_slots: Vec::new(),
             port: 5432,
             os_user: "postgres".to_owned(),
             superuser: "postgres".to_owned(),

@@ -36,6 +36,7 @@ mod networks;
 mod numbers;
 mod observer;
 mod older;
+mod outsiders;
 mod places;
 mod postmaster;
 mod prober;
