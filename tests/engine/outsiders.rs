@@ -1,5 +1,6 @@
 //! Readers of WAL that are no nodes: what they read has no gap, whoever is promoted in the middle of it.
 
+use crate::blocked::until;
 use crate::cluster::{Cluster, Database, bin_dir, possible};
 use crate::slots::Reader;
 use regent::config::Postgresql;
@@ -93,6 +94,8 @@ async fn who_receives_wal_goes_on_without_a_gap_from_the_node_that_was_promoted(
         until_slot(node, "there, with WAL from now on", |from| from.is_some()).await;
     }
     let reader = receive(&cluster, "db1", "regent_db2", into);
+    // Before version 15 it begins where the server is when it connects.
+    until(db1, "exists (select from pg_replication_slots where slot_name = 'barman' and active)").await;
     write_segments(db1, 3).await;
     let before = until_received(into, "three segments", |all| all.len() >= 3).await;
     let reached = Lsn(before.last().expect("some").0 * SEGMENT);
