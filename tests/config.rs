@@ -287,6 +287,7 @@ fn tables() -> [(&'static str, String); 3] {
     row("fencing.agents.*.monitor", &|c| show(c.fencing.agents.values().next().expect("ipmi").monitor));
     row("failover.max_lag", &|c| format!("{} MiB", c.failover.max_lag >> 20));
     row("failover.max_silence", &|c| show(c.failover.max_silence));
+    row("failover.max_lag_time", &|c| show(c.failover.max_lag_time));
     row("failover.choose", &|c| show(c.failover.choose));
     row("failover.catch_up", &|c| show(c.failover.catch_up));
     row("failover.install", &|c| show(c.failover.install));

@@ -119,6 +119,9 @@ pub enum Response {
     /// Not the end: what is being done, or waited for. One sentence.
     Progress {
         message: String,
+        /// It holds nothing up, and is to be known before it goes on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warning: bool,
     },
     /// It is done, and it is in the ledger.
     Done {
@@ -147,6 +150,11 @@ pub enum Response {
 }
 
 impl Response {
+    /// What is being done, or waited for.
+    pub fn progress(message: impl Into<String>) -> Response {
+        Response::Progress { message: message.into(), warning: false }
+    }
+
     /// Whether nothing follows it.
     pub fn is_final(&self) -> bool {
         !matches!(self, Response::Progress { .. })

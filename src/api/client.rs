@@ -72,7 +72,7 @@ async fn converse(
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
-            Ok(Response::Progress { message }) => {
+            Ok(Response::Progress { message, .. }) => {
                 progress(&message);
                 *last = Some(message);
             }

@@ -31,7 +31,7 @@ async fn progress_arrives_before_the_final_answer() {
     let daemon = tokio::spawn(async move {
         let (request, answers) = asked.recv().await.expect("a request");
         for message in ["stopping db1", "waiting for db2"] {
-            answers.send(Response::Progress { message: message.into() }).await.expect("a client");
+            answers.send(Response::progress(message)).await.expect("a client");
         }
         let done = Response::Done { message: "moved".into(), details: vec!["epoch 4".into()] };
         answers.send(done).await.expect("a client");
@@ -78,7 +78,7 @@ async fn a_silent_daemon_is_waited_for_only_so_long() {
     let (waiting, mut held) = mpsc::channel(1);
     tokio::spawn(async move {
         let (_, answers) = asked.recv().await.expect("a request");
-        answers.send(Response::Progress { message: "waiting for db2".into() }).await.expect("a client");
+        answers.send(Response::progress("waiting for db2")).await.expect("a client");
         waiting.send(answers).await.expect("the test holds it");
     });
     let error = ask(&socket, &Request::History, Duration::from_millis(300), |_| ()).await.expect_err("no answer");

@@ -2,14 +2,14 @@
 //! `explain --json` prints [`IncidentReport`], `history --json` a list of [`IncidentSummary`].
 //!
 //! The schema is stable within one [`SCHEMA`] number: fields are added, never renamed, removed or given another
-//! meaning. Durations are integers in milliseconds (`_ms`), times of day milliseconds since 1970-01-01 UTC (`_at_ms`).
+//! meaning. Durations are integers in milliseconds (`_ms`), or whole seconds where no more is known (`seconds`), times of day milliseconds since 1970-01-01 UTC (`_at_ms`).
 //! An absent value is `null` and means "not known" or "none", as the field says; it never means "fine".
 //!
 //! Not here: any judgement. Whoever fills a value has judged; whoever renders it judges nothing.
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lsn, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lsn, Network, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -246,11 +246,43 @@ pub struct DatabaseStatus {
     /// Bytes of WAL behind the primary; `None` for the primary itself, and where it cannot be told.
     pub lag_bytes: Option<u64>,
     pub streams_from: Option<NodeName>,
+    /// Over which network it does; `None`: not known.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// Standby: what it has left to replay of what it received; `None`: nothing, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayStatus>,
     /// One sentence.
     pub trouble: Option<String>,
     /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+    /// Folders beside it that hold what only this node had; only of the answering node's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptStatus>,
+}
+
+/// How far a standby's replay is behind what it received, on its own clock, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayStatus {
+    pub bytes: u64,
+    /// For how long it has had something that it has not replayed.
+    pub seconds: u64,
+    /// For how long nothing was replayed, although nothing was waited for on purpose.
+    pub still_seconds: u64,
+    /// For how long it is to wait on purpose (`recovery_min_apply_delay`).
+    pub delay_seconds: u64,
+}
+
+/// An old copy, or WAL that no other node had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptStatus {
+    pub folder: String,
+    pub bytes: u64,
+    /// By the time in its name, and the time of day of the answering node. `None`: the name has no time.
+    pub age_seconds: Option<u64>,
+    /// An incident names it, or what belongs to it, or that is not known: regent does not remove it.
+    pub named: bool,
 }
 
 /// A rewind or copy.
@@ -284,6 +316,10 @@ pub struct Readiness {
     /// since the last heartbeat comes on top. `None`: not known.
     #[serde(default)]
     pub would_lose_bytes: Option<u64>,
+    /// For how many seconds the best standby has lacked something of that, by the answering node's clock: at most so old is the
+    /// first commit that would be lost. `None`: not known.
+    #[serde(default)]
+    pub would_lose_seconds: Option<u64>,
     /// Why not. One sentence each.
     pub reasons: Vec<String>,
 }

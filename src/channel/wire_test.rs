@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, PeerView, Position,
-    Released, ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, Network, PeerView,
+    Position, Released, ReplayLag, ServiceHealth, Sight, Timeline,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -18,7 +18,10 @@ fn keys() -> Keys {
     Keys::new(key(1), None)
 }
 
-fn service() -> ServiceHealth {
+/// A database that is copied, or one that replays: no database does both.
+fn service(is_copied: bool) -> ServiceHealth {
+    let copied = CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600));
+    let lag = ReplayLag { bytes: 1 << 43, seconds: 86_400, still: 86_400, delay: 3600 };
     ServiceHealth {
         state: DbState::Primary,
         writable: false,
@@ -27,7 +30,9 @@ fn service() -> ServiceHealth {
         position: Position { timeline: Timeline(12), lsn: Lsn(0x16_B374_D848) },
         streams_from: Some("db-node-02.example".parse().unwrap()),
         released: Some(Released { epoch: Epoch(40), position: None, lapsed: true, why: String::new() }),
-        copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
+        copy: is_copied.then_some(CopyHealth::UnderWay(copied)),
+        network: (!is_copied).then_some(Network::Secondary),
+        replay: (!is_copied).then_some(lag),
     }
 }
 
@@ -57,7 +62,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
             health: Arc::new(Health {
                 paused: (0..services).map(|i| name(i).parse().unwrap()).collect(),
                 follows: Some("w1".parse().expect("valid")),
-                services: (0..services).map(|i| (name(i).parse().unwrap(), service())).collect(),
+                services: (0..services).map(|i| (name(i).parse().unwrap(), service(i % 2 == 0))).collect(),
                 watchdog_armed: true,
                 log_write: Duration::from_micros(170),
                 self_doubt: false,

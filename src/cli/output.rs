@@ -24,6 +24,11 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "regent: {text}");
 }
 
+/// What is to be known before it goes on: standard error.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "regent: warning: {text}");
+}
+
 /// What is being waited for: standard error, so that standard output holds the result alone.
 pub fn progress(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "… {text}");

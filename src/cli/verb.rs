@@ -56,7 +56,7 @@ pub fn perform(common: &Common, waiting: &Waiting, request: &Request) -> anyhow:
     let socket = locate::socket(common)?;
     let show = |message: &str| {
         if common.json {
-            output::say_json(&Response::Progress { message: message.to_owned() });
+            output::say_json(&Response::progress(message));
         } else {
             output::progress(message);
         }

@@ -10,23 +10,39 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Parameters that regent sets itself: an operator's value would undo a safety property or be overwritten.
-const OWN_PARAMETERS: [&str; 15] = [
+const OWN_PARAMETERS: [&str; 22] = [
     "listen_addresses",
     "port",
     "data_directory",
     "hba_file",
+    "ident_file",
     "config_file",
+    "external_pid_file",
+    "unix_socket_directories",
+    "unix_socket_permissions",
     "restart_after_crash",
     "hot_standby",
     "primary_conninfo",
     "primary_slot_name",
     "synchronous_standby_names",
     "recovery_target_timeline",
-    "recovery_min_apply_delay",
     "restore_command",
     "promote_trigger_file",
     "wal_log_hints",
+    "full_page_writes",
+    "recovery_min_apply_delay",
+    "recovery_end_command",
+    IDLE_SLOTS,
 ];
+
+/// It would spend the slots of standbys that are away.
+const IDLE_SLOTS: &str = "idle_replication_slot_timeout";
+
+/// Whether regent alone sets what is called so.
+pub fn is_own_parameter(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target")
+}
 
 /// Options of initdb that regent gives, or that would do something else than make a database.
 const OWN_INITDB: [&str; 15] = [
@@ -226,6 +242,8 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
         within(&format!("service.{name}.max_restarts"), service.max_restarts.into(), most, counted);
     }
     for (name, service) in &config.services {
+        let key = format!("service.{name}.postgresql.old_copies");
+        within(&key, service.postgresql.old_copies as u64, 1..=20, "what a copy replaces is kept until the next one");
         if let Some(rate) = service.postgresql.copy_max_rate {
             let key = format!("service.{name}.postgresql.copy_max_rate");
             within(&key, rate, 32 << 10..=1 << 30, "bytes in a second, as pg_basebackup takes them");
@@ -246,12 +264,6 @@ fn numbers(config: &Config, problems: &mut Problems<'_>) {
     {
         problems.add("watchdog.timeout", "expected whole seconds: the kernel's watchdog devices count in seconds");
     }
-}
-
-/// Whether regent alone sets it.
-pub(super) fn is_own_parameter(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target")
 }
 
 fn services(config: &Config, problems: &mut Problems<'_>) {
@@ -283,6 +295,7 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
         {
             problems.add(&format!("{key}.wal_dir"), "must not contain data_dir, nor lie in it");
         }
+        outsider_slots(&key, &service.postgresql.outsider_slots, problems);
         let owned = |option: &&String| OWN_INITDB.iter().any(|own| option.starts_with(own));
         for option in service.postgresql.initdb_options.iter().filter(owned) {
             problems.add_hint(
@@ -296,9 +309,31 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
                 problems.add_hint(
                     &format!("{key}.parameters.{parameter}"),
                     "regent sets this parameter itself",
-                    "remove it",
+                    match parameter.to_ascii_lowercase().as_str() {
+                        IDLE_SLOTS => {
+                            "remove it: it would spend the slots of standbys that are away; max_slot_wal_keep_size is their bound"
+                        }
+                        _ => "remove it",
+                    },
                 );
             }
         }
+    }
+}
+
+/// Each must be a name that PostgreSQL takes for a slot, and not one of regent's own.
+fn outsider_slots(key: &str, slots: &[String], problems: &mut Problems<'_>) {
+    let key = format!("{key}.outsider_slots");
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    for (at, slot) in slots.iter().enumerate() {
+        let why = match slot.as_str() {
+            _ if slot.is_empty() || slot.len() > 63 || !slot.chars().all(legal) => {
+                "is no name of a slot: expected 1 to 63 lower case letters, digits and _"
+            }
+            _ if slot.starts_with("regent_") => "begins with regent_, as the slots of nodes do: choose another name",
+            _ if slots[..at].contains(slot) => "is named twice: every reader needs a slot of its own",
+            _ => continue,
+        };
+        problems.add(&key, format!("{} {why}", Quoted(slot)));
     }
 }

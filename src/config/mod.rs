@@ -25,6 +25,7 @@ mod secret;
 mod survey;
 pub mod timing;
 
+pub use check::is_own_parameter;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
@@ -244,6 +245,9 @@ pub struct Failover {
     pub max_lag: u64,
     /// Nobody is promoted by itself where the primary was heard for longer than this without a word of its WAL.
     pub max_silence: Duration,
+    /// A standby that has lacked something of what the primary wrote for longer than this is not counted by `READY`; the choice
+    /// does not look at it.
+    pub max_lag_time: Duration,
     /// How long the candidates have to report sealed positions before the choice is made without the silent ones.
     pub choose: Duration,
     /// How long the target of a planned move may take, after the primary has stopped, to receive and replay all of its WAL.
@@ -307,6 +311,10 @@ pub struct Postgresql {
     pub commands: Commands,
     /// The most bytes that a copy takes from the primary in a second.
     pub copy_max_rate: Option<u64>,
+    /// How many old copies are kept on a node beside those that an incident names.
+    pub old_copies: usize,
+    /// Physical replication slots of readers that are no nodes, which every node has.
+    pub outsider_slots: Vec<String>,
     pub port: u16,
     /// The operating system's user that owns the database.
     pub os_user: String,

@@ -406,6 +406,8 @@ impl Draft<'_> {
             wal_dir: written.wal_dir.as_deref().map(|path| self.expand(path)),
             initdb_options: or(&written.initdb_options, Vec::new()),
             commands: commands::of(service),
+            outsider_slots: or(&written.outsider_slots, Vec::new()),
+            old_copies: or(&written.old_copies, 1) as usize,
             copy_max_rate: written.copy_max_rate.as_ref().map(|rate| rate.0),
             port: or(&written.port, 5432),
             os_user: or(&written.os_user, "postgres".to_owned()),
@@ -462,6 +464,7 @@ fn failover(written: Option<&raw::Failover>, preset: Failover) -> Failover {
     Failover {
         max_lag: written.max_lag.map_or(preset.max_lag, |size| size.0),
         max_silence: or(&written.max_silence, preset.max_silence),
+        max_lag_time: or(&written.max_lag_time, preset.max_lag_time),
         choose: or(&written.choose, preset.choose),
         catch_up: or(&written.catch_up, preset.catch_up),
         install: or(&written.install, preset.install),

@@ -103,6 +103,7 @@ fn fast() -> Preset {
         failover: Failover {
             max_lag: 16 * MIB,
             max_silence: s(10),
+            max_lag_time: s(30),
             choose: s(1),
             catch_up: s(5),
             install: s(10),
@@ -138,6 +139,7 @@ fn lan() -> Preset {
         failover: Failover {
             max_lag: 16 * MIB,
             max_silence: s(10),
+            max_lag_time: s(30),
             choose: s(3),
             catch_up: s(10),
             install: s(30),
@@ -173,6 +175,7 @@ fn wan() -> Preset {
         failover: Failover {
             max_lag: 64 * MIB,
             max_silence: s(10),
+            max_lag_time: s(30),
             choose: s(10),
             catch_up: s(60),
             install: s(60),

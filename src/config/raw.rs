@@ -150,6 +150,7 @@ tables! {
     Failover {
         max_lag: Bytes,
         max_silence: Duration,
+        max_lag_time: Duration,
         choose: Duration,
         catch_up: Duration,
         install: Duration,
@@ -186,6 +187,8 @@ tables! {
         wal_dir: PathBuf,
         initdb_options: Vec<String>,
         copy_max_rate: Bytes,
+        old_copies: u32,
+        outsider_slots: Vec<String>,
         clone_command: Vec<String>,
         clone_timeout: Duration,
         clone_fallback: CloneFallback,

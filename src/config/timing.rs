@@ -4,7 +4,7 @@
 
 use super::problem::Problems;
 use super::{Config, Watchdog};
-use crate::types::AgentName;
+use crate::types::{AgentName, LAG_SAMPLE};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -233,6 +233,13 @@ fn fencing_rules(config: &Config) -> Vec<Inequality> {
     }
     for (name, service) in &config.services {
         let pg = &service.postgresql;
+        rules.push(at_least(
+            "lag is more than old news",
+            "max_lag_time ≥ 2 × (interval + probe_interval + 1 s)",
+            (config.failover.max_lag_time, 2 * (config.detector.interval + pg.probe_interval + LAG_SAMPLE)),
+            "failover.max_lag_time",
+            "otherwise a standby that keeps up is taken for one that lags, because its word takes a while",
+        ));
         rules.push(at_least(
             "probe has time",
             "probe_timeout ≥ probe_interval",

@@ -2,6 +2,7 @@
 //!
 //! Not here: any decision. A panic anywhere aborts the process: the guard and the watchdog are part of the design.
 
+mod aside;
 mod host;
 mod inbox;
 pub mod journal;
@@ -26,7 +27,7 @@ use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
 use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::errors::with_causes;
-use crate::node::{self, Event, Node};
+use crate::node::{self, Effect, Event, Node};
 use crate::types::{AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
 use inbox::{Inbox, Incoming};
 use operator::Operators;
@@ -206,7 +207,11 @@ impl Daemon {
     }
 
     fn handle(&mut self, event: Event) {
+        let is_of_ledger = matches!(event, Event::Ledger { .. } | Event::Applied { .. });
         let effects = self.node.handle(clock::now(), event);
+        if is_of_ledger || effects.iter().any(|effect| matches!(effect, Effect::Db { .. })) {
+            self.names_what_was_kept();
+        }
         for effect in effects {
             self.shell.perform(effect);
         }

@@ -138,7 +138,7 @@ impl Daemon {
             let reasons = vec!["no leader is known: without a majority of voters nothing can be decided".to_owned()];
             return answer(&reply, Response::Refused { reasons });
         };
-        answer(&reply, Response::Progress { message: format!("asking {leader}, which leads") });
+        answer(&reply, Response::progress(format!("asking {leader}, which leads")));
         let consensus = self.consensus.clone();
         let patience = if request.changes_something() { Duration::from_secs(600) } else { RELAY_DEADLINE };
         tokio::spawn(async move {
@@ -361,7 +361,7 @@ impl Operators {
                 | ledger::Event::LossAccepted { incident }
                 | ledger::Event::CopyAccepted { incident: Some(incident) }
                 | ledger::Event::FenceOpened { incident, .. } => {
-                    answer(reply, Response::Progress { message: format!("incident {incident} is open") });
+                    answer(reply, Response::progress(format!("incident {incident} is open")));
                     self.followed.push(Followed { incident, told: 0, asked });
                 }
                 ledger::Event::CopyAccepted { incident: None } => {
@@ -390,7 +390,7 @@ impl Operators {
             let Asked { reply, wanted } = &f.asked;
             let Some(incident) = state.incidents.get(&f.incident) else { return !reply.is_closed() };
             for step in incident.steps_after(f.told) {
-                answer(reply, Response::Progress { message: step.what.to_string() });
+                answer(reply, Response::progress(step.what.to_string()));
             }
             f.told = incident.recorded();
             let details = Vec::new();
@@ -455,13 +455,13 @@ mod tests {
         let (reply, mut reader) = mpsc::channel(2);
         let before = undelivered();
         for n in 0..5 {
-            answer(&reply, Response::Progress { message: n.to_string() });
+            answer(&reply, Response::progress(n.to_string()));
         }
         assert_eq!(undelivered() - before, 3);
         let first = reader.try_recv().expect("what came first was delivered");
-        assert_eq!(first, Response::Progress { message: "0".to_owned() });
+        assert_eq!(first, Response::progress("0".to_owned()));
         drop(reader);
-        answer(&reply, Response::Progress { message: "to nobody".to_owned() });
+        answer(&reply, Response::progress("to nobody".to_owned()));
         assert_eq!(undelivered() - before, 3, "a client that has gone misses nothing");
     }
 }

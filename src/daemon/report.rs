@@ -30,6 +30,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         renewed: node.leads().map(|lead| lead.renewed.clone()).unwrap_or_default(),
         own: daemon.config.services.keys().map(|name| (name.clone(), own(daemon, name))).collect(),
         failing: node.failing(),
+        behind: node.behind(now),
         not_joined: node.refused_join().map(ToString::to_string),
         phi: phi(daemon, now),
         unusable: unusable(daemon),
@@ -43,7 +44,10 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 
 fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
     let step = daemon.node.keeping().get(name).cloned();
-    let Some(keeper) = daemon.node.keepers().get(name) else { return OwnDatabase { step, ..OwnDatabase::default() } };
+    let kept = daemon.shell.engines.get(name).map(|engine| engine.kept()).unwrap_or_default();
+    let Some(keeper) = daemon.node.keepers().get(name) else {
+        return OwnDatabase { step, kept, ..OwnDatabase::default() };
+    };
     OwnDatabase {
         step,
         lease: keeper.lease().map(|lease| (lease.epoch(), lease.until())),
@@ -51,6 +55,7 @@ fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
         last_error: keeper.last_error().map(str::to_owned),
         copy: keeper.seen().copy,
         failed_copy: keeper.failed_copy(),
+        kept,
     }
 }
 

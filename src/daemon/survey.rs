@@ -5,24 +5,28 @@
 use super::Daemon;
 use super::wakeup::{Call, CallReply};
 use crate::api::admin::Response;
-use crate::pages;
+use crate::clock;
+use crate::pages::{self, Behind};
 use crate::plan::switchover::Switchover;
-use crate::types::{NodeName, ServiceName, Survey};
+use crate::types::{NodeName, ServiceName, Span, Survey};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long a database may take to answer: an operator waits.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a database may take to answer: an operator waits, and a move that is to begin waits for 2 s (`cli/switchover.rs`).
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Daemon {
     /// Answers a dry run of a move that would be begun.
     pub(super) fn dry_run(&self, planned: Switchover, reply: mpsc::Sender<Response>) {
+        let behind = self.node.behind(clock::now());
+        let time = behind.get(&planned.service).and_then(|standbys| standbys.get(&planned.to)).copied();
+        let behind = time.map(|time| Behind { time, limit: self.config.failover.max_lag_time });
         let from = self.surveyed(planned.from.clone(), planned.service.clone());
         let to = self.surveyed(planned.to.clone(), planned.service.clone());
         tokio::spawn(async move {
             let (from, to) = tokio::join!(from, to);
             let said = [(planned.from.clone(), from), (planned.to.clone(), to)];
-            super::operator::answer(&reply, pages::dry_run(&planned, &said));
+            super::operator::answer(&reply, pages::dry_run(&planned, behind, &said));
         });
     }
 
@@ -50,7 +54,7 @@ impl Daemon {
             let Some(engine) = engine else { return Err("it has no such database".to_owned()) };
             match tokio::time::timeout(PATIENCE, engine.survey()).await {
                 Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("its database did not answer within {} s", PATIENCE.as_secs())),
+                Err(_) => Err(format!("its database did not answer within {}", Span(PATIENCE))),
             }
         }
     }

@@ -27,6 +27,7 @@ mod tenants;
 mod twins;
 mod watchdog;
 mod witness;
+mod written;
 
 #[cfg(test)]
 mod context_test;
@@ -80,9 +81,11 @@ use runs::Runs;
 use standing::Lookout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tenants::Tenants;
 use watchdog::Watchdog;
 use witness::Witness;
+use written::Written;
 
 /// The end of a lease that a pause holds open: further away than any lease. What it lies beyond this numbers the last
 /// resume before that pause: only a later one ends it.
@@ -118,6 +121,7 @@ pub struct Node {
     lookout: Lookout,
     owed: Owed,
     watchdog: Watchdog,
+    written: Written,
     /// When everything is compared again at the latest, and when for another reason than what is heard of peers.
     due: Option<Instant>,
     due_besides: Option<Instant>,
@@ -137,6 +141,7 @@ impl Node {
             lookout: Lookout::default(),
             owed: Owed::default(),
             watchdog: Watchdog::found(&start, now),
+            written: Written::default(),
             due: None,
             due_besides: None,
             desk: Desk { context: Context::new(config, start, now), mail: Mail::default() },
@@ -267,6 +272,10 @@ impl Node {
     }
     pub fn timing(&self) -> &Timing {
         &self.desk.context.timing
+    }
+    /// For how long each standby has lacked something of what the primary of a service is known to have written.
+    pub fn behind(&self, now: Instant) -> BTreeMap<ServiceName, BTreeMap<NodeName, Duration>> {
+        self.written.behind(&self.outlook(now))
     }
     /// What this node sees at `now`, for answers to people.
     pub fn outlook(&self, now: Instant) -> crate::plan::Outlook<'_> {

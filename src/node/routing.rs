@@ -3,7 +3,7 @@
 //!
 //! Not here: what a part makes of it (each in a file of its own).
 
-use super::context::Route;
+use super::context::{Context, Route};
 use super::mail::{Proposed, QuorumRead, ReplyTo, Wanted, What};
 use super::outbox;
 use super::owed::Pending;
@@ -14,7 +14,7 @@ use crate::known_bugs::{self, Bug};
 use crate::lease::LeaseRequest;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Shared, Sighting, State};
 use crate::plan::keeper::Input;
-use crate::plan::{self, Question, Step, alarm};
+use crate::plan::{self, Outlook, Question, Step, alarm};
 use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Term};
 use std::sync::Arc;
 use std::time::Duration;
@@ -456,6 +456,9 @@ impl Node {
         let Some(incarnation) = self.desk.context.incarnation else { return };
         let health = self.health();
         self.peers.refresh_own_row(&self.desk.context, incarnation, self.tenants.upstreams(), health);
+        let Context { config, state, timing, now, .. } = &self.desk.context;
+        let (applied, rows) = (self.leading.applied(), self.peers.rows());
+        self.written.look(&Outlook { now: *now, me: &config.node, state, config, timing, applied, rows });
     }
 
     fn health(&self) -> Health {

@@ -13,16 +13,18 @@ mod survey;
 
 pub use incident::{report, summary};
 pub use service::{accepted_copy, dry_run, refused_dry_run};
+pub use survey::Behind;
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
 use crate::config::database_tls;
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
-    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, NodeName,
-    ServiceName, Term, Trouble, WallTime,
+    AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, KeptFolder,
+    NodeName, ServiceName, Term, Trouble, WallTime,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How many incidents `status` shows.
 const INCIDENTS_SHOWN: usize = 5;
@@ -44,6 +46,8 @@ pub struct Known<'a> {
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     /// What this daemon must do for safety and cannot do at present, and why.
     pub failing: BTreeMap<Failing, String>,
+    /// For how long each standby has lacked something of what the primary is known to have written, by this node's clock.
+    pub behind: BTreeMap<ServiceName, BTreeMap<NodeName, Duration>>,
     /// Why this node is not let in, while it has not joined.
     pub not_joined: Option<String>,
     /// The suspicion levels of this node's own observations.
@@ -74,6 +78,8 @@ pub struct OwnDatabase {
     pub copy: Option<CopyProgress>,
     /// Those that came to nothing.
     pub failed_copy: Option<keeper::FailedCopy>,
+    /// What lies aside beside it.
+    pub kept: Vec<KeptFolder>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

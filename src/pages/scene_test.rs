@@ -3,7 +3,7 @@
 //!
 //! Not here: the scenes of the golden pages (`cli/render/scenes_test.rs`).
 
-use super::{Known, OwnDatabase, Refused, Unheard, dry_run, refused_dry_run, status};
+use super::{Behind, Known, OwnDatabase, Refused, Unheard, dry_run, refused_dry_run, status};
 use crate::api::admin::Response;
 use crate::api::status::Status;
 use crate::config::{Config, Role};
@@ -13,7 +13,8 @@ use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
-    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, Survey, WallTime,
+    Instant, Network, NodeId, NodeName, PeerView, Position, ReplayLag, Round, ServiceHealth, ServiceName, Sight,
+    Survey, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ pub(crate) struct Scene {
     pub applied: Applied,
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     pub failing: BTreeMap<Failing, String>,
+    pub behind: BTreeMap<ServiceName, BTreeMap<NodeName, Duration>>,
     pub not_joined: Option<String>,
     pub phi: BTreeMap<(NodeName, ChannelName), f64>,
     pub unusable: BTreeMap<ChannelName, String>,
@@ -98,6 +100,7 @@ impl Scene {
             applied: Applied::default(),
             own: BTreeMap::new(),
             failing: BTreeMap::new(),
+            behind: BTreeMap::new(),
             not_joined: None,
             phi: BTreeMap::new(),
             unusable: BTreeMap::new(),
@@ -140,6 +143,22 @@ impl Scene {
         self.health(name).services.values_mut().for_each(|health| health.copy = Some(copy));
     }
 
+    /// For how long each of these has lacked something.
+    pub(crate) fn lags(&mut self, lags: &[(&str, u64)]) {
+        let lags = lags.iter().map(|(name, seconds)| (node(name), Duration::from_secs(*seconds)));
+        self.behind.insert(orders(), lags.collect());
+    }
+
+    /// Over which network a node's database streams.
+    pub(crate) fn streams_over(&mut self, name: &str, network: Network) {
+        self.health(name).services.values_mut().for_each(|health| health.network = Some(network));
+    }
+
+    /// What a node says of its replay.
+    pub(crate) fn replays(&mut self, name: &str, lag: ReplayLag) {
+        self.health(name).services.values_mut().for_each(|health| health.replay = Some(lag));
+    }
+
     /// What a node says of its database.
     pub(crate) fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
         let (timeline, streams_from) = (position.timeline, from.map(node));
@@ -152,6 +171,8 @@ impl Scene {
             streams_from,
             released: None,
             copy: None,
+            network: None,
+            replay: None,
         };
         self.health(name).services.insert(orders(), database);
     }
@@ -233,6 +254,7 @@ impl Scene {
             renewed,
             own: self.own.clone(),
             failing: self.failing.clone(),
+            behind: self.behind.clone(),
             not_joined: self.not_joined.clone(),
             phi: self.phi.clone(),
             unusable: self.unusable.clone(),
@@ -244,11 +266,19 @@ impl Scene {
         })
     }
 
-    /// The dry run of a switchover to db2.
+    fn target_behind(&self) -> Option<Behind> {
+        let time = *self.behind.get(&orders())?.get(&node("db2"))?;
+        Some(Behind { time, limit: self.config.failover.max_lag_time })
+    }
+
     /// The dry run of a move to db2; `said`: what db1 and db2 would meet it with.
     pub(crate) fn dry_run(&self, said: [Result<Survey, String>; 2]) -> Response {
         match switchover::decide(&self.seen(&self.rows), &orders(), Some(&node("db2"))) {
-            Ok(planned) => dry_run(&planned, &[node("db1"), node("db2")].into_iter().zip(said).collect::<Vec<_>>()),
+            Ok(planned) => dry_run(
+                &planned,
+                self.target_behind(),
+                &[node("db1"), node("db2")].into_iter().zip(said).collect::<Vec<_>>(),
+            ),
             Err(why) => refused_dry_run(&why),
         }
     }

@@ -3,16 +3,19 @@
 //!
 //! Not here: whether a failover or a move would succeed (`plan/readiness.rs`, `plan/switchover.rs`).
 
+use super::survey::Behind;
 use super::{Known, OwnDatabase, copy, is_ok, survey};
 use crate::api::admin::{Check, Response};
-use crate::api::status::{DatabaseStatus, LeaseStatus, PauseStatus, Phase, Readiness, ServiceStatus};
+use crate::api::status::{
+    DatabaseStatus, KeptStatus, LeaseStatus, PauseStatus, Phase, Readiness, ReplayStatus, ServiceStatus,
+};
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
 use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
-use crate::types::{DbState, Epoch, NodeName, ServiceName, Survey};
+use crate::types::{DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceName, Survey};
 use std::collections::BTreeMap;
 
 /// A configured service.
@@ -106,15 +109,29 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             position: found.map(|health| health.position.lsn),
             lag_bytes: behind.map(|(health, end)| end.0.saturating_sub(health.position.lsn.0)),
             streams_from: found.filter(|_| !is_dead).and_then(|health| health.streams_from.clone()),
+            network: found.filter(|_| !is_dead).and_then(|health| health.network),
+            replay: found.filter(|_| !is_dead).and_then(|health| health.replay).map(replay),
             trouble: own.and_then(trouble).or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
             copy: match own {
                 Some(own) => copy::own(own, seen.now),
                 None => found.filter(|_| !is_dead).and_then(|health| copy::of_another(health.copy?)),
             },
+            kept: own.iter().flat_map(|own| &own.kept).map(|kept| kept_status(known, kept)).collect(),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
     nodes.map(|(node, _)| (node.clone(), one(node))).collect()
+}
+
+fn kept_status(known: &Known, kept: &KeptFolder) -> KeptStatus {
+    let KeptFolder { folder, bytes, made, named } = kept;
+    let age_seconds = made.map(|made| known.answered_at.0.saturating_sub(made.0) / 1000);
+    KeptStatus { folder: folder.clone(), bytes: *bytes, age_seconds, named: *named }
+}
+
+fn replay(lag: ReplayLag) -> ReplayStatus {
+    let ReplayLag { bytes, seconds, still, delay } = lag;
+    ReplayStatus { bytes, seconds, still_seconds: still, delay_seconds: delay }
 }
 
 /// What is wrong with an own database: what is seen of it, before what went wrong last.
@@ -131,11 +148,18 @@ fn readiness(known: &Known, name: &ServiceName) -> Readiness {
         has_leader: known.leader.is_some(),
         own_failing: known.failing.clone(),
         broken_devices: failed.map(|(device, _)| device.clone()).collect(),
+        behind: known.behind.get(name).cloned().unwrap_or_default(),
     };
     let judged = readiness::judge(&known.seen, &beside, name);
-    let readiness::Readiness { failover_ready, survives_one_more, would_lose, reasons } = judged;
+    let readiness::Readiness { failover_ready, survives_one_more, would_lose, would_lose_for, reasons } = judged;
     let reasons = reasons.iter().map(ToString::to_string).collect();
-    Readiness { failover_ready, survives_one_more, would_lose_bytes: would_lose, reasons }
+    Readiness {
+        failover_ready,
+        survives_one_more,
+        would_lose_bytes: would_lose,
+        would_lose_seconds: would_lose_for.map(|time| time.as_secs()),
+        reasons,
+    }
 }
 
 /// What the coordinator, Raft and this node's keeper do and wait for: for this service, or for all.
@@ -159,10 +183,11 @@ pub fn accepted_copy(decided: &Result<Acceptance, Vec<Unacceptable>>) -> Respons
 }
 
 /// A dry run of a move that would be begun: what would happen, and what it would meet on the two databases, as far as they
-/// said.
-pub fn dry_run(planned: &Switchover, said: &[(NodeName, Result<Survey, String>)]) -> Response {
+/// said. `behind`: for how long the target has lacked something.
+pub fn dry_run(planned: &Switchover, behind: Option<Behind>, said: &[(NodeName, Result<Survey, String>)]) -> Response {
     let met = said.iter().flat_map(|(node, said)| survey::checks(planned, node, said));
-    let checks = std::iter::once(Check::passed(planned)).chain(met).collect();
+    let late = behind.and_then(|behind| survey::behind(planned, behind));
+    let checks = std::iter::once(Check::passed(planned)).chain(late).chain(met).collect();
     Response::Plan { steps: planned.steps().iter().map(ToString::to_string).collect(), checks }
 }
 

@@ -6,13 +6,34 @@
 use crate::api::admin::Check;
 use crate::plan::switchover::Switchover;
 use crate::types::{
-    Archiver, LastCheckpoint, NodeName, OpenSession, Prepared, Quoted, Replay, Sessions, Size, Survey, WalReader,
+    Archiver, LastCheckpoint, NodeName, OpenSession, Prepared, Quoted, Replay, Sessions, Size, Span, Survey, WalReader,
 };
+use std::time::Duration;
 
 /// So much WAL since the last checkpoint lets the one before the stop take long.
 const MUCH_WAL: u64 = 1 << 30;
 /// So many files may wait for the archiver at any time.
 const FEW_FILES: u64 = 2;
+
+/// For how long the target of a move has lacked something of what its primary wrote, and how long that may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Behind {
+    pub time: Duration,
+    pub limit: Duration,
+}
+
+/// The move itself waits until nothing is lacking, with writes stopped.
+pub(super) fn behind(planned: &Switchover, Behind { time, limit }: Behind) -> Option<Check> {
+    let Switchover { from, to, .. } = planned;
+    (time > limit).then(|| {
+        Check::warning(format!(
+            "{to} has lacked something of the WAL of {from} for {}, longer than max_lag_time ({}): writes are stopped until it \
+             has it",
+            Age(time.as_secs()),
+            Span(limit)
+        ))
+    })
+}
 
 /// What one of the two nodes said.
 pub(super) fn checks(planned: &Switchover, node: &NodeName, said: &Result<Survey, String>) -> Vec<Check> {
@@ -99,10 +120,16 @@ fn stranded(from: &NodeName, to: &NodeName, slots: &[String]) -> Option<Check> {
 }
 
 fn replay(to: &NodeName, found: &Replay) -> Check {
-    let Replay { bytes, age, held_by } = found;
-    let age = age.map(|age| format!(" (the last commit that was replayed is {} old)", Age(age))).unwrap_or_default();
+    let Replay { bytes, age, delay, held_by } = found;
+    let age = age.map(|age| format!(" (behind for {})", Age(age))).unwrap_or_default();
     match (held_by.count, bytes) {
         (0, 0) => Check::passed(format!("{to} has replayed all that it received")),
+        (0, bytes) if *delay > 0 => Check::warning(format!(
+            "{to} has {} left to replay{age}: it is delayed by {} on purpose (recovery_min_apply_delay), which its promotion \
+             waits for as well",
+            Size(*bytes),
+            Age(*delay)
+        )),
         (0, bytes) => Check::passed(format!("{to} has {} left to replay{age}", Size(*bytes))),
         _ => Check::warning(format!(
             "replay on {to} is held up with {} left{age}, by sessions that would be ended: {}",

@@ -5,7 +5,7 @@
 
 use super::{Outlook, Row};
 use crate::ledger::Service;
-use crate::types::{DbState, Epoch, HeardEnd, NodeName, Position, ServiceName};
+use crate::types::{DbState, Epoch, HeardEnd, Lsn, NodeName, Position, ServiceName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,10 +52,14 @@ fn own_word(seen: &Outlook, name: &ServiceName, service: &Service) -> Option<Pos
     row.health.services.get(name).filter(|db| db.state == DbState::Primary).map(|db| db.position)
 }
 
-/// How many bytes of WAL a node lacks that has everything up to `has`. Of a timeline that it is not on it has what lies
-/// before the fork.
-pub fn lacks(service: &Service, known: Position, has: Position) -> u64 {
+/// How far a node that has everything up to `at` has the WAL that ends at `known`. Of a timeline that it is not on it has what
+/// lies before the fork.
+pub fn reaches(service: &Service, known: Position, at: Position) -> Lsn {
     let fork = service.history.last().map_or(known.lsn, |last| last.start.lsn);
-    let own = if has.timeline >= known.timeline { has.lsn } else { has.lsn.min(fork) };
-    known.lsn.0.saturating_sub(own.0)
+    if at.timeline >= known.timeline { at.lsn } else { at.lsn.min(fork) }
+}
+
+/// How many bytes of WAL a node lacks that has everything up to `at`.
+pub fn lacks(service: &Service, known: Position, at: Position) -> u64 {
+    known.lsn.0.saturating_sub(reaches(service, known, at).0)
 }

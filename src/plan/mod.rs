@@ -40,7 +40,7 @@ mod coordinator_test;
 pub use aside::stands_aside;
 pub use coordinator::coordinate;
 pub use keeper::keep;
-pub use known_end::{KnownEnd, known_end, lacks};
+pub use known_end::{KnownEnd, known_end, lacks, reaches};
 pub use lead::{Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing};
 pub use note::Note;
 pub use objection::{Objection, Purpose, objection, objections};

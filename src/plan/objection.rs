@@ -389,6 +389,8 @@ mod tests {
             streams_from: None,
             released: None,
             copy: None,
+            network: None,
+            replay: None,
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

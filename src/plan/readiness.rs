@@ -7,9 +7,10 @@ use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use super::{Outlook, stands_aside};
 use crate::ledger::{FenceState, Phase, Service};
-use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
+use crate::types::{AgentName, DbState, Failing, NodeName, ReplayLag, ServiceName, Size, Span};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// What this node knows besides the ledger and the heartbeats.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Beside {
     pub own_failing: BTreeMap<Failing, String>,
     /// Fence devices, with their target, whose last monitor failed.
     pub broken_devices: Vec<(AgentName, NodeName)>,
+    /// For how long each standby of the service has lacked something of what the primary is known to have written.
+    pub behind: BTreeMap<NodeName, Duration>,
 }
 
 /// The answer.
@@ -32,6 +35,8 @@ pub struct Readiness {
     /// How many bytes of WAL the standby lacks that lacks least, of what the primary is known to have written: what a
     /// failover would lose, and what was committed since the last heartbeat.
     pub would_lose: Option<u64>,
+    /// For how long that standby has lacked something: so old is the first commit that would be lost.
+    pub would_lose_for: Option<Duration>,
     /// Why not; where it is ready all the same, what is broken.
     pub reasons: Vec<Reason>,
 }
@@ -59,6 +64,12 @@ pub enum Reason {
         node: NodeName,
         why: Objection,
     },
+    /// This node could take over, and has lacked something for longer than may be (`failover.max_lag_time`).
+    BehindFor {
+        node: NodeName,
+        behind: Duration,
+        limit: Duration,
+    },
     Paused,
     BeingFenced {
         node: NodeName,
@@ -77,6 +88,11 @@ pub enum Reason {
     MovesSpent {
         moves: usize,
     },
+    /// What it received counts, and it has that; but a promotion waits for what is not replayed.
+    ReplayStands {
+        node: NodeName,
+        lag: ReplayLag,
+    },
     /// It would succeed once.
     OnlyOnce,
 }
@@ -91,6 +107,12 @@ impl fmt::Display for Reason {
             Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
             Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
             Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
+            Reason::BehindFor { node, behind, limit } => write!(
+                f,
+                "{node}: it has lacked something of the WAL that the primary wrote for {} s, longer than max_lag_time ({})",
+                behind.as_secs(),
+                Span(*limit)
+            ),
             Reason::Paused => f.write_str("the service is paused"),
             Reason::BeingFenced { node, state } => write!(f, "{node} is being fenced ({state})"),
             Reason::NoPrimary => f.write_str("no primary takes writes at present"),
@@ -99,6 +121,13 @@ impl fmt::Display for Reason {
             Reason::MovesSpent { moves } => write!(
                 f,
                 "it moved {moves} times within the hour (max_per_hour): a database that dies is restarted in place"
+            ),
+            Reason::ReplayStands { node, lag } => write!(
+                f,
+                "{node}: its replay has stood still for {} s with {} left, for which a promotion waits (`regent switchover \
+                 --dry-run` names what holds it up)",
+                lag.still,
+                Size(lag.bytes)
             ),
             Reason::OnlyOnce => f.write_str("one more failure would leave no majority or no candidate"),
         }
@@ -109,7 +138,13 @@ impl fmt::Display for Reason {
 pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     let Some(service) = seen.state.services.get(name) else {
         let reasons = vec![Reason::NeverCreated { service: name.clone() }];
-        return Readiness { failover_ready: false, survives_one_more: false, would_lose: None, reasons };
+        return Readiness {
+            failover_ready: false,
+            survives_one_more: false,
+            would_lose: None,
+            would_lose_for: None,
+            reasons,
+        };
     };
     let holder = service.holder.as_ref().map(|h| &h.node);
     let (able, against) = holder.map_or((Vec::new(), Vec::new()), |from| candidates(seen, beside, name, from));
@@ -138,16 +173,34 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.extend(against.into_iter().filter(counts));
         reasons.extend(moves_spent(seen, name));
     }
-    let would_lose = holder.and_then(|from| would_lose(seen, name, service, from));
-    Readiness { failover_ready, survives_one_more, would_lose, reasons }
+    reasons.extend(replay_stands(seen, name, holder));
+    let best = holder.and_then(|from| lacks_least(seen, name, service, from));
+    let would_lose_for = best.and_then(|(_, node)| beside.behind.get(node).copied());
+    Readiness { failover_ready, survives_one_more, would_lose: best.map(|(bytes, _)| bytes), would_lose_for, reasons }
 }
 
-fn would_lose(seen: &Outlook, name: &ServiceName, service: &Service, from: &NodeName) -> Option<u64> {
+/// How many bytes the standby lacks that lacks least, and which one that is.
+fn lacks_least<'a>(
+    seen: &Outlook<'a>,
+    name: &ServiceName,
+    service: &Service,
+    from: &NodeName,
+) -> Option<(u64, &'a NodeName)> {
     let known = known_end(seen, name)?;
     let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes()).filter(|node| *node != from);
-    let standbys = others.filter(|node| !aside(seen, name, node)).filter_map(|node| seen.database(node, name));
-    let standbys = standbys.filter(|db| db.state == DbState::Standby);
-    standbys.map(|standby| lacks(service, known.end, standby.position)).min()
+    let counted = others.filter(|node| !aside(seen, name, node));
+    let databases = counted.filter_map(|node| Some((seen.database(node, name)?, node)));
+    let standbys = databases.filter(|(database, _)| database.state == DbState::Standby);
+    standbys.map(|(standby, node)| (lacks(service, known.end, standby.position), node)).min()
+}
+
+/// Whose replay does not get on, though nobody told it to wait.
+fn replay_stands(seen: &Outlook, name: &ServiceName, holder: Option<&NodeName>) -> Vec<Reason> {
+    let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes());
+    let others = others.filter(|node| Some(*node) != holder && !aside(seen, name, node));
+    let lags = others.filter_map(|node| Some((node, seen.database(node, name)?.replay?)));
+    let standing = lags.filter(|(_, lag)| lag.stands());
+    standing.map(|(node, lag)| Reason::ReplayStands { node: node.clone(), lag }).collect()
 }
 
 fn aside(seen: &Outlook, name: &ServiceName, node: &NodeName) -> bool {
@@ -180,12 +233,15 @@ fn candidates<'a>(
         .filter_map(|node| seen.database(node, name))
         .filter(|d| d.state == DbState::Standby);
     let furthest = ends.map(|d| d.position.lsn).max().unwrap_or_default();
+    let limit = seen.config.failover.max_lag_time;
     let (mut able, mut against) = (Vec::new(), Vec::new());
     for node in others {
         let all = objections(seen, node, Purpose::Failover { name, from, furthest });
-        if all.is_empty() {
+        let behind = beside.behind.get(node).copied().filter(|behind| *behind > limit && all.is_empty());
+        if all.is_empty() && behind.is_none() {
             able.push(node);
         }
+        against.extend(behind.map(|behind| Reason::BehindFor { node: node.clone(), behind, limit }));
         against.extend(all.into_iter().map(|why| match why {
             Objection::Failing(what) => fails(seen, beside, node, what),
             why => Reason::Candidate { node: node.clone(), why },

@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, WallTime};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct Observation {
     pub position: Position,
     /// Standby: replayed so far.
     pub replayed: Option<Lsn>,
+    /// Standby: what is left to replay; `None`: nothing.
+    pub replay: Option<ReplayLag>,
     /// The timelines that led here.
     pub history: History,
     /// Stopped: the control file says that it was shut down in order.
@@ -121,6 +123,8 @@ pub struct Observation {
     pub starts_in_recovery: bool,
     /// Standby: the upstream from which WAL arrives now.
     pub streams_from: Option<NodeName>,
+    /// Standby: over which network it arrives, once that is known.
+    pub network: Option<Network>,
     /// Standby: the upstream for which it is configured.
     pub follows: Option<NodeName>,
     /// Standby: it has replayed all the WAL that it has, and waits for more.
@@ -144,10 +148,12 @@ impl Observation {
             system: None,
             position: Position::default(),
             replayed: None,
+            replay: None,
             history: History::default(),
             clean: false,
             starts_in_recovery: false,
             streams_from: None,
+            network: None,
             follows: None,
             awaits_wal: false,
             progress: 0,
@@ -157,6 +163,17 @@ impl Observation {
             kept: Vec::new(),
         }
     }
+}
+
+/// A folder beside a database that holds what only this node had: an old copy, or WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFolder {
+    pub folder: String,
+    pub bytes: u64,
+    /// The time in its name.
+    pub made: Option<WallTime>,
+    /// An incident of the ledger names it, or what belongs to it; or that is not known. Then it is not removed.
+    pub named: bool,
 }
 
 /// Where a standby gets its WAL: all addresses of the upstream, primary network first.

@@ -1,8 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName,
-    Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, Network, NodeName, PeerView, Position,
+    ReplayLag, ServiceName, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,15 +137,21 @@ pub struct ServiceHealth {
     /// The node from which it streams.
     pub streams_from: Option<NodeName>,
     /// Said once it is final: this node never writes again under that epoch.
+    /// Over which network that is, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     pub released: Option<Released>,
     /// The rewind or copy that is to make it a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyHealth>,
+    /// Standby: what is left to replay; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayLag>,
 }
 
 impl Health {
-    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, how far a
-    /// copy is, and how long the last write took. Whoever decides by these reads them when it decides.
+    /// Whether the two say the same but for what moves all the time and nobody waits for: where each log ends, how far
+    /// replay and a copy are, and how long the last write took. Whoever decides by these reads them when it decides.
     pub fn is_alike(&self, other: &Health) -> bool {
         let (a, b) = (&self.services, &other.services);
         (self.watchdog_armed, self.self_doubt, self.config_hash)
@@ -160,7 +166,7 @@ impl Health {
 }
 
 impl ServiceHealth {
-    /// The same but for where its log ends and how far its copy is.
+    /// The same but for where its log ends and how far its replay and its copy are.
     pub fn is_alike(&self, other: &ServiceHealth) -> bool {
         (self.state, self.holds, self.writable, self.timeline, &self.released)
             == (other.state, other.holds, other.writable, other.timeline, &other.released)

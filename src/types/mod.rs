@@ -9,8 +9,10 @@ mod database;
 mod goodbye;
 mod heartbeat;
 mod id;
+mod lag;
 mod lost;
 mod name;
+mod network;
 mod position;
 mod quoted;
 mod severity;
@@ -23,15 +25,18 @@ mod view;
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use copying::{CopyHealth, CopyProgress, CopyStage};
 pub use database::{
-    DbAction, DbDone, DbOutcome, DbState, Observation, Seal, Silence, StopLadder, SystemId, Trouble, Upstream,
+    DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, Seal, Silence, StopLadder, SystemId, Trouble,
+    Upstream,
 };
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
+pub use lag::{LAG_SAMPLE, LagTracker, ReplayLag};
 pub use lost::{
     LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,
 };
 pub use name::{AgentName, ChannelName, InvalidName, NodeName, ServiceName};
+pub use network::Network;
 pub use position::{History, Lsn, ParseLsnError, Position, Timeline};
 pub use quoted::Quoted;
 pub use severity::Severity;

@@ -82,8 +82,11 @@ pub struct WalReader {
 pub struct Replay {
     /// Bytes that are left.
     pub bytes: u64,
-    /// Seconds since the commit that was replayed last, where something is left.
+    /// For how many seconds something has been left, on the standby's own clock.
     pub age: Option<u64>,
+    /// For how many seconds it is to wait on purpose (`recovery_min_apply_delay`).
+    #[serde(default)]
+    pub delay: u64,
     /// The sessions that hold it up.
     pub held_by: Sessions,
 }

@@ -21,6 +21,7 @@ mod networks;
 mod numbers;
 mod older;
 mod ordered;
+mod outsiders;
 mod places;
 mod private;
 mod roles;

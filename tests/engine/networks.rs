@@ -4,7 +4,7 @@
 use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
 use crate::held::Held;
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbOutcome, Epoch, Seal, Timeline};
+use regent::types::{DbAction, DbDone, DbOutcome, Epoch, Network, Seal, Timeline};
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -77,11 +77,13 @@ async fn a_stream_whose_network_is_lost_goes_on_over_the_other() {
     let [primary, secondary] = networks(db1);
     let server = db2.postmaster();
     assert_eq!(followed(db2), [primary, secondary]);
+    db2.until("on the primary network", |seen| seen.network == Some(Network::Primary)).await;
     let lost = Lost::whole(db1, primary);
     db1.sql("insert into orders values (1)").await;
     let (_, took) = timed("the stream after its network was lost", db2.until_ids(&[1])).await;
     assert!(took < Duration::from_secs(7), "PostgreSQL by itself takes ten seconds");
     assert_eq!(followed(db2), [secondary, primary]);
+    db2.until("on the secondary network", |seen| seen.network == Some(Network::Secondary)).await;
 
     drop(lost);
     tokio::time::sleep(Duration::from_secs(12)).await;

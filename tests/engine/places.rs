@@ -93,6 +93,7 @@ async fn wal_on_a_volume_of_its_own_stays_there_through_every_copy() {
     cluster.create("db1").await;
     for name in ["db2", "db3"] {
         cluster.follow(name, "db1").await;
+        cluster.node(name).engine().are_named([].into());
     }
     let lies = |name: &str| {
         let node = cluster.node(name);
@@ -321,4 +322,89 @@ async fn a_database_whose_tablespace_is_not_mounted_is_not_started() {
     let _moved = Volume(moved);
     db1.done(DbAction::StartPrimary { epoch: Epoch(3), known: None }).await;
     db1.sql("insert into in_space values (2)").await;
+}
+
+/// Two old copies, one of which an incident names, stay through copy after copy; the other makes room for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_that_an_incident_names_is_never_removed() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1", "db2"], |postgresql| {
+        postgresql.wal_dir = Some(postgresql.data_dir.with_file_name("wal"));
+    });
+    for name in ["db1", "db2"] {
+        folder(&cluster.path().join(name));
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    cluster.follow("db2", "db1").await;
+    let db2 = cluster.node("db2");
+    let aside = || {
+        let names = fs::read_dir(cluster.path().join("db2")).expect("there").flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<_> = names.filter(|name| name.contains(".replaced-")).collect();
+        names.sort();
+        names
+    };
+    copied_again(&cluster, "db2").await;
+    let first = aside();
+    assert_eq!(first.len(), 2, "its directory and its WAL: {first:?}");
+    copied_again(&cluster, "db2").await;
+    assert_eq!(aside().len(), 4, "what is named is not known yet, so nothing goes");
+
+    let named = cluster.path().join("db2").join(&first[0]).display().to_string();
+    db2.engine().are_named([named.clone()].into());
+    copied_again(&cluster, "db2").await;
+    let after = aside();
+    assert_eq!(after.len(), 4, "the named one and the newest, with their WAL: {after:?}");
+    assert!(first.iter().all(|name| after.contains(name)), "{after:?}");
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    let listed = loop {
+        let listed = db2.engine().kept();
+        if listed.len() == 4 && listed.iter().all(|kept| after.iter().any(|name| kept.folder.ends_with(name))) {
+            break listed;
+        }
+        assert!(tokio::time::Instant::now() < until, "{listed:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(listed.iter().all(|kept| kept.bytes > 0 && kept.made.is_some()), "{listed:?}");
+    assert_eq!(listed.iter().filter(|kept| kept.named).count(), 2, "{listed:?}");
+}
+
+/// Where what is named takes all the room, the copy is refused and says what lies there, each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_without_room_names_the_old_copies_on_it() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1", "db2"]);
+    let volume = Volume::mount(&cluster.path().join("db2"), 400);
+    folder(&cluster.path().join("db1"));
+    for name in ["db1", "db2"] {
+        cluster.engine(name);
+    }
+    cluster.create("db1").await;
+    cluster.follow("db2", "db1").await;
+    copied_again(&cluster, "db2").await;
+    let db2 = cluster.node("db2");
+    let old = fs::read_dir(cluster.path().join("db2")).expect("there").flatten().map(|entry| entry.path());
+    let old = old.filter(|path| path.to_string_lossy().contains(".replaced-")).collect::<Vec<_>>();
+    assert_eq!(old.len(), 1);
+    db2.engine().are_named([old[0].display().to_string()].into());
+    db2.done(DbAction::Stop { ladder: LADDER }).await;
+    fs::write(cluster.path().join("db2/.regent-main.unstartable"), "a rewind\n").expect("written");
+    let used = Command::new("du").args(["-sm"]).arg(cluster.path().join("db2")).output().expect("du runs").stdout;
+    let used: u32 = String::from_utf8_lossy(&used).split_whitespace().next().expect("a number").parse().expect("one");
+    volume.grow(used + 5);
+    for _ in 0..2 {
+        let upstream = cluster.upstream("db1");
+        let refused = db2.fails(DbAction::Rejoin { upstream, order: None }).await;
+        assert!(refused.contains("it lacks") && refused.contains(&old[0].display().to_string()), "{refused}");
+    }
+    assert!(old[0].exists());
+    // The incident is dealt with: it makes room by itself.
+    db2.engine().are_named([].into());
+    cluster.follow("db2", "db1").await;
+    assert!(!old[0].exists());
 }

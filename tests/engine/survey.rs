@@ -3,7 +3,7 @@
 use crate::blocked::{forever, held_up, until};
 use crate::cluster::{Cluster, Database, bin_dir, possible};
 use crate::slots::Reader;
-use regent::types::Survey;
+use regent::types::{Observation, Survey};
 use std::process::{Command, Stdio};
 
 async fn survey(node: &Database) -> Survey {
@@ -106,5 +106,9 @@ async fn a_standby_says_who_holds_its_replay_up() {
     let replay = survey(cluster.node("db2")).await.replay.expect("it is a standby");
     assert!(replay.bytes > 0 && replay.age.is_some(), "{replay:?}");
     assert_eq!((replay.held_by.count, replay.held_by.named[0].application.as_str()), (1, "report"));
-    drop(reader);
+    let lags = |seen: &Observation| seen.replay.is_some_and(|lag| lag.bytes > 0 && lag.seconds >= 2 && lag.still >= 2);
+    let seen = cluster.node("db2").until("standing still", lags).await;
+    assert_eq!(seen.replay.map(|lag| lag.delay), Some(0));
+    reader.batch_execute("commit").await.expect("it ends");
+    cluster.node("db2").until("done with it", |seen| seen.replay.is_none()).await;
 }

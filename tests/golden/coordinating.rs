@@ -12,7 +12,8 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
+    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, ReplayLag, Round, Seal, ServiceHealth,
+    Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -184,6 +185,8 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                network: None,
+                replay: line.get("unreplayed").map(|left| replay(line, left)),
             };
             health.services.insert(orders(), database);
         }
@@ -307,7 +310,8 @@ impl Desk {
         }
     }
 
-    /// Would a failover succeed now? `no-leader`, `broken=ipmi:db1`, `fails=watchdog_arm` (on this very node).
+    /// Would a failover succeed now? `no-leader`, `broken=db1:ipmi`, `fails=watchdog_arm` (on this very node),
+    /// `behind=db2:45s`.
     fn ready(&mut self, line: &Line) -> String {
         self.leader.refresh(&self.config, &self.state, self.now);
         let input = self.leader.input(&self.config, &self.state, self.now);
@@ -317,6 +321,10 @@ impl Desk {
             has_leader: !line.has("no-leader"),
             own_failing: own.into_iter().collect(),
             broken_devices: broken.into_iter().map(|(target, agent)| (line.parse(agent), target)).collect(),
+            behind: commands::pairs(line, line.get("behind").unwrap_or(""))
+                .into_iter()
+                .map(|(node, time)| (node, line.duration(time)))
+                .collect(),
         };
         let judged = readiness::judge(&input.outlook(), &beside, &orders());
         let mut out = match (judged.failover_ready, judged.survives_one_more) {
@@ -329,6 +337,14 @@ impl Desk {
         }
         out
     }
+}
+
+/// `unreplayed=BYTES:SECONDS[:DELAY]`: left for so long, which is `still` where nothing is waited for on purpose.
+fn replay(line: &Line, text: &str) -> ReplayLag {
+    let numbers: Vec<u64> = text.split(':').map(|number| line.parse(number)).collect();
+    let [bytes, seconds, ref delay @ ..] = numbers[..] else { line.fail("expected unreplayed=BYTES:SECONDS[:DELAY]") };
+    let delay = delay.first().copied().unwrap_or_default();
+    ReplayLag { bytes, seconds, still: if delay > 0 { 0 } else { seconds }, delay }
 }
 
 fn failing(line: &Line, text: &str) -> Failing {

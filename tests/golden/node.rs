@@ -264,6 +264,8 @@ impl Stand {
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                network: None,
+                replay: None,
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

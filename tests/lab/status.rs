@@ -44,6 +44,8 @@ pub struct Database {
     /// `standby`, `primary`, ...
     pub state: String,
     pub streams_from: Option<String>,
+    /// `primary` or `secondary`.
+    pub network: Option<String>,
     /// Where its WAL ends, as it was heard last.
     pub position: Option<String>,
 }
@@ -51,6 +53,7 @@ pub struct Database {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Readiness {
     pub failover_ready: bool,
+    pub would_lose_seconds: Option<u64>,
     pub reasons: Vec<String>,
 }
 

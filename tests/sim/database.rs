@@ -269,6 +269,8 @@ impl World {
             writable: seen.writable,
             trouble,
             copy: None,
+            network: None,
+            replay: None,
             kept: self.kept_before(host, service),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)

@@ -12,8 +12,8 @@ use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
-    Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, Sessions, Sight, Survey, Timeline, Trouble,
-    WalReader, WallTime,
+    Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions,
+    Sight, Survey, Timeline, Trouble, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_one_standby", status(healthy(THREE))),
         ("status_failing", status(failing())),
         ("status_copying", status(copying())),
+        ("status_replay", status(replaying())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -84,7 +85,7 @@ fn busy() -> [Result<Survey, String>; 2] {
         replay: None,
     };
     let held_by = Sessions { count: 1, named: vec![session(815, "active", 340)] };
-    let replay = Replay { bytes: 300 << 20, age: Some(12), held_by };
+    let replay = Replay { bytes: 300 << 20, age: Some(12), delay: 0, held_by };
     [Ok(from), Ok(Survey { replay: Some(replay), ..Survey::default() })]
 }
 
@@ -178,12 +179,34 @@ fn copying() -> Scene {
     let why =
         "refused to copy the database: a copy takes 3.0 GiB on the volume of /var/lib/postgresql/15: it lacks 1.0 GiB";
     let again_at = Some(Instant(NOW.0 + 7_400_000_000));
+    let folder = |name: &str, bytes, days: u64, named| KeptFolder {
+        folder: format!("/var/lib/postgresql/15/{name}"),
+        bytes,
+        made: Some(wall_ago(days * 86_400_000)),
+        named,
+    };
+    let kept = [
+        folder("main.diverged-20261115T120000000Z-2", 32 << 20, 5, true),
+        folder("main.replaced-20261119T120000000Z", 2 << 30, 1, false),
+    ];
+    scene.own().kept = kept.into();
     scene.own().last_error = Some(why.to_owned());
     scene.own().failed_copy = Some(FailedCopy { tries: 12, error: why.to_owned(), again_at });
     scene.keeps(Step::Wait(Waiting::RejoinAgain));
     let progress = CopyProgress::copied(5 << 30, 40 << 30, Duration::from_secs(90));
     scene.copies("db3", CopyHealth::UnderWay(progress));
     devices_work(&mut scene);
+    scene
+}
+
+/// db2's replay stands still, and db3 is delayed on purpose and has lost a network.
+fn replaying() -> Scene {
+    let mut scene = healthy(&five());
+    scene.lags(&[("db2", 0), ("db3", 45)]);
+    scene.replays("db2", ReplayLag { bytes: 3 << 20, seconds: 80, still: 75, delay: 0 });
+    scene.streams_over("db2", Network::Primary);
+    scene.streams_over("db3", Network::Secondary);
+    scene.replays("db3", ReplayLag { bytes: 12 << 30, seconds: 3603, still: 0, delay: 3600 });
     scene
 }
 

@@ -3,9 +3,10 @@
 use super::table;
 use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
-    DatabaseStatus, DeviceStatus, FenceStatus, NodeStatus, Phase, Quorum, Seen, SeenOn, ServiceStatus, Status,
+    DatabaseStatus, DeviceStatus, FenceStatus, KeptStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn,
+    ServiceStatus, Status,
 };
-use crate::types::{NodeName, ServiceName, Size};
+use crate::types::{Network, NodeName, ServiceName, Size};
 
 /// The whole page.
 pub fn status(status: &Status) -> String {
@@ -107,30 +108,73 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
     text += &bullets(&ready.reasons);
     if let Some(bytes) = ready.would_lose_bytes {
         let what = "and what was committed since the last heartbeat";
-        text += &format!("  A failover now would lose {} of WAL, {what}.\n", Size(bytes));
+        let age = ready.would_lose_seconds.map(|seconds| format!(" and {seconds} s of commits")).unwrap_or_default();
+        text += &format!("  A failover now would lose {} of WAL{age}, {what}.\n", Size(bytes));
     }
     for sentence in &service.what_now {
         text += &format!("  Now: {sentence}\n");
     }
-    text + &databases(service)
+    text += &databases(service);
+    for (node, database) in &service.databases {
+        text += &kept(node, &database.kept);
+    }
+    text
+}
+
+/// What lies aside on a node.
+fn kept(node: &NodeName, folders: &[KeptStatus]) -> String {
+    if folders.is_empty() {
+        return String::new();
+    }
+    let whole = Size(folders.iter().map(|kept| kept.bytes).sum());
+    let mut text = format!("  Kept on {node}: {} of what only it had, {whole}:\n", folders.len());
+    for KeptStatus { folder, bytes, age_seconds, named } in folders {
+        let age = age_seconds.map(|seconds| format!(", {} old", milliseconds(seconds * 1000))).unwrap_or_default();
+        let stays = if *named { ", named by an incident" } else { "" };
+        text += &format!("    {folder} ({}{age}{stays})\n", Size(*bytes));
+    }
+    text
 }
 
 fn databases(service: &ServiceStatus) -> String {
-    let header = ["database", "state", "timeline", "position", "lag", "streams from", "notes"];
+    let shows_replay =
+        service.databases.values().any(|database| database.replay.is_some_and(|replay| is_shown(&replay)));
+    let mut header = vec!["database", "state", "timeline", "position", "lag"];
+    header.extend(shows_replay.then_some("to replay"));
+    header.extend(["streams from", "notes"]);
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
         let copy = database.copy.iter().map(|copy| copy.what.as_str());
         let notes: Vec<&str> = database.trouble.as_deref().into_iter().chain(copy).collect();
-        vec![
+        let mut row = vec![
             node.to_string(),
             database.state.to_string(),
             database.timeline.to_string(),
             or_dash(database.position),
             or_dash(database.lag_bytes.map(Size)),
-            or_dash(database.streams_from.as_ref()),
-            notes.join("; "),
-        ]
+        ];
+        row.extend(shows_replay.then(|| or_dash(database.replay.filter(is_shown).map(replay))));
+        row.extend([upstream(database), notes.join("; ")]);
+        row
     };
     table(&header, service.databases.iter().map(row))
+}
+
+/// The primary network goes without saying.
+fn upstream(database: &DatabaseStatus) -> String {
+    let over = database.network.filter(|network| *network != Network::Primary);
+    let over = over.map(|network| format!(" ({network})")).unwrap_or_default();
+    database.streams_from.as_ref().map_or("-".to_owned(), |upstream| format!("{upstream}{over}"))
+}
+
+/// A standby that is written to always has a little left.
+fn is_shown(replay: &ReplayStatus) -> bool {
+    replay.seconds >= 2
+}
+
+fn replay(replay: ReplayStatus) -> String {
+    let ReplayStatus { bytes, seconds, delay_seconds, .. } = replay;
+    let delay = if delay_seconds > 0 { format!(" (delayed by {delay_seconds} s)") } else { String::new() };
+    format!("{}, {seconds} s{delay}", Size(bytes))
 }
 
 fn nodes(status: &Status) -> String {

@@ -1,5 +1,5 @@
 //! A fresh copy of the upstream's database: made beside the old one and swapped in when it is whole; the old one is kept
-//! aside (the latest one only). pg_basebackup makes it, or the operator's own program. Where its parts belong, and whether a
+//! aside (`aside.rs`). pg_basebackup makes it, or the operator's own program. Where its parts belong, and whether a
 //! copy can work at all, says `places.rs`.
 
 #![expect(clippy::disallowed_methods, reason = "how often a copy is looked at: it tells nobody how far it is")]
@@ -62,7 +62,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
         // A standby before it is in its place: there is no moment at which it could start as a primary.
         start::make_standby_in(in_order, &new, &conninfo)?;
         new.sync_volumes()?;
-        places.swap(&core.layout)
+        places.swap(&core.layout, core.postgresql().old_copies)
     })
     .await
 }
@@ -181,7 +181,7 @@ pub async fn find_places(core: &Arc<Core>, from: &Upstream, extent: &Extent) -> 
         if let Some(parent) = core.layout.data_dir.parent() {
             around.make_directories(parent)?;
         }
-        Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &known)
+        Places::find(&core.layout, core.postgresql().wal_dir.as_deref(), &known, core.aside.spared())
     });
     let found = find.await;
     if let Err(EngineError::Refused { .. }) = &found {

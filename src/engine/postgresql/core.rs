@@ -2,6 +2,7 @@
 //! SQL connection.
 
 use super::archive;
+use super::aside::Aside;
 use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
@@ -32,6 +33,9 @@ pub struct Core {
     pub guard: PathBuf,
     /// The rewind or copy that runs.
     pub copying: Copying,
+    /// What lies aside, and a word that a rejoin has put something there.
+    pub aside: Aside,
+    pub moved: Notify,
     /// Over which of its networks another node is reached first.
     pub networks: Networks,
     writes: Writes,
@@ -86,6 +90,8 @@ impl Core {
             enclosure,
             guard,
             copying,
+            aside: Aside::default(),
+            moved: Notify::new(),
             networks: Networks::default(),
             writes: Writes::default(),
             session,

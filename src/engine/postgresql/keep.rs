@@ -1,6 +1,7 @@
 //! Keeps what only this node has: the WAL after the fork, in a dated folder beside the data directory, before a
 //! rewind overwrites it. What an asynchronous failover lost is never silent.
 
+use super::aside::{DIVERGED, REPLACED};
 use super::control::{Control, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
@@ -70,7 +71,7 @@ fn is_no_room(kind: ErrorKind) -> bool {
 }
 
 fn copy(core: &Core, segment_size: u64, fork: Lsn, end: Position) -> Result<PathBuf> {
-    let folder = core.layout.beside("", &format!(".diverged-{}-{}", stamp(), end.timeline));
+    let folder = core.layout.beside("", &format!("{DIVERGED}{}-{}", stamp(), end.timeline));
     core.layout.make_for_database(&folder)?;
     let outcome = fill(&core.layout, &folder, segment_size, fork, end);
     if outcome.is_err() {
@@ -109,7 +110,7 @@ pub fn folders(layout: &Layout, suffix: &str) -> Vec<PathBuf> {
 
 /// Everything that a rejoin has kept there.
 pub fn kept(layout: &Layout) -> Vec<String> {
-    let all = [".diverged-", ".replaced-"].into_iter().flat_map(|suffix| folders(layout, suffix));
+    let all = [DIVERGED, REPLACED].into_iter().flat_map(|suffix| folders(layout, suffix));
     all.map(|folder| folder.display().to_string()).collect()
 }
 

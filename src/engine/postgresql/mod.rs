@@ -18,6 +18,7 @@ mod access;
 mod activity;
 mod alike;
 mod archive;
+mod aside;
 mod clone;
 mod command;
 mod control;
@@ -36,6 +37,7 @@ mod networks;
 mod numbers;
 mod observer;
 mod older;
+mod outsiders;
 mod places;
 mod postmaster;
 mod prober;
@@ -47,6 +49,7 @@ mod rejoin;
 mod relations;
 mod remembered;
 mod renewal;
+mod replay;
 mod restored;
 mod runs;
 mod seal;
@@ -77,7 +80,8 @@ use self::core::Core;
 use super::{Engine, enclosure};
 use crate::action::guard;
 use crate::config::Config;
-use crate::types::{DbAction, DbDone, DbOutcome, Observation, ServiceName, StopLadder, Survey};
+use crate::types::{DbAction, DbDone, DbOutcome, KeptFolder, Observation, ServiceName, StopLadder, Survey};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -90,6 +94,8 @@ pub struct PostgreSql {
     observer: tokio::task::JoinHandle<()>,
     /// Writes down how far the database came.
     remembering: tokio::task::JoinHandle<()>,
+    /// Looks what lies aside.
+    aside: tokio::task::JoinHandle<()>,
     /// What a server that runs already has from an earlier daemon is brought up to date once.
     renewal: tokio::task::JoinHandle<()>,
     /// A stream that does not get on is turned to the other network.
@@ -116,13 +122,14 @@ impl PostgreSql {
         let core = Arc::new(Core::new(config, service, guard)?);
         let observer = tokio::spawn(observer::run(core.clone()));
         let remembering = tokio::spawn(remembered::run(core.clone()));
+        let aside = tokio::spawn(aside::run(core.clone()));
         let (stops, _) = watch::channel(0);
         let (asked, _) = watch::channel(0);
         let turn = Arc::new(Mutex::new(()));
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
         let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
         let handed_out = AtomicU64::new(0);
-        Ok(PostgreSql { core, observer, remembering, renewal, stream, turn, stops, asked, handed_out })
+        Ok(PostgreSql { core, observer, remembering, aside, renewal, stream, turn, stops, asked, handed_out })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -133,6 +140,17 @@ impl PostgreSql {
     /// The ids of all processes of the database that are left.
     pub fn processes(&self) -> Vec<i32> {
         self.core.enclosure.members()
+    }
+
+    /// The folders beside the database that incidents of the ledger name: none of them is removed, nor what belongs to it.
+    /// Before this is said nothing is.
+    pub fn are_named(&self, folders: BTreeSet<String>) {
+        self.core.aside.are_named(folders);
+    }
+
+    /// What lies aside here: old copies, and WAL that only this node had.
+    pub fn kept(&self) -> Vec<KeptFolder> {
+        self.core.aside.found()
     }
 
     /// What a planned move would meet here, in the server's own words; nothing waits for it.
@@ -174,7 +192,9 @@ impl PostgreSql {
             }
             DbAction::Rejoin { upstream, order } => {
                 let _shown = core.copying.begins();
-                let (how, kept) = rejoin::rejoin(core, &upstream, order.is_some()).await?;
+                let rejoined = rejoin::rejoin(core, &upstream, order.is_some()).await;
+                core.moved.notify_one();
+                let (how, kept) = rejoined?;
                 Ok(DbDone::Rejoined { how, kept })
             }
         }
@@ -249,6 +269,7 @@ impl Drop for PostgreSql {
     fn drop(&mut self) {
         self.observer.abort();
         self.remembering.abort();
+        self.aside.abort();
         self.renewal.abort();
         self.stream.abort();
     }

@@ -4,50 +4,27 @@
 //! Not here: what finds out which one works (`stream.rs`, `upstream.rs`, `clone.rs`).
 
 use crate::config::{Config, Node};
-use crate::types::Upstream;
-use std::fmt;
+use crate::types::{Network, Upstream};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// One of the two networks of each node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    Primary,
-    Secondary,
-}
-
-impl Network {
-    pub fn other(self) -> Network {
-        match self {
-            Network::Primary => Network::Secondary,
-            Network::Secondary => Network::Primary,
-        }
-    }
-
-    /// The one that this address of a node belongs to.
-    pub fn of(config: &Config, address: IpAddr) -> Option<Network> {
-        let of = |node: &Node| match address {
-            _ if node.primary == address => Some(Network::Primary),
-            _ if node.secondary == address => Some(Network::Secondary),
-            _ => None,
-        };
-        config.nodes.values().find_map(of)
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Network::Primary => "primary network",
-            Network::Secondary => "secondary network",
-        })
-    }
+/// The network that this address of a node belongs to.
+pub fn network_of(config: &Config, address: IpAddr) -> Option<Network> {
+    let of = |node: &Node| match address {
+        _ if node.primary == address => Some(Network::Primary),
+        _ if node.secondary == address => Some(Network::Secondary),
+        _ => None,
+    };
+    config.nodes.values().find_map(of)
 }
 
 /// Which network comes first. It is forgotten with the daemon, but for what the file of a server that runs says.
 #[derive(Debug, Default)]
 pub struct Networks {
     secondary_first: AtomicBool,
+    /// By which receiver the standby streams, and over which network.
+    in_use: Mutex<Option<(i32, Network)>>,
 }
 
 impl Networks {
@@ -61,10 +38,21 @@ impl Networks {
         self.secondary_first.swap(secondary, Ordering::Relaxed) != secondary
     }
 
+    /// The WAL receiver with this process id streams over that network.
+    pub fn is_used(&self, receiver: i32, network: Network) {
+        *self.in_use.lock().unwrap_or_else(PoisonError::into_inner) = Some((receiver, network));
+    }
+
+    /// Over which network that receiver streams, as far as is known.
+    pub fn used_by(&self, receiver: i32) -> Option<Network> {
+        let in_use = *self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.filter(|(by, _)| *by == receiver).map(|(_, network)| network)
+    }
+
     /// The same upstream, with its addresses in the order in which they are tried.
     pub fn ordered(&self, config: &Config, upstream: &Upstream) -> Upstream {
         let (first, mut ordered) = (self.first(), upstream.clone());
-        ordered.addresses.sort_by_key(|address| Network::of(config, *address) != Some(first));
+        ordered.addresses.sort_by_key(|address| network_of(config, *address) != Some(first));
         ordered
     }
 }

@@ -15,10 +15,12 @@ use super::layout::{CONTROL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, Postmaster, phase};
 use super::prober::Prober;
 use super::progress::Progress;
+use super::replay::Replay;
 use super::session::Place;
 use super::slots::Upkeep;
 use super::timeline::{history_of, timeline_on_disk};
 use super::{doorway, settings};
+use crate::clock;
 use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -75,6 +77,7 @@ struct Memory {
     prober: Option<Prober>,
     upkeep: Option<Upkeep>,
     progress: Progress,
+    replay: Replay,
 }
 
 impl Memory {
@@ -198,10 +201,12 @@ impl Memory {
             system: self.identity.map(|(system, _)| system),
             position,
             replayed: place.replayed.filter(|_| place.in_recovery),
+            replay: self.replay.look(&place, clock::now()),
             history,
             follows: follows.filter(|_| place.in_recovery),
             awaits_wal: place.in_recovery && self.awaits_wal(&place),
             streams_from,
+            network: streaming.and_then(|receiver| core.networks.used_by(receiver.pid)),
             ..Observation::unclear()
         };
         if place.in_recovery {

@@ -4,6 +4,7 @@
 //!
 //! Not here: the copy itself (`clone.rs`).
 
+use super::aside::{self, REPLACED, Spared};
 use super::error::{EngineError, Result};
 use super::keep;
 use super::layout::Layout;
@@ -68,11 +69,13 @@ pub struct Places {
     pub data: PathBuf,
     wal: Option<Part>,
     spaces: BTreeMap<u32, (PathBuf, Part)>,
+    /// What of the old copies is to stay.
+    spared: Spared,
 }
 
 impl Places {
     /// Looks where a copy of such a database goes on this host. Refuses what cannot work.
-    pub fn find(layout: &Layout, wal_dir: Option<&Path>, source: &Extent) -> Result<Places> {
+    pub fn find(layout: &Layout, wal_dir: Option<&Path>, source: &Extent, spared: Spared) -> Result<Places> {
         let named = source.tablespaces.iter().map(|space| space.location.as_path());
         mounts::must_be_there(
             layout,
@@ -114,7 +117,7 @@ impl Places {
             }
             spaces.insert(space.oid, (space.location.clone(), part));
         }
-        let places = Places { layout, data, wal, spaces };
+        let places = Places { layout, data, wal, spaces, spared };
         places.refuse_without_room(source)?;
         Ok(places)
     }
@@ -190,13 +193,13 @@ impl Places {
     }
 
     /// Puts the copy of each part in its place. Brings the folder that keeps the old directory, if there was one; of what
-    /// lay at the root of a volume nothing is kept.
-    pub fn swap(&self, layout: &Layout) -> Result<Option<String>> {
+    /// lay at the root of a volume nothing is kept. With it at most `most` old copies stay that no incident names.
+    pub fn swap(&self, layout: &Layout, most: usize) -> Result<Option<String>> {
         let (place, around) = (&self.layout.data_dir, self.layout.around()?);
         let stamp = keep::stamp();
-        let aside = (!self.layout.is_absent()).then(|| self.layout.beside("", &format!(".replaced-{stamp}")));
+        let aside = (!self.layout.is_absent()).then(|| self.layout.beside("", &format!("{REPLACED}{stamp}")));
         if aside.is_some() || self.parts().any(|part| self.layout.inside.exists(&part.place)) {
-            self.forget_replaced()?;
+            self.forget_replaced(most.saturating_sub(1))?;
         }
         let (fresh, old) = (&self.data, &self.layout.data_dir);
         if let Some(wal) = &self.wal {
@@ -223,25 +226,19 @@ impl Places {
 
     /// What earlier clones replaced.
     fn replaced(&self) -> Result<Vec<PathBuf>> {
-        let mut all = keep::folders(&self.layout, ".replaced-");
+        let mut all = keep::folders(&self.layout, REPLACED);
         let beside = |part: &&Part| !part.is_volume && !part.place.starts_with(&self.layout.data_dir);
         for part in self.parts().filter(beside) {
-            let (Some(parent), Some(name)) = (part.place.parent(), part.place.file_name()) else { continue };
-            let prefix = format!("{}.replaced-", name.to_string_lossy());
-            let names = part.around(&self.layout)?.names(parent)?.into_iter();
-            all.extend(names.filter(|found| found.starts_with(&prefix)).map(|name| parent.join(name)));
+            all.extend(aside::replaced_beside(&part.place, &part.around(&self.layout)?)?);
         }
         Ok(all)
     }
 
-    /// One copy of a whole database is kept, and no more: they would fill the volumes that the database is on.
-    fn forget_replaced(&self) -> Result<()> {
-        for older in self.replaced()? {
-            tracing::warn!(folder = %older.display(), "removing what an earlier clone replaced");
-            let parent = older.parent().unwrap_or(Path::new("/"));
-            Rights::in_directory(parent, &self.layout.inside)?.remove_tree(&older)?;
-        }
-        Ok(())
+    /// Removes the oldest old copies beyond `most` that no incident names: they would fill the volumes that the database is on.
+    fn forget_replaced(&self, most: usize) -> Result<()> {
+        let removable = aside::removable(aside::copies_of(self.replaced()?), &self.spared);
+        let beyond = removable.len().saturating_sub(most);
+        removable.values().take(beyond).try_for_each(|folders| aside::remove(folders, &self.layout.inside))
     }
 
     /// Every part whose copy is made outside that of the data directory.
@@ -249,31 +246,53 @@ impl Places {
         self.wal.iter().chain(self.spaces.values().map(|(_, part)| part))
     }
 
-    /// Refuses where a volume has less room than its parts take at the source. What an earlier clone replaced goes first,
-    /// where that is enough.
+    /// Refuses where a volume has less room than its parts take at the source. Old copies that no incident names go first, the
+    /// oldest before the others, where that is enough; what else lies aside there is named.
     fn refuse_without_room(&self, source: &Extent) -> Result<()> {
-        let lacking = self.lacking(source)?;
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let mut reclaimed: BTreeMap<u64, u64> = BTreeMap::new();
-        for older in self.replaced()? {
-            let taken = volume::taken_by(&older, &self.layout.inside);
-            *reclaimed.entry(volume::number(&older).unwrap_or_default()).or_default() += taken;
-        }
-        let hopeless = lacking.into_iter().find(|(volume, l)| reclaimed.get(volume).is_none_or(|size| *size < l.bytes));
-        match hopeless {
-            None => self.forget_replaced(),
-            Some((_, l)) => {
-                let why = format!(
-                    "a copy takes {} on the volume of {}: it lacks {}",
-                    Size(l.needed),
-                    l.place.display(),
-                    Size(l.bytes)
-                );
-                Err(EngineError::Refused { action: "copy the database", why })
+        let mut lacking: BTreeMap<u64, Lacking> = self.lacking(source)?.into_iter().collect();
+        let number = |folder: &Path| volume::number(folder).unwrap_or_default();
+        let mut goes = Vec::new();
+        for folders in aside::removable(aside::copies_of(self.replaced()?), &self.spared).into_values() {
+            if !folders.iter().any(|folder| lacking.contains_key(&number(folder))) {
+                continue;
             }
+            for folder in &folders {
+                let taken = volume::taken_by(folder, &self.layout.inside);
+                let number = number(folder);
+                if let Some(lack) = lacking.get_mut(&number) {
+                    lack.reclaimed += taken;
+                }
+            }
+            goes.push(folders);
+            lacking.retain(|_, lack| lack.reclaimed < lack.bytes);
         }
+        let Some((number, lack)) = lacking.into_iter().next() else {
+            return goes.iter().try_for_each(|folders| aside::remove(folders, &self.layout.inside));
+        };
+        let why = format!(
+            "a copy takes {} on the volume of {}: it lacks {}{}",
+            Size(lack.needed),
+            lack.place.display(),
+            Size(lack.bytes),
+            self.what_takes_room(number)
+        );
+        Err(EngineError::Refused { action: "copy the database", why })
+    }
+
+    /// What lies aside on this volume, for a person to remove.
+    fn what_takes_room(&self, number: u64) -> String {
+        let folders =
+            self.replaced().unwrap_or_default().into_iter().chain(keep::folders(&self.layout, aside::DIVERGED));
+        let there = folders.filter(|folder| volume::number(folder) == Some(number));
+        let named = there.map(|folder| {
+            let size = Size(volume::taken_by(&folder, &self.layout.inside));
+            format!("{} ({size})", folder.display())
+        });
+        let named: Vec<_> = named.collect();
+        if named.is_empty() {
+            return String::new();
+        }
+        format!("; what lies aside there takes room, and is yours to remove or move away: {}", named.join(", "))
     }
 
     /// The volumes that have too little room, by number.
@@ -290,7 +309,7 @@ impl Places {
         for (number, (needed, place)) in needs {
             let free = volume::free_space(&place)?;
             if free < needed {
-                lacking.push((number, Lacking { needed, bytes: needed - free, place }));
+                lacking.push((number, Lacking { needed, bytes: needed - free, reclaimed: 0, place }));
             }
         }
         Ok(lacking)
@@ -301,6 +320,8 @@ impl Places {
 struct Lacking {
     needed: u64,
     bytes: u64,
+    /// What old copies on it took.
+    reclaimed: u64,
     place: PathBuf,
 }
 
@@ -342,7 +363,7 @@ impl Part {
             inside.sync_directory_of(&self.place.join(FRESH))?;
         } else {
             if around.exists(&self.place) {
-                let aside = beside_as(&self.place, &format!(".replaced-{stamp}"));
+                let aside = beside_as(&self.place, &format!("{REPLACED}{stamp}"));
                 around.rename(&self.place, &aside)?;
                 if was_there {
                     inside.replace_link(&old_link, &aside)?;

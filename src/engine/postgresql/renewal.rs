@@ -5,7 +5,7 @@
 
 use super::core::Core;
 use super::error::Result;
-use super::networks::Network;
+use super::networks::network_of;
 use super::{access, settings};
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -51,7 +51,7 @@ fn renewed(core: &Core, present: &str) -> Option<String> {
     let node = addresses.iter().find_map(|address| core.node_at(*address))?;
     let upstream = core.config.upstream(&core.service, &node)?;
     // It goes on over the network that it has come to.
-    if let Some(network) = addresses.first().and_then(|address| Network::of(&core.config, *address)) {
+    if let Some(network) = addresses.first().and_then(|address| network_of(&core.config, *address)) {
         core.networks.prefer(network);
     }
     Some(core.conninfo(&upstream))

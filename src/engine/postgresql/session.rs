@@ -29,6 +29,10 @@ pub struct Place {
     pub replayed: Option<Lsn>,
     /// Standby: the startup process waits for WAL that is not here.
     pub awaits_wal: bool,
+    /// Standby: the startup process waits because it was told to (`recovery_min_apply_delay`), and for how many seconds after
+    /// a commit that is.
+    pub waits_for_delay: bool,
+    pub delay: u64,
     /// Standby: the WAL receiver, while one runs.
     pub receiver: Option<Receiver>,
     pub conninfo: String,
@@ -62,6 +66,9 @@ impl Place {
 /// What the startup process waits for when it has read all the WAL that is here.
 pub const AT_THE_END: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
+/// What it waits for where replay is delayed on purpose.
+const DELAYED: &str = "RecoveryApplyDelay";
+
 /// What a session of regent's sets beside the rest, where the server knows it. A trigger on the login might refuse it.
 const NEWER: [(&str, &str); 3] =
     [("idle_session_timeout", "0"), ("transaction_timeout", "0"), ("event_triggers", "off")];
@@ -74,7 +81,8 @@ const PLACE: &str = "select pg_is_in_recovery(), \
     r.pid, r.status, r.received_tli, r.sender_host, \
     (select wait_event from pg_stat_activity where backend_type = 'startup'), \
     r.last_msg_receipt_time::text, \
-    (select wait_event_type = 'IO' from pg_stat_activity a where a.pid = r.pid) \
+    (select wait_event_type = 'IO' from pg_stat_activity a where a.pid = r.pid), \
+    extract(epoch from current_setting('recovery_min_apply_delay')::interval)::bigint \
     from (select) one left join pg_stat_wal_receiver r on true";
 
 impl Session {
@@ -149,12 +157,15 @@ impl Session {
             last_message: row.get::<_, Option<&str>>(11).map(ToOwned::to_owned),
             writes: row.get::<_, Option<bool>>(12).unwrap_or_default(),
         });
+        let waits_for = row.get::<_, Option<&str>>(10);
         Ok(Place {
             in_recovery: row.get(0),
             flushed: lsn(1).zip(flushed_on),
             received: lsn(3),
             replayed: lsn(4),
-            awaits_wal: row.get::<_, Option<&str>>(10).is_some_and(|event| AT_THE_END.contains(&event)),
+            awaits_wal: waits_for.is_some_and(|event| AT_THE_END.contains(&event)),
+            waits_for_delay: waits_for == Some(DELAYED),
+            delay: row.get::<_, i64>(13).max(0).cast_unsigned(),
             receiver,
             conninfo: row.get::<_, &str>(5).to_owned(),
         })

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Set by regent alone: an operator's value is refused.
-const OWNED: [&str; 21] = [
+const OWNED: [&str; 22] = [
     "listen_addresses",
     "port",
     "hba_file",
@@ -35,6 +35,8 @@ const OWNED: [&str; 21] = [
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
+    // It would spend the slots of standbys that are away.
+    IDLE_SLOTS,
     // A standby that comes to its target ends its recovery, or itself.
     "recovery_target",
 ];
@@ -119,6 +121,9 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
     }
     settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
     settings.extend(room(config, postgresql));
+    if layout.knows(IDLE_SLOTS) {
+        settings.push(format!("{IDLE_SLOTS}=0"));
+    }
     let owned = [
         ("listen_addresses", listen_addresses(config)),
         ("port", postgresql.port.to_string()),
@@ -147,7 +152,8 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
 fn room(config: &Config, postgresql: &Postgresql) -> impl Iterator<Item = String> {
     let nodes = access::database_nodes(config).count();
     ROOM.into_iter().filter_map(move |(name, each)| {
-        let own = each * nodes;
+        let outsiders = if name == "max_replication_slots" { postgresql.outsider_slots.len() } else { 0 };
+        let own = each * nodes + outsiders;
         let number = match operators_value(postgresql, name) {
             Some(value) => value.trim().parse::<usize>().ok()? + own,
             None => UNNAMED.max(OF_OTHERS + own),
@@ -161,6 +167,8 @@ fn operators_value<'a>(postgresql: &'a Postgresql, name: &str) -> Option<&'a Str
     found.map(|(_, value)| value)
 }
 
+/// After what time a slot that nobody reads from is spent. The bound of regent's slots is `max_slot_wal_keep_size`.
+const IDLE_SLOTS: &str = "idle_replication_slot_timeout";
 const INIT_SYNC: &str = "recovery_init_sync_method";
 /// A server that knows it can have its primary's logical slots.
 pub const SLOT_SYNC: &str = "sync_replication_slots";
@@ -338,6 +346,12 @@ mod tests {
         assert_eq!(with_conninfo(&text, "", &layout), text);
         std::fs::remove_file(layout.tls_certificate()).expect("removed");
         assert_eq!(with_conninfo(&text, "", &layout), "primary_conninfo = ''\n");
+    }
+
+    #[test]
+    fn what_regent_sets_is_refused_where_the_file_is_checked() {
+        let missing: Vec<_> = OWNED.iter().filter(|name| !crate::config::is_own_parameter(name)).collect();
+        assert!(missing.is_empty(), "the check of the file lets them pass, and the engine does not start: {missing:?}");
     }
 
     #[test]

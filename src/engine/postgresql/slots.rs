@@ -14,10 +14,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "how often slots are looked at: a plain wait that proves nothing")]
 
-use super::access;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::Session;
+use super::{access, outsiders};
 use crate::types::{Lsn, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const PREFIX: &str = "regent_";
 const LONGEST: usize = 63;
 /// How often they are looked at.
 const EVERY: Duration = Duration::from_secs(3);
+/// With how many of these looks the slots of outsiders are moved along.
+const ALONG: u32 = 3;
 /// How often, and for how long, it is looked whether a slot is free that a copy needs. A connection that was lost ends within
 /// that time (`settings.rs`: `STREAM_ENDS`).
 const POLL: Duration = Duration::from_millis(100);
@@ -87,7 +89,8 @@ enum Step {
     Clear(String),
 }
 
-/// What a primary does about its slots.
+/// What a primary does about its slots: `wanted` are those of the other nodes and of outsiders. Drops come first, because they
+/// make room. `follow`: of each node that follows a standby its slot, and that one's.
 fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>, follow: &[(String, String)]) -> Vec<Step> {
     let advanced = follow.iter().filter_map(|(slot, of_followed)| {
         let idle =
@@ -95,23 +98,31 @@ fn of_primary(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>, follo
         let to = present.get(of_followed)?.from.filter(|to| Some(*to) > idle.from)?;
         Some(Step::Advance(slot.clone(), to))
     });
-    kept(present, wanted).into_iter().chain(advanced).collect()
+    let gone = unwanted(present, wanted).map(Step::Drop);
+    gone.chain(provide(present, wanted)).chain(advanced).collect()
 }
 
-/// Makes what is `wanted`, and drops what is not. Drops come first, because they make room.
-fn kept(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
-    let ours = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
-    let gone = ours.clone().filter(|(name, _)| !wanted.contains(*name)).map(|(name, _)| Step::Drop(name.clone()));
-    let spent = ours.filter(|(name, slot)| wanted.contains(*name) && slot.is_spent());
+/// What a standby does: what it kept for nodes that do not follow it, it would keep for ever. `wanted`: those of the nodes
+/// that do, and of outsiders.
+fn of_standby(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
+    unwanted(present, wanted).map(Step::Clear).chain(provide(present, wanted)).collect()
+}
+
+fn unwanted<'a>(
+    present: &'a BTreeMap<String, Slot>,
+    wanted: &'a BTreeSet<String>,
+) -> impl Iterator<Item = String> + 'a {
+    let free = present.iter().filter(|(name, slot)| is_ours(name, slot) && slot.used_by.is_none());
+    free.filter(|(name, _)| !wanted.contains(*name)).map(|(name, _)| name.clone())
+}
+
+/// What is spent is made anew, and what is missing made.
+fn provide(present: &BTreeMap<String, Slot>, wanted: &BTreeSet<String>) -> Vec<Step> {
+    let spent = present
+        .iter()
+        .filter(|(name, slot)| wanted.contains(*name) && slot.is_lasting && slot.used_by.is_none() && slot.is_spent());
     let missing = wanted.iter().filter(|name| !present.contains_key(*name));
-    let renewed = spent.map(|(name, _)| Step::Renew(name.clone()));
-    gone.chain(renewed).chain(missing.map(|name| Step::Make(name.clone()))).collect()
-}
-
-/// What a standby does: what it kept for those who do not follow it, it would keep for ever.
-fn of_standby(present: &BTreeMap<String, Slot>, followers: &BTreeSet<String>) -> Vec<Step> {
-    let steps = kept(present, followers).into_iter();
-    steps.map(|step| if let Step::Drop(name) = step { Step::Clear(name) } else { step }).collect()
+    spent.map(|(name, _)| Step::Renew(name.clone())).chain(missing.map(|name| Step::Make(name.clone()))).collect()
 }
 
 fn is_ours(name: &str, slot: &Slot) -> bool {
@@ -181,12 +192,14 @@ async fn make_slot(session: &Session, name: &str) -> Result<()> {
 async fn tend(core: &Core) -> Result<Vec<String>> {
     let (in_recovery, present) = look(&*core.session().await?).await?;
     let steps = match in_recovery {
-        true => of_standby(&present, &followers(core)),
+        true => of_standby(&present, &of_others(core)),
         false => of_primary(&present, &wanted(core), &follow(core)),
     };
     act(core, &steps).await?;
     let held = |slot: &Slot| in_recovery && slot.used_by.is_none() && slot.from.is_some();
-    let others = present.into_iter().filter(|(name, slot)| !is_ours(name, slot) && held(slot));
+    let outsiders = of_outsiders(core);
+    let is_others = |name: &String, slot: &Slot| !is_ours(name, slot) && !outsiders.contains(name);
+    let others = present.into_iter().filter(|(name, slot)| is_others(name, slot) && held(slot));
     Ok(others.map(|(name, _)| name).collect())
 }
 
@@ -212,10 +225,20 @@ pub fn make_ahead(core: &Arc<Core>) {
     });
 }
 
-/// The slots of all other database nodes.
+/// The slots of readers that are no nodes.
+fn of_outsiders(core: &Core) -> BTreeSet<String> {
+    core.postgresql().outsider_slots.iter().cloned().collect()
+}
+
+/// What a standby has slots for: the nodes that follow it, and outsiders.
+fn of_others(core: &Core) -> BTreeSet<String> {
+    followers(core).into_iter().chain(of_outsiders(core)).collect()
+}
+
+/// The slots of all other database nodes, and of outsiders.
 fn wanted(core: &Core) -> BTreeSet<String> {
     let others = access::database_nodes(&core.config).filter(|(name, _)| **name != core.config.node);
-    others.map(|(name, _)| slot_of(name)).collect()
+    others.map(|(name, _)| slot_of(name)).chain(of_outsiders(core)).collect()
 }
 
 /// The slots of the nodes that follow this one where it is a standby.
@@ -246,7 +269,8 @@ fn tell(core: &Core, steps: &[Step]) {
             Step::Advance(slot, to) => tracing::debug!(%service, slot, %to, "moved a replication slot on"),
             Step::Renew(slot) => tracing::warn!(
                 %service, slot,
-                "a replication slot was past max_slot_wal_keep_size and is made anew: its node needs a copy, unless it has the WAL"
+                "a replication slot was past max_slot_wal_keep_size and is made anew: who reads from it has a gap (a node is copied \
+                 anew), unless it has the WAL"
             ),
         }
     }
@@ -280,7 +304,9 @@ impl Drop for Upkeep {
 async fn upkeep(core: Arc<Core>) {
     let service = &core.service;
     let (mut said, mut failure) = (BTreeSet::new(), None);
+    let mut along = Along::default();
     loop {
+        along.look(&core).await;
         match tend(&core).await {
             Ok(others) => {
                 failure = None;
@@ -301,6 +327,45 @@ async fn upkeep(core: Arc<Core>) {
             }
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Moves the slots of outsiders along on a standby, with one look of so many, because each costs the upstream a login.
+#[derive(Default)]
+struct Along {
+    looks: u32,
+    said: BTreeSet<String>,
+    failure: Option<String>,
+}
+
+impl Along {
+    async fn look(&mut self, core: &Arc<Core>) {
+        self.looks += 1;
+        let follows = core.seen.borrow().observation.streams_from.clone();
+        let (Some(follows), service) = (follows, &core.service) else { return };
+        if core.postgresql().outsider_slots.is_empty() || !self.looks.is_multiple_of(ALONG) {
+            return;
+        }
+        match outsiders::advance(core, &follows).await {
+            Ok(gaps) => {
+                self.failure = None;
+                for gap in gaps.into_iter().filter(|gap| self.said.insert(gap.slot.clone())) {
+                    let outsiders::Gap { slot, here, at_primary } = gap;
+                    tracing::warn!(
+                        %service, slot, %here, %at_primary,
+                        "the slot here holds less than the primary's: should this node be promoted before its reader has come \
+                         past it, the reader has a gap"
+                    );
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.failure.as_ref() != Some(&error) {
+                    tracing::warn!(%service, error, "the slots of outsiders are not moved along: they hold more than they need");
+                    self.failure = Some(error);
+                }
+            }
+        }
     }
 }
 
@@ -407,5 +472,17 @@ mod tests {
         let db3 = "regent_db3".to_owned();
         assert_eq!(of_standby(&present(&[]), &wants(&["regent_db3"])), [Step::Make(db3)]);
         assert_eq!(of_standby(&there, &wants(&["regent_db3"])), []);
+    }
+
+    #[test]
+    fn slots_of_outsiders_are_made_and_renewed_on_every_node_and_dropped_on_none() {
+        let lost = Slot { from: None, is_lost: true, ..IDLE };
+        let there = present(&[("barman", lost), ("former", IDLE), ("regent_b", IDLE)]);
+        let renew = || Step::Renew("barman".to_owned());
+        let make = || Step::Make("receivewal".to_owned());
+        let outsiders = wants(&["barman", "receivewal"]);
+        assert_eq!(of_standby(&there, &outsiders), [Step::Clear("regent_b".to_owned()), renew(), make()]);
+        let wanted = wants(&["barman", "receivewal", "regent_b"]);
+        assert_eq!(of_primary(&there, &wanted, &[]), [renew(), make()]);
     }
 }

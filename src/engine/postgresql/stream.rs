@@ -12,11 +12,11 @@
 
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::networks::Network;
+use super::networks::network_of;
 use super::session::{Place, Receiver, Session};
 use super::{seal, settings, sockets, upstream};
 use crate::clock;
-use crate::types::{DbState, Instant, Lsn, Span, Upstream};
+use crate::types::{DbState, Instant, Lsn, Network, Span, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
@@ -208,13 +208,13 @@ impl Attendant {
             None => None,
         };
         let first = settings::addresses_in(&place.conninfo).first().copied();
-        used.or_else(|| Network::of(&self.core.config, first?)).unwrap_or(self.core.networks.first())
+        used.or_else(|| network_of(&self.core.config, first?)).unwrap_or(self.core.networks.first())
     }
 
     async fn used(&self, upstream: &Upstream, pid: i32) -> Option<Network> {
         let ends = self.core.on_disk(move |_| sockets::of_process(pid)).await;
         let to = ends.into_iter().find(|to| to.port() == upstream.port && upstream.addresses.contains(&to.ip()))?;
-        Network::of(&self.core.config, to.ip())
+        network_of(&self.core.config, to.ip())
     }
 
     /// Says over which network a stream that gets on goes, where that is new; whatever is connected next begins with it.
@@ -230,6 +230,7 @@ impl Attendant {
             tracing::info!(service = %self.core.service, upstream = %upstream.node, "streams over the {network}");
         }
         self.core.networks.prefer(network);
+        self.core.networks.is_used(pid, network);
         self.said = Some((upstream.clone(), network, pid));
         Ok(())
     }

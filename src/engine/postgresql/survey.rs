@@ -40,8 +40,7 @@ const READERS: &str = "select application_name, host(client_addr), state = 'back
     from pg_stat_replication order by pid";
 
 const REPLAY: &str = "select greatest(pg_wal_lsn_diff(coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
-    pg_last_wal_replay_lsn()), 0)::bigint, \
-    extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::bigint";
+    pg_last_wal_replay_lsn()), 0)::bigint";
 
 /// Asks the server, in the role that it has.
 pub async fn survey(core: &Core) -> Result<Survey> {
@@ -49,7 +48,7 @@ pub async fn survey(core: &Core) -> Result<Survey> {
     // One of its own: the kept one is for what cannot wait.
     let session = Session::open(&core.layout, postgresql, postgresql.probe_timeout).await?;
     match session.place().await?.in_recovery {
-        true => Ok(Survey { replay: Some(replay(&session).await?), ..Survey::default() }),
+        true => Ok(Survey { replay: Some(replay(core, &session).await?), ..Survey::default() }),
         false => of_primary(core, &session).await,
     }
 }
@@ -95,12 +94,14 @@ fn stranded(core: &Core) -> &'static str {
     }
 }
 
-async fn replay(session: &Session) -> Result<Replay> {
+async fn replay(core: &Core, session: &Session) -> Result<Replay> {
     let rows = ask(session, "ask how far replay is", REPLAY).await?;
     let Some(row) = rows.first() else { return Ok(Replay::default()) };
     let bytes = count(row, 0);
-    let age = row.get::<_, Option<i64>>(1).filter(|_| bytes > 0).map(|age| age.max(0).cast_unsigned());
-    Ok(Replay { bytes, age, held_by: sessions(&unblock::blocking(session).await?, [5, 6, 7]) })
+    // The time of the last commit is the primary's, and says nothing where that is idle.
+    let seen = core.seen.borrow().observation.replay.filter(|_| bytes > 0);
+    let (age, delay) = ((bytes > 0).then(|| seen.map_or(0, |lag| lag.seconds)), seen.map_or(0, |lag| lag.delay));
+    Ok(Replay { bytes, age, delay, held_by: sessions(&unblock::blocking(session).await?, [5, 6, 7]) })
 }
 
 async fn ask(session: &Session, doing: &'static str, question: &str) -> Result<Vec<Row>> {

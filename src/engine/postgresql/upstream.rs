@@ -6,10 +6,10 @@
 
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::networks::Network;
+use super::networks::network_of;
 use super::session::Session;
 use super::{access, settings, tls};
-use crate::types::Upstream;
+use crate::types::{Network, Upstream};
 use futures::future::select_ok;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -64,7 +64,7 @@ pub async fn open(core: &Arc<Core>, upstream: &Upstream) -> Result<Session> {
         }
     };
     let (session, address) = opened?;
-    if let Some(network) = Network::of(&core.config, address)
+    if let Some(network) = network_of(&core.config, address)
         && core.networks.prefer(network)
     {
         let (service, upstream) = (&core.service, &upstream.node);
@@ -82,7 +82,7 @@ pub async fn answering(core: &Arc<Core>, upstream: &Upstream) -> Result<Vec<Netw
             Ok(_) => true,
             Err(error) => error.code().is_some(),
         };
-        Network::of(&core.config, *address).filter(|_| answered)
+        network_of(&core.config, *address).filter(|_| answered)
     });
     let (mut ask, mut answering) = (ask.collect::<FuturesUnordered<_>>(), Vec::new());
     let mut patience = SIGN;

@@ -20,12 +20,13 @@ use std::time::Duration;
 pub const KNOWN: RangeInclusive<u32> = 13..=18;
 
 /// Settings that regent gives, and that versions before this one do not know.
-const SINCE: [(&str, u32); 5] = [
+const SINCE: [(&str, u32); 6] = [
     ("recovery_init_sync_method", 14),
     ("idle_session_timeout", 14),
     ("transaction_timeout", 17),
     ("event_triggers", 17),
     ("sync_replication_slots", 17),
+    ("idle_replication_slot_timeout", 18),
 ];
 
 /// Whether a server of this version knows the setting.
@@ -107,6 +108,8 @@ mod tests {
     fn a_setting_is_given_to_those_that_know_it() {
         assert!(!knows(13, "idle_session_timeout") && knows(14, "idle_session_timeout"));
         assert!(!knows(16, "transaction_timeout") && knows(17, "transaction_timeout"));
+        let idle = "idle_replication_slot_timeout";
+        assert!(!knows(17, idle) && knows(18, idle));
         assert!(knows(13, "lock_timeout"), "what is not listed every version knows");
     }
 }

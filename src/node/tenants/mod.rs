@@ -145,8 +145,10 @@ impl Tenants {
                 timeline: seen.position.timeline,
                 position: seen.position,
                 streams_from: seen.streams_from.clone(),
+                network: seen.network,
                 released: released(context, name, keeper),
                 copy: copy(keeper),
+                replay: seen.replay,
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(name, keeper))).collect()

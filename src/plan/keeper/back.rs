@@ -21,6 +21,11 @@ impl Keeper {
         self.rejoined.first()
     }
 
+    /// Where what was its own is kept, as far as the ledger is still to hear of it.
+    pub fn unsaid_folders(&self) -> impl Iterator<Item = &String> {
+        self.rejoined.iter().filter_map(|back| back.kept.as_ref())
+    }
+
     /// The ledger has the rejoin that [`Keeper::unsaid_rejoin`] named.
     pub fn rejoin_said(&mut self, said: &Back) {
         self.rejoined.retain(|back| back != said);

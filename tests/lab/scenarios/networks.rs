@@ -71,6 +71,18 @@ fn is_ready(cluster: &Cluster) -> Result<()> {
     ready.map(drop)
 }
 
+/// Every node says so, and that next to nothing would be lost: writes go on, and the other standby has them.
+fn streams_over(cluster: &Cluster, standby: &Host, network: &str) -> Result<()> {
+    let said = cluster.wait("the network of a stream to be said", READY, |status| {
+        status.services.get(SERVICE).is_some_and(|service| {
+            let database = service.databases.get(&standby.name);
+            let is_over = database.is_some_and(|database| database.network.as_deref() == Some(network));
+            is_over && service.readiness.would_lose_seconds.is_some_and(|seconds| seconds < 5)
+        })
+    });
+    said.map(drop)
+}
+
 /// How often its daemon said so; the lines are printed.
 fn said(host: &Host, words: &str) -> Result<usize> {
     let log = host.log("regent");
@@ -92,6 +104,7 @@ fn of_a_standby(world: &mut World) -> Result<()> {
     let took = catches_up(&cluster, &reign, &standby, TURNED)?;
     println!("{} streams again after {took:?}", standby.name);
     is_ready(&cluster)?;
+    streams_over(&cluster, &standby, "secondary")?;
     cluster.stays(&reign, WATCH)?;
     standby.unblock_databases(Net::Primary)?;
     cluster.stays(&reign, WATCH)?;

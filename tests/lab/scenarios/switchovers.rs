@@ -143,9 +143,9 @@ fn stop_does_not_end(world: &mut World) -> Result<()> {
     let pipe = format!("{DISK}/postgresql/pipe");
     primary.run("mkfifo", &["-m", "666", &pipe])?;
     let mut session = postgres::start_session(&primary, &format!("select pg_read_file('{pipe}')"))?;
-    // An error until the session is there.
-    let waits =
-        "select 1 / count(*) from pg_stat_activity where state = 'active' and query like 'select pg_read_file%'";
+    // An error until the session is there, and open for long enough to be warned of.
+    let waits = "select 1 / count(*) from pg_stat_activity where state = 'active' and query like 'select pg_read_file%' \
+                 and xact_start < clock_timestamp() - interval '1 second'";
     postgres::wait_for(&primary, waits, Duration::from_secs(10))?;
     let standbys: Vec<_> = cluster.plan.database_names().into_iter().filter(|name| *name != before.primary).collect();
     for name in &standbys {
@@ -161,6 +161,8 @@ fn stop_does_not_end(world: &mut World) -> Result<()> {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{}", said.trim());
     ensure!(output.status.code() == Some(1), "a move that did not happen ended with {}: {said}", output.status);
+    let warning = format!("warning: transactions that are open on {} for longer than a second", before.primary);
+    ensure!(said.contains(&warning), "what it would meet was not said: {said}");
     let again = |status: &Status| {
         let of = status.services.get(SERVICE);
         of.is_some_and(|s| s.phase == "installed" && s.epoch > before.epoch && s.primary.is_some())
