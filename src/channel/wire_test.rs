@@ -28,6 +28,8 @@ fn service() -> ServiceHealth {
         streams_from: Some("db-node-02.example".parse().unwrap()),
         released: Some(Released { epoch: Epoch(40), position: None, lapsed: true }),
         copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
+        file_fault: None,
+        pending_restart: Vec::new(),
     }
 }
 

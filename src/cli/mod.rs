@@ -25,6 +25,7 @@ mod locate;
 mod lost;
 mod output;
 mod pause;
+mod reload;
 mod render;
 mod run;
 mod status;
@@ -89,6 +90,8 @@ enum Command {
     Pause(pause::Arguments),
     /// End a pause
     Resume(pause::Arguments),
+    /// Let the daemon of this host read its file again: parameters, access lines and password files count at once
+    Reload(reload::Arguments),
     /// Fence a node now, or vouch for a fence that no device could confirm
     Fence(fence::Arguments),
     /// Undo the fences of a node and let it return
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Accept(arguments) => copies::accept(&common, arguments),
         Command::Pause(arguments) => pause::pause(&common, arguments),
         Command::Resume(arguments) => pause::resume(&common, arguments),
+        Command::Reload(arguments) => reload::run(&common, &arguments),
         Command::Fence(arguments) => fence::run(&common, arguments),
         Command::Unfence(arguments) => fence::unfence(&common, arguments),
         Command::History => history::run(&common),

@@ -2,30 +2,12 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, check_fencing, database_tls, raw};
+use super::{Config, Role, check_fencing, database_tls, parameters, raw};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-
-/// Parameters that regent sets itself: an operator's value would undo a safety property or be overwritten.
-const OWN_PARAMETERS: [&str; 14] = [
-    "listen_addresses",
-    "port",
-    "data_directory",
-    "hba_file",
-    "config_file",
-    "restart_after_crash",
-    "hot_standby",
-    "primary_conninfo",
-    "primary_slot_name",
-    "synchronous_standby_names",
-    "recovery_target_timeline",
-    "restore_command",
-    "promote_trigger_file",
-    "wal_log_hints",
-];
 
 /// Options of initdb that regent gives, or that would do something else than make a database.
 const OWN_INITDB: [&str; 15] = [
@@ -55,6 +37,7 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     paths(config, problems);
     numbers(config, problems);
     services(config, problems);
+    parameters::rules(config, problems);
     database_tls::rules(config, file, problems);
     check_fencing::rules(config, problems);
 }
@@ -281,16 +264,6 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
                 format!("regent says {} to initdb itself", Quoted(option)),
                 "remove it; data_dir, wal_dir and superuser have keys of their own",
             );
-        }
-        for parameter in service.postgresql.parameters.keys() {
-            let lower = parameter.to_ascii_lowercase();
-            if OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target") {
-                problems.add_hint(
-                    &format!("{key}.parameters.{parameter}"),
-                    "regent sets this parameter itself",
-                    "remove it",
-                );
-            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod check_fencing;
 mod commands;
 pub mod database_tls;
 mod lease_time;
+pub mod parameters;
 mod parse;
 mod paths;
 mod problem;
@@ -23,6 +24,7 @@ mod report;
 mod secret;
 mod survey;
 pub mod timing;
+mod written;
 
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
@@ -31,6 +33,7 @@ pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use secret::{is_secret_option, is_switch};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
+pub use written::Written;
 
 use crate::detection::Patience;
 use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder, Upstream};

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod log;
 mod machine;
 mod operator;
+mod reload;
 mod report;
 mod shell;
 mod supervisor;
@@ -42,6 +43,7 @@ use supervisor::Supervisor;
 use tokio::sync::mpsc;
 use wakeup::{CallReply, Wakeup};
 
+pub use reload::Origin;
 pub use wakeup::Call;
 
 /// Why the daemon cannot run.
@@ -72,6 +74,9 @@ type Monitors = BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>;
 /// The running daemon.
 struct Daemon {
     config: Arc<Config>,
+    origin: Origin,
+    /// A reload is under way.
+    reloads: bool,
     node: Node,
     shell: Shell,
     operators: Operators,
@@ -85,7 +90,7 @@ struct Daemon {
 }
 
 /// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
-pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), DaemonError> {
+pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
     }
@@ -137,6 +142,8 @@ pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), Daemo
     };
     let daemon = Daemon {
         config,
+        origin,
+        reloads: false,
         node,
         shell,
         operators: Operators::default(),
@@ -276,6 +283,7 @@ impl Daemon {
                 self.shell.feed_what_is_not_counted_on();
                 self.supervisor.tell(NotifyState::Watchdog);
             }
+            Wakeup::Reloaded { taken } => self.reloaded(taken),
             Wakeup::Terminate => self.terminate(),
         }
     }

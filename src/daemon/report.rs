@@ -51,6 +51,7 @@ fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
         last_error: keeper.last_error().map(str::to_owned),
         copy: keeper.seen().copy,
         failed_copy: keeper.failed_copy(),
+        overridden: keeper.seen().files.overridden.clone(),
     }
 }
 

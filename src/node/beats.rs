@@ -144,6 +144,8 @@ mod tests {
             streams_from: upstream.map(|name| name.parse().expect("valid")),
             released: None,
             copy: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
         let health = Arc::new(Health { services, ..Health::default() });

@@ -74,6 +74,8 @@ pub struct OwnDatabase {
     pub copy: Option<CopyProgress>,
     /// Those that came to nothing.
     pub failed_copy: Option<keeper::FailedCopy>,
+    /// The operator's parameters that something else overrides.
+    pub overridden: Vec<String>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

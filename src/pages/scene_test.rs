@@ -152,6 +152,8 @@ impl Scene {
             streams_from,
             released: None,
             copy: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         self.health(name).services.insert(orders(), database);
     }

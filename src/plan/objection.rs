@@ -9,7 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName};
+use crate::types::{DbState, Failing, FileFault, Lsn, NodeName, Position, Seal, ServiceName};
 use std::fmt;
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ pub enum Objection {
     Ledger(Ineligible),
     /// This leader's own view speaks against it.
     Suspected,
+    /// PostgreSQL does not take a line of its files. It could take over all the same, and then not start again.
+    FileFault {
+        fault: FileFault,
+    },
     /// It says that it hears nobody: it would not learn of its appointment.
     Deaf,
     /// It cannot hold a lease: whoever cannot be ended in time asks for none.
@@ -96,6 +100,7 @@ impl fmt::Display for Objection {
             Objection::NoReport { why } => f.write_str(why),
             Objection::Ledger(why) => why.fmt(f),
             Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
+            Objection::FileFault { fault } => fault.fmt(f),
             Objection::Deaf => f.write_str("it hears no other node on any network"),
             Objection::Failing(what) => what.fmt(f),
             Objection::Unknown => f.write_str("nothing recent is known of its database"),
@@ -151,6 +156,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     not_startable,
     lineage,
     streams,
+    file_fault,
     end,
     lag,
     silence,
@@ -275,6 +281,13 @@ fn streams(case: &Case) -> Option<Objection> {
     (database.streams_from.as_ref() != Some(from)).then(|| Objection::StreamsElsewhere { from: from.clone() })
 }
 
+/// Where one is chosen because there is no primary, it is no reason: it can be sealed and promoted.
+fn file_fault(case: &Case) -> Option<Objection> {
+    let (name, _) = case.standby()?;
+    let fault = case.seen.database(case.node, name)?.file_fault.clone()?;
+    Some(Objection::FileFault { fault })
+}
+
 fn end(case: &Case) -> Option<Objection> {
     match case.purpose {
         Purpose::Appoint { .. } if case.is_accepted_copy() => None,
@@ -371,6 +384,8 @@ mod tests {
             streams_from: None,
             released: None,
             copy: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

@@ -1,8 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName,
-    Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, NodeName, PeerView, Position,
+    ServiceName, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,6 +138,12 @@ pub struct ServiceHealth {
     /// The rewind or copy that is to make it a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyHealth>,
+    /// A line of its files that PostgreSQL does not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_fault: Option<FileFault>,
+    /// Parameters that its next start changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_restart: Vec<String>,
 }
 
 impl Health {
@@ -161,6 +167,7 @@ impl ServiceHealth {
         (self.state, self.holds, self.writable, self.timeline, self.released)
             == (other.state, other.holds, other.writable, other.timeline, other.released)
             && self.streams_from == other.streams_from
+            && (&self.file_fault, &self.pending_restart) == (&other.file_fault, &other.pending_restart)
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),
                 (one, another) => one.is_none() && another.is_none(),

@@ -184,6 +184,8 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                file_fault: None,
+                pending_restart: Vec::new(),
             };
             health.services.insert(orders(), database);
         }

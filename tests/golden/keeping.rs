@@ -56,7 +56,18 @@ fn rows(state: &State, heard: &Heard, now: Instant) -> BTreeMap<NodeName, Row> {
 
 fn health(state: DbState, position: Position) -> ServiceHealth {
     let (timeline, writable) = (position.timeline, state == DbState::Primary);
-    ServiceHealth { state, holds: None, writable, timeline, position, streams_from: None, released: None, copy: None }
+    ServiceHealth {
+        state,
+        holds: None,
+        writable,
+        timeline,
+        position,
+        streams_from: None,
+        released: None,
+        copy: None,
+        file_fault: None,
+        pending_restart: Vec::new(),
+    }
 }
 
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.

@@ -264,6 +264,8 @@ impl Stand {
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                file_fault: None,
+                pending_restart: Vec::new(),
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

@@ -266,6 +266,7 @@ impl World {
             trouble,
             copy: None,
             kept: self.kept_before(host, service),
+            files: regent::types::Files::default(),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
     }

@@ -139,6 +139,8 @@ impl Tenants {
                 streams_from: seen.streams_from.clone(),
                 released: keeper.released(),
                 copy: copy(keeper),
+                file_fault: seen.files.fault.clone(),
+                pending_restart: seen.files.pending_restart.clone(),
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(keeper))).collect()
