@@ -3,10 +3,12 @@
 use super::exit::UsageError;
 use super::verb::block_on;
 use super::{Common, Exit, locate, output};
+use crate::action::fence::Runner;
 use crate::config::{self, Config, Role, Written};
 use crate::daemon::Origin;
 use crate::engine::postgresql::{self, version};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -63,13 +65,21 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// What of the operator's own programs cannot be run here, where databases are. Their users are asked for, hence as root.
+/// What of the file cannot work here. The databases' users are asked for, hence as root.
 fn lacking(config: &Config) -> Vec<String> {
+    let agents = unfit_agents(config);
     if config.me().role != Role::Database {
-        return Vec::new();
+        return agents;
     }
     let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
-    programs.chain(refused(config)).collect()
+    agents.into_iter().chain(programs).chain(refused(config)).collect()
+}
+
+/// What the fence agents say of themselves that does not fit the file.
+fn unfit_agents(config: &Config) -> Vec<String> {
+    let runner = Runner::new(Arc::new(config.clone()));
+    let asked = block_on(async { Ok(runner.check().await) });
+    asked.map_or_else(|error| vec![error.to_string()], |found| found.iter().map(ToString::to_string).collect())
 }
 
 /// What PostgreSQL refuses of the services' parameters, access lines and the files that they name.

@@ -80,6 +80,8 @@ async fn take(
     let mixed = mixed(config, &new);
     for (service, engine) in engines {
         let tried = engine.try_out(&mixed.services[service].postgresql).await;
+        // Whoever asks has changed something: also of what the databases read already.
+        engine.look_at_files();
         tried.map_err(|error| vec![format!("service.{service}: {error}")])?;
     }
     let mut waits = Vec::new();
