@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
 use regent::config::Postgresql;
-use regent::types::{DbAction, DbDone, Epoch, Timeline};
+use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ async fn start_without_the_file_of_regents(node: &Database) {
     node.done(DbAction::Stop { ladder: LADDER }).await;
     command.current_dir(&node.postgresql().data_dir).stderr(std::process::Stdio::null());
     command.spawn().expect("runuser runs");
-    node.until_state(regent::types::DbState::Standby).await;
+    node.until_state(DbState::Standby).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +268,43 @@ async fn new_parameters_and_access_lines_are_taken_by_a_reload() {
     db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
     assert_eq!(setting(db1, "max_connections").await, "77");
     db1.until("in order", |seen| seen.files.pending_restart.is_empty()).await;
+}
+
+/// A file that is wrong ends no daemon, and takes nothing from a server that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_starts_with_wrong_lines_leaves_the_server_those_that_it_has() {
+    if !possible() {
+        return;
+    }
+    let good = |p: &mut Postgresql| {
+        p.parameters.insert("work_mem".to_owned(), "7MB".to_owned());
+        p.hba.push("local postgres all peer".to_owned());
+    };
+    let mut cluster = Cluster::running_with(&["db1"], good).await;
+    let hba = cluster.node("db1").run().join("pg_hba.conf");
+    let before = std::fs::read_to_string(&hba).expect("text");
+    cluster.change("db1", |p| {
+        p.hba.push("host all all 10.0.0.0/8 scram".to_owned());
+        p.parameters.insert("work_mem".to_owned(), "9MB".to_owned());
+    });
+    cluster.engine("db1");
+    let db1 = cluster.node("db1");
+    let seen = db1.until("in fault", |seen| seen.files.fault.is_some()).await;
+    let fault = seen.files.fault.expect("waited for").to_string();
+    assert!(fault.contains("invalid authentication method \"scram\""), "{fault}");
+    assert_eq!(std::fs::read_to_string(&hba).expect("text"), before);
+    assert_eq!(setting(db1, "work_mem").await, "7MB");
+    // Nor does a start that the server needs fail for it.
+    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    db1.lease(1, Duration::from_secs(3600));
+    db1.done(DbAction::StartPrimary { epoch: Epoch(1) }).await;
+    assert_eq!(setting(db1, "work_mem").await, "7MB");
+    // The next file is right, and is taken.
+    cluster.change("db1", |p| drop(p.hba.pop()));
+    cluster.engine("db1");
+    let db1 = cluster.node("db1");
+    until_set(db1, "work_mem", "9MB").await;
+    db1.until("in order", |seen| seen.files.fault.is_none() && seen.state == DbState::Primary).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,8 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
+    DbState, Epoch, Failing, FileFault, Health, HeardEnd, Instant, NodeName, Released, Round, Seal, ServiceHealth,
+    Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -184,7 +185,7 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
                 copy: None,
-                file_fault: None,
+                file_fault: line.get("wrong").map(|file| FileFault::new(file, 3, "syntax error", 0)),
                 pending_restart: Vec::new(),
             };
             health.services.insert(orders(), database);

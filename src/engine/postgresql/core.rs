@@ -17,6 +17,7 @@ use crate::engine::enclosure::Enclosure;
 use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, Notify, watch};
 
@@ -40,6 +41,8 @@ pub struct Core {
     given: RwLock<Arc<Postgresql>>,
     /// Why the server goes on with an earlier daemon's parameters and access lines, if it does.
     pub refused: std::sync::Mutex<Option<FileFault>>,
+    /// Whether it is settled that a server that ran already gets this daemon's parameters and access lines.
+    pub renewed: AtomicBool,
     /// What the server says of its files.
     pub files: watch::Sender<Files>,
     /// Asks for a look at them at once.
@@ -101,6 +104,7 @@ impl Core {
             session,
             given,
             refused: std::sync::Mutex::default(),
+            renewed: AtomicBool::new(false),
             files,
             files_changed: Notify::new(),
             has_new_certificate,
@@ -127,6 +131,12 @@ impl Core {
     /// From here on these parameters and access lines count.
     pub fn give(&self, postgresql: Arc<Postgresql>) {
         *self.given.write().unwrap_or_else(PoisonError::into_inner) = postgresql;
+    }
+
+    /// Whether a server has an earlier daemon's parameters and access lines, because PostgreSQL refuses this one's.
+    pub fn has_earlier_lines(&self) -> bool {
+        let is_refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        is_refused && self.layout.hba.exists() && self.layout.conf().exists()
     }
 
     /// All settings of the command line.

@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::config::parameters::is_owned;
 use crate::types::{FileFault, Files, PENDING_SHOWN};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -126,8 +127,13 @@ async fn overridden(core: &Core, session: &Session) -> Result<Vec<String>> {
 }
 
 /// Keeps what the files said that the server has taken over. What this session does not see, because its user or database has
-/// a value of its own, is taken from the files.
-pub async fn keep(core: &Arc<Core>) -> Result<()> {
+/// a value of its own, is taken from the files where those are in order.
+pub async fn keep(core: &Arc<Core>, in_order: bool) -> Result<()> {
+    let late = || EngineError::NoAnswer { what: "the server, asked for its settings,", after: DEADLINE };
+    tokio::time::timeout(DEADLINE, keep_now(core, in_order)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn keep_now(core: &Arc<Core>, in_order: bool) -> Result<()> {
     let session = plain(core).await?;
     let doing = "ask the server for its settings";
     let question = "select name, current_setting(name), source, coalesce(sourcefile, '') from pg_settings";
@@ -150,14 +156,15 @@ pub async fn keep(core: &Arc<Core>) -> Result<()> {
     let question = "select name, setting, coalesce(sourcefile, '') from pg_file_settings \
         where error is null and name is not null order by seqno";
     let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
-    for row in &rows {
+    for row in rows.iter().filter(|_| in_order) {
         let (name, value, file): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         if hidden.contains(&name.to_ascii_lowercase()) && elsewhere(&file) {
             values.insert(name.to_ascii_lowercase(), value);
         }
     }
     values.retain(|name, _| !is_owned(name));
-    core.on_disk(move |core| parameters::keep(&core.layout, &values)).await
+    let unknown = if in_order { BTreeSet::new() } else { hidden };
+    core.on_disk(move |core| parameters::keep(&core.layout, &values, &unknown)).await
 }
 
 /// Neither regent's own file nor the one that the server reads last in any case.
@@ -217,7 +224,8 @@ async fn is_otherwise(core: &Arc<Core>) -> Result<bool> {
 /// One look. A server that runs on kept values goes back to its files as soon as those are in order.
 async fn look(core: &Arc<Core>) -> Result<Files> {
     let mut wrong = core.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if wrong.is_none() && is_otherwise(core).await? {
+    let is_settled = core.renewed.load(Ordering::SeqCst);
+    if wrong.is_none() && is_settled && is_otherwise(core).await? {
         match parameters::write_tried(core, &core.current(), Base::Files).await {
             Ok(_) => {
                 tracing::info!(service = %core.service, "the server's files are in order again, and it reads them");
@@ -227,9 +235,14 @@ async fn look(core: &Arc<Core>) -> Result<Files> {
         }
     }
     let found = ask(core).await?;
-    let fault = wrong.or_else(|| first(&found.faults));
-    if fault.is_none() {
-        keep(core).await?;
+    let mut fault = wrong.or_else(|| first(&found.faults));
+    // Made of kept values it has no wrong line, and is not in order.
+    let is_of_kept = core.on_disk(|core| parameters::is_of_kept(&core.layout)).await;
+    if is_of_kept && fault.is_none() {
+        fault = core.files.borrow().fault.clone();
+    }
+    if fault.is_none() && !is_of_kept {
+        keep(core, true).await?;
     }
     let mut pending_restart = found.pending_restart;
     pending_restart.truncate(PENDING_SHOWN);

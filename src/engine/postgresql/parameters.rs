@@ -15,7 +15,7 @@ use super::settings;
 use crate::config::Postgresql;
 use crate::rights::{self, Access, Rights};
 use crate::types::FileFault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,6 +100,12 @@ pub fn write(layout: &Layout, text: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether the file is made of kept values.
+pub fn is_of_kept(layout: &Layout) -> bool {
+    let present = rights::read_own(&layout.conf(), LIMIT).unwrap_or_default();
+    String::from_utf8_lossy(&present).contains(KEPT)
+}
+
 /// What the database's own files said when they were last read without an error; `None`: they never were.
 pub fn kept(layout: &Layout) -> Result<Option<String>> {
     match rights::read_own(&layout.kept_settings(), LIMIT) {
@@ -109,10 +115,14 @@ pub fn kept(layout: &Layout) -> Result<Option<String>> {
     }
 }
 
-/// Keeps these.
-pub fn keep(layout: &Layout, values: &BTreeMap<String, String>) -> Result<()> {
-    let text: String = values.iter().map(|(name, value)| line(name, value)).collect();
-    if kept(layout)?.as_ref() != Some(&text) {
+/// Keeps these; of those that are not known now, what was kept of them before.
+pub fn keep(layout: &Layout, values: &BTreeMap<String, String>, unknown: &BTreeSet<String>) -> Result<()> {
+    let before = kept(layout)?;
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let unknown = before.iter().flat_map(|text| text.lines()).filter(|line| unknown.contains(&name(line)));
+    let known = values.iter().map(|(name, value)| line(name, value));
+    let text: String = known.chain(unknown.map(|line| format!("{line}\n"))).collect();
+    if before.as_ref() != Some(&text) {
         Rights::own().replace(&layout.kept_settings(), 0o600, &text)?;
     }
     Ok(())
@@ -185,6 +195,9 @@ pub fn without_prefixes(output: &str) -> String {
 /// Makes the file ready for a start: of the database's own files, or, where a server would not start with those, of what was
 /// kept, and then that is said.
 pub async fn prepare(core: &Arc<Core>) -> Result<()> {
+    if core.on_disk(Core::has_earlier_lines).await {
+        return Ok(());
+    }
     let postgresql = core.current();
     let error = match write_tried(core, &postgresql, Base::Files).await {
         Ok(_) => return Ok(()),

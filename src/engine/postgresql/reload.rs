@@ -31,9 +31,21 @@ const LADDER: StopLadder =
 /// Has the running standby take over `conninfo`, which stands in its file, by a restart to follow `upstream` if nothing else
 /// helps.
 pub async fn take_over(core: &Arc<Core>, conninfo: &str, upstream: Option<&Upstream>) -> Result<()> {
+    if read_again(core, conninfo).await? {
+        return Ok(());
+    }
+    // Before it is stopped: one that would not start again goes on as it is.
+    parameters::prepare(core).await?;
+    tracing::error!(service = %core.service, "the server did not take over whom to follow: it is restarted");
+    stop::stop(core, LADDER).await?;
+    start::start_standby(core, upstream).await
+}
+
+/// Has the running server read its files, without the wrong lines where there are any. Whether it shows `conninfo` then.
+pub async fn read_again(core: &Arc<Core>, conninfo: &str) -> Result<bool> {
     core.running("reload").await?.signal(libc::SIGHUP)?;
     if shows(core, conninfo, SOON).await {
-        return Ok(());
+        return Ok(true);
     }
     let mut is_wrong = false;
     for _ in 0..ROUNDS {
@@ -47,17 +59,10 @@ pub async fn take_over(core: &Arc<Core>, conninfo: &str, upstream: Option<&Upstr
         leave_out(core, conninfo, faults).await?;
         core.running("reload").await?.signal(libc::SIGHUP)?;
         if shows(core, conninfo, SOON).await {
-            return Ok(());
+            return Ok(true);
         }
     }
-    if !is_wrong && shows(core, conninfo, PATIENCE).await {
-        return Ok(());
-    }
-    // Before it is stopped: one that would not start again goes on as it is.
-    parameters::prepare(core).await?;
-    tracing::error!(service = %core.service, "the server did not take over whom to follow: it is restarted");
-    stop::stop(core, LADDER).await?;
-    start::start_standby(core, upstream).await
+    Ok(!is_wrong && shows(core, conninfo, PATIENCE).await)
 }
 
 /// Whether the server follows that within the time.
@@ -79,8 +84,8 @@ async fn shows(core: &Arc<Core>, conninfo: &str, within: Duration) -> bool {
 
 /// Writes the file that the server reads first of what it has, and takes wrong lines out of the one that it reads last.
 async fn leave_out(core: &Arc<Core>, conninfo: &str, faults: Vec<Fault>) -> Result<()> {
-    if core.on_disk(|core| parameters::kept(&core.layout)).await?.is_none() {
-        files::keep(core).await?;
+    if !core.on_disk(|core| parameters::is_of_kept(&core.layout)).await {
+        files::keep(core, false).await?;
     }
     let (postgresql, conninfo) = (core.current(), conninfo.to_owned());
     core.on_disk_in_order(move |core, in_order| {

@@ -13,6 +13,7 @@ use super::parameters::{self, Base};
 use super::{access, settings, trial};
 use crate::config::Postgresql;
 use crate::types::FileFault;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, watch};
 
@@ -29,6 +30,7 @@ pub async fn run(core: Arc<Core>, turn: Arc<Mutex<()>>, mut stops: watch::Receiv
             false
         }
     };
+    core.renewed.store(true, Ordering::SeqCst);
     let _turn = turn.lock().await;
     let renewed = tokio::select! {
         _ = stops.changed() => return,

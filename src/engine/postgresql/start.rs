@@ -211,7 +211,9 @@ async fn launch(core: &Arc<Core>, raised: Vec<String>) -> Result<Launched> {
 }
 
 fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64)> {
-    access::write(&core.config, &core.current(), &core.layout)?;
+    if !core.has_earlier_lines() {
+        access::write(&core.config, &core.current(), &core.layout)?;
+    }
     mounts::note(&core.layout)?;
     // In a directory of the daemon's own: the server has its descriptor, and not its name.
     let log = core.layout.log();
