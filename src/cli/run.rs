@@ -54,7 +54,9 @@ fn write_log() -> anyhow::Result<Log> {
 
 /// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.
 fn hear_signals() -> anyhow::Result<()> {
-    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().context("signals cannot be unblocked")
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+        .thread_unblock()
+        .context("signals cannot be unblocked")
 }
 
 /// One thread does nearly all the work: an arena for each of the others would only be locked in memory beside it.

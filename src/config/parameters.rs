@@ -6,6 +6,7 @@
 use super::problem::Problems;
 use super::{Config, Postgresql};
 use crate::types::Quoted;
+use std::collections::BTreeMap;
 
 /// Set by regent alone, on the server's command line, where neither a file nor ALTER SYSTEM overrides them; but for the last
 /// two, which change while it runs: those are read back from it (`engine/postgresql/reload.rs`).
@@ -49,9 +50,14 @@ pub fn is_owned(name: &str) -> bool {
     OWNED.contains(&name.as_str()) || name.starts_with(TARGETS)
 }
 
-/// The operator's value of a parameter on this node.
+/// The operator's parameters on this node: everybody asks here.
+pub fn operators(postgresql: &Postgresql) -> &BTreeMap<String, String> {
+    &postgresql.parameters
+}
+
+/// The operator's value of one of them.
 pub fn operators_value<'a>(postgresql: &'a Postgresql, name: &str) -> Option<&'a String> {
-    let found = postgresql.parameters.iter().rfind(|(written, _)| written.eq_ignore_ascii_case(name));
+    let found = operators(postgresql).iter().rfind(|(written, _)| written.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value)
 }
 
@@ -84,7 +90,7 @@ fn is_word(part: &str) -> bool {
 /// Adds a problem for each of the operator's parameters that cannot be taken.
 pub(super) fn rules(config: &Config, problems: &mut Problems<'_>) {
     for (service, known) in &config.services {
-        for (name, value) in &known.postgresql.parameters {
+        for (name, value) in operators(&known.postgresql) {
             if let Some((why, remedy)) = refused(name, value) {
                 problems.add_hint(&format!("service.{service}.postgresql.parameters.{name}"), why, remedy);
             }

@@ -436,5 +436,8 @@ fn watch_signals(wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonEr
             let _ = wakeups.send(Wakeup::Terminate);
         });
     }
+    let hangup =
+        signal(SignalKind::hangup()).map_err(|source| DaemonError::System { what: "signal handler", source })?;
+    tokio::spawn(reload::on_signal(hangup, wakeups.clone()));
     Ok(())
 }

@@ -6,13 +6,14 @@
 use super::Daemon;
 use super::operator::answer;
 use super::wakeup::Wakeup;
-use crate::api::admin::Response;
+use crate::api::admin::{Request, Response};
 use crate::config::{Config, Written};
 use crate::engine::postgresql::PostgreSql;
 use crate::types::ServiceName;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 /// The file that the daemon read.
@@ -53,11 +54,26 @@ impl Daemon {
     pub(super) fn reloaded(&mut self, taken: Option<(Arc<Config>, Written)>) {
         self.reloads = false;
         if let Some((config, written)) = taken {
+            let (taken, _) = self.origin.written.changes(&written);
+            tracing::info!(file = %self.origin.path.display(), taken = taken.join(", "), "the file was read again");
             self.origin.written = written;
             self.config = config.clone();
             self.shell.config = config.clone();
             self.node.reconfigure(config);
             self.handle(crate::node::Event::Wake);
+        }
+    }
+}
+
+/// The signal by which daemons read their file again, as far as anybody remembers: the answer goes into the log.
+pub(super) async fn on_signal(mut hangup: Signal, wakeups: mpsc::UnboundedSender<Wakeup>) {
+    while hangup.recv().await.is_some() {
+        let (reply, mut answers) = mpsc::channel(1);
+        if wakeups.send(Wakeup::Operator(Request::Reload, reply)).is_err() {
+            return;
+        }
+        if let Some(Response::Refused { reasons }) = answers.recv().await {
+            tracing::error!(reasons = reasons.join("; "), "the file was not read again: nothing has changed");
         }
     }
 }

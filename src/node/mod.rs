@@ -217,7 +217,7 @@ impl Node {
 impl Node {
     /// The file was read again: of what decides nothing has changed but the mark by which nodes compare their files.
     pub fn reconfigure(&mut self, config: Arc<Config>) {
-        self.desk.context.config = config;
+        self.desk.context.take_config(config);
     }
 
     /// What this daemon must do for safety and cannot do at present, and why.

@@ -133,7 +133,7 @@ async fn start_without_the_file_of_regents(node: &Database) {
     command.args(["-u", &node.postgresql().os_user, "--", words[0]]).args(kept);
     node.done(DbAction::Stop { ladder: LADDER }).await;
     command.current_dir(&node.postgresql().data_dir).stderr(std::process::Stdio::null());
-    command.spawn().expect("runuser runs");
+    let _outlives_us = tokio::process::Command::from(command).spawn().expect("runuser runs");
     node.until_state(DbState::Standby).await;
 }
 

@@ -12,7 +12,7 @@ use super::error::{EngineError, Result};
 use super::layout::AUTO_CONF;
 use super::parameters::{self, Base};
 use super::session::Session;
-use crate::config::parameters::is_owned;
+use crate::config::parameters::{is_owned, operators_value};
 use crate::types::{FileFault, Files, PENDING_SHOWN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -34,7 +34,10 @@ pub struct Fault {
 /// What the server says.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
+    /// Of the files of settings.
     pub faults: Vec<Fault>,
+    /// Of the access lines: no reload fails for them, and every start does.
+    pub access: Vec<Fault>,
     pub pending_restart: Vec<String>,
     pub overridden: Vec<String>,
 }
@@ -51,7 +54,7 @@ pub async fn ask(core: &Core) -> Result<Found> {
     let asked = async {
         let session = plain(core).await?;
         let mut found = settings(&session).await?;
-        found.faults.extend(access(core, &session).await?);
+        found.access = access(core, &session).await?;
         found.overridden = overridden(core, &session).await?;
         Ok(found)
     };
@@ -59,8 +62,13 @@ pub async fn ask(core: &Core) -> Result<Found> {
     tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn plain(core: &Core) -> Result<Session> {
-    Session::open_plain(&core.layout, core.postgresql(), core.postgresql().probe_timeout).await
+/// Where the server has no room for one more, the connection that there is must do.
+async fn plain(core: &Core) -> Result<Arc<Session>> {
+    let opened = Session::open_plain(&core.layout, core.postgresql(), core.postgresql().probe_timeout).await;
+    match opened {
+        Ok(session) => Ok(Arc::new(session)),
+        Err(_) => core.session().await,
+    }
 }
 
 /// What the files say against what the server has. A value that only waits for a restart looks like a wrong one at first.
@@ -88,11 +96,11 @@ async fn settings(session: &Session) -> Result<Found> {
     });
     let faults = faults.collect();
     let waits = pending.into_iter().filter(|(_, on_command_line)| !on_command_line).map(|(name, _)| name);
-    Ok(Found { faults, pending_restart: waits.collect(), overridden: Vec::new() })
+    Ok(Found { faults, pending_restart: waits.collect(), ..Found::default() })
 }
 
 /// The access lines that the server would not take.
-pub async fn access(core: &Core, session: &Session) -> Result<Vec<Fault>> {
+async fn access(core: &Core, session: &Session) -> Result<Vec<Fault>> {
     let question = "select coalesce(line_number, 0), error from pg_hba_file_rules where error is not null order by 1";
     let rows = session.client().query_typed(question, &[]).await;
     let rows = rows.map_err(EngineError::sql("ask the server for the errors of its access lines"))?;
@@ -115,7 +123,7 @@ async fn overridden(core: &Core, session: &Session) -> Result<Vec<String>> {
     let told = rows.iter().filter_map(|row| {
         let (name, value, source): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         let (file, line): (String, i32) = (row.get(3), row.get(4));
-        let wanted = crate::config::parameters::operators_value(&postgresql, &name)?;
+        let wanted = operators_value(&postgresql, &name)?;
         match source.as_str() {
             "configuration file" if file != own => {
                 Some(format!("{name} is {value} by {file} line {line}, and not {wanted} as in regent.toml"))
@@ -235,7 +243,7 @@ async fn look(core: &Arc<Core>) -> Result<Files> {
         }
     }
     let found = ask(core).await?;
-    let mut fault = wrong.or_else(|| first(&found.faults));
+    let mut fault = wrong.or_else(|| first(&[found.faults, found.access].concat()));
     // Made of kept values it has no wrong line, and is not in order.
     let is_of_kept = core.on_disk(|core| parameters::is_of_kept(&core.layout)).await;
     if is_of_kept && fault.is_none() {

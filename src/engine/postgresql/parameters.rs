@@ -13,6 +13,7 @@ use super::layout::{CONF, Layout};
 use super::program::{OsUser, Run};
 use super::settings;
 use crate::config::Postgresql;
+use crate::config::parameters::operators;
 use crate::rights::{self, Access, Rights};
 use crate::types::FileFault;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,11 +35,6 @@ pub enum Base {
     Files,
     /// What those said when they were last read without an error.
     Kept,
-}
-
-/// The operator's parameters on this node: everybody asks here.
-fn operators(postgresql: &Postgresql) -> &BTreeMap<String, String> {
-    &postgresql.parameters
 }
 
 /// What the file says.
@@ -167,7 +163,8 @@ pub async fn asked(user: &OsUser, layout: &Layout, name: &str, settings: &[Strin
         deadline: DEADLINE,
     };
     match run.finish().await {
-        Ok(said) => Ok(said.trim().to_owned()),
+        // What it warns of comes after it.
+        Ok(said) => Ok(said.lines().next().unwrap_or_default().trim().to_owned()),
         Err(EngineError::Program { output, .. }) => Err(EngineError::Settings { why: without_prefixes(&output) }),
         Err(error) => Err(error),
     }

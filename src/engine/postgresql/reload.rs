@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "how often the server is looked at: a plain wait that proves nothing")]
 
 use super::core::Core;
-use super::error::Result;
+use super::error::{EngineError, Result};
 use super::files::{self, Fault};
 use super::layout::AUTO_CONF;
 use super::parameters::{self, Base};
@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(3);
 /// A server that can takes over within this; then it is asked why not.
 const SOON: Duration = Duration::from_millis(300);
 /// How long one whose files are in order may take on a busy host.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often what is wrong is left out: behind a line that cannot be read, wrong names do not show.
 const ROUNDS: usize = 3;
 /// A standby has nothing to lose, and is waited for.
@@ -31,10 +31,17 @@ const LADDER: StopLadder =
 /// Has the running standby take over `conninfo`, which stands in its file, by a restart to follow `upstream` if nothing else
 /// helps.
 pub async fn take_over(core: &Arc<Core>, conninfo: &str, upstream: Option<&Upstream>) -> Result<()> {
-    if read_again(core, conninfo).await? {
-        return Ok(());
+    match read(core, conninfo).await? {
+        Read::Shown => return Ok(()),
+        // Slow is not dead, and whoever asked asks again.
+        Read::Late => return Err(EngineError::NoAnswer { what: "the server, told whom to follow,", after: PATIENCE }),
+        Read::NothingTaken => {}
     }
     // Before it is stopped: one that would not start again goes on as it is.
+    let access = files::ask(core).await?.access;
+    if let Some(fault) = files::first(&access) {
+        return Err(EngineError::Refused { action: "restart the server", why: fault.to_string() });
+    }
     parameters::prepare(core).await?;
     tracing::error!(service = %core.service, "the server did not take over whom to follow: it is restarted");
     stop::stop(core, LADDER).await?;
@@ -43,9 +50,22 @@ pub async fn take_over(core: &Arc<Core>, conninfo: &str, upstream: Option<&Upstr
 
 /// Has the running server read its files, without the wrong lines where there are any. Whether it shows `conninfo` then.
 pub async fn read_again(core: &Arc<Core>, conninfo: &str) -> Result<bool> {
+    Ok(matches!(read(core, conninfo).await?, Read::Shown))
+}
+
+/// What came of a reload.
+enum Read {
+    Shown,
+    /// Nothing is wrong with its files, and it has not taken them over yet.
+    Late,
+    /// It takes over nothing, also without the wrong lines.
+    NothingTaken,
+}
+
+async fn read(core: &Arc<Core>, conninfo: &str) -> Result<Read> {
     core.running("reload").await?.signal(libc::SIGHUP)?;
     if shows(core, conninfo, SOON).await {
-        return Ok(true);
+        return Ok(Read::Shown);
     }
     let mut is_wrong = false;
     for _ in 0..ROUNDS {
@@ -59,10 +79,14 @@ pub async fn read_again(core: &Arc<Core>, conninfo: &str) -> Result<bool> {
         leave_out(core, conninfo, faults).await?;
         core.running("reload").await?.signal(libc::SIGHUP)?;
         if shows(core, conninfo, SOON).await {
-            return Ok(true);
+            return Ok(Read::Shown);
         }
     }
-    Ok(!is_wrong && shows(core, conninfo, PATIENCE).await)
+    match is_wrong {
+        true => Ok(Read::NothingTaken),
+        false if shows(core, conninfo, PATIENCE).await => Ok(Read::Shown),
+        false => Ok(Read::Late),
+    }
 }
 
 /// Whether the server follows that within the time.

@@ -9,7 +9,7 @@ use super::layout::{AUTO_CONF, Layout};
 use super::writes::InOrder;
 use super::{access, archive, slots, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
-use crate::config::parameters::{is_owned, operators_value};
+use crate::config::parameters::{is_owned, operators, operators_value};
 use crate::config::{Config, Postgresql};
 use crate::types::Upstream;
 use std::net::IpAddr;
@@ -71,7 +71,7 @@ const COPY_ENDS: &str = "120s";
 
 /// Refuses parameters that regent owns.
 pub fn check_parameters(postgresql: &Postgresql) -> Result<()> {
-    match postgresql.parameters.keys().find(|name| is_owned(name)) {
+    match operators(postgresql).keys().find(|name| is_owned(name)) {
         Some(name) => Err(EngineError::OwnedParameter { name: name.clone() }),
         None => Ok(()),
     }

@@ -128,6 +128,13 @@ fn read_again(world: &mut World) -> Result<()> {
         databases.values().all(|database| database.pending_restart == ["max_connections"])
             && status.nodes.values().all(|node| !node.config_differs)
     })?;
+    // The daemon's signal does the same.
+    let path = file(&reign.primary)?;
+    fs::write(&path, fs::read_to_string(&path)?.replace("work_mem = \"9MB\"", "work_mem = \"10MB\""))?;
+    let daemon = nix::unistd::Pid::from_raw(i32::try_from(cluster.daemon_process(&reign.primary)?)?);
+    nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGHUP)?;
+    let is_set = "select 1 / (current_setting('work_mem') = '10MB')::int";
+    postgres::wait_for(&primary, is_set, Duration::from_secs(20))?;
     cluster.stays(&reign, Duration::from_secs(5))?;
     cluster.judge(&[&reign.primary])?;
     Ok(())
