@@ -17,6 +17,8 @@ enum How {
     /// Asking a daemon that is not there, with these words added for the person at the terminal. Its exit status says
     /// that the arguments were understood and nobody answered.
     WithoutDaemon { added: &'static [&'static str], status: i32 },
+    /// It tries the real host, as root: only its words are read here, before its own help. The lab runs it.
+    WithHelp,
     /// With another action, which reads all options and touches nothing.
     AsAction(&'static str),
     /// The target stands in the Makefile. What it does takes minutes, and root.
@@ -33,6 +35,7 @@ const TABLE: &[(&str, How)] = &[
     ("regent cert init", How::AsShown),
     ("regent cert issue", How::AsShown),
     ("regent config check", How::AsShown),
+    ("regent config check --host", How::WithHelp),
     ("regent disk init", How::AsShown),
     ("regent disk list", How::AsShown),
     ("regent status", UNANSWERED),
@@ -48,6 +51,7 @@ const TABLE: &[(&str, How)] = &[
     ("regent pause", UNANSWERED),
     ("regent resume", UNANSWERED),
     ("regent maintenance", UNANSWERED),
+    ("regent reload", UNANSWERED),
     ("regent fence", CONFIRMED),
     ("regent fence confirm", CONFIRMED),
     ("regent unfence", UNANSWERED),
@@ -248,6 +252,10 @@ impl Place {
         let wanted = match how {
             How::Target => return has_target(&words),
             How::AsShown => 0,
+            How::WithHelp => {
+                words.push("--help".to_owned());
+                0
+            }
             How::WithoutDaemon { added, status } => {
                 words.extend(added.iter().map(|word| (*word).to_owned()));
                 words.extend(["--socket".to_owned(), self.path("nobody.sock")]);

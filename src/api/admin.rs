@@ -91,6 +91,8 @@ pub enum Request {
     Unfence {
         node: NodeName,
     },
+    /// The daemon that is asked reads its configuration file again.
+    Reload,
     History,
     /// `None`: the latest incident.
     Explain {

@@ -257,6 +257,16 @@ pub struct DatabaseStatus {
     /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+    /// A line of its files that PostgreSQL does not take, with file and line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_fault: Option<String>,
+    /// Parameters that its next start changes (the first of them).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_restart: Vec<String>,
+    /// Parameters of the configuration file that something else overrides, one sentence each; only of the answering node's
+    /// own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
     /// Folders beside it that hold what only this node had; only of the answering node's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptStatus>,

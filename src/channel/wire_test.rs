@@ -33,6 +33,8 @@ fn service(is_copied: bool) -> ServiceHealth {
         copy: is_copied.then_some(CopyHealth::UnderWay(copied)),
         network: (!is_copied).then_some(Network::Secondary),
         replay: (!is_copied).then_some(lag),
+        file_fault: None,
+        pending_restart: Vec::new(),
     }
 }
 

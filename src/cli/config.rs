@@ -1,10 +1,14 @@
 //! `regent config check`, and the strict reading of the configuration file for every verb that needs all of it.
 
 use super::exit::UsageError;
+use super::verb::block_on;
 use super::{Common, Exit, locate, output};
-use crate::config::{self, Config, Role};
-use crate::engine::postgresql::version;
+use crate::action::fence::Runner;
+use crate::config::{self, Config, Role, Written};
+use crate::daemon::Origin;
+use crate::engine::postgresql::{self, version};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -15,7 +19,8 @@ pub enum Command {
         /// Check it as this node's file
         #[arg(long)]
         node: Option<String>,
-        /// Look besides whether this host has what the file names: the operator's own programs (as root)
+        /// Try besides on this host what the file names: the databases' parameters and access lines with PostgreSQL
+        /// itself, the fence agents' options, the operator's own programs (as root)
         #[arg(long)]
         host: bool,
     },
@@ -60,12 +65,35 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// What of the operator's own programs cannot be run here, where databases are. Their users are asked for, hence as root.
+/// What of the file cannot work here. The databases' users are asked for, hence as root.
 fn lacking(config: &Config) -> Vec<String> {
+    let agents = unfit_agents(config);
     if config.me().role != Role::Database {
-        return Vec::new();
+        return agents;
     }
-    config.services.keys().flat_map(|service| crate::engine::postgresql::unusable(config, service)).collect()
+    let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
+    agents.into_iter().chain(programs).chain(refused(config)).collect()
+}
+
+/// What the fence agents say of themselves that does not fit the file.
+fn unfit_agents(config: &Config) -> Vec<String> {
+    let runner = Runner::new(Arc::new(config.clone()));
+    let asked = block_on(async { Ok(runner.check().await) });
+    asked.map_or_else(|error| vec![error.to_string()], |found| found.iter().map(ToString::to_string).collect())
+}
+
+/// What PostgreSQL refuses of the services' parameters, access lines and the files that they name.
+fn refused(config: &Config) -> Vec<String> {
+    let tries = async {
+        let mut refused = Vec::new();
+        for service in config.services.keys() {
+            if let Err(error) = postgresql::on_this_host(config, service).await {
+                refused.push(format!("service.{service}.postgresql: {error}"));
+            }
+        }
+        Ok(refused)
+    };
+    block_on(tries).unwrap_or_else(|error| vec![error.to_string()])
 }
 
 /// What is to be said of the databases' programs on this host, where it has any. Errors: they cannot work.
@@ -93,6 +121,15 @@ fn read(path: &Path, node: Option<&str>) -> anyhow::Result<Checked> {
 /// The valid configuration that the command line names, or every error in it.
 pub fn load(common: &Common) -> anyhow::Result<Config> {
     load_from(&locate::config(common).0, None)
+}
+
+/// The same, with the file that it comes from.
+pub fn load_with_origin(common: &Common) -> anyhow::Result<(Config, Origin)> {
+    let path = locate::config(common).0;
+    let config = load_from(&path, None)?;
+    // It is compared with this when it is read again; where it has changed since, it differs then.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    Ok((config, Origin { path, written: Written::of(&text) }))
 }
 
 /// The valid configuration of this file, as this node's.

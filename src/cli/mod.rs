@@ -26,6 +26,7 @@ mod lost;
 mod maintenance;
 mod output;
 mod pause;
+mod reload;
 mod render;
 mod run;
 mod status;
@@ -92,6 +93,8 @@ enum Command {
     Resume(pause::Resume),
     /// Leave a node alone that somebody works on: it takes nothing over, and nothing of it is started
     Maintenance(maintenance::Arguments),
+    /// Let the daemon of this host read its file again: parameters, access lines and password files count at once
+    Reload(reload::Arguments),
     /// Fence a node now, or vouch for a fence that no device could confirm
     Fence(fence::Arguments),
     /// Undo the fences of a node and let it return
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Pause(arguments) => pause::pause(&common, arguments),
         Command::Resume(arguments) => pause::resume(&common, arguments),
         Command::Maintenance(arguments) => maintenance::run(&common, arguments),
+        Command::Reload(arguments) => reload::run(&common, &arguments),
         Command::Fence(arguments) => fence::run(&common, arguments),
         Command::Unfence(arguments) => fence::unfence(&common, arguments),
         Command::History => history::run(&common),

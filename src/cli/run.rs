@@ -14,7 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 const LOGGED: &str = "info,openraft=error";
 
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
-    let config = Arc::new(config::load(common)?);
+    let (config, origin) = config::load_with_origin(common)?;
+    let config = Arc::new(config);
     let log = write_log()?;
     let dropped = log.dropped();
     hear_signals()?;
@@ -26,8 +27,9 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
     // A task of its own is woken without a detour through the kernel; what `block_on` runs itself is not.
-    let ended = runtime
-        .block_on(async { tokio::spawn(daemon::run(config, dropped)).await.expect("a panic aborts the process") });
+    let ended = runtime.block_on(async {
+        tokio::spawn(daemon::run(config, origin, dropped)).await.expect("a panic aborts the process")
+    });
     // Tasks under way (an agent, a database's start) are not waited for: whoever comes next takes them up.
     runtime.shutdown_background();
     log.end();
@@ -52,7 +54,9 @@ fn write_log() -> anyhow::Result<Log> {
 
 /// Whoever started this process may have blocked signals, and a program inherits that: an orderly end would never come.
 fn hear_signals() -> anyhow::Result<()> {
-    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().context("signals cannot be unblocked")
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+        .thread_unblock()
+        .context("signals cannot be unblocked")
 }
 
 /// One thread does nearly all the work: an arena for each of the others would only be locked in memory beside it.

@@ -2,47 +2,12 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, check_fencing, database_tls, raw};
+use super::{Config, Role, check_fencing, database_tls, parameters, raw};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-
-/// Parameters that regent sets itself: an operator's value would undo a safety property or be overwritten.
-const OWN_PARAMETERS: [&str; 22] = [
-    "listen_addresses",
-    "port",
-    "data_directory",
-    "hba_file",
-    "ident_file",
-    "config_file",
-    "external_pid_file",
-    "unix_socket_directories",
-    "unix_socket_permissions",
-    "restart_after_crash",
-    "hot_standby",
-    "primary_conninfo",
-    "primary_slot_name",
-    "synchronous_standby_names",
-    "recovery_target_timeline",
-    "restore_command",
-    "promote_trigger_file",
-    "wal_log_hints",
-    "full_page_writes",
-    "recovery_min_apply_delay",
-    "recovery_end_command",
-    IDLE_SLOTS,
-];
-
-/// It would spend the slots of standbys that are away.
-const IDLE_SLOTS: &str = "idle_replication_slot_timeout";
-
-/// Whether regent alone sets what is called so.
-pub fn is_own_parameter(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    OWN_PARAMETERS.contains(&lower.as_str()) || lower.starts_with("recovery_target")
-}
 
 /// Options of initdb that regent gives, or that would do something else than make a database.
 const OWN_INITDB: [&str; 15] = [
@@ -72,6 +37,7 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     paths(config, problems);
     numbers(config, problems);
     services(config, problems);
+    parameters::rules(file, problems);
     database_tls::rules(config, file, problems);
     check_fencing::rules(config, problems);
 }
@@ -303,20 +269,6 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
                 format!("regent says {} to initdb itself", Quoted(option)),
                 "remove it; data_dir, wal_dir and superuser have keys of their own",
             );
-        }
-        for parameter in service.postgresql.parameters.keys() {
-            if is_own_parameter(parameter) {
-                problems.add_hint(
-                    &format!("{key}.parameters.{parameter}"),
-                    "regent sets this parameter itself",
-                    match parameter.to_ascii_lowercase().as_str() {
-                        IDLE_SLOTS => {
-                            "remove it: it would spend the slots of standbys that are away; max_slot_wal_keep_size is their bound"
-                        }
-                        _ => "remove it",
-                    },
-                );
-            }
         }
     }
 }

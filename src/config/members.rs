@@ -3,9 +3,8 @@
 //!
 //! Not here: what a node is for in the cluster (`[nodes.NAME]`), and who follows whom at a moment (`plan/cascade.rs`).
 
-use super::check::is_own_parameter;
 use super::problem::{Problems, suggest};
-use super::{Config, Role, Service, raw};
+use super::{Config, Role, Service, parameters, raw};
 use crate::types::{NodeName, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -110,12 +109,10 @@ fn one(config: &Config, (table, node): (&str, &str), member: &raw::Member, probl
         let hint = suggest(followed, databases.iter().copied());
         problems.add_hint(&format!("{key}.follow"), format!("no database node is called {followed}"), hint);
     }
-    for parameter in member.parameters.iter().flatten().map(|(name, _)| name).filter(|name| is_own_parameter(name)) {
-        problems.add_hint(
-            &format!("{key}.parameters.{parameter}"),
-            "regent sets this parameter itself",
-            if parameter == "recovery_min_apply_delay" { "write apply_delay instead" } else { "remove it" },
-        );
+    for (name, value) in member.parameters.iter().flatten() {
+        if let Some((why, remedy)) = parameters::refused(name, &value.0) {
+            problems.add_hint(&format!("{key}.parameters.{name}"), why, remedy);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod commands;
 pub mod database_tls;
 mod lease_time;
 mod members;
+pub mod parameters;
 mod parse;
 mod paths;
 mod problem;
@@ -24,8 +25,8 @@ mod report;
 mod secret;
 mod survey;
 pub mod timing;
+mod written;
 
-pub use check::is_own_parameter;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
@@ -34,6 +35,7 @@ pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use secret::{is_secret_option, is_switch};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
+pub use written::Written;
 
 use crate::detection::Patience;
 use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder, Upstream};

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod log;
 mod machine;
 mod operator;
+mod reload;
 mod report;
 mod shell;
 mod supervisor;
@@ -43,6 +44,7 @@ use supervisor::Supervisor;
 use tokio::sync::mpsc;
 use wakeup::{CallReply, Wakeup};
 
+pub use reload::Origin;
 pub use wakeup::Call;
 
 /// Why the daemon cannot run.
@@ -73,6 +75,9 @@ type Monitors = BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>;
 /// The running daemon.
 struct Daemon {
     config: Arc<Config>,
+    origin: Origin,
+    /// A reload is under way.
+    reloads: bool,
     node: Node,
     shell: Shell,
     operators: Operators,
@@ -86,7 +91,7 @@ struct Daemon {
 }
 
 /// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
-pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), DaemonError> {
+pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
     }
@@ -138,6 +143,8 @@ pub async fn run(config: Arc<Config>, dropped: log::Dropped) -> Result<(), Daemo
     };
     let daemon = Daemon {
         config,
+        origin,
+        reloads: false,
         node,
         shell,
         operators: Operators::default(),
@@ -281,6 +288,7 @@ impl Daemon {
                 self.shell.feed_what_is_not_counted_on();
                 self.supervisor.tell(NotifyState::Watchdog);
             }
+            Wakeup::Reloaded { taken } => self.reloaded(taken),
             Wakeup::Terminate => self.terminate(),
         }
     }
@@ -433,5 +441,8 @@ fn watch_signals(wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonEr
             let _ = wakeups.send(Wakeup::Terminate);
         });
     }
+    let hangup =
+        signal(SignalKind::hangup()).map_err(|source| DaemonError::System { what: "signal handler", source })?;
+    tokio::spawn(reload::on_signal(hangup, wakeups.clone()));
     Ok(())
 }

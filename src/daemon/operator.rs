@@ -94,6 +94,7 @@ impl Daemon {
                     self.node.state().incidents.values().rev().map(|incident| pages::summary(incident)).collect();
                 return answer(&reply, Response::History { incidents });
             }
+            Request::Reload => return self.reload(reply),
             Request::Explain { incident } => return answer(&reply, self.explain(*incident)),
             _ => {}
         }
@@ -212,7 +213,7 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
         Request::Fence { node: target, force } => open_fence(node, target, *force, who),
         Request::FenceConfirm { node: target, incident, force } => confirm(node, target, *incident, *force, who),
         Request::Unfence { node: target } => unfence(node, target, who),
-        Request::Status | Request::History | Request::Explain { .. } => {
+        Request::Status | Request::Reload | Request::History | Request::Explain { .. } => {
             refuse("not a request for the leader".to_owned())
         }
     }

@@ -56,6 +56,7 @@ fn own(daemon: &Daemon, name: &ServiceName) -> OwnDatabase {
         copy: keeper.seen().copy,
         failed_copy: keeper.failed_copy(),
         kept,
+        overridden: keeper.seen().files.overridden.clone(),
     }
 }
 

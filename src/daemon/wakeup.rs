@@ -1,9 +1,11 @@
 //! Everything that can wake the daemon's loop, in one closed list.
 
 use crate::api::admin::{Request, Response};
+use crate::config::{Config, Written};
 use crate::node;
 use crate::types::{AgentName, AgentRun, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// One reason to wake up.
@@ -16,6 +18,8 @@ pub enum Wakeup {
     Told { number: u64, result: Submitted },
     /// A device's `monitor` ended.
     Monitored { agent: AgentName, target: NodeName, run: AgentRun },
+    /// A reload ended: what counts from here on, where anything was taken.
+    Reloaded { taken: Option<(Arc<Config>, Written)> },
     /// Once a second: systemd is told that the loop still turns.
     Pulse,
     /// The process is to end; the database goes on.

@@ -146,6 +146,8 @@ mod tests {
             copy: None,
             network: None,
             replay: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
         let health = Arc::new(Health { services, ..Health::default() });

@@ -56,6 +56,11 @@ impl Context {
         self.now = self.now.max(now);
     }
 
+    /// The file was read again: of what decides nothing has changed but the mark by which nodes compare their files.
+    pub fn take_config(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
     /// A newer copy of the ledger. Returns the one before.
     pub fn take_state(&mut self, state: Arc<State>) -> Arc<State> {
         std::mem::replace(&mut self.state, state)

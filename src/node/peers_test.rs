@@ -129,6 +129,8 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
         copy: None,
         network: None,
         replay: None,
+        file_fault: None,
+        pending_restart: Vec::new(),
     };
     let says = |state, lsn| Health { services: [(orders(), database(state, lsn))].into(), ..Health::default() };
     let told = |epoch, lsn| {

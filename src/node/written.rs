@@ -58,6 +58,8 @@ mod tests {
     fn row(incarnation: Incarnation, state: DbState, lsn: u64, now: Instant) -> Row {
         let position = at(1, lsn);
         let database = ServiceHealth {
+            file_fault: None,
+            pending_restart: Vec::new(),
             state,
             holds: None,
             writable: false,

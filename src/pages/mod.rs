@@ -80,6 +80,8 @@ pub struct OwnDatabase {
     pub failed_copy: Option<keeper::FailedCopy>,
     /// What lies aside beside it.
     pub kept: Vec<KeptFolder>,
+    /// The operator's parameters that something else overrides.
+    pub overridden: Vec<String>,
 }
 
 /// Somebody who was refused, as often as it came with the same reason.

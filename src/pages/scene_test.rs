@@ -173,6 +173,8 @@ impl Scene {
             copy: None,
             network: None,
             replay: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         self.health(name).services.insert(orders(), database);
     }

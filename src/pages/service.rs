@@ -103,6 +103,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
         let behind = found.filter(|_| primary != Some(node)).zip(end);
         let own = known.own.get(name).filter(|_| node == seen.me);
         let is_dead = seen.state.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
+        let lives = found.filter(|_| !is_dead);
         DatabaseStatus {
             state: found.filter(|_| !is_dead).map_or(DbState::Unclear, |health| health.state),
             timeline: found.map(|health| health.timeline).unwrap_or_default(),
@@ -117,6 +118,9 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
                 None => found.filter(|_| !is_dead).and_then(|health| copy::of_another(health.copy?)),
             },
             kept: own.iter().flat_map(|own| &own.kept).map(|kept| kept_status(known, kept)).collect(),
+            file_fault: lives.and_then(|health| health.file_fault.as_ref()).map(ToString::to_string),
+            pending_restart: lives.map(|health| health.pending_restart.clone()).unwrap_or_default(),
+            overridden: own.map(|own| own.overridden.clone()).unwrap_or_default(),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);

@@ -9,7 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName};
+use crate::types::{DbState, Failing, FileFault, Lsn, NodeName, Position, Seal, ServiceName};
 use std::fmt;
 use std::time::Duration;
 
@@ -48,6 +48,10 @@ pub enum Objection {
     MayNotLead,
     /// This leader's own view speaks against it.
     Suspected,
+    /// PostgreSQL does not take a line of its files. It could take over all the same, and then not start again.
+    FileFault {
+        fault: FileFault,
+    },
     /// It says that it hears nobody: it would not learn of its appointment.
     Deaf,
     /// It cannot hold a lease: whoever cannot be ended in time asks for none.
@@ -99,6 +103,7 @@ impl fmt::Display for Objection {
             Objection::Ledger(why) => why.fmt(f),
             Objection::MayNotLead => f.write_str("it does not lead (may_lead = false, or apply_delay)"),
             Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
+            Objection::FileFault { fault } => fault.fmt(f),
             Objection::Deaf => f.write_str("it hears no other node on any network"),
             Objection::Failing(what) => what.fmt(f),
             Objection::Unknown => f.write_str("nothing recent is known of its database"),
@@ -155,6 +160,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     not_startable,
     lineage,
     streams,
+    file_fault,
     end,
     lag,
     silence,
@@ -293,6 +299,13 @@ fn streams(case: &Case) -> Option<Objection> {
     (!leads_there).then(|| Objection::StreamsElsewhere { from: from.clone() })
 }
 
+/// Where one is chosen because there is no primary, it is no reason: it can be sealed and promoted.
+fn file_fault(case: &Case) -> Option<Objection> {
+    let (name, _) = case.standby()?;
+    let fault = case.seen.database(case.node, name)?.file_fault.clone()?;
+    Some(Objection::FileFault { fault })
+}
+
 fn end(case: &Case) -> Option<Objection> {
     match case.purpose {
         Purpose::Appoint { .. } if case.is_accepted_copy() => None,
@@ -391,6 +404,8 @@ mod tests {
             copy: None,
             network: None,
             replay: None,
+            file_fault: None,
+            pending_restart: Vec::new(),
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

@@ -7,7 +7,7 @@ use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use super::{Outlook, stands_aside};
 use crate::ledger::{FenceState, Phase, Service};
-use crate::types::{AgentName, DbState, Failing, NodeName, ReplayLag, ServiceName, Size, Span};
+use crate::types::{AgentName, DbState, Failing, FileFault, NodeName, ReplayLag, ServiceName, Size, Span};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -57,6 +57,11 @@ pub enum Reason {
         what: Failing,
         why: Option<String>,
     },
+    /// A line of the primary's files that PostgreSQL does not take: it could not come back.
+    FileFault {
+        node: NodeName,
+        fault: FileFault,
+    },
     /// No other node keeps a database.
     NoOtherDatabase,
     /// This node could not take over.
@@ -105,6 +110,7 @@ impl fmt::Display for Reason {
             Reason::NoMajorityLeft => f.write_str("no majority of voters would be left without the primary's host"),
             Reason::Fails { node, what, why: Some(why) } => write!(f, "{node}: {what}: {why}"),
             Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
+            Reason::FileFault { node, fault } => write!(f, "{node}: {fault}"),
             Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
             Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
             Reason::BehindFor { node, behind, limit } => write!(
@@ -157,6 +163,8 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.push(Reason::NoMajorityLeft);
     }
     reasons.extend(holder.into_iter().flat_map(|node| failing(seen, beside, node)));
+    let fault = holder.and_then(|node| Some((node.clone(), seen.database(node, name)?.file_fault.clone()?)));
+    reasons.extend(fault.map(|(node, fault)| Reason::FileFault { node, fault }));
     if able.is_empty() && against.is_empty() {
         reasons.push(Reason::NoOtherDatabase);
     } else if able.is_empty() {

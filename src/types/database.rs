@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, WallTime};
+use super::{CopyProgress, Epoch, Files, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, WallTime};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -138,6 +138,9 @@ pub struct Observation {
     pub copy: Option<CopyProgress>,
     /// The folders beside the data directory that hold what only this node had, as they were when the daemon started.
     pub kept: Vec<String>,
+    /// What the server said of its files when they were read last.
+    #[serde(default, skip_serializing_if = "Files::is_quiet")]
+    pub files: Files,
 }
 
 impl Observation {
@@ -161,6 +164,7 @@ impl Observation {
             trouble: None,
             copy: None,
             kept: Vec::new(),
+            files: Files::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, Network, NodeName, PeerView, Position,
-    ReplayLag, ServiceName, Timeline,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, Network, NodeName, PeerView,
+    Position, ReplayLag, ServiceName, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,6 +147,12 @@ pub struct ServiceHealth {
     /// Standby: what is left to replay; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayLag>,
+    /// A line of its files that PostgreSQL does not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_fault: Option<FileFault>,
+    /// Parameters that its next start changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_restart: Vec<String>,
 }
 
 impl Health {
@@ -171,6 +177,7 @@ impl ServiceHealth {
         (self.state, self.holds, self.writable, self.timeline, &self.released)
             == (other.state, other.holds, other.writable, other.timeline, &other.released)
             && self.streams_from == other.streams_from
+            && (&self.file_fault, &self.pending_restart) == (&other.file_fault, &other.pending_restart)
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),
                 (one, another) => one.is_none() && another.is_none(),

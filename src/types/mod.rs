@@ -6,6 +6,7 @@
 mod agent;
 mod copying;
 mod database;
+mod files;
 mod goodbye;
 mod heartbeat;
 mod id;
@@ -28,6 +29,7 @@ pub use database::{
     DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, Seal, Silence, StopLadder, SystemId, Trouble,
     Upstream,
 };
+pub use files::{FileFault, Files, PENDING_SHOWN};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};

@@ -335,12 +335,14 @@ fn config_check_looks_whether_the_host_has_the_programs() {
     let of_root = folder.path().join("of-root");
     fs::write(&of_root, "#!/bin/sh\n").expect("written");
     fs::set_permissions(&of_root, fs::Permissions::from_mode(0o700)).expect("mine");
-    let check = |clone: &Path, node: &str| {
+    let check_with = |clone: &Path, node: &str, option: &str| {
         let file = folder.path().join("regent.toml");
         let example = include_str!("../../config/five-voters.toml");
         let text = example
             .replace("clone_command = [\"/usr/bin/pgbackrest\"", &format!("clone_command = [\"{}\"", clone.display()));
         assert_ne!(text, example, "the example has a clone_command");
+        let text = text.replace("/usr/local/sbin/fence_site_gateway", "fence_regent_firewall");
+        let text = text.replace("lanplus ", option);
         let text = text.replace("bootstrap_command = [\"/usr/bin/pgbackrest\"", "bootstrap_command = [\"/bin/true\"");
         fs::write(&file, text).expect("written");
         let regent = std::process::Command::new(env!("CARGO_BIN_EXE_regent"))
@@ -350,7 +352,10 @@ fn config_check_looks_whether_the_host_has_the_programs() {
             .expect("regent runs");
         (regent.status.code(), String::from_utf8_lossy(&regent.stderr).into_owned())
     };
+    let check = |clone: &Path, node: &str| check_with(clone, node, "lanplus ");
     assert_eq!(check(Path::new("/bin/true"), "db1"), (Some(0), String::new()));
+    let (status, said) = check_with(Path::new("/bin/true"), "w1", "lanpluss ");
+    assert!(status == Some(2) && said.contains("option \"lanpluss\" is not declared"), "{said}");
     for (program, why) in [
         (of_root.as_path(), "cannot be executed: Permission denied (as user postgres)"),
         (Path::new("/nowhere"), "No such file or directory"),

@@ -12,8 +12,8 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, ReplayLag, Round, Seal, ServiceHealth,
-    Term, Timeline,
+    DbState, Epoch, Failing, FileFault, Health, HeardEnd, Instant, NodeName, Released, ReplayLag, Round, Seal,
+    ServiceHealth, Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -187,6 +187,8 @@ impl Desk {
                 copy: None,
                 network: None,
                 replay: line.get("unreplayed").map(|left| replay(line, left)),
+                file_fault: line.get("wrong").map(|file| FileFault::new(file, 3, "syntax error", 0)),
+                pending_restart: Vec::new(),
             };
             health.services.insert(orders(), database);
         }

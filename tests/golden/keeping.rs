@@ -67,6 +67,8 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         copy: None,
         network: None,
         replay: None,
+        file_fault: None,
+        pending_restart: Vec::new(),
     }
 }
 

@@ -266,6 +266,8 @@ impl Stand {
                 copy: None,
                 network: None,
                 replay: None,
+                file_fault: None,
+                pending_restart: Vec::new(),
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

@@ -25,6 +25,7 @@ pub struct Quorum {
 pub struct Node {
     /// `up`, `suspect`, `dead` or `not_joined`.
     pub state: String,
+    pub config_differs: bool,
     pub refusals: Vec<String>,
 }
 
@@ -48,6 +49,9 @@ pub struct Database {
     pub network: Option<String>,
     /// Where its WAL ends, as it was heard last.
     pub position: Option<String>,
+    /// Parameters that its next start changes.
+    #[serde(default)]
+    pub pending_restart: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -272,6 +272,7 @@ impl World {
             network: None,
             replay: None,
             kept: self.kept_before(host, service),
+            files: regent::types::Files::default(),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)
     }

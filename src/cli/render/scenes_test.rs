@@ -11,9 +11,9 @@ use crate::pages::{self, Refused};
 use crate::plan::keeper::{FailedCopy, Step};
 use crate::plan::reason::Waiting;
 use crate::types::{
-    AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
-    Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag, Sessions,
-    Sight, Survey, Timeline, Trouble, WalReader, WallTime,
+    AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, FileFault,
+    IncidentId, Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag,
+    Sessions, Sight, Survey, Timeline, Trouble, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_failing", status(failing())),
         ("status_copying", status(copying())),
         ("status_replay", status(replaying())),
+        ("status_wrong_file", status(wrong_file())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -207,6 +208,21 @@ fn replaying() -> Scene {
     scene.streams_over("db2", Network::Primary);
     scene.streams_over("db3", Network::Secondary);
     scene.replays("db3", ReplayLag { bytes: 12 << 30, seconds: 3603, still: 0, delay: 3600 });
+    devices_work(&mut scene);
+    scene
+}
+
+/// A line of a file is wrong on db2; on db3, which answers, something waits for a restart, and a parameter is overridden.
+fn wrong_file() -> Scene {
+    let mut scene = Scene::new("db3", &five());
+    let health = scene.health("db2").services.values_mut().next().expect("a database");
+    let wrong = "unrecognized configuration parameter \"idle_sesion_timeout\"";
+    health.file_fault = Some(FileFault::new("/srv/postgresql/orders/postgresql.conf", 817, wrong, 1));
+    let health = scene.health("db3").services.values_mut().next().expect("a database");
+    health.pending_restart = vec!["max_connections".to_owned(), "shared_buffers".to_owned()];
+    let told = "work_mem is 8MB by /srv/postgresql/orders/postgresql.auto.conf line 3, and not 64MB as in regent.toml";
+    scene.own().overridden = vec![told.to_owned()];
+    devices_work(&mut scene);
     scene
 }
 

@@ -144,7 +144,10 @@ fn databases(service: &ServiceStatus) -> String {
     header.extend(["streams from", "notes"]);
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
         let copy = database.copy.iter().map(|copy| copy.what.as_str());
-        let notes: Vec<&str> = database.trouble.as_deref().into_iter().chain(copy).collect();
+        let waits = database.pending_restart.join(", ");
+        let waits = (!waits.is_empty()).then(|| format!("its next start changes {waits}"));
+        let notes = [&database.trouble, &database.file_fault, &waits].into_iter().flatten().map(String::as_str);
+        let notes: Vec<&str> = notes.chain(copy).chain(database.overridden.iter().map(String::as_str)).collect();
         let mut row = vec![
             node.to_string(),
             database.state.to_string(),

@@ -68,20 +68,36 @@ pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Resul
         rights::hand_file(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), Access::Owner(user))?;
     }
     let ident = ident_lines(config, postgresql);
-    let same_ident = rights::read_own(&layout.ident(), HBA_LIMIT).is_ok_and(|present| present == ident.as_bytes());
+    let same_ident = is_ident(layout, &ident);
     rights::hand_file(&layout.ident(), &ident, Access::Reads(user))?;
     let lock_path = layout.run.join("pg_hba.conf.lock");
     let lock = rights::open_own(&lock_path).map_err(EngineError::file("create", &lock_path))?;
     let _held = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| EngineError::file("lock", &lock_path)(error.into()))?;
-    let present = match rights::read_own(&layout.hba, HBA_LIMIT) {
-        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(EngineError::file("read", &layout.hba)(error)),
-    };
+    let present = present(layout)?;
     let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
     rights::hand_file(&layout.hba, &text, Access::Reads(user))?;
     Ok(!same_ident || present != text)
+}
+
+/// Whether these files say something else than they would.
+pub fn differs(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<bool> {
+    let has_password = password(postgresql, &layout.inside)?.is_some();
+    let present = present(layout)?;
+    let wanted = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, has_password));
+    Ok(present != wanted || !is_ident(layout, &ident_lines(config, postgresql)))
+}
+
+fn present(layout: &Layout) -> Result<String> {
+    match rights::read_own(&layout.hba, HBA_LIMIT) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(EngineError::file("read", &layout.hba)(error)),
+    }
+}
+
+fn is_ident(layout: &Layout, ident: &str) -> bool {
+    rights::read_own(&layout.ident(), HBA_LIMIT).is_ok_and(|present| present == ident.as_bytes())
 }
 
 fn ident_lines(config: &Config, postgresql: &Postgresql) -> String {

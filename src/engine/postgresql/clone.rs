@@ -45,7 +45,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
             core.layout.set_mark(CLONING)?;
             remembered::forget(core)?;
             places.prepare()?;
-            access::write(&core.config, core.postgresql(), &core.layout)?;
+            access::write(&core.config, &core.current(), &core.layout)?;
             Ok::<_, EngineError>(places)
         })
         .await?;

@@ -8,7 +8,7 @@
 
 use super::core::Core;
 use super::error::{EngineError, Result};
-use super::layout::{CONTROL, Layout, PG_VERSION, POSTMASTER_PID};
+use super::layout::{CONF, CONTROL, Layout, PG_VERSION, POSTMASTER_PID};
 use super::program::{OsUser, Run};
 use super::runs::Runs;
 use super::version;
@@ -18,9 +18,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Without it no server starts. A distribution may keep it elsewhere, so that no backup has it.
-const CONF: &str = "postgresql.conf";
 
 /// What a program is told: names and what stands for them, and the tablespaces of the database that is copied.
 #[derive(Debug, Default)]

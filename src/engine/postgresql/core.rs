@@ -15,10 +15,11 @@ use super::writes::{InOrder, Writes};
 use super::{settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
-use crate::types::{NodeName, Observation, ServiceName, SystemId, Upstream};
+use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, Notify, watch};
 
 /// Shared by everything that belongs to one service's database.
@@ -40,6 +41,16 @@ pub struct Core {
     pub networks: Networks,
     writes: Writes,
     session: Mutex<Option<Arc<Session>>>,
+    /// What of the configuration changes while the daemon runs: the operator's parameters and access lines.
+    given: RwLock<Arc<Postgresql>>,
+    /// Why the server goes on with an earlier daemon's parameters and access lines, if it does.
+    pub refused: std::sync::Mutex<Option<FileFault>>,
+    /// Whether it is settled that a server that ran already gets this daemon's parameters and access lines.
+    pub renewed: AtomicBool,
+    /// What the server says of its files.
+    pub files: watch::Sender<Files>,
+    /// Asks for a look at them at once.
+    pub files_changed: Notify,
     /// It was handed over since an earlier daemon.
     pub has_new_certificate: bool,
     /// The database that was made here, until anything else is done with it.
@@ -66,7 +77,7 @@ impl Core {
     pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
         let known = config.services.get(&service);
         let postgresql = &known.ok_or_else(|| EngineError::NoSuchService { service: service.clone() })?.postgresql;
-        settings::check_parameters(postgresql, &service)?;
+        settings::check_parameters(postgresql)?;
         // Several daemons of one machine may share a cgroup (tests, the demo): the directory tells their databases apart.
         let mark = crc32fast::hash(postgresql.data_dir.as_os_str().as_encoded_bytes());
         let name = format!("regent-{service}-{}-{mark:08x}", config.node);
@@ -82,6 +93,8 @@ impl Core {
         let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
         let (session, look, copying) = (Mutex::new(None), Notify::new(), Copying::default());
         let has_new_certificate = false;
+        let given = RwLock::new(Arc::new(postgresql.clone()));
+        let (files, _) = watch::channel(Files::default());
         let mut core = Core {
             config,
             service,
@@ -95,6 +108,11 @@ impl Core {
             networks: Networks::default(),
             writes: Writes::default(),
             session,
+            given,
+            refused: std::sync::Mutex::default(),
+            renewed: AtomicBool::new(false),
+            files,
+            files_changed: Notify::new(),
             has_new_certificate,
             made: std::sync::Mutex::default(),
             remembers_from: std::sync::Mutex::default(),
@@ -106,8 +124,30 @@ impl Core {
         Ok(core)
     }
 
+    /// As it was when the daemon started: everything but the parameters and the access lines is so until it ends.
     pub fn postgresql(&self) -> &Postgresql {
         &self.config.services[&self.service].postgresql
+    }
+
+    /// With the parameters and the access lines of the file that was read last.
+    pub fn current(&self) -> Arc<Postgresql> {
+        self.given.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on these parameters and access lines count.
+    pub fn give(&self, postgresql: Arc<Postgresql>) {
+        *self.given.write().unwrap_or_else(PoisonError::into_inner) = postgresql;
+    }
+
+    /// Whether a server has an earlier daemon's parameters and access lines, because PostgreSQL refuses this one's.
+    pub fn has_earlier_lines(&self) -> bool {
+        let is_refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        is_refused && self.layout.hba.exists() && self.layout.conf().exists()
+    }
+
+    /// All settings of the command line.
+    pub fn command_line(&self) -> Vec<String> {
+        settings::command_line(&self.config, &self.current(), &self.layout)
     }
 
     /// The open connection to the local server; opened anew where it is gone.
@@ -145,7 +185,7 @@ impl Core {
     /// How an upstream is reached, over the network that comes first at present.
     pub fn conninfo(&self, upstream: &Upstream) -> String {
         let ordered = self.networks.ordered(&self.config, upstream);
-        settings::conninfo(&self.config, self.postgresql(), &self.layout, &ordered)
+        settings::conninfo(&self.config, &self.current(), &self.layout, &ordered)
     }
 
     /// The running postmaster, if there is one.

@@ -34,11 +34,8 @@ pub enum EngineError {
         Quoted(user)
     )]
     NoSuchUser { service: ServiceName, user: String },
-    #[error(
-        "parameter {} of service {service} belongs to regent; remove it from [service.{service}.postgresql.parameters]",
-        Quoted(name)
-    )]
-    OwnedParameter { service: ServiceName, name: String },
+    #[error("parameter {} belongs to regent; remove it from the parameters of the service", Quoted(name))]
+    OwnedParameter { name: String },
     #[error("cannot {action} while the database is {state}: {remedy}")]
     WrongState { action: &'static str, state: String, remedy: &'static str },
     #[error("refused to {action}: {why}")]
@@ -64,6 +61,8 @@ pub enum EngineError {
              the service had is lost then"
     )]
     OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId },
+    #[error("PostgreSQL does not take its settings: {why}")]
+    Settings { why: String },
     #[error("the server ended while it was starting: {log}")]
     StartFailed { log: String },
     #[error("{node} is reached over neither network: {first}; {second}")]

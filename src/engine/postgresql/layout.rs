@@ -19,7 +19,7 @@ pub struct Layout {
     /// The database's own directory.
     pub data_dir: PathBuf,
     pub bin_dir: PathBuf,
-    /// `<run_dir>/<service>`: pg_hba.conf, lease. Gone after a boot, so that what anything else starts then finds no access
+    /// `<run_dir>/<service>`: pg_hba.conf, postgresql.conf, lease. Gone after a boot, so that what anything else starts then finds no access
     /// file. Nobody but the daemon's user writes in it.
     pub run: PathBuf,
     /// In `run`: the server's socket; the database's user owns it.
@@ -44,6 +44,7 @@ pub const POSTMASTER_PID: &str = "postmaster.pid";
 pub const STANDBY_SIGNAL: &str = "standby.signal";
 pub const RECOVERY_SIGNAL: &str = "recovery.signal";
 pub const AUTO_CONF: &str = "postgresql.auto.conf";
+pub const CONF: &str = "postgresql.conf";
 pub const PG_VERSION: &str = "PG_VERSION";
 pub const BACKUP_LABEL: &str = "backup_label";
 pub const PROMOTE: &str = "promote";
@@ -72,6 +73,16 @@ impl Layout {
 
     pub fn ident(&self) -> PathBuf {
         self.run.join("pg_ident.conf")
+    }
+
+    /// The file of settings that the server reads first (`parameters.rs`).
+    pub fn conf(&self) -> PathBuf {
+        self.run.join("postgresql.conf")
+    }
+
+    /// What the database's own files of settings said when they were last read without an error.
+    pub fn kept_settings(&self) -> PathBuf {
+        self.keep.join("postgresql.kept")
     }
 
     pub fn passfile(&self) -> PathBuf {

@@ -27,6 +27,7 @@ mod core;
 mod doorway;
 mod end;
 mod error;
+mod files;
 mod initdb;
 mod keep;
 mod layout;
@@ -38,6 +39,7 @@ mod numbers;
 mod observer;
 mod older;
 mod outsiders;
+mod parameters;
 mod places;
 mod postmaster;
 mod prober;
@@ -47,6 +49,7 @@ mod promote;
 mod reach;
 mod rejoin;
 mod relations;
+mod reload;
 mod remembered;
 mod renewal;
 mod replay;
@@ -64,6 +67,7 @@ mod stream;
 mod survey;
 mod timeline;
 mod tls;
+mod trial;
 mod unblock;
 mod upstream;
 pub mod version;
@@ -75,11 +79,12 @@ pub use access::replication_role;
 pub use command::unusable;
 pub use error::EngineError;
 pub use lost::{DivergedWal, Reader};
+pub use trial::on_this_host;
 
 use self::core::Core;
 use super::{Engine, enclosure};
 use crate::action::guard;
-use crate::config::Config;
+use crate::config::{Config, Postgresql};
 use crate::types::{DbAction, DbDone, DbOutcome, KeptFolder, Observation, ServiceName, StopLadder, Survey};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -156,6 +161,22 @@ impl PostgreSql {
     /// What a planned move would meet here, in the server's own words; nothing waits for it.
     pub async fn survey(&self) -> Result<Survey, EngineError> {
         survey::survey(&self.core).await
+    }
+
+    /// Has PostgreSQL try the parameters and access lines of a new file, and changes nothing. Errors: what it refuses.
+    pub async fn try_out(&self, postgresql: &Postgresql) -> Result<(), EngineError> {
+        renewal::try_out(&self.core, postgresql).await
+    }
+
+    /// Takes the parameters and access lines of a new file, which were tried. Brings the names of what only a start of the
+    /// database changes.
+    pub async fn take(&self, postgresql: Postgresql) -> Result<Vec<String>, EngineError> {
+        renewal::take(&self.core, Arc::new(postgresql)).await
+    }
+
+    /// Has the database's files looked at now.
+    pub fn look_at_files(&self) {
+        self.core.files_changed.notify_one();
     }
 
     async fn act(&self, action: DbAction) -> Result<DbDone, EngineError> {

@@ -10,6 +10,7 @@ use super::activity::Activity;
 use super::control::Control;
 use super::core::Core;
 use super::error::EngineError;
+use super::files::FilesWatch;
 use super::keep;
 use super::layout::{CONTROL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, Postmaster, phase};
@@ -41,6 +42,7 @@ pub async fn run(core: Arc<Core>) {
         }
         observation.kept = kept.clone().unwrap_or_default();
         observation.copy = core.copying.progress();
+        observation.files = core.files.borrow().clone();
         let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
         core.publish(observation);
         let interval = core.postgresql().probe_interval;
@@ -76,6 +78,7 @@ struct Memory {
     looks_since_doorway: u32,
     prober: Option<Prober>,
     upkeep: Option<Upkeep>,
+    files: Option<FilesWatch>,
     progress: Progress,
     replay: Replay,
 }
@@ -190,6 +193,7 @@ impl Memory {
             self.identity = session.identity().await.ok();
         }
         self.upkeep.get_or_insert_with(|| Upkeep::start(core.clone()));
+        self.files.get_or_insert_with(|| FilesWatch::start(core.clone()));
         let position = self.position(core, &place).await;
         let history = self.history_of(core, position.timeline).await;
         let follows = settings::addresses_in(&place.conninfo).into_iter().find_map(|host| core.node_at(host));

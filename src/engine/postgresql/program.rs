@@ -47,6 +47,11 @@ impl OsUser {
         })
     }
 
+    /// A place for a program that is no [`Run`].
+    pub fn begin(&self) -> Option<Place> {
+        self.runs.begin()
+    }
+
     /// Its rights for files.
     pub fn rights(&self) -> Rights {
         Rights::of(self.uid, self.gid, self.groups.clone())
@@ -114,7 +119,7 @@ impl Run<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let spawn = |source| EngineError::Spawn { program: self.program.clone(), source };
         let mut child = tokio::process::Command::from(command).spawn().map_err(spawn)?;
-        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let mut session = Group { group: child.id().and_then(|id| i32::try_from(id).ok()) };
         let mut out = BufReader::new(child.stdout.take().expect("standard output was asked for"));
         let mut err = child.stderr.take().expect("standard error was asked for").take(SAID_LIMIT);
         let run = async {
@@ -158,7 +163,7 @@ impl Run<'_> {
             .spawn()
             .map_err(|source| EngineError::Spawn { program: self.program.clone(), source })?;
         // The child made itself the leader of a session, hence of a process group of the same number.
-        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let mut session = Group { group: child.id().and_then(|id| i32::try_from(id).ok()) };
         let mut input = child.stdin.take().expect("standard input was asked for");
         let errors = child.stderr.take().expect("standard error was asked for");
         let text = self.input;
@@ -201,7 +206,7 @@ impl Run<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let spawn = |source| EngineError::Spawn { program: self.program.clone(), source };
         let mut child = tokio::process::Command::from(command).spawn().map_err(spawn)?;
-        let mut session = Session { group: child.id().and_then(|id| i32::try_from(id).ok()) };
+        let mut session = Group { group: child.id().and_then(|id| i32::try_from(id).ok()) };
         let out = child.stdout.take().expect("standard output was asked for");
         let err = child.stderr.take().expect("standard error was asked for");
         let said = [Mutex::default(), Mutex::default()];
@@ -273,16 +278,28 @@ async fn lines(from: impl AsyncRead + Unpin, takes: &impl Fn(&str) -> bool) -> V
 }
 
 /// A running program's session: killed when dropped, unless it has ended.
-struct Session {
+pub struct Group {
     group: Option<i32>,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(group) = self.group {
-            // SAFETY: a plain system call on a group that we made and whose leader we have not reaped.
+impl Group {
+    /// Of the program with this process, which leads it.
+    pub fn of(leader: Option<i32>) -> Self {
+        Group { group: leader }
+    }
+
+    /// What is left of it is killed.
+    pub fn end(&mut self) {
+        if let Some(group) = self.group.take() {
+            // SAFETY: a plain system call on a group that we made: what is left of it keeps its number.
             unsafe { libc::killpg(group, libc::SIGKILL) };
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

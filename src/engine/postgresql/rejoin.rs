@@ -19,7 +19,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{alike, archive, end, remembered, settings, start, upstream, version};
+use super::{alike, archive, end, parameters, remembered, settings, start, upstream, version};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -425,7 +425,8 @@ async fn end_recovery_alone(core: &Arc<Core>) -> Result<()> {
         return Ok(());
     }
     // As it ran: prepared transactions, for one, are not recovered with fewer places for them than there were.
-    let mut settings = settings::command_line(&core.config, core.postgresql(), &core.layout);
+    parameters::prepare(core).await?;
+    let mut settings = core.command_line();
     settings.push("archive_mode=off".to_owned());
     // Its last checkpoint would remove the WAL before the fork, in which pg_rewind looks for the common one.
     settings.push("wal_keep_size=1TB".to_owned());

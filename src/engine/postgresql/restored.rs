@@ -14,7 +14,7 @@ use super::initdb::{role_statements, single_user};
 use super::layout::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, archive, places, settings, start};
+use super::{access, archive, parameters, places, settings, start};
 use crate::clock;
 use crate::config::Command;
 use crate::types::{Instant, SystemId};
@@ -59,7 +59,8 @@ pub async fn restore(core: &Arc<Core>, command: &Command) -> Result<SystemId> {
 /// Replays to the target that its own files name, or to the end of what there is, and shuts it down.
 async fn end_recovery(core: &Arc<Core>, begun: Instant, timeout: Duration) -> Result<Control> {
     let before = Control::read(&core.layout, &core.user).await?;
-    let mut given = settings::command_line(&core.config, core.postgresql(), &core.layout);
+    parameters::prepare(core).await?;
+    let mut given = core.command_line();
     given.retain(|setting| !FROM_FILES.iter().any(|name| setting.starts_with(name)));
     given.extend(start::must_reach(core, &before).await?);
     // No client could get in, so it compares no settings with those of the database that it comes from.

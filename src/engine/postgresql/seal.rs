@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::session::{AT_THE_END, Place, Session};
 use super::timeline::{history_of, timeline_on_disk};
-use super::{end, numbers, settings, slots};
+use super::{end, numbers, reload, settings, slots};
 use crate::clock;
 use crate::types::{Instant, Lsn, Position, Seal, Upstream};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const REPLAYS: Duration = Duration::from_millis(50);
 
 /// Lets the standby follow another upstream, without a restart.
 pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
-    let session = standby_session(core, "follow").await?;
+    standby_session(core, "follow").await?;
     let conninfo = core.conninfo(upstream);
     let wanted = conninfo.clone();
     core.on_disk_in_order(move |core, in_order| {
@@ -28,10 +28,7 @@ pub async fn follow(core: &Arc<Core>, upstream: &Upstream) -> Result<()> {
         settings::write_conninfo(in_order, &core.layout, &conninfo, true)
     })
     .await?;
-    core.running("follow").await?.signal(libc::SIGHUP)?;
-    while session.place().await?.conninfo != wanted {
-        tokio::time::sleep(POLL).await;
-    }
+    reload::take_over(core, &wanted, Some(upstream)).await?;
     slots::tend_now(core).await;
     Ok(())
 }
@@ -42,7 +39,9 @@ pub async fn seal(core: &Arc<Core>) -> Result<Seal> {
     let (system, segment) = session.identity().await?;
     // Not synced: a crash would end the receiver too, and every start says anew whom to follow.
     core.on_disk_in_order(|core, in_order| settings::write_conninfo(in_order, &core.layout, "", false)).await?;
-    core.running("seal").await?.signal(libc::SIGHUP)?;
+    reload::take_over(core, "", None).await?;
+    // It may be another server by now.
+    let session = standby_session(core, "seal").await?;
     let place = at_the_end(core, &session, segment).await?;
     let (end, replayed) = (place.end(), place.replayed.unwrap_or_default());
     let (timeline, history) = core

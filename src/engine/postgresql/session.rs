@@ -111,6 +111,14 @@ impl Session {
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 
+    /// The same in the database "postgres", and it sets nothing that the server's files may set: so it can be asked for them.
+    pub async fn open_plain(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
+        config.application_name("regent files").connect_timeout(deadline);
+        Self::connect(config, None, "connect to the local server", deadline).await
+    }
+
     /// Opens a connection to any server; with TLS it must be the one that it is taken for.
     pub async fn connect(
         mut config: tokio_postgres::Config,

@@ -1,52 +1,25 @@
-//! The settings under which the server runs: those that regent gives on the command line, and those that change while
-//! it runs (`primary_conninfo` and its certificates, in postgresql.auto.conf).
+//! The settings under which the server runs that are regent's: those that it gives on the command line, and those that change
+//! while it runs (`primary_conninfo` and its certificates, in postgresql.auto.conf).
 //!
-//! The command line wins over every file, so what safety needs stands there.
+//! The command line wins over every file, so what safety needs stands there, and nothing else: everybody on the host can
+//! read it. Not here: the operator's parameters (`parameters.rs`).
 
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout};
 use super::writes::InOrder;
 use super::{access, archive, slots, tls};
 use crate::config::database_tls::TLS_PARAMETERS;
+use crate::config::parameters::{is_owned, operators, operators_value};
 use crate::config::{Config, Postgresql};
-use crate::types::{ServiceName, Upstream};
+use crate::types::Upstream;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Set by regent alone: an operator's value is refused.
-const OWNED: [&str; 22] = [
-    "listen_addresses",
-    "port",
-    "hba_file",
-    "ident_file",
-    "config_file",
-    "data_directory",
-    "external_pid_file",
-    "unix_socket_directories",
-    "unix_socket_permissions",
-    "restart_after_crash",
-    "hot_standby",
-    "full_page_writes",
-    "wal_log_hints",
-    "recovery_target_timeline",
-    "recovery_min_apply_delay",
-    "restore_command",
-    "recovery_end_command",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    // It would spend the slots of standbys that are away.
-    IDLE_SLOTS,
-    // A standby that comes to its target ends its recovery, or itself.
-    "recovery_target",
-];
-/// And what begins so.
-const TARGETS: &str = "recovery_target_";
 /// Set to nothing, so that no file sets them.
 const NO_TARGET: [&str; 5] =
     ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
 
-/// Given unless the operator says otherwise.
+/// Given in regent's file unless the operator says otherwise.
 const DEFAULTS: [(&str, &str); 7] = [
     ("wal_keep_size", "1GB"),
     // What a standby that stays away may cost: past it the slot is lost, and the primary's disk is not.
@@ -97,34 +70,22 @@ impl Keepalives {
 const COPY_ENDS: &str = "120s";
 
 /// Refuses parameters that regent owns.
-pub fn check_parameters(postgresql: &Postgresql, service: &ServiceName) -> Result<()> {
-    match postgresql.parameters.keys().find(|name| is_owned(&name.to_ascii_lowercase())) {
-        Some(name) => Err(EngineError::OwnedParameter { service: service.clone(), name: name.clone() }),
+pub fn check_parameters(postgresql: &Postgresql) -> Result<()> {
+    match operators(postgresql).keys().find(|name| is_owned(name)) {
+        Some(name) => Err(EngineError::OwnedParameter { name: name.clone() }),
         None => Ok(()),
     }
 }
 
-/// Whether regent alone sets what is called so, in small letters.
-fn is_owned(name: &str) -> bool {
-    OWNED.contains(&name) || name.starts_with(TARGETS)
-}
-
 /// All settings of the command line, as `name=value`.
 pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Vec<String> {
-    let operators = &postgresql.parameters;
-    let defaults = DEFAULTS.iter().filter(|(name, _)| !operators.contains_key(*name));
-    let mut settings: Vec<String> = defaults.map(|(name, value)| format!("{name}={value}")).collect();
-    // After a crash the server first makes the data directory durable: one call for the volume, not one a file
-    // (0.1 s instead of seconds).
-    if layout.knows(INIT_SYNC) && !operators.contains_key(INIT_SYNC) {
-        settings.push(format!("{INIT_SYNC}=syncfs"));
-    }
-    settings.extend(operators.iter().map(|(name, value)| format!("{name}={value}")));
-    settings.extend(room(config, postgresql));
+    let mut settings: Vec<String> = room(config, postgresql).collect();
     if layout.knows(IDLE_SLOTS) {
         settings.push(format!("{IDLE_SLOTS}=0"));
     }
     let owned = [
+        ("config_file", layout.conf().display().to_string()),
+        ("unix_socket_permissions", "0777".to_owned()),
         ("listen_addresses", listen_addresses(config)),
         ("port", postgresql.port.to_string()),
         ("hba_file", layout.hba.display().to_string()),
@@ -162,9 +123,13 @@ fn room(config: &Config, postgresql: &Postgresql) -> impl Iterator<Item = String
     })
 }
 
-fn operators_value<'a>(postgresql: &'a Postgresql, name: &str) -> Option<&'a String> {
-    let found = postgresql.parameters.iter().rfind(|(written, _)| written.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value)
+/// What regent gives beside the operator's parameters, where those do not name it.
+pub fn defaults(postgresql: &Postgresql, layout: &Layout) -> Vec<(&'static str, &'static str)> {
+    // After a crash the server first makes the data directory durable: one call for the volume, not one a file
+    // (0.1 s instead of seconds).
+    let sync = layout.knows(INIT_SYNC).then_some((INIT_SYNC, "syncfs"));
+    let all = DEFAULTS.into_iter().chain(sync);
+    all.filter(|(name, _)| operators_value(postgresql, name).is_none()).collect()
 }
 
 /// After what time a slot that nobody reads from is spent. The bound of regent's slots is `max_slot_wal_keep_size`.
@@ -254,6 +219,14 @@ pub fn renew_conninfo(_: &InOrder, layout: &Layout, renewed: impl FnOnce(&str) -
         layout.inside.replace(&layout.within(AUTO_CONF), 0o600, &text)?;
     }
     Ok(is_new)
+}
+
+/// Takes these lines out of the file, which the server cannot read, and sets `primary_conninfo` as it was asked for.
+pub fn drop_lines(_: &InOrder, layout: &Layout, wrong: &[u32], conninfo: &str) -> Result<()> {
+    let lines = present(layout)?;
+    let kept = (1..).zip(lines.lines()).filter(|(number, _)| !wrong.contains(number));
+    let kept: String = kept.map(|(_, line)| format!("{line}\n")).collect();
+    Ok(layout.inside.replace(&layout.within(AUTO_CONF), 0o600, &with_conninfo(&kept, conninfo, layout))?)
 }
 
 fn present(layout: &Layout) -> Result<String> {
@@ -346,12 +319,6 @@ mod tests {
         assert_eq!(with_conninfo(&text, "", &layout), text);
         std::fs::remove_file(layout.tls_certificate()).expect("removed");
         assert_eq!(with_conninfo(&text, "", &layout), "primary_conninfo = ''\n");
-    }
-
-    #[test]
-    fn what_regent_sets_is_refused_where_the_file_is_checked() {
-        let missing: Vec<_> = OWNED.iter().filter(|name| !crate::config::is_own_parameter(name)).collect();
-        assert!(missing.is_empty(), "the check of the file lets them pass, and the engine does not start: {missing:?}");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::{Run, last_lines};
 use super::writes::InOrder;
-use super::{access, mounts, numbers, older, promote, settings, slots, version};
+use super::{access, mounts, numbers, older, parameters, promote, settings, slots, version};
+use crate::config::parameters::operators_value;
 use crate::rights::Rights;
 use crate::types::{Epoch, Position, Upstream};
 use std::fs::{self, File};
@@ -95,16 +96,16 @@ async fn start_in_recovery(core: &Arc<Core>, upstream: Option<&Upstream>) -> Res
 /// The settings that recovery needs higher than they are here: what the directory ran with last had more. A server that
 /// falls short of them ends while it starts.
 pub async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<String>> {
-    let given = settings::command_line(&core.config, core.postgresql(), &core.layout);
+    let given = core.command_line();
     let mut raised = Vec::new();
     for (in_control, name, usual) in promote::MUST_REACH {
         let Some(needed) = control.settings.get(in_control).copied() else { continue };
         let here = given.iter().rev().find_map(|setting| setting.strip_prefix(name)?.strip_prefix('='));
         let here = match here {
             Some(here) => here.trim().parse().ok(),
-            // Nobody has set it so high: its files need not be asked.
-            None if needed <= usual => continue,
-            None => in_files(core, name).await?,
+            // Nobody has set it so high: the files need not be asked.
+            None if needed <= usual && operators_value(&core.current(), name).is_none() => continue,
+            None => parameters::asked(&core.user, &core.layout, name, &given).await?.parse().ok(),
         };
         let Some(here) = here.filter(|here: &i64| *here < needed) else { continue };
         let service = &core.service;
@@ -114,7 +115,7 @@ pub async fn must_reach(core: &Arc<Core>, control: &Control) -> Result<Vec<Strin
     Ok(raised)
 }
 
-/// What the directory's own files set, as the server understands them.
+/// What the directory's own files alone set, as the server understands them.
 pub async fn set_in_files(core: &Core, name: &'static str) -> Result<String> {
     let run = Run {
         user: &core.user,
@@ -125,11 +126,6 @@ pub async fn set_in_files(core: &Core, name: &'static str) -> Result<String> {
         deadline: Duration::from_secs(10),
     };
     Ok(run.finish().await?.trim().to_owned())
-}
-
-/// The same, where it is a number.
-async fn in_files(core: &Core, name: &'static str) -> Result<Option<i64>> {
-    Ok(set_in_files(core, name).await?.parse().ok())
 }
 
 /// Writes the standby signal and whom to follow, and reads the signal back.
@@ -155,9 +151,14 @@ async fn must_be_standby(core: &Arc<Core>) -> Result<()> {
     Err(EngineError::WrongState { action: "run as a standby", state, remedy: "stop it and rejoin it first" })
 }
 
-/// The directory is there, complete, and nothing runs on it.
+/// The directory is there, complete, nothing runs on it, and its settings are ready for a server.
 async fn may_start(core: &Arc<Core>, action: &'static str) -> Result<()> {
     core.must_be_stopped(action).await?;
+    is_fit(core, action).await?;
+    parameters::prepare(core).await
+}
+
+async fn is_fit(core: &Arc<Core>, action: &'static str) -> Result<()> {
     core.on_disk(move |core| {
         let why = if let Some(mark) = core.layout.mark()? {
             let marker = core.layout.marker();
@@ -210,8 +211,9 @@ async fn launch(core: &Arc<Core>, raised: Vec<String>) -> Result<Launched> {
 }
 
 fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64)> {
-    let postgresql = core.postgresql();
-    access::write(&core.config, postgresql, &core.layout)?;
+    if !core.has_earlier_lines() {
+        access::write(&core.config, &core.current(), &core.layout)?;
+    }
     mounts::note(&core.layout)?;
     // In a directory of the daemon's own: the server has its descriptor, and not its name.
     let log = core.layout.log();
@@ -228,8 +230,7 @@ fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64
     command.current_dir(&core.layout.data_dir);
     command.arg("-D").arg(&core.layout.data_dir);
     // The last one counts.
-    let settings = settings::command_line(&core.config, postgresql, &core.layout);
-    for setting in settings.iter().chain(raised) {
+    for setting in core.command_line().iter().chain(raised) {
         command.arg("-c").arg(setting);
     }
     command.stdout(file).stderr(again);

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::networks::network_of;
 use super::session::{Place, Receiver, Session};
-use super::{seal, settings, sockets, upstream};
+use super::{reload, seal, settings, sockets, upstream};
 use crate::clock;
 use crate::types::{DbState, Instant, Lsn, Network, Span, Upstream};
 use std::sync::Arc;
@@ -247,7 +247,6 @@ impl Attendant {
 }
 
 async fn turn(core: &Arc<Core>, upstream: &Upstream, network: Network) -> Result<bool> {
-    let postmaster = core.running("turn the stream").await?;
     // An action may have come between.
     let place = core.session().await?.place().await?;
     if !place.in_recovery || !leads_to(upstream, &place.conninfo) {
@@ -262,8 +261,8 @@ async fn turn(core: &Arc<Core>, upstream: &Upstream, network: Network) -> Result
         }
         return Ok(true);
     }
-    let upstream = upstream.clone();
-    let turned = core
+    let (upstream, wanted) = (upstream.clone(), conninfo.clone());
+    let leads = core
         .on_disk_in_order(move |core, in_order| {
             let mut leads = false;
             settings::renew_conninfo(in_order, &core.layout, |present| {
@@ -273,10 +272,7 @@ async fn turn(core: &Arc<Core>, upstream: &Upstream, network: Network) -> Result
             Ok(leads)
         })
         .await?;
-    if turned {
-        postmaster.signal(libc::SIGHUP)?;
-    }
-    Ok(turned)
+    Ok(leads && reload::read_again(core, &wanted).await?)
 }
 
 /// Whether this is how that upstream is reached, in whichever order.

@@ -149,6 +149,8 @@ impl Tenants {
                 released: released(context, name, keeper),
                 copy: copy(keeper),
                 replay: seen.replay,
+                file_fault: seen.files.fault.clone(),
+                pending_restart: seen.files.pending_restart.clone(),
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(name, keeper))).collect()

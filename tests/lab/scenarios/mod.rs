@@ -7,6 +7,7 @@ mod copies;
 mod creation;
 mod cuts;
 mod deaf;
+mod files;
 mod freezes;
 mod full;
 mod identity;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(creation::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
+    all.extend(files::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
