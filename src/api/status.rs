@@ -9,7 +9,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lsn, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lack, Lsn, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -221,6 +221,20 @@ pub struct DatabaseStatus {
     /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+    /// What it lacks to serve as primary, or lacks as the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<UnfitStatus>,
+}
+
+/// One thing that a database lacks to serve as primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitStatus {
+    pub kind: Lack,
+    /// It keeps this database from taking over (`bars`).
+    pub bars: bool,
+    /// One sentence each.
+    pub what: String,
+    pub cure: String,
 }
 
 /// A rewind or copy.

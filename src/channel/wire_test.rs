@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, PeerView, Position,
-    Released, ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lack, Lsn, PeerView,
+    Position, Released, ServiceHealth, Sight, Timeline, Unfit,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn service() -> ServiceHealth {
         streams_from: Some("db-node-02.example".parse().unwrap()),
         released: Some(Released { epoch: Epoch(40), position: None, lapsed: true }),
         copy: Some(CopyHealth::UnderWay(CopyProgress::copied(1 << 40, 1 << 43, Duration::from_secs(3600)))),
+        unfit: Vec::new(),
     }
 }
 
@@ -90,6 +91,23 @@ fn what_does_not_fit_is_left_out_and_the_heartbeat_still_sent() {
     let arrived = decode(&encode(&sent, &key(1)), &keys()).unwrap();
     sent.body = None;
     assert_eq!(arrived, sent, "a heartbeat without a body is one");
+}
+
+/// Whether a node may take over hangs on the kinds; what people read of them is in `status` there.
+#[test]
+fn what_databases_lack_is_said_by_its_kinds_before_anything_else_is_left_out() {
+    let mut sent = heartbeat(6, 4, 20);
+    let amiss = |what: String| vec![Unfit::Archive { why: what.clone() }, Unfit::Rejoin { why: what }];
+    let lacks = |sent: &mut Heartbeat, amiss: &[Unfit]| {
+        let health = Arc::make_mut(&mut sent.body.as_mut().unwrap().health);
+        health.services.values_mut().for_each(|service| service.unfit = amiss.to_vec());
+    };
+    lacks(&mut sent, &amiss("x".to_owned()));
+    assert_eq!(decode(&encode(&sent, &key(1)), &keys()), Ok(sent.clone()), "it fits as it is");
+    lacks(&mut sent, &amiss("x".repeat(120)));
+    let arrived = decode(&encode(&sent, &key(1)), &keys()).unwrap();
+    lacks(&mut sent, &[Unfit::Brief(Lack::Archive), Unfit::Brief(Lack::Rejoin)]);
+    assert_eq!(arrived, sent, "and nothing else is missing");
 }
 
 #[test]

@@ -144,6 +144,7 @@ mod tests {
             streams_from: upstream.map(|name| name.parse().expect("valid")),
             released: None,
             copy: None,
+            unfit: Vec::new(),
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
         let health = Arc::new(Health { services, ..Health::default() });

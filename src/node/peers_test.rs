@@ -127,6 +127,7 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
         streams_from: None,
         released: None,
         copy: None,
+        unfit: Vec::new(),
     };
     let says = |state, lsn| Health { services: [(orders(), database(state, lsn))].into(), ..Health::default() };
     let told = |epoch, lsn| {

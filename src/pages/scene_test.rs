@@ -13,7 +13,7 @@ use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
-    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, Survey, WallTime,
+    Instant, NodeId, NodeName, PeerView, Position, Round, ServiceHealth, ServiceName, Sight, Survey, Unfit, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +140,11 @@ impl Scene {
         self.health(name).services.values_mut().for_each(|health| health.copy = Some(copy));
     }
 
+    /// What a node says that its database lacks.
+    pub(crate) fn lacks(&mut self, name: &str, unfit: Vec<Unfit>) {
+        self.health(name).services.values_mut().for_each(|health| health.unfit = unfit.clone());
+    }
+
     /// What a node says of its database.
     pub(crate) fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
         let (timeline, streams_from) = (position.timeline, from.map(node));
@@ -152,6 +157,7 @@ impl Scene {
             streams_from,
             released: None,
             copy: None,
+            unfit: Vec::new(),
         };
         self.health(name).services.insert(orders(), database);
     }

@@ -9,7 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName};
+use crate::types::{DbState, Failing, Lsn, NodeName, Position, Seal, ServiceName, Unfit};
 use std::fmt;
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub enum Objection {
     },
     /// A person ordered it to be copied anew: its data are not to be used.
     ToBeCopied,
+    /// It lacks something without which it could not serve (`bars`).
+    Unfit(Unfit),
     /// The primary was heard for so long without a word of its WAL: what it wrote then nobody knows.
     EndUnknown {
         silent: Duration,
@@ -120,6 +122,11 @@ impl fmt::Display for Objection {
             ),
             Objection::AnotherCopyWins { node } => write!(f, "the copy on {node} was accepted (`regent accept`)"),
             Objection::ToBeCopied => f.write_str("it is to be copied anew (`regent reinit`)"),
+            Objection::Unfit(what) => {
+                let bars =
+                    "without a primary `regent failover --accept-loss --to` this node lets it take over all the same";
+                write!(f, "{what} (bars: {}): {}; {bars}", what.kind(), what.cure())
+            }
             Objection::EndUnknown { silent } => write!(
                 f,
                 "the primary said nothing of its WAL for {} s, so nobody knows what would be lost (max_silence); without a \
@@ -151,6 +158,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     not_startable,
     lineage,
     streams,
+    unfit,
     end,
     lag,
     silence,
@@ -275,6 +283,23 @@ fn streams(case: &Case) -> Option<Objection> {
     (database.streams_from.as_ref() != Some(from)).then(|| Objection::StreamsElsewhere { from: from.clone() })
 }
 
+/// What a database lacks that goes on where it held the epoch, it lacked before as well.
+fn unfit(case: &Case) -> Option<Objection> {
+    let (Purpose::Appoint { name, .. } | Purpose::Switchover { name, .. } | Purpose::Failover { name, .. }) =
+        case.purpose
+    else {
+        return None;
+    };
+    // A word for whoever has most is about its WAL alone.
+    let word = case.service().and_then(|service| service.accepted_loss.as_ref());
+    if case.is_accepted_copy() || word.is_some_and(|word| word.to.as_ref() == Some(case.node)) {
+        return None;
+    }
+    let bars = &case.seen.config.services.get(name)?.bars;
+    let found = case.seen.database(case.node, name)?.unfit.iter().find(|unfit| bars.contains(&unfit.kind()));
+    found.cloned().map(Objection::Unfit)
+}
+
 fn end(case: &Case) -> Option<Objection> {
     match case.purpose {
         Purpose::Appoint { .. } if case.is_accepted_copy() => None,
@@ -371,6 +396,7 @@ mod tests {
             streams_from: None,
             released: None,
             copy: None,
+            unfit: Vec::new(),
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

@@ -7,7 +7,7 @@ use super::Outlook;
 use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use crate::ledger::{FenceState, Phase, Service};
-use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName};
+use crate::types::{AgentName, DbState, Failing, NodeName, ServiceName, Unfit};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -32,7 +32,7 @@ pub struct Readiness {
     /// How many bytes of WAL the standby lacks that lacks least, of what the primary is known to have written: what a
     /// failover would lose, and what was committed since the last heartbeat.
     pub would_lose: Option<u64>,
-    /// Why not; where it is ready all the same, what is broken.
+    /// Why not; where it is ready all the same, what is broken or lacking.
     pub reasons: Vec<Reason>,
 }
 
@@ -58,6 +58,11 @@ pub enum Reason {
     Candidate {
         node: NodeName,
         why: Objection,
+    },
+    /// This node could take over, and lacks something all the same.
+    Lacks {
+        node: NodeName,
+        what: Unfit,
     },
     Paused,
     BeingFenced {
@@ -87,6 +92,7 @@ impl fmt::Display for Reason {
             Reason::Fails { node, what, why: None } => write!(f, "{node}: {what}"),
             Reason::NoOtherDatabase => f.write_str("no other node keeps a database"),
             Reason::Candidate { node, why } => write!(f, "{node}: {why}"),
+            Reason::Lacks { node, what } => write!(f, "{node} could take over, but {what}: {}", what.cure()),
             Reason::Paused => f.write_str("the service is paused"),
             Reason::BeingFenced { node, state } => write!(f, "{node} is being fenced ({state})"),
             Reason::NoPrimary => f.write_str("no primary takes writes at present"),
@@ -126,7 +132,8 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.push(Reason::OnlyOnce);
     }
     if failover_ready {
-        reasons.extend(against);
+        let lacks = holder.map_or_else(Vec::new, |from| lacks_of_able(seen, name, from, &against));
+        reasons.extend(against.into_iter().chain(lacks));
     }
     let would_lose = holder.and_then(|from| would_lose(seen, name, service, from));
     Readiness { failover_ready, survives_one_more, would_lose, reasons }
@@ -155,6 +162,21 @@ fn candidates(seen: &Outlook, beside: &Beside, name: &ServiceName, from: &NodeNa
         }));
     }
     (able, against)
+}
+
+/// What those lack that could take over all the same.
+fn lacks_of_able(seen: &Outlook, name: &ServiceName, from: &NodeName, against: &[Reason]) -> Vec<Reason> {
+    let is_against = |node: &NodeName| {
+        against.iter().any(|reason| match reason {
+            Reason::Candidate { node: barred, .. } | Reason::Fails { node: barred, .. } => barred == node,
+            _ => false,
+        })
+    };
+    let others = seen.state.settings.iter().flat_map(|settings| settings.database_nodes());
+    let able = others.filter(|node| *node != from && !is_against(node));
+    let unfit = able.filter_map(|node| Some((node, &seen.database(node, name)?.unfit)));
+    let each = unfit.flat_map(|(node, unfit)| unfit.iter().map(move |what| (node, what)));
+    each.map(|(node, what)| Reason::Lacks { node: node.clone(), what: what.clone() }).collect()
 }
 
 /// What the primary's daemon must do for safety and cannot do at present, as it says itself.

@@ -1,6 +1,6 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, Timeline};
+use super::{CopyProgress, Epoch, History, Lsn, NodeName, Position, Timeline, Unfit};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -116,6 +116,9 @@ pub struct Observation {
     pub trouble: Option<Trouble>,
     /// Stopped or absent: how far the rewind or copy is that runs.
     pub copy: Option<CopyProgress>,
+    /// What it lacks to serve as primary, one of a kind, as it was found last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Unfit>,
     /// The folders beside the data directory that hold what only this node had, as they were when the daemon started.
     pub kept: Vec<String>,
 }
@@ -138,6 +141,7 @@ impl Observation {
             writable: false,
             trouble: None,
             copy: None,
+            unfit: Vec::new(),
             kept: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Boot, ClusterId, CopyHealth, DbState, Epoch, Goodbye, Incarnation, NodeName, PeerView, Position, ServiceName,
-    Timeline,
+    Timeline, Unfit,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,6 +138,9 @@ pub struct ServiceHealth {
     /// The rewind or copy that is to make it a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyHealth>,
+    /// What it lacks to serve as primary, one of a kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Unfit>,
 }
 
 impl Health {
@@ -161,6 +164,7 @@ impl ServiceHealth {
         (self.state, self.holds, self.writable, self.timeline, self.released)
             == (other.state, other.holds, other.writable, other.timeline, other.released)
             && self.streams_from == other.streams_from
+            && self.unfit == other.unfit
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),
                 (one, another) => one.is_none() && another.is_none(),

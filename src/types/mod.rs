@@ -6,6 +6,7 @@
 mod agent;
 mod copying;
 mod database;
+mod fitness;
 mod goodbye;
 mod heartbeat;
 mod id;
@@ -23,6 +24,7 @@ mod view;
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use copying::{CopyHealth, CopyProgress, CopyStage};
 pub use database::{DbAction, DbDone, DbOutcome, DbState, Observation, Seal, StopLadder, SystemId, Trouble, Upstream};
+pub use fitness::{Lack, Unfit, shortened};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};

@@ -10,6 +10,7 @@ mod coming_back;
 mod commands;
 mod company;
 mod copies;
+mod fitness;
 mod foreign;
 mod goodbye;
 mod guarding;

@@ -12,7 +12,8 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, Health, HeardEnd, Instant, NodeName, Released, Round, Seal, ServiceHealth, Term, Timeline,
+    DbState, Epoch, Failing, Health, HeardEnd, Instant, Lack, NodeName, Released, Round, Seal, ServiceHealth, Term,
+    Timeline, Unfit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -184,6 +185,7 @@ impl Desk {
                 streams_from: line.get("from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                unfit: unfit(line),
             };
             health.services.insert(orders(), database);
         }
@@ -329,6 +331,13 @@ impl Desk {
         }
         out
     }
+}
+
+/// `unfit=collations,rejoin`: the kinds alone.
+fn unfit(line: &Line) -> Vec<Unfit> {
+    let words = line.get("unfit").unwrap_or("").split(',').filter(|word| !word.is_empty());
+    let kind = |word: &str| Lack::ALL.into_iter().find(|kind| kind.word() == word);
+    words.map(|word| Unfit::Brief(kind(word).unwrap_or_else(|| line.fail("no such kind")))).collect()
 }
 
 fn failing(line: &Line, text: &str) -> Failing {

@@ -56,7 +56,8 @@ fn rows(state: &State, heard: &Heard, now: Instant) -> BTreeMap<NodeName, Row> {
 
 fn health(state: DbState, position: Position) -> ServiceHealth {
     let (timeline, writable) = (position.timeline, state == DbState::Primary);
-    ServiceHealth { state, holds: None, writable, timeline, position, streams_from: None, released: None, copy: None }
+    let (holds, streams_from, released, copy, unfit) = (None, None, None, None, Vec::new());
+    ServiceHealth { state, holds, writable, timeline, position, streams_from, released, copy, unfit }
 }
 
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.

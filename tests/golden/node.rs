@@ -264,6 +264,7 @@ impl Stand {
                 streams_from: line.get("streams-from").map(|n| line.parse(n)),
                 released,
                 copy: None,
+                unfit: Vec::new(),
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

@@ -265,6 +265,7 @@ impl World {
             writable: seen.writable,
             trouble,
             copy: None,
+            unfit: Vec::new(),
             kept: self.kept_before(host, service),
         };
         crate::ailment::seen(db, (self.now, self.hosts[host].started_at), well)

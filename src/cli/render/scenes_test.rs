@@ -13,7 +13,7 @@ use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, IncidentId,
     Instant, LastCheckpoint, Lsn, OpenSession, Position, Prepared, Replay, Sessions, Sight, Survey, Timeline, Trouble,
-    WalReader, WallTime,
+    Unfit, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_one_standby", status(healthy(THREE))),
         ("status_failing", status(failing())),
         ("status_copying", status(copying())),
+        ("status_unfit", status(unfit())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -184,6 +185,18 @@ fn copying() -> Scene {
     let progress = CopyProgress::copied(5 << 30, 40 << 30, Duration::from_secs(90));
     scene.copies("db3", CopyHealth::UnderWay(progress));
     devices_work(&mut scene);
+    scene
+}
+
+/// db2 could not serve, and db3 could, with something amiss.
+fn unfit() -> Scene {
+    let mut scene = healthy(&five());
+    let which = "libc 2.36, 2.31 on the primary (en_US.utf8 in app)".to_owned();
+    scene.lacks("db2", vec![Unfit::Collations { which }, Unfit::MinorVersion { here: 150_012, primary: 150_008 }]);
+    let why = "archive_command: there is no program pgbackrest".to_owned();
+    scene.lacks("db3", vec![Unfit::Archive { why }]);
+    // What the primary lacks bars nobody.
+    scene.lacks("db1", vec![Unfit::Room { place: "/srv/wal".to_owned(), free: 41 << 20 }]);
     scene
 }
 

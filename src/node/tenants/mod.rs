@@ -139,6 +139,7 @@ impl Tenants {
                 streams_from: seen.streams_from.clone(),
                 released: keeper.released(),
                 copy: copy(keeper),
+                unfit: seen.unfit.clone(),
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(keeper))).collect()

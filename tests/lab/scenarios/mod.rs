@@ -7,6 +7,7 @@ mod copies;
 mod creation;
 mod cuts;
 mod deaf;
+mod fitness;
 mod freezes;
 mod full;
 mod identity;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(creation::SCENARIOS);
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
+    all.extend(fitness::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
