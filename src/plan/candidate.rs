@@ -66,7 +66,16 @@ pub fn choose(
             0 => format!("the only eligible candidate, at {}", seal.end),
             n => format!("the best of {} eligible candidates, at {}", n + 1, seal.end),
         };
-        ((*node).clone(), why)
+        ((*node).clone(), why + &passed_over(&choice.refused))
     });
     choice
+}
+
+/// Who is not looked at although its WAL may be the best: the incident says it.
+fn passed_over(refused: &BTreeMap<NodeName, Objection>) -> String {
+    let unfit = refused.iter().filter_map(|(node, why)| match why {
+        Objection::Unfit(what) => Some(format!("; {node} could not serve ({})", what.kind())),
+        _ => None,
+    });
+    unfit.collect()
 }

@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(kinds, Lack::ALL);
         for unfit in all() {
             let written = serde_json::to_string(&unfit).expect("numbers and words");
-            assert!(written.len() < LONGEST + 60, "{written}");
+            assert!(written.len() < LONGEST + 80, "{written}");
             assert_eq!(serde_json::from_str::<Unfit>(&written).expect("read"), unfit);
             assert_eq!(serde_json::to_value(unfit.kind()).expect("a word"), unfit.kind().word());
             assert_eq!(unfit.brief().kind(), unfit.kind());

@@ -19,13 +19,13 @@ pub const SCENARIOS: [Scenario; 1] = [Scenario {
     run: passed_over,
 }];
 
-/// The archive is reached from a host that has this.
-const REACHABLE: &str = "/srv/reachable";
+/// The archive is not reached from a host that has this.
+const UNREACHABLE: &str = "/srv/unreachable";
 
 fn passed_over(world: &mut World) -> Result<()> {
     let plan = Plan {
         service: "bars = [\"archive\"]",
-        database: "archive_check = [\"/usr/bin/test\", \"-e\", \"/srv/reachable\"]",
+        database: "archive_check = [\"/usr/bin/test\", \"!\", \"-e\", \"/srv/unreachable\"]",
         ..Plan::default()
     };
     let mut cluster = Cluster::start(world, plan)?;
@@ -39,12 +39,11 @@ fn passed_over(world: &mut World) -> Result<()> {
         reasons.iter().any(|reason| reason.starts_with(node) && reason.contains("(bars: archive)"))
     };
     let service = |status: &crate::status::Status| status.services[crate::plan::SERVICE].readiness.clone();
-    cluster.wait("both to be barred", BACK, |status| {
-        let ready = service(status);
-        !ready.failover_ready && says(&ready.reasons, unfit) && says(&ready.reasons, fit)
-    })?;
-    cluster.host(fit)?.run("touch", &[REACHABLE])?;
-    let status = cluster.wait("one to be a candidate", BACK, |status| {
+    // What seldom changes is looked at when a daemon starts.
+    cluster.host(unfit)?.run("touch", &[UNREACHABLE])?;
+    cluster.stop_daemon(unfit, Duration::from_secs(30))?;
+    cluster.start_daemon(unfit)?;
+    let status = cluster.wait("one to be barred, and one to be a candidate", BACK, |status| {
         let ready = service(status);
         ready.failover_ready && says(&ready.reasons, unfit)
     })?;
@@ -58,9 +57,12 @@ fn passed_over(world: &mut World) -> Result<()> {
     println!("{} took over after {outage:?}", after.primary);
     ensure!(after.primary == *fit, "{} took over, and {unfit} could not serve", after.primary);
     let told = cluster.explain(None)?.text();
-    ensure!(told.contains("archived"), "the incident is silent about {unfit}: {told}");
+    ensure!(
+        told.contains(&format!("{unfit} could not serve (archive)")),
+        "the incident is silent about {unfit}: {told}"
+    );
     cluster.wait_complete(BACK)?;
-    cluster.host(unfit)?.run("touch", &[REACHABLE])?;
+    cluster.host(unfit)?.run("rm", &[UNREACHABLE])?;
     cluster.wait("it to be cured", BACK, |status| !says(&service(status).reasons, unfit)).context("once more")?;
     cluster.judge(&[&before.primary, &after.primary]).map(drop)
 }

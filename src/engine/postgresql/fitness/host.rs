@@ -81,7 +81,8 @@ pub async fn archive(disk: &Disk, server: &Server) -> Result<Option<Unfit>> {
             let told = Told::new(core, &core.layout.data_dir, wal.as_deref());
             match command::execute(core, "archive_check", check, &told).await {
                 Ok(()) => return Ok(None),
-                Err(error) => error.to_string(),
+                // A program that failed in silence has nothing after the colon.
+                Err(error) => error.to_string().trim_end_matches([':', ' ']).to_owned(),
             }
         }
         (None, None) => return Ok(None),
