@@ -157,7 +157,7 @@ fn with_another_icu(folder: &Path) -> Option<PathBuf> {
     let text =
         format!("void {symbol}(const void *c, unsigned char v[4]) {{ v[0] = 99; v[1] = 9; v[2] = 0; v[3] = 0; }}\n");
     fs::write(&source, text).expect("written");
-    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-nostdlib", "-o"]).arg(&library).arg(&source).status();
     assert!(made.expect("the linker's compiler").success());
     let programs = folder.join("bin");
     fs::create_dir(&programs).expect("made");

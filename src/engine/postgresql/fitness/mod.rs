@@ -13,11 +13,6 @@
 //!
 //! Not here: what follows (`plan/objection.rs`), and which kinds bar a candidate (`config/bars.rs`).
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how often it is looked, and how long an answer is waited for: plain waits that prove nothing"
-)]
-
 mod catalogs;
 mod disk;
 mod host;
