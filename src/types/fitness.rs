@@ -19,7 +19,7 @@ pub enum Unfit {
     /// Collations that something uses have another version here than on the primary, or, where that has not said any, than
     /// the one that was recorded. Each in words.
     Collations { which: String },
-    /// The programs in `bin_dir` are of another major version than the data.
+    /// The programs in `bin_dir` are of another major version than the data; zero: there are none that run.
     Version { programs: u32, data: u32 },
     /// A volume of the database is full.
     Room { place: String, free: u64 },
@@ -175,6 +175,9 @@ impl fmt::Display for Unfit {
                 write!(f, "{failures} pages of database {} failed their checksums here", Quoted(database))
             }
             Unfit::Collations { which } => write!(f, "collations sort by another version here: {which}"),
+            Unfit::Version { programs: 0, .. } => {
+                f.write_str("no program postgres runs in its bin_dir, so it could not be started again")
+            }
             Unfit::Version { programs, data } => write!(
                 f,
                 "its programs are of PostgreSQL {programs} and its data of {data}, so it could not be started again"

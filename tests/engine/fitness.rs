@@ -316,6 +316,31 @@ async fn a_page_that_fails_its_checksum_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn programs_that_could_not_start_it_again_are_named() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::running(&["db1", "db2"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, here) = (crate::cluster::version(), bin_dir());
+    cluster.change("db2", |postgresql| postgresql.bin_dir = folder.path().to_owned());
+    cluster.engine("db2");
+    assert_eq!(lacks(cluster.node("db2"), Lack::Version).await, Unfit::Version { programs: 0, data });
+    let other = if data == 14 { 15 } else { 14 };
+    let server = folder.path().join("postgres");
+    fs::write(&server, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {other}.1'\n")).expect("written");
+    for path in [folder.path(), &server] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mine");
+    }
+    cluster.engine("db2");
+    assert_eq!(lacks(cluster.node("db2"), Lack::Version).await, Unfit::Version { programs: other, data });
+    cluster.change("db2", |postgresql| postgresql.bin_dir = here.into());
+    cluster.engine("db2");
+    let seen = cluster.node("db2").until("a standby", |seen| seen.streams_from.is_some()).await;
+    assert_eq!(kinds(&seen), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_cannot_be_reached_from_here_is_named() {
     if !possible() {
         return;

@@ -15,7 +15,7 @@ use crate::types::{Unfit, shortened};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// So many databases are looked at, the largest names last: more would take longer than the pause between two looks.
+/// So many databases are looked at, in the order of their names: more would take longer than the pause between two looks.
 const DATABASES: usize = 200;
 
 /// The server's own settings.

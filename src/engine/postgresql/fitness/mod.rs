@@ -1,5 +1,5 @@
 //! Whether this node's database could really serve as primary: looked at every minute by a task of its own, while the server
-//! runs, and again soon where something is amiss. A standby is a physical copy, so its own catalogs say what the primary has;
+//! runs, and sooner for a while where something is amiss. A standby is a physical copy, so its own catalogs say what the primary has;
 //! what the primary alone knows it is asked over a new connection, as a rewind or a copy would ask it.
 //!
 //! ```text
@@ -33,9 +33,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio_postgres::Row;
 
-/// How often it is looked, and how often where something was amiss or could not be asked: a cure shows soon.
+/// How often it is looked, and how often at first where something is amiss or could not be asked: a cure shows soon, and what
+/// stays is not asked for over and over.
 const EVERY: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(10);
+const AT_FIRST: u32 = 6;
 /// How often what seldom changes is looked at: the files of extensions, in every database, and the operator's own check.
 const RARELY: Duration = Duration::from_secs(300);
 /// How long one answer may take.
@@ -51,12 +53,12 @@ type Part = (DbState, Option<NodeName>);
 /// Looks for as long as the engine lives.
 pub async fn run(core: Arc<Core>) {
     let mut seen = core.seen.subscribe();
-    let (disk, mut found) = (Disk::new(core.clone()), Found::default());
+    let (disk, mut found, mut as_before) = (Disk::new(core.clone()), Found::default(), 0);
     loop {
         let part = part(&seen.borrow_and_update().observation);
         let Some(part) = part else {
             // A copy may take its place.
-            found = Found::default();
+            (found, as_before) = (Found::default(), 0);
             publish(&core, Vec::new());
             if seen.changed().await.is_err() {
                 return;
@@ -66,10 +68,10 @@ pub async fn run(core: Arc<Core>) {
         let is_well = found.look(&disk, &part).await;
         let (known, state) = (found.clone(), part.0);
         let judged = disk.on("the libraries of the server", move |_| known.judge(state)).await;
-        let pause = if is_well && judged.as_ref().is_ok_and(Vec::is_empty) { EVERY } else { SOON };
-        if let Ok(unfit) = judged {
-            publish(&core, unfit);
-        }
+        let is_well = is_well && judged.as_ref().is_ok_and(Vec::is_empty);
+        let is_news = judged.is_ok_and(|unfit| publish(&core, unfit));
+        as_before = if is_well || is_news { 0 } else { as_before + 1 };
+        let pause = if is_well || as_before > AT_FIRST { EVERY } else { SOON };
         let becomes_another = seen.wait_for(|seen| self::part(&seen.observation).as_ref() != Some(&part));
         let _ = tokio::time::timeout(pause, becomes_another).await;
     }
@@ -81,13 +83,14 @@ fn part(seen: &Observation) -> Option<Part> {
     is_open.then(|| (seen.state, seen.follows.clone()))
 }
 
-fn publish(core: &Core, unfit: Vec<Unfit>) {
+/// Whether it is another finding than the one before.
+fn publish(core: &Core, unfit: Vec<Unfit>) -> bool {
     let before = {
         let mut kept = core.unfit.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *kept, unfit.clone())
     };
     if before == unfit {
-        return;
+        return false;
     }
     for lack in unfit.iter().filter(|lack| !before.contains(lack)) {
         tracing::warn!(service = %core.service, kind = %lack.kind(), "not fit to serve: {lack}: {}", lack.cure());
@@ -97,6 +100,7 @@ fn publish(core: &Core, unfit: Vec<Unfit>) {
         tracing::info!(service = %core.service, kind = %lack.kind(), "no longer: {lack}");
     }
     core.look.notify_one();
+    true
 }
 
 /// What was found last; what could not be asked again stays.
@@ -104,7 +108,7 @@ fn publish(core: &Core, unfit: Vec<Unfit>) {
 struct Found {
     server: Option<Server>,
     catalogs: Option<Catalogs>,
-    /// The major versions of the programs and of the data.
+    /// The major versions of the programs, zero where there are none, and of the data.
     versions: Option<(u32, u32)>,
     primary: Option<Primary>,
     host: Option<Host>,
@@ -157,7 +161,10 @@ impl Found {
         }
         let catalogs = self.catalogs.as_ref();
         if is_due || catalogs.is_some_and(|catalogs| !catalogs.missing.is_empty()) {
-            let programs = version::of_programs(&core.layout, &core.user, "look at the programs").await?;
+            let programs = match version::of_programs(&core.layout, &core.user, "look at the programs").await {
+                Err(EngineError::Spawn { .. }) => 0,
+                programs => programs?,
+            };
             let data = disk.on("the data directory", |core| core.layout.major_version()).await?;
             self.versions = data.map(|data| (programs, data));
             self.catalogs = match state {
