@@ -116,6 +116,7 @@ fn the_full_example_says_the_defaults() {
         (ours.stop_fast, ours.stop_immediate, ours.stop_kill),
         (theirs.stop_fast, theirs.stop_immediate, theirs.stop_kill)
     );
+    assert_eq!(ours.bars, theirs.bars);
     let [ours, theirs] = [ours.postgresql, theirs.postgresql];
     assert_eq!(
         (ours.port, ours.os_user, ours.superuser, ours.replication_user, ours.probe_interval, ours.probe_timeout),

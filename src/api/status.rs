@@ -9,7 +9,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lsn, Network, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lack, Lsn, Network, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -257,6 +257,9 @@ pub struct DatabaseStatus {
     /// The rewind or copy that is to make it a standby: one is under way, or the last ones came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+    /// What it lacks to serve as primary, or lacks as the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<UnfitStatus>,
     /// A line of its files that PostgreSQL does not take, with file and line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_fault: Option<String>,
@@ -293,6 +296,17 @@ pub struct KeptStatus {
     pub age_seconds: Option<u64>,
     /// An incident names it, or what belongs to it, or that is not known: regent does not remove it.
     pub named: bool,
+}
+
+/// One thing that a database lacks to serve as primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitStatus {
+    pub kind: Lack,
+    /// It keeps this database from taking over (`bars`).
+    pub bars: bool,
+    /// One sentence each.
+    pub what: String,
+    pub cure: String,
 }
 
 /// A rewind or copy.

@@ -17,9 +17,10 @@
 //! ```
 
 use super::key::{Key, Keys};
-use crate::types::{Boot, ClusterId, Heartbeat, HeartbeatBody, Incarnation, NodeName};
+use crate::types::{Boot, ClusterId, Heartbeat, HeartbeatBody, Incarnation, NodeName, Unfit};
 use ring::hmac;
 use serde::Serialize;
+use std::sync::Arc;
 
 /// No heartbeat is longer: it must fit into a disk slot, and into few IP fragments.
 pub const MAX_LEN: usize = 4032;
@@ -55,7 +56,7 @@ fn claims(claim: &Option<Claim>) -> String {
 }
 
 /// Writes and signs a heartbeat of at most [`MAX_LEN`] bytes. What does not fit is left out, the least important
-/// first: `heard`, then the views, then the body. Cluster and boot ids have at most 255 bytes.
+/// first: what databases lack but for its kinds, `heard`, the views, the body. Cluster and boot ids have at most 255 bytes.
 pub fn encode(heartbeat: &Heartbeat, key: &Key) -> Vec<u8> {
     let body = heartbeat.body.as_ref().map_or_else(Vec::new, |body| fit(body, MAX_LEN - outer_len(heartbeat)));
     let mut out = Vec::with_capacity(outer_len(heartbeat) + body.len());
@@ -96,6 +97,15 @@ fn fit(body: &HeartbeatBody, room: usize) -> Vec<u8> {
         return full;
     }
     let mut less = body.clone();
+    for service in Arc::make_mut(&mut less.health).services.values_mut() {
+        service.unfit = service.unfit.iter().map(Unfit::brief).collect();
+        service.pending_restart.clear();
+        service.released.iter_mut().for_each(|word| word.why.clear());
+    }
+    let without_words = json(&less);
+    if without_words.len() <= room {
+        return without_words;
+    }
     less.heard.clear();
     let without_heard = json(&less);
     if without_heard.len() <= room {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::types::{
-    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lsn, Network, PeerView,
-    Position, Released, ReplayLag, ServiceHealth, Sight, Timeline,
+    Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lack, Lsn, Network,
+    PeerView, Position, Released, ReplayLag, ServiceHealth, Sight, Timeline, Unfit,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -35,6 +35,7 @@ fn service(is_copied: bool) -> ServiceHealth {
         replay: (!is_copied).then_some(lag),
         file_fault: None,
         pending_restart: Vec::new(),
+        unfit: Vec::new(),
     }
 }
 
@@ -98,6 +99,23 @@ fn what_does_not_fit_is_left_out_and_the_heartbeat_still_sent() {
     let arrived = decode(&encode(&sent, &key(1)), &keys()).unwrap();
     sent.body = None;
     assert_eq!(arrived, sent, "a heartbeat without a body is one");
+}
+
+/// Whether a node may take over hangs on the kinds; what people read of them is in `status` there.
+#[test]
+fn what_databases_lack_is_said_by_its_kinds_before_anything_else_is_left_out() {
+    let mut sent = heartbeat(6, 3, 20);
+    let amiss = |what: String| vec![Unfit::Archive { why: what.clone() }, Unfit::Rejoin { why: what }];
+    let lacks = |sent: &mut Heartbeat, amiss: &[Unfit]| {
+        let health = Arc::make_mut(&mut sent.body.as_mut().unwrap().health);
+        health.services.values_mut().for_each(|service| service.unfit = amiss.to_vec());
+    };
+    lacks(&mut sent, &amiss("x".to_owned()));
+    assert_eq!(decode(&encode(&sent, &key(1)), &keys()), Ok(sent.clone()), "it fits as it is");
+    lacks(&mut sent, &amiss("x".repeat(120)));
+    let arrived = decode(&encode(&sent, &key(1)), &keys()).unwrap();
+    lacks(&mut sent, &[Unfit::Brief(Lack::Archive), Unfit::Brief(Lack::Rejoin)]);
+    assert_eq!(arrived, sent, "and nothing else is missing");
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! `regent pause` and `regent resume`.
 
-#![expect(clippy::disallowed_methods, reason = "how often the status is asked for")]
-
 use super::verb::{self, Waiting, parse_duration, perform};
 use super::{Common, Exit, output};
 use crate::api::admin::Request;
+use crate::clock;
 use crate::types::{NodeName, ServiceName};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Pause {
@@ -63,13 +62,13 @@ fn known(
     if !wait || exit != Exit::Done {
         return Ok(exit);
     }
-    let (end, mut told) = (Instant::now() + waiting.timeout(), BTreeSet::new());
+    let (end, mut told) = (clock::now() + waiting.timeout(), BTreeSet::new());
     loop {
         let late = not_yet(common, service.as_ref(), paused)?;
         if late.is_empty() {
             return Ok(Exit::Done);
         }
-        if Instant::now() > end {
+        if clock::now() > end {
             return Ok(Exit::Unknown);
         }
         for node in late.into_iter().filter(|node| told.insert(node.clone())) {

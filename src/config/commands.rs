@@ -1,5 +1,5 @@
-//! The operator's own programs that make a database: `clone_command` a copy, `bootstrap_command` the first one. What may be
-//! written, and what stands for what in it.
+//! The operator's own programs: `clone_command` makes a copy of a database, `bootstrap_command` the first one, and
+//! `archive_check` says whether WAL could be archived. What may be written, and what stands for what in it.
 //!
 //! What decides never asks by what program a database is made. Not here: running them (`engine/postgresql/command.rs`).
 
@@ -19,11 +19,13 @@ pub struct Commands {
     pub clone_falls_back: bool,
     /// Makes the service's first database, instead of initdb.
     pub bootstrap: Option<Command>,
+    /// Says by its success that WAL could be archived from here.
+    pub archive_check: Option<Command>,
 }
 
 impl Commands {
     pub fn any(&self) -> bool {
-        self.clone.is_some() || self.bootstrap.is_some()
+        self.clone.is_some() || self.bootstrap.is_some() || self.archive_check.is_some()
     }
 }
 
@@ -38,6 +40,8 @@ pub struct Command {
 
 /// How long a copy may take.
 const CLONE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How long the check of the archive may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every command is told, and what a clone is told besides. The names in braces, and after `REGENT_` those of the
 /// environment.
@@ -101,6 +105,7 @@ pub(super) fn of(written: &raw::Service) -> Commands {
         clone_falls_back: postgresql.is_some_and(|p| p.clone_fallback.is_some()),
         // Whoever has not made it by then has to let another node try.
         bootstrap: command(written.bootstrap_command.as_deref(), written.start_timeout.unwrap_or(START_TIMEOUT)),
+        archive_check: command(postgresql.and_then(|p| p.archive_check.as_deref()), CHECK_TIMEOUT),
     }
 }
 
@@ -116,6 +121,9 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
         let key = format!("service.{name}");
         bootstrap_rules(&key, service, written, problems);
         clone_rules(&format!("{key}.postgresql"), service, written, problems);
+        if let Some(words) = written.postgresql.as_ref().and_then(|written| written.archive_check.as_ref()) {
+            words_rules(&format!("{key}.postgresql.archive_check"), words, &[&TOLD], service, problems);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //!                                              └── report: timing's bounds, survey's single failures
 //! ```
 
+mod bars;
 mod check;
 mod check_fencing;
 mod commands;
@@ -27,6 +28,7 @@ mod survey;
 pub mod timing;
 mod written;
 
+pub use bars::BARS;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
@@ -38,8 +40,8 @@ pub use survey::{Failure, Network, SingleFailure, verdict_possible};
 pub use written::Written;
 
 use crate::detection::Patience;
-use crate::types::{AgentKind, AgentName, ChannelName, NodeName, ServiceName, StopLadder, Upstream};
-use std::collections::BTreeMap;
+use crate::types::{AgentKind, AgentName, ChannelName, Lack, NodeName, ServiceName, StopLadder, Upstream};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -284,6 +286,8 @@ pub struct Service {
     pub stop_fast: Duration,
     pub stop_immediate: Duration,
     pub stop_kill: Duration,
+    /// Whoever lacks one of these is no candidate.
+    pub bars: BTreeSet<Lack>,
     /// The service does not exist yet: make it on the first database node by priority, with initdb or by the operator's
     /// own program (`Postgresql::commands`).
     pub bootstrap_initdb: bool,

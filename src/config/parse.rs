@@ -8,8 +8,8 @@ use super::problem::{Problem, Problems, suggest};
 use super::profile::Preset;
 use super::read::{fingerprint, read};
 use super::{
-    Agent, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
-    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
+    Agent, BARS, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
+    Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
     database_tls, members, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
@@ -354,6 +354,7 @@ impl Draft<'_> {
                 stop_fast: or(&service.stop_fast, preset.service.stop_fast),
                 stop_immediate: or(&service.stop_immediate, preset.service.stop_immediate),
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),
+                bars: service.bars.clone().map_or_else(|| BARS.into(), |bars| bars.into_iter().collect()),
                 bootstrap_initdb: service.bootstrap.is_some(),
                 members: members::of(service),
             };

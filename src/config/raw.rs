@@ -4,7 +4,7 @@
 use super::problem::Problems;
 use super::read::{Bytes, OrNever, Scalar, Value, field, note_keys, words};
 use super::{OnCrash, OnLapsed, PowerOn, Profile, ReplicationTls, Role};
-use crate::types::AgentKind;
+use crate::types::{AgentKind, Lack};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -171,6 +171,7 @@ tables! {
         stop_fast: Duration,
         stop_immediate: Duration,
         stop_kill: Duration,
+        bars: Vec<Lack>,
         node: BTreeMap<String, Member>,
     }
     /// `[service.NAME.node.NODE]`
@@ -192,6 +193,7 @@ tables! {
         clone_command: Vec<String>,
         clone_timeout: Duration,
         clone_fallback: CloneFallback,
+        archive_check: Vec<String>,
         port: u16,
         os_user: String,
         superuser: String,
@@ -241,6 +243,14 @@ words!(
 );
 words!(OnLapsed, "\"alarm\" or \"fence\"", "alarm" => OnLapsed::Alarm, "fence" => OnLapsed::Fence);
 words!(PowerOn, "\"auto\" or \"manual\"", "auto" => PowerOn::Auto, "manual" => PowerOn::Manual);
+words!(
+    Lack, "\"checksums\", \"collations\", \"version\", \"room\", \"libraries\", \"monitoring\", \"extensions\", \"memory\", \
+           \"huge_pages\", \"minor_version\", \"archive\" or \"rejoin\"",
+    "checksums" => Lack::Checksums, "collations" => Lack::Collations, "version" => Lack::Version, "room" => Lack::Room,
+    "libraries" => Lack::Libraries, "monitoring" => Lack::Monitoring, "extensions" => Lack::Extensions,
+    "memory" => Lack::Memory, "huge_pages" => Lack::HugePages, "minor_version" => Lack::MinorVersion,
+    "archive" => Lack::Archive, "rejoin" => Lack::Rejoin
+);
 words!(AgentKind, "\"power\", \"storage\", \"network\" or \"access\"",
     "power" => AgentKind::Power, "storage" => AgentKind::Storage,
     "network" => AgentKind::Network, "access" => AgentKind::Access);

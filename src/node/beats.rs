@@ -148,6 +148,7 @@ mod tests {
             replay: None,
             file_fault: None,
             pending_restart: Vec::new(),
+            unfit: Vec::new(),
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);
         let health = Arc::new(Health { services, ..Health::default() });

@@ -131,6 +131,7 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
         replay: None,
         file_fault: None,
         pending_restart: Vec::new(),
+        unfit: Vec::new(),
     };
     let says = |state, lsn| Health { services: [(orders(), database(state, lsn))].into(), ..Health::default() };
     let told = |epoch, lsn| {

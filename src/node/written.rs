@@ -60,6 +60,7 @@ mod tests {
         let database = ServiceHealth {
             file_fault: None,
             pending_restart: Vec::new(),
+            unfit: Vec::new(),
             state,
             holds: None,
             writable: false,

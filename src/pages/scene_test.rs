@@ -14,7 +14,7 @@ use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switch
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
     Instant, Network, NodeId, NodeName, PeerView, Position, ReplayLag, Round, ServiceHealth, ServiceName, Sight,
-    Survey, WallTime,
+    Survey, Unfit, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,6 +159,11 @@ impl Scene {
         self.health(name).services.values_mut().for_each(|health| health.replay = Some(lag));
     }
 
+    /// What a node says that its database lacks.
+    pub(crate) fn lacks(&mut self, name: &str, unfit: Vec<Unfit>) {
+        self.health(name).services.values_mut().for_each(|health| health.unfit = unfit.clone());
+    }
+
     /// What a node says of its database.
     pub(crate) fn database(&mut self, name: &str, state: DbState, position: Position, from: Option<&str>) {
         let (timeline, streams_from) = (position.timeline, from.map(node));
@@ -175,6 +180,7 @@ impl Scene {
             replay: None,
             file_fault: None,
             pending_restart: Vec::new(),
+            unfit: Vec::new(),
         };
         self.health(name).services.insert(orders(), database);
     }

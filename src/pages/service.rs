@@ -7,7 +7,7 @@ use super::survey::Behind;
 use super::{Known, OwnDatabase, copy, is_ok, survey};
 use crate::api::admin::{Check, Response};
 use crate::api::status::{
-    DatabaseStatus, KeptStatus, LeaseStatus, PauseStatus, Phase, Readiness, ReplayStatus, ServiceStatus,
+    DatabaseStatus, KeptStatus, LeaseStatus, PauseStatus, Phase, Readiness, ReplayStatus, ServiceStatus, UnfitStatus,
 };
 use crate::config::Role;
 use crate::ledger::{self, Life, Service, State};
@@ -15,7 +15,7 @@ use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
-use crate::types::{DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceName, Survey};
+use crate::types::{DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceHealth, ServiceName, Survey, Unfit};
 use std::collections::BTreeMap;
 
 /// A configured service.
@@ -121,6 +121,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             file_fault: lives.and_then(|health| health.file_fault.as_ref()).map(ToString::to_string),
             pending_restart: lives.map(|health| health.pending_restart.clone()).unwrap_or_default(),
             overridden: own.map(|own| own.overridden.clone()).unwrap_or_default(),
+            unfit: found.filter(|_| !is_dead).map_or(Vec::new(), |health| unfit(known, name, health)),
         }
     };
     let nodes = seen.config.nodes.iter().filter(|(_, node)| node.role == Role::Database);
@@ -143,6 +144,18 @@ fn trouble(own: &OwnDatabase) -> Option<String> {
     // Why it was not copied is told with the copy.
     let is_told = |error: &String| own.failed_copy.as_ref().is_some_and(|failed| failed.error == *error);
     own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone().filter(|error| !is_told(error)))
+}
+
+/// What a database lacks. What the primary lacks bars nobody now.
+fn unfit(known: &Known, name: &ServiceName, health: &ServiceHealth) -> Vec<UnfitStatus> {
+    let bars = &known.seen.config.services[name].bars;
+    let one = |unfit: &Unfit| UnfitStatus {
+        kind: unfit.kind(),
+        bars: health.state != DbState::Primary && bars.contains(&unfit.kind()),
+        what: unfit.to_string(),
+        cure: unfit.cure(),
+    };
+    health.unfit.iter().map(one).collect()
 }
 
 /// Would a failover succeed now, and if not, why.

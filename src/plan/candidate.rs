@@ -18,8 +18,8 @@ pub struct Choice {
     pub refused: BTreeMap<NodeName, Objection>,
 }
 
-/// Chooses among sealed reports: lineage first, then most WAL, then least of it left to replay, then fewest failures,
-/// location, priority, name. Who gave
+/// Chooses among sealed reports: lineage first, then most WAL, then least of it left to replay, then fewest things
+/// that it lacks, fewest failures, location, priority, name. Who gave
 /// an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
     input: &Input,
@@ -52,6 +52,7 @@ pub fn choose(
             seal.end.timeline,
             if known_bugs::has(Bug::SyncSetIgnored) { Lsn(0) } else { seal.end.lsn },
             Reverse(seal.end.lsn.0.saturating_sub(seal.replayed.0) / REPLAYED_SOON),
+            Reverse(input.outlook().database(node, name).map_or(0, |database| database.unfit.len())),
             Reverse(failures),
             settings.is_some_and(|n| n.location.is_some() && n.location == location),
             settings.map_or(0, |n| n.priority),
@@ -65,7 +66,16 @@ pub fn choose(
             0 => format!("the only eligible candidate, at {}", seal.end),
             n => format!("the best of {} eligible candidates, at {}", n + 1, seal.end),
         };
-        ((*node).clone(), why)
+        ((*node).clone(), why + &passed_over(&choice.refused))
     });
     choice
+}
+
+/// Who is not looked at although its WAL may be the best: the incident says it.
+fn passed_over(refused: &BTreeMap<NodeName, Objection>) -> String {
+    let unfit = refused.iter().filter_map(|(node, why)| match why {
+        Objection::Unfit(what) => Some(format!("; {node} could not serve ({})", what.kind())),
+        _ => None,
+    });
+    unfit.collect()
 }

@@ -9,7 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, FileFault, Lsn, NodeName, Position, Seal, ServiceName};
+use crate::types::{DbState, Failing, FileFault, Lsn, NodeName, Position, Seal, ServiceName, Unfit};
 use std::fmt;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub enum Objection {
     },
     /// A person ordered it to be copied anew: its data are not to be used.
     ToBeCopied,
+    /// It lacks something without which it could not serve (`bars`).
+    Unfit(Unfit),
     /// The primary was heard for so long without a word of its WAL: what it wrote then nobody knows.
     EndUnknown {
         silent: Duration,
@@ -128,6 +130,11 @@ impl fmt::Display for Objection {
             ),
             Objection::AnotherCopyWins { node } => write!(f, "the copy on {node} was accepted (`regent accept`)"),
             Objection::ToBeCopied => f.write_str("it is to be copied anew (`regent reinit`)"),
+            Objection::Unfit(what) => {
+                let bars =
+                    "without a primary `regent failover --accept-loss --to` this node lets it take over all the same";
+                write!(f, "{what} (bars: {}): {}; {bars}", what.kind(), what.cure())
+            }
             Objection::EndUnknown { silent } => write!(
                 f,
                 "the primary said nothing of its WAL for {} s, so nobody knows what would be lost (max_silence); without a \
@@ -161,6 +168,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     lineage,
     streams,
     file_fault,
+    unfit,
     end,
     lag,
     silence,
@@ -306,6 +314,23 @@ fn file_fault(case: &Case) -> Option<Objection> {
     Some(Objection::FileFault { fault })
 }
 
+/// What a database lacks that goes on where it held the epoch, it lacked before as well.
+fn unfit(case: &Case) -> Option<Objection> {
+    let (Purpose::Appoint { name, .. } | Purpose::Switchover { name, .. } | Purpose::Failover { name, .. }) =
+        case.purpose
+    else {
+        return None;
+    };
+    // A word for whoever has most is about its WAL alone.
+    let word = case.service().and_then(|service| service.accepted_loss.as_ref());
+    if case.is_accepted_copy() || word.is_some_and(|word| word.to.as_ref() == Some(case.node)) {
+        return None;
+    }
+    let bars = &case.seen.config.services.get(name)?.bars;
+    let found = case.seen.database(case.node, name)?.unfit.iter().find(|unfit| bars.contains(&unfit.kind()));
+    found.cloned().map(Objection::Unfit)
+}
+
 fn end(case: &Case) -> Option<Objection> {
     match case.purpose {
         Purpose::Appoint { .. } if case.is_accepted_copy() => None,
@@ -406,6 +431,7 @@ mod tests {
             replay: None,
             file_fault: None,
             pending_restart: Vec::new(),
+            unfit: Vec::new(),
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();
         let health = Health { services, failing: fails.iter().copied().collect(), ..Health::default() };

@@ -7,7 +7,7 @@ use super::known_end::{known_end, lacks};
 use super::objection::{Objection, Purpose, objections};
 use super::{Outlook, stands_aside};
 use crate::ledger::{FenceState, Phase, Service};
-use crate::types::{AgentName, DbState, Failing, FileFault, NodeName, ReplayLag, ServiceName, Size, Span};
+use crate::types::{AgentName, DbState, Failing, FileFault, NodeName, ReplayLag, ServiceName, Size, Span, Unfit};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct Readiness {
     pub would_lose: Option<u64>,
     /// For how long that standby has lacked something: so old is the first commit that would be lost.
     pub would_lose_for: Option<Duration>,
-    /// Why not; where it is ready all the same, what is broken.
+    /// Why not; where it is ready all the same, what is broken or lacking.
     pub reasons: Vec<Reason>,
 }
 
@@ -74,6 +74,11 @@ pub enum Reason {
         node: NodeName,
         behind: Duration,
         limit: Duration,
+    },
+    /// This node could take over, and lacks something all the same.
+    Lacks {
+        node: NodeName,
+        what: Unfit,
     },
     Paused,
     BeingFenced {
@@ -119,6 +124,7 @@ impl fmt::Display for Reason {
                 behind.as_secs(),
                 Span(*limit)
             ),
+            Reason::Lacks { node, what } => write!(f, "{node} could take over, but {what}: {}", what.cure()),
             Reason::Paused => f.write_str("the service is paused"),
             Reason::BeingFenced { node, state } => write!(f, "{node} is being fenced ({state})"),
             Reason::NoPrimary => f.write_str("no primary takes writes at present"),
@@ -180,6 +186,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         let counts = |reason: &Reason| !matches!(reason, Reason::Candidate { node, .. } if aside(seen, name, node));
         reasons.extend(against.into_iter().filter(counts));
         reasons.extend(moves_spent(seen, name));
+        reasons.extend(lacks_of(seen, name, &able));
     }
     reasons.extend(replay_stands(seen, name, holder));
     let best = holder.and_then(|from| lacks_least(seen, name, service, from));
@@ -256,6 +263,13 @@ fn candidates<'a>(
         }));
     }
     (able, against)
+}
+
+/// What those lack that could take over all the same.
+fn lacks_of(seen: &Outlook, name: &ServiceName, able: &[&NodeName]) -> Vec<Reason> {
+    let unfit = able.iter().filter_map(|node| Some((*node, &seen.database(node, name)?.unfit)));
+    let each = unfit.flat_map(|(node, unfit)| unfit.iter().map(move |what| (node, what)));
+    each.map(|(node, what)| Reason::Lacks { node: node.clone(), what: what.clone() }).collect()
 }
 
 /// What the primary's daemon must do for safety and cannot do at present, as it says itself.

@@ -121,7 +121,7 @@ impl fmt::Display for Switchover {
 }
 
 /// The move that `regent switchover` would begin now, or every reason why none. Without `to`, the best of those against
-/// whom nothing speaks: fewest failures, priority, most WAL, name.
+/// whom nothing speaks: fewest things that it lacks, fewest failures, priority, most WAL, name.
 pub fn decide(seen: &Outlook, name: &ServiceName, to: Option<&NodeName>) -> Result<Switchover, Vec<Hindrance>> {
     let from = &seen.state.may_move(name).map_err(|refusal| vec![Hindrance::Ledger(refusal)])?.node;
     let (mut able, mut why_not) = (Vec::new(), Vec::new());
@@ -144,7 +144,8 @@ pub fn decide(seen: &Outlook, name: &ServiceName, to: Option<&NodeName>) -> Resu
     let rank = |node: &&NodeName| {
         let failures = failures::counted(seen, node);
         let priority = seen.config.nodes.get(*node).map_or(0, |n| n.priority);
-        (Reverse(failures), priority, lsn(node), Reverse((*node).clone()))
+        let lacks = seen.database(node, name).map_or(0, |database| database.unfit.len());
+        (Reverse(lacks), Reverse(failures), priority, lsn(node), Reverse((*node).clone()))
     };
     let to = able.into_iter().max_by_key(rank).ok_or(why_not)?;
     Ok(Switchover {

@@ -1,6 +1,8 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
-use super::{CopyProgress, Epoch, Files, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, WallTime};
+use super::{
+    CopyProgress, Epoch, Files, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, Unfit, WallTime,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -136,6 +138,9 @@ pub struct Observation {
     pub trouble: Option<Trouble>,
     /// Stopped or absent: how far the rewind or copy is that runs.
     pub copy: Option<CopyProgress>,
+    /// What it lacks to serve as primary, one of a kind, as it was found last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Unfit>,
     /// The folders beside the data directory that hold what only this node had, as they were when the daemon started.
     pub kept: Vec<String>,
     /// What the server said of its files when they were read last.
@@ -163,6 +168,7 @@ impl Observation {
             writable: false,
             trouble: None,
             copy: None,
+            unfit: Vec::new(),
             kept: Vec::new(),
             files: Files::default(),
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, Network, NodeName, PeerView,
-    Position, ReplayLag, ServiceName, Timeline,
+    Position, ReplayLag, ServiceName, Timeline, Unfit,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,6 +153,9 @@ pub struct ServiceHealth {
     /// Parameters that its next start changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// What it lacks to serve as primary, one of a kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Unfit>,
 }
 
 impl Health {
@@ -178,6 +181,7 @@ impl ServiceHealth {
             == (other.state, other.holds, other.writable, other.timeline, &other.released)
             && self.streams_from == other.streams_from
             && (&self.file_fault, &self.pending_restart) == (&other.file_fault, &other.pending_restart)
+            && self.unfit == other.unfit
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),
                 (one, another) => one.is_none() && another.is_none(),

@@ -7,6 +7,7 @@ mod agent;
 mod copying;
 mod database;
 mod files;
+mod fitness;
 mod goodbye;
 mod heartbeat;
 mod id;
@@ -30,6 +31,7 @@ pub use database::{
     Upstream,
 };
 pub use files::{FileFault, Files, PENDING_SHOWN};
+pub use fitness::{Lack, Unfit, shortened};
 pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};

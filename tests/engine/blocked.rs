@@ -17,9 +17,14 @@ pub fn forever(postgresql: &mut regent::config::Postgresql) {
 
 /// Waits until a question about the node's server is answered with yes.
 pub async fn until(node: &Database, what: &str) {
+    until_in("postgres", node, what).await;
+}
+
+/// The same, asked in this database.
+pub async fn until_in(database: &str, node: &Database, what: &str) {
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
-        let client = node.client().await.expect("the server lets us in");
+        let client = node.client_in(database).await.expect("the server lets us in");
         let row = client.query_one(&format!("select {what}"), &[]).await.expect(what);
         if row.get::<_, bool>(0) {
             return;

@@ -303,8 +303,13 @@ impl Database {
 
     /// A client's connection, over the socket.
     pub async fn client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        self.client_in("postgres").await
+    }
+
+    /// The same, in this database.
+    pub async fn client_in(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(self.run().join("socket")).port(self.postgresql().port).user("postgres").dbname("postgres");
+        config.host_path(self.run().join("socket")).port(self.postgresql().port).user("postgres").dbname(database);
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
@@ -450,6 +455,7 @@ fn service(of_node: &Path) -> Service {
         stop_fast: ms(20_000),
         stop_immediate: ms(5000),
         stop_kill: ms(5000),
+        bars: regent::config::BARS.into(),
         bootstrap_initdb: true,
     }
 }

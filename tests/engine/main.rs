@@ -11,6 +11,7 @@ mod commands;
 mod company;
 mod copies;
 mod files;
+mod fitness;
 mod foreign;
 mod goodbye;
 mod guarding;

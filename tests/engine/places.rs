@@ -22,10 +22,10 @@ fn folder(path: &Path) {
 }
 
 /// A volume in memory, unmounted in the end.
-struct Volume(PathBuf);
+pub struct Volume(PathBuf);
 
 impl Volume {
-    fn mount(path: &Path, mebibytes: u32) -> Volume {
+    pub fn mount(path: &Path, mebibytes: u32) -> Volume {
         fs::create_dir_all(path).expect("made");
         let size = format!("size={mebibytes}m,mode=755");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();

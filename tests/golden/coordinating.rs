@@ -12,8 +12,8 @@ use regent::plan::{
     self, Applied, Checked, Input, Lead, LookRound, Monitored, Plan, Question, Row, Step, Timing, fencing,
 };
 use regent::types::{
-    DbState, Epoch, Failing, FileFault, Health, HeardEnd, Instant, NodeName, Released, ReplayLag, Round, Seal,
-    ServiceHealth, Term, Timeline,
+    DbState, Epoch, Failing, FileFault, Health, HeardEnd, Instant, Lack, NodeName, Released, ReplayLag, Round, Seal,
+    ServiceHealth, Term, Timeline, Unfit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -189,6 +189,7 @@ impl Desk {
                 replay: line.get("unreplayed").map(|left| replay(line, left)),
                 file_fault: line.get("wrong").map(|file| FileFault::new(file, 3, "syntax error", 0)),
                 pending_restart: Vec::new(),
+                unfit: unfit(line),
             };
             health.services.insert(orders(), database);
         }
@@ -347,6 +348,13 @@ fn replay(line: &Line, text: &str) -> ReplayLag {
     let [bytes, seconds, ref delay @ ..] = numbers[..] else { line.fail("expected unreplayed=BYTES:SECONDS[:DELAY]") };
     let delay = delay.first().copied().unwrap_or_default();
     ReplayLag { bytes, seconds, still: if delay > 0 { 0 } else { seconds }, delay }
+}
+
+/// `unfit=collations,rejoin`: the kinds alone.
+fn unfit(line: &Line) -> Vec<Unfit> {
+    let words = line.get("unfit").unwrap_or("").split(',').filter(|word| !word.is_empty());
+    let kind = |word: &str| Lack::ALL.into_iter().find(|kind| kind.word() == word);
+    words.map(|word| Unfit::Brief(kind(word).unwrap_or_else(|| line.fail("no such kind")))).collect()
 }
 
 fn failing(line: &Line, text: &str) -> Failing {

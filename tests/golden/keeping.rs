@@ -69,6 +69,7 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         replay: None,
         file_fault: None,
         pending_restart: Vec::new(),
+        unfit: Vec::new(),
     }
 }
 

@@ -268,6 +268,7 @@ impl Stand {
                 replay: None,
                 file_fault: None,
                 pending_restart: Vec::new(),
+                unfit: Vec::new(),
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);
         }

@@ -271,6 +271,7 @@ impl World {
             copy: None,
             network: None,
             replay: None,
+            unfit: Vec::new(),
             kept: self.kept_before(host, service),
             files: regent::types::Files::default(),
         };
@@ -333,27 +334,7 @@ impl World {
         let postmaster = self.db(host, service).postmaster;
         let life = self.hosts[host].life;
         let act = Act { host, service, action: action.clone(), number, postmaster, life };
-        let refused = match &action {
-            // It kills before it reads what it cannot read.
-            DbAction::Stop { .. } => None,
-            // Its disk fails in the middle of it.
-            DbAction::Rejoin { .. } => None,
-            DbAction::Initdb if self.db(host, service).system.is_none() => {
-                // What it has begun stays behind, whatever becomes of it.
-                self.db(host, service).unfinished = true;
-                (!self.hosts[host].works(part_of(&action))).then_some("cannot: no space left on device")
-            }
-            _ if !self.hosts[host].works(part_of(&action)) => Some("cannot: input/output error"),
-            DbAction::StartPrimary { epoch, .. } | DbAction::Promote { epoch, .. }
-                if !self.lease_is_kept(&act, *epoch) =>
-            {
-                Some("the lease file says nothing of a lease for this epoch that runs")
-            }
-            DbAction::StartPrimary { known: Some(known), .. } if self.db(host, service).at < *known => {
-                Some("an older copy: more is known of it than it has")
-            }
-            _ => None,
-        };
+        let refused = self.refusal(&act);
         if let Some(why) = refused {
             return self.finish(1, 50, act, move |_, _| Err(why.to_owned()));
         }
@@ -398,6 +379,32 @@ impl World {
                 self.rejoin(act, up, order.is_some());
             }
             DbAction::AcceptCopy { .. } => self.finish(1, 20, act, |_, _| Ok(DbDone::Plain)),
+        }
+    }
+
+    /// Why it is refused before it does anything, if so.
+    fn refusal(&mut self, act: &Act) -> Option<&'static str> {
+        let (host, service, action) = (act.host, act.service, &act.action);
+        match action {
+            // It kills before it reads what it cannot read.
+            DbAction::Stop { .. } => None,
+            // Its disk fails in the middle of it.
+            DbAction::Rejoin { .. } => None,
+            DbAction::Initdb if self.db(host, service).system.is_none() => {
+                // What it has begun stays behind, whatever becomes of it.
+                self.db(host, service).unfinished = true;
+                (!self.hosts[host].works(part_of(action))).then_some("cannot: no space left on device")
+            }
+            _ if !self.hosts[host].works(part_of(action)) => Some("cannot: input/output error"),
+            DbAction::StartPrimary { epoch, .. } | DbAction::Promote { epoch, .. }
+                if !self.lease_is_kept(act, *epoch) =>
+            {
+                Some("the lease file says nothing of a lease for this epoch that runs")
+            }
+            DbAction::StartPrimary { known: Some(known), .. } if self.db(host, service).at < *known => {
+                Some("an older copy: more is known of it than it has")
+            }
+            _ => None,
         }
     }
 

@@ -152,6 +152,7 @@ fn service() -> Service {
         stop_fast: ms(60_000),
         stop_immediate: ms(10_000),
         stop_kill: ms(5000),
+        bars: regent::config::BARS.into(),
         bootstrap_initdb: true,
         members: BTreeMap::new(),
     }

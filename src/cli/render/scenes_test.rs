@@ -13,7 +13,7 @@ use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, FileFault,
     IncidentId, Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag,
-    Sessions, Sight, Survey, Timeline, Trouble, WalReader, WallTime,
+    Sessions, Sight, Survey, Timeline, Trouble, Unfit, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
         ("status_copying", status(copying())),
         ("status_replay", status(replaying())),
         ("status_wrong_file", status(wrong_file())),
+        ("status_unfit", status(unfit())),
         ("status_fencing", status(fencing())),
         ("status_lapsed", status(lapsed())),
         ("status_paused_without_witness", status(paused())),
@@ -223,6 +224,18 @@ fn wrong_file() -> Scene {
     let told = "work_mem is 8MB by /srv/postgresql/orders/postgresql.auto.conf line 3, and not 64MB as in regent.toml";
     scene.own().overridden = vec![told.to_owned()];
     devices_work(&mut scene);
+    scene
+}
+
+/// db2 could not serve, and db3 could, with something amiss.
+fn unfit() -> Scene {
+    let mut scene = healthy(&five());
+    let which = "libc 2.36, 2.31 on the primary (en_US.utf8 in app)".to_owned();
+    scene.lacks("db2", vec![Unfit::Collations { which }, Unfit::MinorVersion { here: 150_012, primary: 150_008 }]);
+    let why = "archive_command: there is no program pgbackrest".to_owned();
+    scene.lacks("db3", vec![Unfit::Archive { why }]);
+    // What the primary lacks bars nobody.
+    scene.lacks("db1", vec![Unfit::Room { place: "/srv/wal".to_owned(), free: 41 << 20 }]);
     scene
 }
 

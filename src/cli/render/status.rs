@@ -4,7 +4,7 @@ use super::table;
 use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
     DatabaseStatus, DeviceStatus, FenceStatus, KeptStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn,
-    ServiceStatus, Status,
+    ServiceStatus, Status, UnfitStatus,
 };
 use crate::types::{Network, NodeName, ServiceName, Size};
 
@@ -159,7 +159,17 @@ fn databases(service: &ServiceStatus) -> String {
         row.extend([upstream(database), notes.join("; ")]);
         row
     };
-    table(&header, service.databases.iter().map(row))
+    table(&header, service.databases.iter().map(row)) + &lacks(service)
+}
+
+/// What they lack, each with its cure.
+fn lacks(service: &ServiceStatus) -> String {
+    let each = service.databases.iter().flat_map(|(node, database)| database.unfit.iter().map(move |u| (node, u)));
+    let line = |(node, UnfitStatus { kind, bars, what, cure }): (&NodeName, &UnfitStatus)| {
+        let bars = if *bars { "NO CANDIDATE, " } else { "" };
+        format!("  {node}: {bars}{what} ({kind}): {cure}\n")
+    };
+    each.map(line).collect()
 }
 
 /// The primary network goes without saying.

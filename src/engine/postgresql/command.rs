@@ -1,5 +1,6 @@
-//! The operator's own programs, `clone_command` and `bootstrap_command`: what they are told, in their arguments and in
-//! `REGENT_` variables, how they run, and what every database that one of them made must be before it is looked at further.
+//! The operator's own programs, `clone_command`, `bootstrap_command` and `archive_check`: what they are told, in their arguments and in
+//! `REGENT_` variables, how they run, and what every database that one of them
+//! made must be before it is looked at further.
 //!
 //! They run as all programs of an action do (`program.rs`): as the database's user, in a cgroup that ends with the action and
 //! with the daemon.
@@ -84,6 +85,12 @@ fn variable(name: &str) -> String {
 
 /// Runs it to its end, at most as long as it may take. `key` is its name in the configuration.
 pub async fn run(core: &Arc<Core>, key: &'static str, command: &Command, told: &Told) -> Result<()> {
+    tracing::info!(service = %core.service, program = %command.program.display(), "{key} begins");
+    execute(core, key, command, told).await
+}
+
+/// The same without a word in the log, for what runs again and again.
+pub async fn execute(core: &Arc<Core>, key: &'static str, command: &Command, told: &Told) -> Result<()> {
     let (arguments, environment) = (told.arguments(command), told.environment());
     let run = Run {
         user: &core.user,
@@ -93,7 +100,6 @@ pub async fn run(core: &Arc<Core>, key: &'static str, command: &Command, told: &
         input: String::new(),
         deadline: command.timeout,
     };
-    tracing::info!(service = %core.service, program = %command.program.display(), "{key} begins");
     run.finish_with_last_words().await.map_err(|error| match error {
         EngineError::Spawn { program, source } => EngineError::Command { key, why: cannot_start(&program, &source) },
         EngineError::Program { program, status, output } => {
@@ -150,7 +156,11 @@ pub fn unusable(config: &Config, service: &ServiceName) -> Vec<String> {
         Ok(found) => found,
         Err(error) => return vec![error.to_string()],
     };
-    let all = [("postgresql.clone_command", &commands.clone), ("bootstrap_command", &commands.bootstrap)];
+    let all = [
+        ("postgresql.clone_command", &commands.clone),
+        ("bootstrap_command", &commands.bootstrap),
+        ("postgresql.archive_check", &commands.archive_check),
+    ];
     let written = all.into_iter().filter_map(|(key, command)| Some((key, &command.as_ref()?.program)));
     let amiss = written.filter_map(|(key, program)| {
         let why = found.rights().within(|| amiss(program)).unwrap_or_else(|error| Some(error.to_string()))?;
@@ -160,7 +170,7 @@ pub fn unusable(config: &Config, service: &ServiceName) -> Vec<String> {
 }
 
 /// Why whoever asks cannot run it.
-fn amiss(program: &Path) -> Option<String> {
+pub fn amiss(program: &Path) -> Option<String> {
     use nix::unistd::{AccessFlags, faccessat};
     match std::fs::metadata(program) {
         Err(error) => return Some(error.to_string()),

@@ -15,7 +15,7 @@ use super::writes::{InOrder, Writes};
 use super::{settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
-use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Upstream};
+use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Unfit, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -57,6 +57,8 @@ pub struct Core {
     pub made: std::sync::Mutex<Option<SystemId>>,
     /// Held while the note of what this node remembers is changed: the first look that counts for it.
     pub remembers_from: std::sync::Mutex<u64>,
+    /// What the database lacks to serve as primary, as it was found last (`fitness/`).
+    pub unfit: std::sync::Mutex<Vec<Unfit>>,
     /// Asks the observer to look at once.
     pub look: Notify,
     /// The latest observation, and how many looks there were.
@@ -116,6 +118,7 @@ impl Core {
             has_new_certificate,
             made: std::sync::Mutex::default(),
             remembers_from: std::sync::Mutex::default(),
+            unfit: std::sync::Mutex::default(),
             look,
             seen,
         };

@@ -106,19 +106,23 @@ fn prepare(core: &Core, mark: &'static str) -> Result<()> {
     wal.map_or(Ok(()), |wal| places::make_wal_dir(&core.layout, wal))
 }
 
+/// What pg_rewind reads the other server's files by.
+pub const REWIND_READS: [&str; 4] = [
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+];
+
 /// What makes a replication role: replication, and what pg_rewind reads with.
 pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
     let secret = verifier.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
     let mut statements = vec![format!("create role \"{role}\" login replication{secret}")];
-    let functions = [
-        "pg_ls_dir(text, boolean, boolean)",
-        "pg_stat_file(text, boolean)",
-        "pg_read_binary_file(text)",
-        "pg_read_binary_file(text, bigint, bigint, boolean)",
-    ];
-    statements.extend(functions.map(|f| format!("grant execute on function pg_catalog.{f} to \"{role}\"")));
+    statements.extend(REWIND_READS.map(|f| format!("grant execute on function pg_catalog.{f} to \"{role}\"")));
     // A copy asks how much room it will take.
     statements.push(format!("grant pg_read_all_stats to \"{role}\""));
+    // And a standby what its primary preloads.
+    statements.push(format!("grant pg_read_all_settings to \"{role}\""));
     statements
 }
 

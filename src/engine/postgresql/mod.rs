@@ -28,6 +28,7 @@ mod doorway;
 mod end;
 mod error;
 mod files;
+mod fitness;
 mod initdb;
 mod keep;
 mod layout;
@@ -105,6 +106,8 @@ pub struct PostgreSql {
     renewal: tokio::task::JoinHandle<()>,
     /// A stream that does not get on is turned to the other network.
     stream: tokio::task::JoinHandle<()>,
+    /// Looks whether it could serve.
+    fitness: tokio::task::JoinHandle<()>,
     /// One action at a time.
     turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
@@ -133,8 +136,9 @@ impl PostgreSql {
         let turn = Arc::new(Mutex::new(()));
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
         let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
+        let fitness = tokio::spawn(fitness::run(core.clone()));
         let handed_out = AtomicU64::new(0);
-        Ok(PostgreSql { core, observer, remembering, aside, renewal, stream, turn, stops, asked, handed_out })
+        Ok(PostgreSql { core, observer, remembering, aside, renewal, stream, fitness, turn, stops, asked, handed_out })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -293,5 +297,6 @@ impl Drop for PostgreSql {
         self.aside.abort();
         self.renewal.abort();
         self.stream.abort();
+        self.fitness.abort();
     }
 }

@@ -27,7 +27,7 @@ pub fn note(layout: &Layout) -> Result<()> {
 }
 
 /// Where the database in the directory has its parts: itself, its WAL and its tablespaces.
-fn parts(layout: &Layout) -> Result<Vec<PathBuf>> {
+pub fn parts(layout: &Layout) -> Result<Vec<PathBuf>> {
     let mut places = vec![layout.data_dir.clone()];
     places.extend(layout.inside.link(&layout.wal())?);
     let links = layout.within("pg_tblspc");

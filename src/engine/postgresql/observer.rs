@@ -23,7 +23,7 @@ use super::timeline::{history_of, timeline_on_disk};
 use super::{doorway, settings};
 use crate::clock;
 use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -43,6 +43,7 @@ pub async fn run(core: Arc<Core>) {
         observation.kept = kept.clone().unwrap_or_default();
         observation.copy = core.copying.progress();
         observation.files = core.files.borrow().clone();
+        observation.unfit = core.unfit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
         core.publish(observation);
         let interval = core.postgresql().probe_interval;

@@ -36,6 +36,11 @@ pub fn number(path: &Path) -> Option<u64> {
 
 /// How many bytes a user that is not root may still write there.
 pub fn free_space(path: &Path) -> Result<u64, FileError> {
+    room(path).map(|(free, _)| free)
+}
+
+/// The same, and how many bytes the volume has in all.
+pub fn room(path: &Path) -> Result<(u64, u64), FileError> {
     let there = path.ancestors().find(|at| at.exists()).unwrap_or(Path::new("/"));
     let asked = nix::sys::statvfs::statvfs(there);
     let about = asked.map_err(|error| FileError {
@@ -43,7 +48,8 @@ pub fn free_space(path: &Path) -> Result<u64, FileError> {
         path: path.to_owned(),
         source: io::Error::from(error),
     })?;
-    Ok(about.blocks_available() * about.fragment_size())
+    let size = about.fragment_size();
+    Ok((about.blocks_available() * size, about.blocks() * size))
 }
 
 /// How many bytes everything in a directory takes, by the rights of its user; links are not followed.

@@ -151,6 +151,7 @@ impl Tenants {
                 replay: seen.replay,
                 file_fault: seen.files.fault.clone(),
                 pending_restart: seen.files.pending_restart.clone(),
+                unfit: seen.unfit.clone(),
             }
         };
         self.keepers.iter().map(|(name, keeper)| (name.clone(), health(name, keeper))).collect()

@@ -16,15 +16,11 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if s.moving.is_some() {
         return Some(GiveUp::Switchover);
     }
-    if s.paused && known.tombstone_failed.is_none() && known.given_up.is_none() {
+    if let Some(why) = given_up_already(input) {
+        return Some(why);
+    }
+    if s.paused {
         return None;
-    }
-    // It was given up already, whatever the reason has become since.
-    if let Some((why, _)) = &known.tombstone_failed {
-        return Some(GiveUp::Unsaid { why: why.clone() });
-    }
-    if let Some(why) = &known.given_up {
-        return Some(why.clone());
     }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
@@ -38,18 +34,18 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if let Some(why) = crash::keeps_dying(input, s).filter(|_| down && used_up) {
         return Some(why);
     }
-    if down && !s.paused && has_lapsed(input, s.epoch) {
+    if down && has_lapsed(input, s.epoch) {
         return Some(GiveUp::Lapsed);
     }
-    if !s.paused && s.phase == Phase::Installed && is_heard_though_deaf(input) {
+    if s.phase == Phase::Installed && is_heard_though_deaf(input) {
         return Some(GiveUp::Deaf);
     }
     // Without it there is no lease, so it can neither take over nor, once its lease has ended, go on.
     let closed = !matches!(keeper.seen.state, DbState::Primary | DbState::Unclear);
-    if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !s.paused && !input.may_write(Duration::ZERO)) {
+    if let Some((why, 2..)) = input.unguarded.filter(|_| closed && !input.may_write(Duration::ZERO)) {
         return Some(GiveUp::Unguarded { why: why.to_owned() });
     }
-    if keeper.guard_waits && closed && known.resumed_at.is_some() && !s.paused && !input.just_resumed() {
+    if keeper.guard_waits && closed && known.resumed_at.is_some() && !input.just_resumed() {
         return Some(GiveUp::GuardWaits);
     }
     if is_gone(keeper, s) {
@@ -83,6 +79,13 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
         Phase::Creating => GiveUp::NotMade { error: Some("it took longer than start_timeout".to_owned()) },
         _ => GiveUp::Late,
     })
+}
+
+/// It was given up already, whatever the reason has become since.
+fn given_up_already(input: &Input) -> Option<GiveUp> {
+    let known = &input.keeper.in_epoch;
+    let unsaid = known.tombstone_failed.as_ref().map(|(why, _)| GiveUp::Unsaid { why: why.clone() });
+    unsaid.or_else(|| known.given_up.clone())
 }
 
 /// One that is out of recovery has taken over, whenever that is told: clients may write while regent's own probe cannot.

@@ -8,6 +8,7 @@ mod creation;
 mod cuts;
 mod deaf;
 mod files;
+mod fitness;
 mod freezes;
 mod full;
 mod identity;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(cuts::SCENARIOS);
     all.extend(deaf::SCENARIOS);
     all.extend(files::SCENARIOS);
+    all.extend(fitness::SCENARIOS);
     all.extend(freezes::SCENARIOS);
     all.extend(members::SCENARIOS);
     all.extend(full::SCENARIOS);
