@@ -206,6 +206,9 @@ pub struct ServiceStatus {
     pub lease: Option<LeaseStatus>,
     /// By database node.
     pub databases: BTreeMap<NodeName, DatabaseStatus>,
+    /// The installed primary took a write within its last probe. `None`: there is none, or nothing was heard of it lately.
+    #[serde(default)]
+    pub takes_writes: Option<bool>,
     pub readiness: Readiness,
     /// The word for its pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -34,6 +34,7 @@ fn service(is_copied: bool) -> ServiceHealth {
         network: (!is_copied).then_some(Network::Secondary),
         replay: (!is_copied).then_some(lag),
         file_fault: None,
+        trouble: None,
         pending_restart: Vec::new(),
         unfit: Vec::new(),
     }

@@ -2,6 +2,7 @@
 //! and node; it judges nothing anew.
 
 use crate::api::status::{NodeState, Phase, Status};
+use crate::plan::readiness::Reason;
 
 /// From good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,21 +15,37 @@ pub enum Health {
 }
 
 /// The word, and the sentences for everything that is not as it should be, worst first.
-pub fn health(status: &Status) -> (Health, Vec<String>) {
+/// `strict`: also where one more failure would not be survived, which three voters never promise.
+pub fn health(status: &Status, strict: bool) -> (Health, Vec<String>) {
     let mut found: Vec<(Health, String)> = Vec::new();
     if status.quorum.margin < 0 || status.quorum.leader.is_none() {
         found.push((Health::Down, "no quorum: nothing can be decided".into()));
     }
     for (name, service) in &status.services {
         match service.phase {
+            Phase::Installed if service.takes_writes == Some(false) => {
+                let primary = service.primary.as_ref();
+                let database = primary.and_then(|primary| service.databases.get(primary));
+                let why = database.and_then(|database| database.trouble.as_ref());
+                let primary = primary.map_or("its primary", |primary| primary.as_str());
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                found.push((Health::Down, format!("{name}: {primary} takes no writes{why}")));
+            }
             Phase::Installed => {}
             Phase::Unmanaged => found.push((Health::Degraded, format!("{name} is not managed"))),
             Phase::Paused => found.push((Health::Degraded, format!("{name} is paused"))),
             phase => found.push((Health::Down, format!("{name} has no primary ({})", super::render::phase(phase)))),
         }
-        if !service.readiness.failover_ready || !service.readiness.survives_one_more {
-            let why = service.readiness.reasons.join(", ");
-            found.push((Health::Degraded, format!("{name} is not ready for a failure: {why}")));
+        let ready = &service.readiness;
+        let once = Reason::OnlyOnce.to_string();
+        let counts = |reason: &&String| strict || **reason != once;
+        let reasons: Vec<&str> = ready.reasons.iter().filter(counts).map(String::as_str).collect();
+        match ready.failover_ready {
+            false => {
+                let why = reasons.join(", ");
+                found.push((Health::Degraded, format!("{name} is not ready for a failure: {why}")));
+            }
+            true => found.extend(reasons.iter().map(|what| (Health::Degraded, format!("{name}: {what}")))),
         }
     }
     found.extend(status.alarms.iter().map(|alarm| (Health::Degraded, alarm.what.clone())));
@@ -55,4 +72,32 @@ pub fn health(status: &Status) -> (Health, Vec<String>) {
     found.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
     let worst = found.first().map_or(Health::Healthy, |(health, _)| *health);
     (worst, found.into_iter().map(|(_, sentence)| sentence).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::scenes_test::status_of;
+    use super::*;
+
+    #[test]
+    fn three_voters_that_are_well_are_healthy_and_strictly_not() {
+        let status = status_of("status_one_standby");
+        assert!(status.services.values().all(|s| s.readiness.failover_ready && !s.readiness.survives_one_more));
+        assert_eq!(health(&status, false), (Health::Healthy, Vec::new()));
+        assert_eq!(health(&status, true).0, Health::Degraded);
+    }
+
+    #[test]
+    fn a_primary_that_takes_no_writes_is_down_on_every_node_and_says_why() {
+        let mut status = status_of("status_one_standby");
+        let service = status.services.values_mut().next().expect("one");
+        let primary = service.primary.clone().expect("there is one");
+        service.takes_writes = Some(false);
+        service.databases.get_mut(&primary).expect("its database").trouble = Some("its volume is full".to_owned());
+        let (worst, why) = health(&status, false);
+        assert_eq!(
+            (worst, why),
+            (Health::Down, vec![format!("orders: {primary} takes no writes: its volume is full")])
+        );
+    }
 }

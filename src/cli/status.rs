@@ -17,6 +17,9 @@ pub struct Arguments {
     /// One line and the exit codes of monitoring plug-ins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[arg(long, conflicts_with_all = ["watch", "json"])]
     nagios: bool,
+    /// Count it as degraded, too, where one more failure would not be survived: more than three voters can promise that
+    #[arg(long)]
+    strict: bool,
 }
 
 /// How often `--watch` looks.
@@ -29,7 +32,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         return watch(common);
     }
     if arguments.nagios {
-        return Ok(nagios(verb::ask_status(common)));
+        return Ok(nagios(verb::ask_status(common), arguments.strict));
     }
     let status = verb::ask_status(common)?;
     if common.json {
@@ -37,7 +40,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         output::say(&render::status(&status));
     }
-    Ok(match health(&status).0 {
+    Ok(match health(&status, arguments.strict).0 {
         Health::Healthy => Exit::Done,
         Health::Degraded => Exit::Degraded,
         Health::Down => Exit::Down,
@@ -45,10 +48,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 /// One line for a monitoring system.
-fn nagios(status: anyhow::Result<Status>) -> Exit {
+fn nagios(status: anyhow::Result<Status>, strict: bool) -> Exit {
     let (word, text, code) = match status {
         Err(error) => ("UNKNOWN", format!("{error:#}"), 3),
-        Ok(status) => match health(&status) {
+        Ok(status) => match health(&status, strict) {
             (Health::Healthy, _) => ("OK", render::primaries(&status), 0),
             (Health::Degraded, reasons) => ("WARNING", reasons.join("; "), 1),
             (Health::Down, reasons) => ("CRITICAL", reasons.join("; "), 2),

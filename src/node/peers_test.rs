@@ -130,6 +130,7 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
         network: None,
         replay: None,
         file_fault: None,
+        trouble: None,
         pending_restart: Vec::new(),
         unfit: Vec::new(),
     };

@@ -59,6 +59,7 @@ mod tests {
         let position = at(1, lsn);
         let database = ServiceHealth {
             file_fault: None,
+            trouble: None,
             pending_restart: Vec::new(),
             unfit: Vec::new(),
             state,

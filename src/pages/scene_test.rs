@@ -170,7 +170,7 @@ impl Scene {
         let database = ServiceHealth {
             state,
             holds: None,
-            writable: false,
+            writable: state == DbState::Primary,
             timeline,
             position,
             streams_from,
@@ -179,6 +179,7 @@ impl Scene {
             network: None,
             replay: None,
             file_fault: None,
+            trouble: None,
             pending_restart: Vec::new(),
             unfit: Vec::new(),
         };

@@ -29,10 +29,20 @@ pub(super) fn status(known: &Known, alarms: &[Note], name: &ServiceName) -> Serv
         epoch: record.map_or(Epoch(0), |s| s.epoch),
         lease: record.and_then(|service| lease(known, name, service)),
         databases: databases(known, name, primary),
+        takes_writes: takes_writes(known, name),
         readiness: readiness(known, name),
         pause: pause(known, name),
         what_now: what_now(known, name),
     }
+}
+
+/// Whether its primary said lately that it took a write; not known where none is installed, or nothing is heard of it.
+fn takes_writes(known: &Known, name: &ServiceName) -> Option<bool> {
+    let service = known.seen.state.services.get(name)?;
+    let installed = service.phase == ledger::Phase::Installed && service.over.is_none();
+    let primary = service.holder.as_ref().filter(|_| installed)?;
+    let database = known.seen.database(&primary.node, name)?;
+    Some(database.state == DbState::Primary && database.writable)
 }
 
 /// The word for its pause. Where this node has not seen it begin, its whole time is shown as left.
@@ -112,7 +122,10 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             streams_from: found.filter(|_| !is_dead).and_then(|health| health.streams_from.clone()),
             network: found.filter(|_| !is_dead).and_then(|health| health.network),
             replay: found.filter(|_| !is_dead).and_then(|health| health.replay).map(replay),
-            trouble: own.and_then(trouble).or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
+            trouble: own
+                .and_then(trouble)
+                .or(lives.and_then(|health| health.trouble.as_ref()).map(ToString::to_string))
+                .or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
             copy: match own {
                 Some(own) => copy::own(own, seen.now),
                 None => found.filter(|_| !is_dead).and_then(|health| copy::of_another(health.copy?)),

@@ -430,6 +430,7 @@ mod tests {
             network: None,
             replay: None,
             file_fault: None,
+            trouble: None,
             pending_restart: Vec::new(),
             unfit: Vec::new(),
         };

@@ -90,6 +90,29 @@ pub enum Trouble {
     Travels { cause: String },
 }
 
+/// No text of a trouble that others are told is longer, in bytes.
+const TOLD: usize = 120;
+
+impl Trouble {
+    /// For a heartbeat: texts are cut, and a silence is told in whole seconds.
+    pub fn brief(&self) -> Trouble {
+        let cut = |text: &str| {
+            let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= TOLD).last();
+            text[..end.unwrap_or_default()].to_owned()
+        };
+        match self {
+            Trouble::NotAnswering(Silence { since_ms, serves_nobody, .. }) => Trouble::NotAnswering(Silence {
+                since_ms: since_ms - since_ms % 1000,
+                still_ms: 0,
+                serves_nobody: *serves_nobody,
+            }),
+            Trouble::ProbeFailed { error } => Trouble::ProbeFailed { error: cut(error) },
+            Trouble::Travels { cause } => Trouble::Travels { cause: cut(cause) },
+            whole @ (Trouble::VolumeFull | Trouble::VolumeStalled) => whole.clone(),
+        }
+    }
+}
+
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

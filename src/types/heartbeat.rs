@@ -2,7 +2,7 @@
 
 use super::{
     Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, Network, NodeName, PeerView,
-    Position, ReplayLag, ServiceName, Timeline, Unfit,
+    Position, ReplayLag, ServiceName, Timeline, Trouble, Unfit,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,6 +147,9 @@ pub struct ServiceHealth {
     /// Standby: what is left to replay; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayLag>,
+    /// Local trouble, in brief.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// A line of its files that PostgreSQL does not take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_fault: Option<FileFault>,
@@ -181,6 +184,7 @@ impl ServiceHealth {
             == (other.state, other.holds, other.writable, other.timeline, &other.released)
             && self.streams_from == other.streams_from
             && (&self.file_fault, &self.pending_restart) == (&other.file_fault, &other.pending_restart)
+            && self.trouble == other.trouble
             && self.unfit == other.unfit
             && match (&self.copy, &other.copy) {
                 (Some(one), Some(another)) => one.is_alike(another),

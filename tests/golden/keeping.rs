@@ -68,6 +68,7 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         network: None,
         replay: None,
         file_fault: None,
+        trouble: None,
         pending_restart: Vec::new(),
         unfit: Vec::new(),
     }

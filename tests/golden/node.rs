@@ -267,6 +267,7 @@ impl Stand {
                 network: None,
                 replay: None,
                 file_fault: None,
+                trouble: None,
                 pending_restart: Vec::new(),
                 unfit: Vec::new(),
             };

@@ -16,7 +16,7 @@ fn folder() -> PathBuf {
 fn shown(answer: &Response) -> String {
     match answer {
         Response::Status(page) => {
-            let (word, reasons) = health(page);
+            let (word, reasons) = health(page, false);
             format!("{}\n-- {word:?}: {}\n", status(page), reasons.join("; "))
         }
         Response::History { incidents } => history(incidents),

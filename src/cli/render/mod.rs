@@ -66,4 +66,4 @@ mod golden_test;
 #[cfg(test)]
 mod lost_golden_test;
 #[cfg(test)]
-mod scenes_test;
+pub(super) mod scenes_test;

@@ -4,6 +4,7 @@
 //! Not here: how a scene is made (`pages/scene_test.rs`).
 
 use crate::api::admin::Response;
+use crate::api::status::Status;
 use crate::ledger::world_test::*;
 use crate::ledger::{Command, Machine, Sighting};
 use crate::pages::scene_test::{END, NOW, Scene, THREE, WALL, ago, five, wall_ago};
@@ -20,6 +21,16 @@ use std::time::Duration;
 const LOST: [Sight; 3] = [Sight::Lost; 3];
 
 /// The pages with their answers.
+/// The status of one scene.
+pub fn status_of(name: &str) -> Status {
+    let all = answers_of_scenes().into_iter();
+    let found = all.filter_map(|(scene, answer)| match answer {
+        Response::Status(status) if scene == name => Some(*status),
+        _ => None,
+    });
+    found.last().expect("a scene of that name")
+}
+
 pub fn answers_of_scenes() -> Vec<(&'static str, Response)> {
     let plan = |scene: Scene, said| scene.dry_run(said);
     let status = |scene: Scene| Response::Status(Box::new(scene.status()));

@@ -16,7 +16,7 @@ use crate::config::{Config, Role};
 use crate::ledger::{Shared, State};
 use crate::plan::Row;
 use crate::plan::keeper::{Found, Input, Keeper, Kept, Moment, Step};
-use crate::types::{CopyHealth, Epoch, Failing, Instant, NodeName, Released, ServiceHealth, ServiceName};
+use crate::types::{CopyHealth, Epoch, Failing, Instant, NodeName, Released, ServiceHealth, ServiceName, Trouble};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -149,6 +149,7 @@ impl Tenants {
                 released: released(context, name, keeper),
                 copy: copy(keeper),
                 replay: seen.replay,
+                trouble: seen.trouble.as_ref().map(Trouble::brief),
                 file_fault: seen.files.fault.clone(),
                 pending_restart: seen.files.pending_restart.clone(),
                 unfit: seen.unfit.clone(),

@@ -16,6 +16,7 @@ mod large;
 mod local;
 mod losses;
 mod members;
+mod monitoring;
 mod networks;
 mod nobody_else;
 mod pages;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(local::SCENARIOS);
     all.extend(copies::SCENARIOS);
     all.extend(losses::SCENARIOS);
+    all.extend(monitoring::SCENARIOS);
     all.extend(networks::SCENARIOS);
     all.extend(nobody_else::SCENARIOS);
     all.extend(recoveries::SCENARIOS);
