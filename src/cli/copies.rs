@@ -4,6 +4,7 @@ use super::exit::UsageError;
 use super::verb::{Waiting, ask, ask_status, finish, perform};
 use super::{Common, Exit, confirm, output, render};
 use crate::api::admin::{Request, Response};
+use crate::api::status::{Phase, ServiceStatus, Status};
 use crate::types::{NodeName, ServiceName};
 
 #[derive(clap::Args)]
@@ -46,12 +47,14 @@ pub struct Accept {
 
 pub fn reinit(common: &Common, arguments: Reinit) -> anyhow::Result<Exit> {
     let Reinit { node, service, cancel, yes, waiting } = arguments;
-    let warning = format!(
-        "What {node} has of the database is thrown away, and a copy of the primary takes its place.\n\
-         Until that is done {node} cannot take over. `regent status` shows how far the copy is."
-    );
     if !cancel {
-        is_known(common, &node)?;
+        let status = ask_status(common)?;
+        is_known(&status, &node)?;
+        let warning = format!(
+            "What {node} has of the database is thrown away, and a copy of the primary takes its place.\n\
+             Until that is done {node} cannot take over. `regent status` shows how far the copy is.{}",
+            only_copy(&status, service.as_ref(), &node)
+        );
         if !confirm::by_typing(node.as_str(), &warning, yes)? {
             return Ok(Exit::Failed);
         }
@@ -60,13 +63,21 @@ pub fn reinit(common: &Common, arguments: Reinit) -> anyhow::Result<Exit> {
 }
 
 /// A misspelt name is told before a person is asked to type it.
-fn is_known(common: &Common, node: &NodeName) -> anyhow::Result<()> {
-    let status = ask_status(common)?;
+fn is_known(status: &Status, node: &NodeName) -> anyhow::Result<()> {
     if status.nodes.contains_key(node) {
         return Ok(());
     }
     let names: Vec<&str> = status.nodes.keys().map(|name| name.as_str()).collect();
     Err(UsageError(format!("there is no node {node}; the nodes are: {}", names.join(", "))).into())
+}
+
+/// The last primary, before another one is appointed, may have what nobody else has.
+fn only_copy(status: &Status, service: Option<&ServiceName>, node: &NodeName) -> String {
+    let of = |(name, s): &(&ServiceName, &ServiceStatus)| {
+        service.is_none_or(|service| service == *name) && s.phase == Phase::Vacant && s.primary.as_ref() == Some(node)
+    };
+    let Some((name, _)) = status.services.iter().find(of) else { return String::new() };
+    format!("\n{node} was the last primary of {name}, and there is no other yet: what only {node} has is lost.")
 }
 
 pub fn accept(common: &Common, arguments: Accept) -> anyhow::Result<Exit> {

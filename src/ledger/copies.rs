@@ -46,6 +46,19 @@ impl Service {
         self.accepted_copy.as_ref().is_some_and(|copy| copy.appointed == Some(self.epoch))
     }
 
+    /// Why the node's data are not thrown away: it is the primary, or has stopped in order for a move that loses nothing.
+    fn why_copy_is_needed(&self, node: &NodeName) -> Option<String> {
+        self.holder.as_ref().filter(|holder| &holder.node == node)?;
+        let epoch = self.epoch;
+        match &self.over {
+            None => Some(format!("holds epoch {epoch}: it has nobody to be copied from")),
+            Some(over) if self.moving.is_some() && over.position().is_some() => {
+                Some(format!("has stopped epoch {epoch} in order for a switchover: that move loses nothing (S6)"))
+            }
+            Some(_) => None,
+        }
+    }
+
     fn next_order(&mut self) -> u64 {
         self.copy_orders += 1;
         self.copy_orders
@@ -84,7 +97,7 @@ impl Service {
 }
 
 impl State {
-    /// An order, or its end (`cancel`). The primary has nobody to be copied from.
+    /// An order, or its end (`cancel`).
     pub(super) fn reinit(
         &mut self,
         (service, epoch): (ServiceName, Epoch),
@@ -102,10 +115,8 @@ impl State {
                 None => Err(Refusal::NotAllowed { why: format!("{node} has no order to be copied anew") }),
             };
         }
-        let holds = record.over.is_none() && record.holder.as_ref().is_some_and(|holder| holder.node == node);
-        if holds {
-            let why = format!("{node} holds epoch {epoch} of {service}: it has nobody to be copied from");
-            return Err(Refusal::NotAllowed { why });
+        if let Some(why) = record.why_copy_is_needed(&node) {
+            return Err(Refusal::NotAllowed { why: format!("{node} {why}") });
         }
         if record.accepts_copy_of(&node) {
             return Err(Refusal::NotAllowed { why: format!("the copy on {node} was accepted") });

@@ -451,9 +451,14 @@ async fn a_link_hands_the_database_user_no_secret_that_is_not_its_own() {
     link(own.join("replication.pw"), roots.join("heartbeat.key"));
     let before = fs::read_to_string(run.join("database.key")).expect("handed over");
     cluster.engine("db1");
+    // The server that runs keeps what it has.
+    let seen = cluster.node("db1").until("in fault", |seen| seen.files.fault.is_some()).await;
+    let fault = seen.files.fault.expect("waited for").to_string();
+    assert!(fault.contains("replication.pw") && fault.contains("Permission denied"), "{fault}");
     assert_eq!(fs::read_to_string(run.join("database.key")).expect("there"), before);
+    cluster.node("db1").done(DbAction::Stop { ladder: LADDER }).await;
+    cluster.engine("db1");
     let db1 = cluster.node("db1");
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
     db1.lease(1, Duration::from_secs(3600));
     let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert!(refused.contains("replication.pw") && refused.contains("Permission denied"), "{refused}");
