@@ -63,7 +63,10 @@ pub fn planned(w: &mut World, before: &State, service: &ServiceName, node: &Node
     // A person has it fenced: it is not appointed before that is lifted.
     let acts = |f: &Fence| matches!(f.state, FenceState::Open | FenceState::Confirmed);
     let fenced = before.fences.values().any(|f| f.target == host.name && f.boot == host.boot() && acts(f));
-    if fenced {
+    // A person has thrown away what it has; where it said where its WAL ends, that is refused.
+    let given_up =
+        record.to_copy.contains_key(&host.name) && record.over.as_ref().is_some_and(|o| o.position().is_none());
+    if fenced || given_up {
         return;
     }
     if !(lives && joined && heard && can_tell && opens && well) {
