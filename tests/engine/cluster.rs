@@ -198,6 +198,20 @@ impl Drop for Cluster {
             enclosure.tear_down();
             end_guards(&node.run().join("lease"));
         }
+        unmount_below(self.path());
+    }
+}
+
+/// Not before the processes are gone: what names them may lie there.
+fn unmount_below(path: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let below = mounts
+        .lines()
+        .rev()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|place| Path::new(place).starts_with(path));
+    for place in below {
+        let _ = std::process::Command::new("umount").args(["-l", place]).status();
     }
 }
 

@@ -21,7 +21,7 @@ fn folder(path: &Path) {
     chown(path, uid, gid).expect("root");
 }
 
-/// A volume in memory, unmounted in the end.
+/// A volume in memory, below a cluster's folder: the cluster unmounts it when its processes are gone.
 pub struct Volume(PathBuf);
 
 impl Volume {
@@ -34,19 +34,15 @@ impl Volume {
         chown(path, uid, gid).expect("root");
         Volume(path.to_owned())
     }
-}
 
-impl Volume {
+    fn unmount(self) {
+        assert!(Command::new("umount").arg("-l").arg(self.0).status().expect("umount runs").success());
+    }
+
     fn grow(&self, mebibytes: u32) {
         let size = format!("remount,size={mebibytes}m");
         let mounted = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
         assert!(mounted.expect("mount runs").success());
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -273,14 +269,14 @@ async fn a_volume_that_is_not_mounted_is_not_filled() {
     cluster.follow("db2", "db1").await;
     let upstream = cluster.upstream("db1");
     cluster.node("db2").done(DbAction::Stop { ladder: LADDER }).await;
-    drop(wal);
+    wal.unmount();
     let refused = cluster.node("db2").fails(DbAction::StartStandby { upstream: Some(upstream.clone()) }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     fs::write(place.join(".regent-main.unstartable"), "a rewind\n").expect("written");
     let refused = cluster.node("db2").refuses(DbAction::Rejoin { upstream: upstream.clone(), order: None }).await;
     assert!(refused.contains("/db2/wal") && refused.contains("is not mounted"), "{refused}");
     assert_eq!(fs::read_dir(place.join("wal")).expect("there").count(), 0);
-    drop(data);
+    data.unmount();
     for action in [DbAction::Rejoin { upstream, order: None }, DbAction::Initdb] {
         let refused = cluster.node("db2").fails(action).await;
         assert!(refused.contains("/db2 when it last ran") && refused.contains("is not mounted"), "{refused}");
@@ -313,13 +309,11 @@ async fn a_database_whose_tablespace_is_not_mounted_is_not_started() {
     let moved = cluster.path().join("aside");
     let run = |words: &[&str]| assert!(Command::new("mount").args(words).status().expect("mount runs").success());
     run(&["--bind", &space.display().to_string(), &moved.display().to_string()]);
-    drop(volume);
+    volume.unmount();
     db1.lease(3, Duration::from_secs(3600));
     let refused = db1.fails(DbAction::StartPrimary { epoch: Epoch(3), known: None }).await;
     assert!(refused.contains("/db1/space") && refused.contains("is not mounted"), "{refused}");
     run(&["--bind", &moved.display().to_string(), &space.display().to_string()]);
-    let _volume = Volume(space);
-    let _moved = Volume(moved);
     db1.done(DbAction::StartPrimary { epoch: Epoch(3), known: None }).await;
     db1.sql("insert into in_space values (2)").await;
 }
@@ -396,7 +390,7 @@ async fn a_volume_without_room_names_the_old_copies_on_it() {
     fs::write(cluster.path().join("db2/.regent-main.unstartable"), "a rewind\n").expect("written");
     let used = Command::new("du").args(["-sm"]).arg(cluster.path().join("db2")).output().expect("du runs").stdout;
     let used: u32 = String::from_utf8_lossy(&used).split_whitespace().next().expect("a number").parse().expect("one");
-    volume.grow(used + 5);
+    volume.grow(used + 20);
     for _ in 0..2 {
         let upstream = cluster.upstream("db1");
         let refused = db2.fails(DbAction::Rejoin { upstream, order: None }).await;

@@ -29,6 +29,8 @@ pub struct Tablespace {
 pub struct Extent {
     /// All that lies in the data directory itself, WAL left aside.
     pub size: Option<u64>,
+    /// Of WAL a copy takes the segment that it ends in, and the standby the one that it receives next.
+    pub wal: u64,
     pub tablespaces: Vec<Tablespace>,
 }
 
@@ -299,7 +301,8 @@ impl Places {
     fn lacking(&self, source: &Extent) -> Result<Vec<(u64, Lacking)>> {
         let parent = self.layout.data_dir.parent().unwrap_or(Path::new("/")).to_owned();
         let of_space = |space: &Tablespace| Some((self.spaces.get(&space.oid)?.1.place.clone(), space.size?));
-        let sizes = source.size.map(|size| (parent, size)).into_iter();
+        let wal = self.wal.as_ref().map_or_else(|| parent.clone(), |part| part.place.clone());
+        let sizes = source.size.map(|size| (parent, size)).into_iter().chain([(wal, source.wal)]);
         let mut needs: BTreeMap<u64, (u64, PathBuf)> = BTreeMap::new();
         for (place, size) in sizes.chain(source.tablespaces.iter().filter_map(of_space)) {
             let Some(number) = volume::number(&place) else { continue };

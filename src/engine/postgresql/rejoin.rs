@@ -309,7 +309,7 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
         History::default()
     };
     let oldest = oldest_wal(&session, segment).await;
-    let extent = extent(&session).await?;
+    let extent = Extent { wal: 2 * segment, ..extent(&session).await? };
     Ok((session, Source { system, end: Position { timeline, lsn }, history, oldest, extent }))
 }
 
