@@ -4,6 +4,7 @@ use crate::bounds::Bound;
 use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::harness::{Scenario, skip};
 use crate::host::Host;
+use crate::pace::Act;
 use crate::plan::Plan;
 use crate::postgres;
 use crate::restart::Ending;
@@ -134,6 +135,7 @@ fn killed_beside_standbys(world: &mut World) -> Result<()> {
             break;
         }
         println!("it recovered in place");
+        cluster.world.pace.allow(Act::Checkpoint, 3, "each crash ends in an epoch, here on the same node");
         cluster.wait_complete(Duration::from_secs(60))?;
     }
     let gap = gap.context("no standby ever had all of it")?;
