@@ -2,7 +2,8 @@
 //! `explain --json` prints [`IncidentReport`], `history --json` a list of [`IncidentSummary`].
 //!
 //! The schema is stable within one [`SCHEMA`] number: fields are added, never renamed, removed or given another
-//! meaning. Durations are integers in milliseconds (`_ms`), or whole seconds where no more is known (`seconds`), times of day milliseconds since 1970-01-01 UTC (`_at_ms`).
+//! meaning. Durations are integers in milliseconds (`_ms`), or whole seconds where no more is known (`seconds`), times of
+//! day milliseconds since 1970-01-01 UTC (`_at_ms`).
 //! An absent value is `null` and means "not known" or "none", as the field says; it never means "fine".
 //!
 //! Not here: any judgement. Whoever fills a value has judged; whoever renders it judges nothing.

@@ -24,7 +24,7 @@ impl State {
         self.maintenance.contains_key(node)
     }
 
-    /// It begins, or is given another time. Whoever holds an epoch goes on holding it: it is moved away first.
+    /// It begins, or is given another time. The holder of an epoch, the last one too, is moved away first.
     pub(super) fn begin_maintenance(
         &mut self,
         node: NodeName,
