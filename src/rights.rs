@@ -180,6 +180,27 @@ impl Rights {
         })
     }
 
+    /// Puts what another regular file holds, up to that many bytes, in the place of this one, with its mode, whole or not at
+    /// all also after a crash.
+    pub fn replace_with(&self, path: &Path, from: &Path, limit: u64) -> Result<(), FileError> {
+        let (mode, held) = self.file("read", from, || {
+            let file = open_regular(from)?;
+            Ok((file.metadata()?.permissions().mode() & 0o777, read_within(file, limit)?))
+        })?;
+        self.durably(path, || {
+            let fill = |file: &mut File| {
+                file.write_all(&held)?;
+                file.set_permissions(fs::Permissions::from_mode(mode))
+            };
+            durable::replace(path, mode, fill).map(drop)
+        })
+    }
+
+    /// Whether a directory is there; a link to one is none.
+    pub fn is_directory(&self, path: &Path) -> bool {
+        self.within(|| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())).unwrap_or(false)
+    }
+
     /// Makes one directory, which may be there; a link in its place is none.
     pub fn make_directory(&self, path: &Path, mode: u32) -> Result<(), FileError> {
         self.file("create", path, || match fs::DirBuilder::new().mode(mode).create(path) {
@@ -249,6 +270,12 @@ impl Rights {
     /// Whether something is there, whatever it is.
     pub fn exists(&self, path: &Path) -> bool {
         self.within(|| fs::symlink_metadata(path).is_ok()).unwrap_or(false)
+    }
+
+    /// Fails where nothing can be made in a directory.
+    pub fn must_write_in(&self, directory: &Path) -> Result<(), FileError> {
+        let denied = || io::Error::from(ErrorKind::PermissionDenied);
+        self.file("write in", directory, || may_write(directory).then_some(()).ok_or_else(denied))
     }
 
     /// When a file was written last.

@@ -10,7 +10,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lack, Lsn, Network, NodeName, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lack, Lsn, Network, NodeName, Room, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,6 +52,9 @@ pub struct Status {
     /// What an operator should know although nothing is broken: `insecure = true`, switches that accept less, a node
     /// that was refused. One sentence each.
     pub warnings: Vec<String>,
+    /// What room the volume has on which the answering node keeps its ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_volume: Option<Room>,
     /// Lines of the answering daemon's log that were dropped since it started, because nobody read the log in time.
     #[serde(default)]
     pub log_lines_dropped: u64,

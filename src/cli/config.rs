@@ -72,7 +72,8 @@ fn lacking(config: &Config) -> Vec<String> {
         return agents;
     }
     let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
-    agents.into_iter().chain(programs).chain(refused(config)).collect()
+    let outside = config.services.keys().flat_map(|service| postgresql::amiss(config, service));
+    agents.into_iter().chain(programs).chain(outside).chain(refused(config)).collect()
 }
 
 /// What the fence agents say of themselves that does not fit the file.

@@ -15,6 +15,7 @@ mod commands;
 pub mod database_tls;
 mod lease_time;
 mod members;
+mod on_host;
 pub mod parameters;
 mod parse;
 mod paths;
@@ -33,6 +34,7 @@ pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};
 pub use lease_time::{Drift, LeaseTime};
 pub use members::Member;
+pub use on_host::{OnHost, refused as refused_variable, variables};
 pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use secret::{is_secret_option, is_switch};
@@ -332,6 +334,8 @@ pub struct Postgresql {
     pub tls: DatabaseTls,
     /// The operator's lines of pg_hba.conf; regent writes its own before them.
     pub hba: Vec<String>,
+    /// Its log, more sockets and addresses, and what its programs find in their environment.
+    pub on_host: OnHost,
     /// So much later this node replays what it receives (`recovery_min_apply_delay`).
     pub apply_delay: Duration,
     /// The operator's parameters, with those of this node.

@@ -10,7 +10,7 @@ use super::read::{fingerprint, read};
 use super::{
     Agent, BARS, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
     Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
-    database_tls, members, raw, timing,
+    database_tls, members, on_host, raw, timing,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
@@ -63,6 +63,7 @@ impl Config {
             check::rules(config, &file, &mut problems);
             commands::rules(config, &file, &mut problems);
             members::rules(config, &file, &mut problems);
+            on_host::rules(config, &file, &mut problems);
             if !problems.touch(&["profile", "detector", "raft", "lease", "watchdog", "fencing", "failover"]) {
                 timing::check(config, &mut problems);
             }
@@ -417,6 +418,7 @@ impl Draft<'_> {
             replication_password_file: written.replication_password_file.as_deref().map(|path| self.expand(path)),
             tls,
             hba: or(&written.hba, Vec::new()),
+            on_host: on_host::of(service, self.node, |path| self.expand(path)),
             apply_delay: members::delay_of(service, self.node),
             parameters: parameters.chain(members::parameters_of(service, self.node)).collect(),
             probe_interval: or(&written.probe_interval, preset.service.probe_interval),

@@ -4,7 +4,7 @@
 
 use super::Config;
 use crate::types::ServiceName;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Config {
     /// The directory of what is gone after a boot: access file, lease. Nobody but the daemon's user writes in it.
@@ -32,6 +32,12 @@ impl Config {
         self.service_dir(service).join("goodbye")
     }
 
+    /// What the server writes to standard error. Beside the logs of the distribution's own servers it has a name of its own.
+    pub fn log_file(&self, service: &ServiceName) -> PathBuf {
+        let known = self.services.get(service).map(|known| known.postgresql.on_host.log_dir.as_path());
+        known.unwrap_or(Path::new("/")).join(format!("regent-{service}.log"))
+    }
+
     /// Who may connect to the database: PostgreSQL's access file, which fence agents put reject lines into.
     pub fn access_file(&self, service: &ServiceName) -> PathBuf {
         self.service_dir(service).join("pg_hba.conf")
@@ -41,7 +47,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     /// A daemon takes up what the one before it left, which may have been of another version.
     #[test]
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(config.cgroup_record(service), run.join("cgroup"));
         assert_eq!(config.lease_file(service), run.join("lease"));
         assert_eq!(config.goodbye_file(service), run.join("goodbye"));
+        assert_eq!(config.log_file(service), Path::new("/var/log/postgresql/regent-orders.log"));
         assert_eq!(config.access_file(service), run.join("pg_hba.conf"));
     }
 }

@@ -180,6 +180,7 @@ tables! {
         apply_delay: Duration,
         follow: String,
         parameters: BTreeMap<String, Scalar>,
+        listen: Vec<IpAddr>,
     }
     /// `[service.NAME.postgresql]`
     Postgresql {
@@ -204,6 +205,12 @@ tables! {
         tls_certificate: PathBuf,
         tls_key: PathBuf,
         hba: Vec<String>,
+        log_dir: PathBuf,
+        log_limit: Bytes,
+        socket_dirs: Vec<PathBuf>,
+        listen: Vec<IpAddr>,
+        environment: BTreeMap<String, Scalar>,
+        environment_file: PathBuf,
         parameters: BTreeMap<String, Scalar>,
         probe_interval: Duration,
         probe_timeout: Duration,

@@ -230,6 +230,11 @@ impl Consensus {
         self.node.member.store().write_latency()
     }
 
+    /// Whether the log has room on its volume that nobody else can take.
+    pub fn log_has_reserve(&self) -> bool {
+        self.node.member.store().has_reserve()
+    }
+
     /// Which networks reach each peer, and which is used.
     pub fn paths(&self) -> Vec<PeerPaths> {
         self.node.peers.values().map(|peer| peer.status()).collect()

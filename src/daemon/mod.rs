@@ -11,6 +11,7 @@ mod machine;
 mod operator;
 mod reload;
 mod report;
+mod room;
 mod shell;
 mod supervisor;
 mod survey;
@@ -124,6 +125,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
     watch_log(&consensus, &wakeups);
+    room::watch(config.data_dir.clone(), &consensus, &wakeups);
     serve_operators(&config, &wakeups).await?;
     watch_signals(&wakeups)?;
     let node = Node::new(config.clone(), start.clone(), clock::now());

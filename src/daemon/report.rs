@@ -30,6 +30,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         renewed: node.leads().map(|lead| lead.renewed.clone()).unwrap_or_default(),
         own: daemon.config.services.keys().map(|name| (name.clone(), own(daemon, name))).collect(),
         failing: node.failing(),
+        room: node.room(),
         behind: node.behind(now),
         not_joined: node.refused_join().map(ToString::to_string),
         phi: phi(daemon, now),

@@ -7,7 +7,7 @@ use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
     AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant,
-    LeftGoodbye, LogIndex, NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
+    LeftGoodbye, LogIndex, NodeName, Observation, Released, Room, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -167,6 +167,10 @@ pub enum Event {
     /// The slowest recent write of the Raft log.
     LogWrite {
         took: Duration,
+    },
+    /// What the volume of the ledger has now.
+    LedgerRoom {
+        room: Room,
     },
     /// What became of arming, feeding or disarming the watchdog. Feeding that works is said where that was asked for.
     Watchdog(WatchdogSaid),

@@ -67,7 +67,9 @@ use crate::detector::Detector;
 use crate::ledger::{Machine, Refusal, State};
 use crate::plan::keeper::{self, Keeper};
 use crate::plan::{Applied, Lead, Note, Row, Timing};
-use crate::types::{Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, ServiceName, Term};
+use crate::types::{
+    Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, Room, ServiceName, Term,
+};
 use beats::Beats;
 use context::Context;
 use desk::Desk;
@@ -122,6 +124,8 @@ pub struct Node {
     owed: Owed,
     watchdog: Watchdog,
     written: Written,
+    /// What the volume of the ledger has, once it was looked at.
+    room: Option<Room>,
     /// When everything is compared again at the latest, and when for another reason than what is heard of peers.
     due: Option<Instant>,
     due_besides: Option<Instant>,
@@ -142,6 +146,7 @@ impl Node {
             owed: Owed::default(),
             watchdog: Watchdog::found(&start, now),
             written: Written::default(),
+            room: None,
             due: None,
             due_besides: None,
             desk: Desk { context: Context::new(config, start, now), mail: Mail::default() },
@@ -227,7 +232,12 @@ impl Node {
 
     /// What this daemon must do for safety and cannot do at present, and why.
     pub fn failing(&self) -> BTreeMap<Failing, String> {
-        self.tenants.failing().chain(self.watchdog.failing()).collect()
+        let room = self.room.as_ref().and_then(Room::failing);
+        self.tenants.failing().chain(self.watchdog.failing()).chain(room).collect()
+    }
+    /// What the volume of the ledger has.
+    pub fn room(&self) -> Option<Room> {
+        self.room
     }
     /// Why this node's join was refused last, while it has not joined.
     pub fn refused_join(&self) -> Option<&Refusal> {

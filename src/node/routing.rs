@@ -64,6 +64,7 @@ impl Node {
                 return self.tenants.lease_tried(self.desk.context.now, &service, result);
             }
             Event::LogWrite { took } => self.log_wrote(took),
+            Event::LedgerRoom { room } => self.room = Some(room),
             Event::Watchdog(said) => self.watchdog.said(now, &mut self.desk.mail, said),
             Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),
         }

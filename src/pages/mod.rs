@@ -21,7 +21,7 @@ use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
     AgentName, AgentOutcome, AgentRun, ChannelName, ClusterId, CopyProgress, Epoch, Failing, Instant, KeptFolder,
-    NodeName, ServiceName, Term, Trouble, WallTime,
+    NodeName, Room, ServiceName, Term, Trouble, WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Known<'a> {
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     /// What this daemon must do for safety and cannot do at present, and why.
     pub failing: BTreeMap<Failing, String>,
+    /// What the volume of its ledger has, once that was looked at.
+    pub room: Option<Room>,
     /// For how long each standby has lacked something of what the primary is known to have written, by this node's clock.
     pub behind: BTreeMap<ServiceName, BTreeMap<NodeName, Duration>>,
     /// Why this node is not let in, while it has not joined.
@@ -123,6 +125,7 @@ pub fn status(known: &Known) -> Status {
         devices: fence::devices(known),
         incidents: state.incidents.values().rev().take(INCIDENTS_SHOWN).map(|incident| summary(incident)).collect(),
         warnings: warnings(known),
+        ledger_volume: known.room,
         log_lines_dropped: known.log_lines_dropped,
         answers_dropped: known.answers_dropped,
     }

@@ -13,7 +13,7 @@ use crate::plan::keeper::Step;
 use crate::plan::{self, Applied, Lead, Outlook, Plan, Row, Timing, alarm, switchover};
 use crate::types::{
     AgentName, AgentRun, Boot, ChannelName, ClusterId, CopyHealth, DbState, Epoch, Failing, Health, Incarnation,
-    Instant, Network, NodeId, NodeName, PeerView, Position, ReplayLag, Round, ServiceHealth, ServiceName, Sight,
+    Instant, Network, NodeId, NodeName, PeerView, Position, ReplayLag, Room, Round, ServiceHealth, ServiceName, Sight,
     Survey, Unfit, WallTime,
 };
 use std::collections::BTreeMap;
@@ -66,6 +66,7 @@ pub(crate) struct Scene {
     pub applied: Applied,
     pub own: BTreeMap<ServiceName, OwnDatabase>,
     pub failing: BTreeMap<Failing, String>,
+    pub room: Option<Room>,
     pub behind: BTreeMap<ServiceName, BTreeMap<NodeName, Duration>>,
     pub not_joined: Option<String>,
     pub phi: BTreeMap<(NodeName, ChannelName), f64>,
@@ -100,6 +101,7 @@ impl Scene {
             applied: Applied::default(),
             own: BTreeMap::new(),
             failing: BTreeMap::new(),
+            room: None,
             behind: BTreeMap::new(),
             not_joined: None,
             phi: BTreeMap::new(),
@@ -270,6 +272,7 @@ impl Scene {
             monitors: &self.monitors,
             refused: self.refused.clone(),
             unheard: self.unheard.clone(),
+            room: self.room,
             log_lines_dropped: self.dropped.0,
             answers_dropped: self.dropped.1,
         })

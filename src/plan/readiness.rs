@@ -168,7 +168,9 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
     if holder.map_or(margin < 0, |node| seen.needs_for_majority(node)) {
         reasons.push(Reason::NoMajorityLeft);
     }
-    reasons.extend(holder.into_iter().flat_map(|node| failing(seen, beside, node)));
+    let fails = holder.into_iter().flat_map(|node| failing(seen, beside, node));
+    let (soon, now): (Vec<_>, Vec<_>) = fails.partition(is_yet_to_come);
+    reasons.extend(now);
     let fault = holder.and_then(|node| Some((node.clone(), seen.database(node, name)?.file_fault.clone()?)));
     reasons.extend(fault.map(|(node, fault)| Reason::FileFault { node, fault }));
     if able.is_empty() && against.is_empty() {
@@ -188,6 +190,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.extend(moves_spent(seen, name));
         reasons.extend(lacks_of(seen, name, &able));
     }
+    reasons.extend(soon);
     reasons.extend(replay_stands(seen, name, holder));
     let best = holder.and_then(|from| lacks_least(seen, name, service, from));
     let would_lose_for = best.and_then(|(_, node)| beside.behind.get(node).copied());
@@ -279,6 +282,11 @@ fn failing(seen: &Outlook, beside: &Beside, node: &NodeName) -> Vec<Reason> {
     }
     let row = seen.present(node).into_iter();
     row.flat_map(|row| &row.health.failing).map(|what| fails(seen, beside, node, *what)).collect()
+}
+
+/// What would hinder nobody now.
+fn is_yet_to_come(reason: &Reason) -> bool {
+    matches!(reason, Reason::Fails { what: Failing::LedgerLow, .. })
 }
 
 /// The cause is known of this very node alone.

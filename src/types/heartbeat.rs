@@ -97,7 +97,7 @@ pub enum Alarm {
     TwoMachines { node: NodeName, boot: Boot, other: Boot },
 }
 
-/// Something that a daemon must do for safety and cannot do at present. Why is in its own log and `status`.
+/// Something that a daemon must do for safety and cannot do at present, or soon. Why is in its own log and `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failing {
@@ -109,6 +109,10 @@ pub enum Failing {
     WatchdogArm,
     /// The watchdog is armed and cannot be fed: it will reset the host.
     WatchdogFeed,
+    /// The volume of its ledger has little room left.
+    LedgerLow,
+    /// It has none to speak of.
+    LedgerFull,
 }
 
 impl std::fmt::Display for Failing {
@@ -118,6 +122,8 @@ impl std::fmt::Display for Failing {
             Failing::LeaseFile => "its lease cannot be kept for the guard (is the volume of run_dir full?)",
             Failing::WatchdogArm => "its watchdog cannot be armed",
             Failing::WatchdogFeed => "its watchdog cannot be fed and will reset it",
+            Failing::LedgerLow => "the volume of its ledger (data_dir) has little room left",
+            Failing::LedgerFull => "the volume of its ledger (data_dir) is full",
         })
     }
 }

@@ -3,8 +3,8 @@
 use regent::action::guard::{LeaseFile, write_lease};
 use regent::clock;
 use regent::config::{
-    Commands, Config, DatabaseTls, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed, Postgresql,
-    PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls,
+    Commands, Config, DatabaseTls, Detector, Failover, Fencing, LeaseTiming, Node, OnCrash, OnHost, OnLapsed,
+    Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls,
 };
 use regent::engine::Engine;
 use regent::engine::enclosure::Enclosure;
@@ -251,6 +251,11 @@ impl Database {
         self.config.run_dir.join("orders")
     }
 
+    /// What the server writes to standard error.
+    pub fn log(&self) -> PathBuf {
+        self.config.log_file(&"orders".parse().expect("a name"))
+    }
+
     /// The database's processes, by the cgroup that the engine noted.
     pub fn enclosure(&self) -> Enclosure {
         let noted = std::fs::read_to_string(self.run().join("cgroup")).ok().map(PathBuf::from);
@@ -438,6 +443,7 @@ fn service(of_node: &Path) -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            on_host: OnHost { log_dir: of_node.join("log"), ..OnHost::default() },
             apply_delay: Duration::ZERO,
             old_copies: 1,
             outsider_slots: Vec::new(),

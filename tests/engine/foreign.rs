@@ -203,14 +203,14 @@ async fn a_password_is_in_no_statement_no_log_and_no_argument() {
     // The password opens the connection that it is for.
     cluster.follow("db1", "db2").await;
     for node in [db1, db2] {
-        let log = node.config.data_dir.join("orders/postgresql.log");
+        let log = node.log();
         let text = fs::read_to_string(&log).expect("the server's log");
         assert!(!text.contains("a\\secret"), "{} holds the password", log.display());
         let arguments = node.engine().processes().into_iter().map(|pid| fs::read(format!("/proc/{pid}/cmdline")));
         let arguments: Vec<u8> = arguments.flatten().flatten().collect();
         assert!(!String::from_utf8_lossy(&arguments).contains("a\\secret"), "it is in an argument list");
     }
-    let text = fs::read_to_string(db2.config.data_dir.join("orders/postgresql.log")).expect("the server's log");
+    let text = fs::read_to_string(db2.log()).expect("the server's log");
     assert!(text.contains("create role \"regent_db1\""), "nothing was logged: {text}");
     // Where others can read it, it is none.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("mine");

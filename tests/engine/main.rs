@@ -22,6 +22,7 @@ mod moving;
 mod networks;
 mod numbers;
 mod older;
+mod on_host;
 mod ordered;
 mod outsiders;
 mod places;

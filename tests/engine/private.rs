@@ -252,7 +252,7 @@ async fn a_server_that_cannot_prove_to_be_the_primary_is_not_followed() {
     // Nor does a standby go on streaming that has to connect again.
     cluster.node("db1").sql("select pg_terminate_backend(pid) from pg_stat_replication").await;
     cluster.node("db2").until("without an upstream", |seen| seen.streams_from.is_none()).await;
-    let log = cluster.node("db2").config.data_dir.join("orders/postgresql.log");
+    let log = cluster.node("db2").log();
     while !fs::read_to_string(&log).expect("there").contains("does not match host name") {
         assert!(cluster.node("db2").engine().latest().streams_from.is_none(), "it streams from another");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -136,7 +136,7 @@ async fn the_logical_slots_of_a_primary_outlive_it_where_the_version_copies_them
     let client = db2.client().await.expect("in");
     let end = Instant::now() + Duration::from_secs(40);
     while client.query_one(copied, &[]).await.expect("asked").get::<_, i64>(0) == 0 {
-        let log = || fs::read_to_string(db2.config.data_dir.join("orders/postgresql.log")).unwrap_or_default();
+        let log = || fs::read_to_string(db2.log()).unwrap_or_default();
         assert!(Instant::now() < end, "the standby has no copy of the slot: {}", log());
         // As a subscriber reads on. The copy becomes lasting once the standby has what the slot goes on from.
         db1.sql("select pg_log_standby_snapshot(); select pg_replication_slot_advance('reader', pg_current_wal_lsn())")

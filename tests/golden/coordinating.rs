@@ -364,6 +364,8 @@ fn failing(line: &Line, text: &str) -> Failing {
         "lease-file" => Failing::LeaseFile,
         "watchdog-arm" => Failing::WatchdogArm,
         "watchdog-feed" => Failing::WatchdogFeed,
+        "ledger-low" => Failing::LedgerLow,
+        "ledger-full" => Failing::LedgerFull,
         other => line.fail(&format!("{other:?} is nothing that fails")),
     }
 }

@@ -257,7 +257,7 @@ impl Plan {
         writeln!(text, "on_crash = \"{}\"\n{}", self.on_crash, self.service)?;
         writeln!(text, "[service.{name}.postgresql]\ndata_dir = \"{data}\"\nbin_dir = \"{}\"", bin.display())?;
         let hba = [&["host all postgres 10.77.0.0/16 md5"], self.hba].concat();
-        writeln!(text, "port = {port}\nhba = {hba:?}")?;
+        writeln!(text, "port = {port}\nhba = {hba:?}\nlog_dir = \"{DISK}/log\"")?;
         self.write_tls(text)?;
         writeln!(text, "{}", self.database)?;
         writeln!(text, "[service.{name}.postgresql.parameters]\nshared_buffers = \"64MB\"\nmax_connections = 50")?;

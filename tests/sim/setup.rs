@@ -2,7 +2,7 @@
 
 use regent::config::{
     Agent, Commands, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Member, Node, OnCrash,
-    OnLapsed, Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
+    OnHost, OnLapsed, Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog,
 };
 use regent::types::{AgentKind, AgentName, NodeName};
 use std::collections::BTreeMap;
@@ -125,6 +125,7 @@ fn service() -> Service {
             initdb_options: Vec::new(),
             commands: Commands::default(),
             copy_max_rate: None,
+            on_host: OnHost::default(),
             apply_delay: Duration::ZERO,
             old_copies: 1,
             outsider_slots: Vec::new(),

@@ -24,6 +24,9 @@ pub fn status(status: &Status) -> String {
     if !status.incidents.is_empty() {
         text += &section("Latest incidents", &super::history(&status.incidents));
     }
+    if let Some(room) = &status.ledger_volume {
+        text += &format!("\nOn the volume of the ledger of {} {room}.\n", status.answered_by);
+    }
     text += &section("Warnings", &(bullets(&status.warnings) + &bullets(&dropped(status))));
     text
 }

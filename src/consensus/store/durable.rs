@@ -10,12 +10,14 @@
 )]
 
 use super::mark::Mark;
+use super::reserve::Reserve;
 use super::{Backend, Change, Done, StoreError};
 use crate::last_words;
 use crate::scheduling;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -46,6 +48,8 @@ pub struct Durable {
     /// What was there when it was opened; handed out once.
     stored: Mutex<Stored>,
     latency: Arc<Mutex<Latency>>,
+    /// Whether the file has the room that nobody else can take.
+    has_reserve: Arc<AtomicBool>,
     /// `None` once it is closed.
     requests: Mutex<Option<Sender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -83,7 +87,19 @@ impl Durable {
         }
         let latency = Arc::new(Mutex::new(Latency::default()));
         let (requests, received) = channel();
-        let mut writer = Writer { path: path.to_owned(), database, mark, writes, latency: latency.clone() };
+        let reserve = Reserve::of(path).inspect_err(|error| without_reserve(path, error)).ok();
+        let (latency_of, has_reserve) = (latency.clone(), Arc::<AtomicBool>::default());
+        let reserved = has_reserve.clone();
+        let mut writer = Writer {
+            path: path.to_owned(),
+            database,
+            mark,
+            writes,
+            latency: latency_of,
+            reserve,
+            has_reserve: reserved,
+        };
+        writer.take_room();
         let writer = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || {
@@ -96,10 +112,16 @@ impl Durable {
             path: path.to_owned(),
             stored: Mutex::new(stored),
             latency,
+            has_reserve,
             requests: Mutex::new(Some(requests)),
             writer: Mutex::new(Some(writer)),
         })
     }
+}
+
+/// It works without, as it would on a file system that keeps no room.
+fn without_reserve(path: &Path, error: &std::io::Error) {
+    tracing::warn!(path = %path.display(), %error, "no room is kept for the Raft log: a full volume would end this manager at once");
 }
 
 /// Everything stored, and how many transactions made it.
@@ -157,6 +179,10 @@ impl Backend for Durable {
         lock(&self.latency).slowest(Instant::now())
     }
 
+    fn has_reserve(&self) -> bool {
+        self.has_reserve.load(Ordering::Relaxed)
+    }
+
     fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -182,9 +208,24 @@ struct Writer {
     mark: Mark,
     writes: u64,
     latency: Arc<Mutex<Latency>>,
+    /// `None`: its file system cannot.
+    reserve: Option<Reserve>,
+    has_reserve: Arc<AtomicBool>,
 }
 
 impl Writer {
+    fn take_room(&mut self) {
+        let Some(reserve) = &self.reserve else { return };
+        match reserve.top_up() {
+            Ok(whole) => self.has_reserve.store(whole, Ordering::Relaxed),
+            Err(error) => {
+                without_reserve(&self.path, &error);
+                self.has_reserve.store(false, Ordering::Relaxed);
+                self.reserve = None;
+            }
+        }
+    }
+
     fn run(&mut self, requests: &Receiver<Request>) {
         let mut waiting: Vec<Change> = Vec::new();
         loop {
@@ -211,8 +252,10 @@ impl Writer {
 
     /// An orderly end. Without its note the next start relies on redb alone, as after a crash.
     fn end(self) {
-        let Writer { path, database, mark, .. } = self;
+        let Writer { path, database, mark, reserve, .. } = self;
         drop(database);
+        // Its orderly end has cut the file short.
+        let _ = reserve.map(|reserve| reserve.top_up());
         if let Err(error) = mark.close(&path) {
             tracing::warn!(path = %path.display(), %error, "the orderly end of the Raft log could not be noted");
         }
@@ -230,6 +273,7 @@ impl Writer {
             std::process::abort();
         }
         lock(&self.latency).end(Instant::now());
+        self.take_room();
     }
 
     fn try_commit(&mut self, changes: Vec<Change>) -> Result<(), redb::Error> {

@@ -66,6 +66,11 @@ impl<C> Store<C> {
         self.backend.write_latency()
     }
 
+    /// See [`Backend::has_reserve`].
+    pub fn has_reserve(&self) -> bool {
+        self.backend.has_reserve()
+    }
+
     /// Keeps the snapshot, unless a newer one is there already; durable when it returns.
     pub async fn save_snapshot(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let change = image::put_snapshot(meta, data);

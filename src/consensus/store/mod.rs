@@ -16,6 +16,7 @@ mod log;
 mod mark;
 #[cfg(test)]
 pub mod memory;
+mod reserve;
 pub mod stamp;
 #[cfg(test)]
 mod store_test;
@@ -84,6 +85,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The slowest durable write of the last seconds, one that is still under way included.
     fn write_latency(&self) -> Duration;
+
+    /// Whether it has room that nobody else can take, for when its volume is full.
+    fn has_reserve(&self) -> bool {
+        false
+    }
 
     /// Where it is, for messages.
     fn path(&self) -> PathBuf;

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::places::{Extent, Places};
 use super::program::Run;
 use super::session::Session;
-use super::{access, archive, rejoin, remembered, settings, slots, start};
+use super::{access, archive, own_files, rejoin, remembered, settings, slots, start};
 use crate::clock;
 use crate::config::Command;
 use crate::types::{CopyStage, SystemId, Upstream};
@@ -42,6 +42,8 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
     let slot = slots::ready_at(original.session, &core.config.node).await?;
     let places = core
         .on_disk(move |core| {
+            let mark = core.layout.mark()?;
+            own_files::keep(core, mark.is_some_and(|mark| mark == CLONING || mark == rejoin::REWINDING))?;
             core.layout.set_mark(CLONING)?;
             remembered::forget(core)?;
             places.prepare()?;
@@ -59,6 +61,7 @@ pub async fn clone(core: &Arc<Core>, original: Original<'_>) -> Result<Option<St
     let conninfo = original.conninfo.to_owned();
     core.on_disk_in_order(move |core, in_order| {
         places.compare()?;
+        own_files::put_back(core, &new)?;
         // A standby before it is in its place: there is no moment at which it could start as a primary.
         start::make_standby_in(in_order, &new, &conninfo)?;
         new.sync_volumes()?;

@@ -8,6 +8,7 @@
 //! Not here: what becomes of what they made (`clone.rs`, `restored.rs`), and what may be written (`config/commands.rs`).
 
 use super::core::Core;
+use super::environment::Environment;
 use super::error::{EngineError, Result};
 use super::layout::{CONF, CONTROL, Layout, PG_VERSION, POSTMASTER_PID};
 use super::program::{OsUser, Run};
@@ -92,11 +93,13 @@ pub async fn run(core: &Arc<Core>, key: &'static str, command: &Command, told: &
 /// The same without a word in the log, for what runs again and again.
 pub async fn execute(core: &Arc<Core>, key: &'static str, command: &Command, told: &Told) -> Result<()> {
     let (arguments, environment) = (told.arguments(command), told.environment());
+    let given = core.on_disk(|core| Environment::read(&core.current(), &core.layout.inside)).await?;
+    let environment = environment.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
     let run = Run {
         user: &core.user,
         program: command.program.clone(),
         arguments: arguments.iter().map(AsRef::<OsStr>::as_ref).collect(),
-        environment: environment.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect(),
+        environment: given.variables().chain(environment).collect(),
         input: String::new(),
         deadline: command.timeout,
     };

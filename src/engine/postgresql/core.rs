@@ -45,6 +45,8 @@ pub struct Core {
     given: RwLock<Arc<Postgresql>>,
     /// Why the server goes on with an earlier daemon's parameters and access lines, if it does.
     pub refused: std::sync::Mutex<Option<FileFault>>,
+    /// What the server had to be started without, if anything: its log, a socket, its environment_file.
+    pub without: std::sync::Mutex<Option<FileFault>>,
     /// Whether it is settled that a server that ran already gets this daemon's parameters and access lines.
     pub renewed: AtomicBool,
     /// What the server says of its files.
@@ -112,6 +114,7 @@ impl Core {
             session,
             given,
             refused: std::sync::Mutex::default(),
+            without: std::sync::Mutex::default(),
             renewed: AtomicBool::new(false),
             files,
             files_changed: Notify::new(),

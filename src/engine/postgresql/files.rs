@@ -252,6 +252,7 @@ async fn look(core: &Arc<Core>) -> Result<Files> {
     if fault.is_none() && !is_of_kept {
         keep(core, true).await?;
     }
+    let fault = fault.or_else(|| core.without.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let mut pending_restart = found.pending_restart;
     pending_restart.truncate(PENDING_SHOWN);
     Ok(Files { fault, pending_restart, overridden: found.overridden })

@@ -85,16 +85,23 @@ fn fill(layout: &Layout, folder: &Path, segment_size: u64, fork: Lsn, end: Posit
     // Its own timeline first, then those that led there, the latest first.
     let led = history_of(inside, &layout.data_dir, end.timeline).0.into_iter().rev().map(|left| left.timeline);
     let timelines: Vec<_> = std::iter::once(end.timeline).chain(led).collect();
-    let mut at = Lsn(fork.0 - fork.0 % segment_size);
+    let (mut at, mut missing) = (Lsn(fork.0 - fork.0 % segment_size), Vec::new());
     while at < end.lsn {
-        // A segment from before the local timeline began has the parent's number; what is not there was archived.
-        let names = timelines.iter().map(|timeline| segment_name(*timeline, at, segment_size));
-        if let Some(name) = names.into_iter().find(|name| inside.exists(&wal.join(name))) {
-            inside.copy(&wal.join(&name), &folder.join(&name))?;
+        // A segment from before the local timeline began has the parent's number.
+        let mut names = timelines.iter().map(|timeline| segment_name(*timeline, at, segment_size));
+        match names.find(|name| inside.exists(&wal.join(name))) {
+            Some(name) => inside.copy(&wal.join(&name), &folder.join(&name))?,
+            None => missing.push(segment_name(end.timeline, at, segment_size).display().to_string()),
         }
         at = Lsn(at.0 + segment_size);
     }
-    inside.replace(&folder.join(NOTE), 0o600, &Note { fork, end }.text(folder))?;
+    let mut text = Note { fork, end }.text(folder);
+    if !missing.is_empty() {
+        let missing = missing.join(" ");
+        tracing::warn!(folder = %folder.display(), missing, "the server had removed WAL that only this node had; it may be in your archive");
+        text.push_str(&format!("Missing, because the server had removed them; look in your archive: {missing}\n"));
+    }
+    inside.replace(&folder.join(NOTE), 0o600, &text)?;
     Ok(layout.around()?.sync_directory_of(folder)?)
 }
 

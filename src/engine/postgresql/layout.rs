@@ -24,22 +24,35 @@ pub struct Layout {
     pub run: PathBuf,
     /// In `run`: the server's socket; the database's user owns it.
     pub socket: PathBuf,
+    /// Where there is one besides, for programs that look for it there.
+    pub more_sockets: Vec<PathBuf>,
     /// In `run`: who may connect.
     pub hba: PathBuf,
     /// In `run`: how far the lease reaches, for the guard.
     pub lease: PathBuf,
     /// In `run`: what the guard sends when the daemon ends without a word.
     pub goodbye: PathBuf,
-    /// `<regent data_dir>/<service>`: the server's log before its own logging begins.
+    /// `<regent data_dir>/<service>`: what this node remembers of its database.
     pub keep: PathBuf,
+    /// What the server writes to standard error.
+    pub log: PathBuf,
     /// Of the database's user: with them everything in the data directory is done.
     pub inside: Rights,
 }
 
 /// What regent reads or writes in the data directory, whose user may have put anything there. Beside these: the history
 /// files and segments in `pg_wal`, by their numbers.
-pub const INSIDE: [&str; 8] =
-    [POSTMASTER_PID, STANDBY_SIGNAL, RECOVERY_SIGNAL, AUTO_CONF, PG_VERSION, BACKUP_LABEL, PROMOTE, CONTROL];
+pub const INSIDE: [&str; 9] = [
+    POSTMASTER_PID,
+    STANDBY_SIGNAL,
+    RECOVERY_SIGNAL,
+    AUTO_CONF,
+    PG_VERSION,
+    BACKUP_LABEL,
+    PROMOTE,
+    CONTROL,
+    CURRENT_LOGS,
+];
 pub const POSTMASTER_PID: &str = "postmaster.pid";
 pub const STANDBY_SIGNAL: &str = "standby.signal";
 pub const RECOVERY_SIGNAL: &str = "recovery.signal";
@@ -49,6 +62,8 @@ pub const PG_VERSION: &str = "PG_VERSION";
 pub const BACKUP_LABEL: &str = "backup_label";
 pub const PROMOTE: &str = "promote";
 pub const CONTROL: &str = "global/pg_control";
+/// Which files the server's own logging writes.
+pub const CURRENT_LOGS: &str = "current_logfiles";
 
 impl Layout {
     pub fn new(config: &Config, service: &ServiceName, user: &OsUser) -> Result<Self> {
@@ -59,10 +74,12 @@ impl Layout {
             bin_dir: known.postgresql.bin_dir.clone(),
             run: config.service_dir(service),
             socket: config.socket_dir(service),
+            more_sockets: known.postgresql.on_host.socket_dirs.clone(),
             hba: config.access_file(service),
             lease: config.lease_file(service),
             goodbye: config.goodbye_file(service),
             keep: config.data_dir.join(service.as_str()),
+            log: config.log_file(service),
             inside: user.rights(),
         })
     }
@@ -100,10 +117,6 @@ impl Layout {
 
     pub fn tls_key(&self) -> PathBuf {
         self.run.join("database.key")
-    }
-
-    pub fn log(&self) -> PathBuf {
-        self.keep.join("postgresql.log")
     }
 
     /// A name in the data directory.
@@ -193,10 +206,41 @@ impl Layout {
         Ok(rights::give_directory(&self.socket, &self.inside)?)
     }
 
+    /// Makes the further directories of sockets where they are gone (`/run` is empty after a boot), and brings those in which
+    /// a server can have one, and what is amiss with the others.
+    pub fn make_sockets(&self) -> (Vec<&Path>, Vec<FileError>) {
+        let make = |directory: &PathBuf| {
+            self.make_where_missing(directory, 0o755)?;
+            self.inside.must_write_in(directory)
+        };
+        let (mut usable, mut amiss) = (vec![self.socket.as_path()], Vec::new());
+        for directory in &self.more_sockets {
+            match make(directory) {
+                Ok(()) => usable.push(directory),
+                Err(error) => amiss.push(error),
+            }
+        }
+        (usable, amiss)
+    }
+
     /// Makes an empty directory that PostgreSQL accepts as its own: the data directory, one beside it, one for a part of it.
     pub fn make_for_database(&self, directory: &Path) -> Result<()> {
+        Ok(self.make_owned(directory, 0o700)?)
+    }
+
+    /// The same with this mode where there is no such directory yet, and with those that it lies in.
+    pub fn make_where_missing(&self, directory: &Path, mode: u32) -> std::result::Result<(), FileError> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(Path::new("/"));
+        Rights::in_directory(parent, &self.inside)?.make_directories(parent)?;
+        self.make_owned(directory, mode)
+    }
+
+    fn make_owned(&self, directory: &Path, mode: u32) -> std::result::Result<(), FileError> {
         let around = Rights::in_directory(directory.parent().unwrap_or(Path::new("/")), &self.inside)?;
-        around.make_directory(directory, 0o700)?;
+        around.make_directory(directory, mode)?;
         // Only where nobody else can write, so that no link leads this elsewhere.
         if around != self.inside {
             rights::give_directory(directory, &self.inside)?;

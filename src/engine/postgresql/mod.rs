@@ -26,12 +26,14 @@ mod copying;
 mod core;
 mod doorway;
 mod end;
+mod environment;
 mod error;
 mod files;
 mod fitness;
 mod initdb;
 mod keep;
 mod layout;
+mod log;
 mod losses;
 mod lost;
 mod mounts;
@@ -39,7 +41,9 @@ mod networks;
 mod numbers;
 mod observer;
 mod older;
+mod outside;
 mod outsiders;
+mod own_files;
 mod parameters;
 mod places;
 mod postmaster;
@@ -80,6 +84,7 @@ pub use access::replication_role;
 pub use command::unusable;
 pub use error::EngineError;
 pub use lost::{DivergedWal, Reader};
+pub use outside::amiss;
 pub use trial::on_this_host;
 
 use self::core::Core;
@@ -108,6 +113,8 @@ pub struct PostgreSql {
     stream: tokio::task::JoinHandle<()>,
     /// Looks whether it could serve.
     fitness: tokio::task::JoinHandle<()>,
+    /// Keeps the server's log within its bound.
+    log: tokio::task::JoinHandle<()>,
     /// One action at a time.
     turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
@@ -137,8 +144,22 @@ impl PostgreSql {
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
         let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
         let fitness = tokio::spawn(fitness::run(core.clone()));
+        let log = tokio::spawn(log::run(core.clone()));
         let handed_out = AtomicU64::new(0);
-        Ok(PostgreSql { core, observer, remembering, aside, renewal, stream, fitness, turn, stops, asked, handed_out })
+        Ok(PostgreSql {
+            core,
+            observer,
+            remembering,
+            aside,
+            renewal,
+            stream,
+            fitness,
+            log,
+            turn,
+            stops,
+            asked,
+            handed_out,
+        })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -298,5 +319,6 @@ impl Drop for PostgreSql {
         self.renewal.abort();
         self.stream.abort();
         self.fitness.abort();
+        self.log.abort();
     }
 }

@@ -7,7 +7,7 @@ use super::runs::{Place, Runs};
 use crate::engine::enclosure::step_in;
 use crate::rights::Rights;
 use crate::types::{ServiceName, Span};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,18 @@ impl OsUser {
 
     /// A command that becomes this user, in a session of its own, through `door` (into a cgroup) where given.
     pub fn command(&self, program: &Path, door: Option<File>) -> std::process::Command {
+        self.scored(program, door, ORDINARY)
+    }
+
+    /// The same for a server: the kernel takes a process that serves one session before the one that holds all together,
+    /// whose end is the end of every session.
+    pub fn postmaster(&self, program: &Path, door: Option<File>) -> std::process::Command {
+        let mut command = self.scored(program, door, PROTECTED);
+        command.env("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj").env("PG_OOM_ADJUST_VALUE", "0");
+        command
+    }
+
+    fn scored(&self, program: &Path, door: Option<File>, score: &'static CStr) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
         command.env("HOME", &self.home).current_dir("/").stdin(Stdio::null());
@@ -70,7 +82,7 @@ impl OsUser {
                 if let Some(door) = &door {
                     step_in(door)?;
                 }
-                shed_privileges();
+                shed_privileges(score);
                 let changed = libc::setgroups(groups.len(), groups.as_ptr()) == 0
                     && libc::setgid(gid) == 0
                     && libc::setuid(uid) == 0;
@@ -82,8 +94,14 @@ impl OsUser {
     }
 }
 
-/// Takes real-time scheduling and OOM protection off: they were the daemon's. What cannot be set stays.
-fn shed_privileges() {
+/// What the kernel adds to a process's own badness when it is short of memory.
+const ORDINARY: &CStr = c"0";
+/// As Debian protects its postmasters.
+const PROTECTED: &CStr = c"-900";
+
+/// Takes real-time scheduling and OOM protection off: they were the daemon's. Then this score is set, where that is allowed
+/// (CAP_SYS_RESOURCE). What cannot be set stays.
+fn shed_privileges(oom_score: &CStr) {
     // SAFETY: system calls on constants and on a local structure; failures are of no consequence.
     unsafe {
         let ordinary: libc::sched_param = std::mem::zeroed();
@@ -91,7 +109,9 @@ fn shed_privileges() {
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if score >= 0 {
-            libc::write(score, c"0".as_ptr().cast(), 1);
+            for value in [ORDINARY, oom_score] {
+                libc::write(score, value.as_ptr().cast(), value.count_bytes());
+            }
             libc::close(score);
         }
     }

@@ -7,10 +7,10 @@
 
 use super::core::Core;
 use super::layout::{Layout, STANDBY_SIGNAL};
+use super::log;
 use crate::clock;
 use crate::types::Instant;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,6 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(1);
 /// The system calls in which a process waits for the disk to take what was written.
 const SYNCS: [libc::c_long; 3] = [libc::SYS_syncfs, libc::SYS_fsync, libc::SYS_fdatasync];
-/// How much of the end of the server's log is searched for its last progress line.
-const LOG_TAIL: u64 = 16 << 10;
 
 /// What was found of one postmaster's start.
 #[derive(Debug, Default)]
@@ -119,12 +117,7 @@ fn sectors_written(layout: &Layout) -> Option<u64> {
 
 /// The place in the last progress line of the server's log.
 fn last_place(layout: &Layout) -> Option<String> {
-    let mut file = File::open(layout.log()).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
-    let mut text = Vec::new();
-    file.take(LOG_TAIL).read_to_end(&mut text).ok()?;
-    place_in(&String::from_utf8_lossy(&text)).map(str::to_owned)
+    place_in(&log::since(layout, 0)).map(str::to_owned)
 }
 
 /// "redo in progress, elapsed time: 10.00 s, current LSN: 0/5000060"; "syncing data directory (fsync), elapsed time: …,

@@ -81,7 +81,7 @@ pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Resu
         tokio::select! {
             done = recovery_ended(core, &session) => done?,
             () = postmaster.ended() => return Err(EngineError::StartFailed {
-                log: format!("it ended during the promotion; see {}", core.layout.log().display()),
+                log: format!("it ended during the promotion; see {}", core.layout.log.display()),
             }),
         }
     }

@@ -19,7 +19,7 @@ use super::places::{Extent, Tablespace};
 use super::program::Run;
 use super::session::Session;
 use super::timeline::{history_file, history_of, parse_history};
-use super::{alike, archive, end, parameters, remembered, settings, start, upstream, version};
+use super::{alike, archive, end, own_files, parameters, remembered, settings, start, upstream, version};
 use crate::clock;
 use crate::types::{CopyStage, History, Lsn, Position, SystemId, Upstream};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ const REWIND_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// What the marker says, from the first touch on. A rewind that did not end leaves a directory of no use.
 const COMPARING: &str = "a comparison with the upstream\n";
-const REWINDING: &str = "a rewind\n";
+pub const REWINDING: &str = "a rewind\n";
 
 /// What is known of the upstream.
 struct Source {
@@ -88,7 +88,8 @@ pub async fn rejoin(core: &Arc<Core>, upstream: &Upstream, on_order: bool) -> Re
     let conninfo = core.conninfo(upstream);
     core.on_disk_in_order(move |core, in_order| {
         start::make_standby(in_order, core, &conninfo)?;
-        core.layout.unset_mark()
+        core.layout.unset_mark()?;
+        own_files::forget(core)
     })
     .await?;
     Ok((how, kept))
@@ -383,6 +384,7 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
 
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {
     core.on_disk_in_order(|core, in_order| {
+        own_files::keep(core, false)?;
         core.layout.set_mark(REWINDING)?;
         remembered::forget(core)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
@@ -408,7 +410,11 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
     end_recovery_alone(core).await?;
     core.copying.is_at(CopyStage::Rewinding);
     let said = run.finish().await?;
-    core.on_disk(|core| core.layout.sync_volumes()).await?;
+    core.on_disk(|core| {
+        own_files::put_back(core, &core.layout)?;
+        core.layout.sync_volumes()
+    })
+    .await?;
     tracing::info!(service = %core.service, upstream = %upstream.node, %said, "rewound");
     let control = Control::read(&core.layout, &core.user).await?;
     if control.system == source.system {

@@ -13,7 +13,7 @@ use super::layout::AUTO_CONF;
 use super::parameters::{self, Base};
 use super::{settings, start, stop};
 use crate::types::{FileFault, StopLadder, Upstream};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How often it is looked whether it has.
@@ -125,6 +125,12 @@ async fn leave_out(core: &Arc<Core>, conninfo: &str, faults: Vec<Fault>) -> Resu
 }
 
 impl Core {
+    /// The server starts all the same, and it is said for as long as it runs so.
+    pub fn starts_without(&self, file: &str, why: &str) {
+        tracing::error!(service = %self.service, file, why, "the server is started without it");
+        *self.without.lock().unwrap_or_else(PoisonError::into_inner) = Some(FileFault::new(file, 0, why, 0));
+    }
+
     /// What was found is shown until the files were read again without it.
     pub fn found_fault(&self, fault: FileFault) {
         self.files.send_modify(|files| files.fault = Some(fault));

@@ -9,6 +9,7 @@
 use super::command::{self, Told};
 use super::control::{Control, ControlState};
 use super::core::Core;
+use super::environment::Environment;
 use super::error::{EngineError, Result};
 use super::initdb::{role_statements, single_user};
 use super::layout::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
@@ -74,11 +75,12 @@ async fn end_recovery(core: &Arc<Core>, begun: Instant, timeout: Duration) -> Re
         arguments.extend::<[&OsStr; 2]>(["-c".as_ref(), setting.as_ref()]);
     }
     arguments.push("postgres".as_ref());
+    let environment = core.on_disk(|core| Environment::read(&core.current(), &core.layout.inside)).await?;
     let run = Run {
         user: &core.user,
         program: core.layout.program("postgres"),
         arguments,
-        environment: vec![("LC_ALL", "C".as_ref())],
+        environment: environment.variables().chain([("LC_ALL", "C".as_ref())]).collect(),
         input: String::new(),
         deadline: timeout.saturating_sub(clock::now().since(begun)).max(Duration::from_secs(1)),
     };

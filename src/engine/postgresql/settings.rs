@@ -13,6 +13,7 @@ use crate::config::parameters::{is_owned, operators, operators_value};
 use crate::config::{Config, Postgresql};
 use crate::types::Upstream;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Set to nothing, so that no file sets them.
@@ -83,14 +84,15 @@ pub fn command_line(config: &Config, postgresql: &Postgresql, layout: &Layout) -
     if layout.knows(IDLE_SLOTS) {
         settings.push(format!("{IDLE_SLOTS}=0"));
     }
+    let sockets = [&layout.socket].into_iter().chain(&layout.more_sockets).map(PathBuf::as_path);
     let owned = [
         ("config_file", layout.conf().display().to_string()),
         ("unix_socket_permissions", "0777".to_owned()),
-        ("listen_addresses", listen_addresses(config)),
+        ("listen_addresses", listen_addresses(config, postgresql)),
         ("port", postgresql.port.to_string()),
         ("hba_file", layout.hba.display().to_string()),
         ("ident_file", layout.ident().display().to_string()),
-        ("unix_socket_directories", layout.socket.display().to_string()),
+        ("unix_socket_directories", socket_directories(sockets)),
         ("restart_after_crash", "off".to_owned()),
         ("hot_standby", "on".to_owned()),
         ("wal_log_hints", "on".to_owned()),
@@ -144,14 +146,22 @@ fn is_off(value: &str) -> bool {
 }
 
 /// On real networks everything, so that an address that comes up later (a virtual one, a repaired card) is served
-/// too; what may connect is the access file's business. On loopback, where hosts share one network, only its own.
-fn listen_addresses(config: &Config) -> String {
+/// too; what may connect is the access file's business. On loopback, where hosts share one network, and where the operator
+/// names addresses, those and the node's own two: by these the others stream from it.
+fn listen_addresses(config: &Config, postgresql: &Postgresql) -> String {
     let me = config.me();
-    if me.primary.is_loopback() || me.secondary.is_loopback() {
-        format!("{},{}", me.primary, me.secondary)
-    } else {
-        "*".to_owned()
+    let named = &postgresql.on_host.listen;
+    if named.is_none() && !me.primary.is_loopback() && !me.secondary.is_loopback() {
+        return "*".to_owned();
     }
+    let own = [me.primary, me.secondary];
+    let more = named.iter().flatten().filter(|address| !own.contains(address));
+    own.iter().chain(more).map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Regent's own first: what PostgreSQL's programs read in postmaster.pid is that one.
+pub fn socket_directories<'a>(all: impl IntoIterator<Item = &'a Path>) -> String {
+    all.into_iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// How this node reaches an upstream: every address, and time limits that end a dead connection.
@@ -294,10 +304,12 @@ mod tests {
             bin_dir: path("bin"),
             run: run.to_owned(),
             socket: path("socket"),
+            more_sockets: Vec::new(),
             hba: path("pg_hba.conf"),
             lease: path("lease"),
             goodbye: path("goodbye"),
             keep: path("keep"),
+            log: path("log"),
             inside: crate::rights::Rights::own(),
         }
     }

@@ -7,20 +7,18 @@
 
 use super::control::{Control, ControlState};
 use super::core::Core;
+use super::environment::Environment;
 use super::error::{EngineError, Result};
 use super::layout::{BACKUP_LABEL, Layout, RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::postmaster::{Phase, is_unreaped, phase};
 use super::program::{Run, last_lines};
 use super::writes::InOrder;
-use super::{access, mounts, numbers, older, parameters, promote, settings, slots, version};
+use super::{access, log, mounts, numbers, older, parameters, promote, settings, slots, version};
 use crate::config::parameters::operators_value;
-use crate::rights::Rights;
+use crate::errors::with_causes;
 use crate::types::{Epoch, Position, Upstream};
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitStatus;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -29,8 +27,6 @@ use tokio::sync::oneshot;
 const STANDBY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a dead postmaster's process may stand unreaped before the start is tried all the same.
 const REAPING_PATIENCE: Duration = Duration::from_secs(10);
-/// A log at rest larger than this makes room at the next start.
-const LOG_LIMIT: u64 = 16 << 20;
 
 /// Starts the database out of recovery, and waits until it accepted a write. `None` where it runs in recovery now: it
 /// is for a promotion to give it a timeline of its own.
@@ -215,26 +211,31 @@ fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64
         access::write(&core.config, &core.current(), &core.layout)?;
     }
     mounts::note(&core.layout)?;
-    // In a directory of the daemon's own: the server has its descriptor, and not its name.
-    let log = core.layout.log();
-    if fs::metadata(&log).is_ok_and(|found| found.len() > LOG_LIMIT) {
-        Rights::own().rename(&log, &log.with_extension("log.1"))?;
-    }
-    let mut options = File::options();
-    let file = options.append(true).create(true).mode(0o600).open(&log).map_err(EngineError::file("open", &log))?;
-    let log_from = file.metadata().map(|found| found.len()).unwrap_or_default();
-    let again = file.try_clone().map_err(EngineError::file("open", &log))?;
+    core.without.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let sockets = sockets(core);
+    let (file, log_from) = log::open(core)?;
+    let again = file.try_clone().map_err(EngineError::file("open", &core.layout.log))?;
     let door = core.enclosure.open_door(&core.config.cgroup_record(&core.service));
-    let mut command = core.user.command(&core.layout.program("postgres"), door);
+    let mut command = core.user.postmaster(&core.layout.program("postgres"), door);
+    command.envs(Environment::of_server(core).variables());
     // Where there is no cgroup it is known by this: from its first instruction on, not only once it has found its way.
     command.current_dir(&core.layout.data_dir);
     command.arg("-D").arg(&core.layout.data_dir);
     // The last one counts.
-    for setting in core.command_line().iter().chain(raised) {
+    for setting in core.command_line().iter().chain([&sockets]).chain(raised) {
         command.arg("-c").arg(setting);
     }
     command.stdout(file).stderr(again);
     Ok((command, log_from))
+}
+
+/// Where its sockets are: a server that finds one of the directories missing, or may not write in it, would not start at all.
+fn sockets(core: &Core) -> String {
+    let (usable, amiss) = core.layout.make_sockets();
+    for error in amiss {
+        core.starts_without("socket_dirs", &with_causes(&error));
+    }
+    format!("unix_socket_directories={}", settings::socket_directories(usable))
 }
 
 /// Waits until the server accepts connections, it ended, or (a standby) patience is over. Whether it accepts them.
@@ -261,11 +262,5 @@ async fn await_ready(core: &Arc<Core>, launched: Launched, patience: Option<Dura
 
 /// What the server logged since it was launched: its last lines.
 fn log_since(core: &Core, from: u64) -> String {
-    let mut text = Vec::new();
-    if let Ok(mut file) = File::open(core.layout.log())
-        && file.seek(SeekFrom::Start(from)).is_ok()
-    {
-        let _ = file.take(1 << 16).read_to_end(&mut text);
-    }
-    format!("{} (in {})", last_lines(&String::from_utf8_lossy(&text)), core.layout.log().display())
+    format!("{} (in {})", last_lines(&log::since(&core.layout, from)), core.layout.log.display())
 }

@@ -107,10 +107,12 @@ impl<'a> Trial<'a> {
         let layout = Layout {
             data_dir: place.join("data"),
             socket: run.join("socket"),
+            more_sockets: Vec::new(),
             hba: run.join("pg_hba.conf"),
             lease: run.join("lease"),
             goodbye: run.join("goodbye"),
             keep: place.join("keep"),
+            log: place.join("log"),
             run,
             ..real.clone()
         };
