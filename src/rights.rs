@@ -141,6 +141,35 @@ impl Rights {
         text.map_err(|error| failed("read", path)(io::Error::new(ErrorKind::InvalidData, error)))
     }
 
+    /// A regular file that is written to at its end; made where it is missing, and with that mode where it is its own. A link
+    /// in its place is none.
+    pub fn append(&self, path: &Path, mode: u32) -> Result<File, FileError> {
+        self.file("open", path, || {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+            let mut options = OpenOptions::new();
+            let file = regular(options.append(true).create(true).mode(mode).custom_flags(flags).open(path)?)?;
+            let _ = file.set_permissions(fs::Permissions::from_mode(mode));
+            Ok(file)
+        })
+    }
+
+    /// A file that was not there: what stands in its place goes.
+    pub fn new_file(&self, path: &Path, mode: u32) -> Result<File, FileError> {
+        self.file("create", path, || {
+            let _ = fs::remove_file(path);
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+        })
+    }
+
+    /// Lets its owner write to a file.
+    pub fn make_writable(&self, path: &Path) -> Result<(), FileError> {
+        self.file("change the mode of", path, || {
+            let file = open_regular(path)?;
+            let mode = file.metadata()?.permissions().mode() & 0o777;
+            file.set_permissions(fs::Permissions::from_mode(mode | 0o200))
+        })
+    }
+
     /// A file to lock, which is made where it is missing and keeps what it holds; a link in its place is none.
     pub fn open_lock(&self, path: &Path) -> Result<File, FileError> {
         self.file("open", path, || open_own(path))

@@ -75,6 +75,17 @@ fn the_unit_is_clean_in_an_installed_tree() {
     assert!(output.status.success() && text(&output).is_empty(), "{}\n{}", output.status, text(&output));
 }
 
+/// The database and what it runs are children of the daemon and inherit what confines it.
+#[test]
+fn the_unit_binds_no_archive_command() {
+    let unit = fs::read_to_string(source("regent.service")).expect("the unit");
+    let bound = ["ProtectSystem", "ProtectHome", "PrivateTmp", "NoNewPrivileges", "ReadOnlyPaths", "InaccessiblePaths"];
+    let found: Vec<&str> = bound.into_iter().filter(|key| unit.contains(&format!("\n{key}="))).collect();
+    assert!(found.is_empty(), "{found:?} bind programs that the database runs");
+    let inherits = ["OOMScoreAdjust=-900", "OOMPolicy=continue"];
+    assert!(inherits.iter().all(|line| unit.contains(line)), "the postmaster gets its own score from the daemon's");
+}
+
 #[test]
 fn verify_would_see_an_unknown_setting_and_a_missing_program() {
     if !is_installed("systemd-analyze") {

@@ -124,8 +124,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     let engines = start_engines(&config, &wakeups)?;
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
-    watch_log(&consensus, &wakeups);
-    room::watch(config.data_dir.clone(), &consensus, &wakeups);
+    watch_log(&config, &consensus, &wakeups);
     serve_operators(&config, &wakeups).await?;
     watch_signals(&wakeups)?;
     let node = Node::new(config.clone(), start.clone(), clock::now());
@@ -396,9 +395,10 @@ fn monitor_devices(config: &Arc<Config>, runner: &Arc<Runner>, wakeups: &mpsc::U
     }
 }
 
-/// The node hears of slow log writes.
+/// The node hears of slow log writes, and of the room for more.
 #[expect(clippy::disallowed_methods, reason = "how often a number is looked at")]
-fn watch_log(consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
+fn watch_log(config: &Config, consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
+    room::watch(config.data_dir.clone(), consensus, wakeups);
     let (consensus, wakeups) = (consensus.clone(), wakeups.clone());
     tokio::spawn(async move {
         let mut turn = tokio::time::interval(Duration::from_secs(1));

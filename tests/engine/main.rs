@@ -25,6 +25,7 @@ mod older;
 mod on_host;
 mod ordered;
 mod outsiders;
+mod own_files;
 mod places;
 mod private;
 mod roles;

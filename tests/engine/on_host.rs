@@ -1,7 +1,7 @@
 //! What of a database lies outside its directory: its log, its sockets and addresses, its environment, and how the kernel
 //! weighs it when memory is short.
 
-use crate::cluster::{Cluster, LADDER, possible};
+use crate::cluster::{Cluster, Database, LADDER, possible};
 use regent::types::{DbAction, Epoch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +16,17 @@ const START: DbAction = DbAction::StartPrimary { epoch: Epoch(1), known: None };
 
 fn postgres() -> u32 {
     nix::unistd::User::from_name("postgres").expect("asked").expect("there").uid.as_raw()
+}
+
+async fn stop(node: &Database) {
+    node.done(DbAction::Stop { ladder: LADDER }).await;
+    // Its lease went with it.
+    node.lease(1, Duration::from_secs(3600));
+}
+
+async fn restart(node: &Database) {
+    stop(node).await;
+    node.done(START).await;
 }
 
 /// The bytes that the log and what was kept of it take.
@@ -84,11 +95,10 @@ async fn a_full_volume_of_the_log_stops_neither_the_server_nor_its_next_start() 
     assert!(full.is_err(), "the volume has room left");
     let db1 = cluster.node("db1");
     db1.sql("insert into orders values (1)").await;
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
-    db1.done(START).await;
+    restart(db1).await;
     assert_eq!(db1.ids().await, [1]);
     // Where no file can be opened at all it starts without a log.
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    stop(db1).await;
     fs::remove_file(db1.log()).expect("there");
     fs::create_dir(db1.log()).expect("made");
     db1.done(START).await;
@@ -102,7 +112,7 @@ async fn what_stands_in_the_way_of_the_log_is_not_written_through() {
     }
     let cluster = Cluster::running_with(&["db1"], |postgresql| postgresql.on_host.log_limit = MIB).await;
     let (db1, log, secret) = (cluster.node("db1"), cluster.node("db1").log(), cluster.path().join("secret"));
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    stop(db1).await;
     fs::write(&secret, "mine").expect("written");
     for name in [log.clone(), log.with_extension("log.new"), log.with_extension("log.1")] {
         let _ = fs::remove_file(&name);
@@ -110,8 +120,7 @@ async fn what_stands_in_the_way_of_the_log_is_not_written_through() {
     }
     db1.done(START).await;
     fs::remove_file(&log).expect("a link");
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
-    db1.done(START).await;
+    restart(db1).await;
     chatter(&cluster, Instant::now() + Duration::from_secs(1)).await;
     let end = Instant::now() + Duration::from_secs(5);
     while fs::metadata(&log).expect("there").len() > MIB && Instant::now() < end {
@@ -142,7 +151,7 @@ async fn why_a_server_does_not_start_is_told_also_by_its_own_logging() {
         assert!(Instant::now() < end, "the operator's own logging does not work");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    stop(db1).await;
     let wal = db1.postgresql().data_dir.join("pg_wal");
     fs::rename(&wal, wal.with_extension("away")).expect("moved");
     let failed = db1.fails(START).await;
@@ -168,7 +177,7 @@ async fn a_client_finds_more_sockets_and_the_addresses_that_are_named_and_no_oth
     let db1 = cluster.node("db1");
     assert_eq!(fs::metadata(&more).expect("made").uid(), postgres());
     let told = db1.until("with a fault", |seen| seen.files.fault.is_some()).await.files.fault.expect("one");
-    assert!(told.what.contains("socket_dirs") && told.what.contains("mine"), "{told}");
+    assert!(told.file == "socket_dirs" && told.what.contains("/mine"), "{told}");
     let port = db1.postgresql().port;
     for place in [&more, &db1.run().join("socket")] {
         let said = Command::new("runuser")
@@ -187,7 +196,7 @@ async fn a_client_finds_more_sockets_and_the_addresses_that_are_named_and_no_oth
     let own = fs::read_to_string(db1.postgresql().data_dir.join("postmaster.pid")).expect("it runs");
     assert_eq!(own.lines().nth(4).map(PathBuf::from), Some(db1.run().join("socket")), "regent's own comes first");
     // A boot empties what lies in /run: each start makes it again.
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    stop(db1).await;
     fs::remove_dir_all(cluster.path().join("sockets")).expect("there");
     db1.done(START).await;
     assert!(more.join(format!(".s.PGSQL.{port}")).exists());
@@ -233,7 +242,7 @@ async fn archive_tools_find_what_the_file_says_in_their_environment() {
     let line = fs::read_to_string(format!("/proc/{}/cmdline", db1.postmaster())).expect("root");
     assert!(!line.contains("hush"), "a secret is on the command line");
     // Where others can read it, it is no secret: the server starts without, and it is said.
-    db1.done(DbAction::Stop { ladder: LADDER }).await;
+    stop(db1).await;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("mine");
     db1.done(START).await;
     let told = db1.until("with a fault", |seen| seen.files.fault.is_some()).await.files.fault.expect("one");

@@ -11,15 +11,13 @@
 #![expect(clippy::disallowed_methods, reason = "how often the length of a file is looked at")]
 
 use super::core::Core;
-use super::error::{EngineError, Result};
 use super::layout::{CURRENT_LOGS, Layout};
 use crate::errors::with_causes;
 use crate::rights::Rights;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,46 +29,24 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// So much of the end of a log is read for its last words.
 const TAIL: u64 = 64 << 10;
 
-/// Opens the log for a server that is about to start, and says how long it is. Where that cannot be done the server starts all
-/// the same.
-pub fn open(core: &Core) -> Result<(File, u64)> {
-    let opened = appending(&core.layout).and_then(|file| Ok((file.metadata()?.len(), file)));
-    match opened {
-        Ok((length, file)) => Ok((file, length)),
-        Err(error) => {
-            core.starts_without(&core.layout.log.display().to_string(), &format!("its log: {}", with_causes(&error)));
-            let nowhere = Path::new("/dev/null");
-            let file = File::options().append(true).open(nowhere).map_err(EngineError::file("open", nowhere))?;
-            Ok((file, 0))
-        }
-    }
+/// Where the output of a server goes that is about to start, and how long the log is. Where it cannot be written the server
+/// starts all the same.
+pub fn open(core: &Core) -> (Stdio, Stdio, u64) {
+    let opened = appending(&core.layout).and_then(|file| {
+        let length = file.metadata()?.len();
+        Ok((Stdio::from(file.try_clone()?), Stdio::from(file), length))
+    });
+    opened.unwrap_or_else(|error| {
+        core.starts_without(&core.layout.log.display().to_string(), &format!("its log: {}", with_causes(&error)));
+        (Stdio::null(), Stdio::null(), 0)
+    })
 }
 
 fn appending(layout: &Layout) -> io::Result<File> {
-    let log = &layout.log;
-    if let Some(directory) = log.parent() {
+    if let Some(directory) = layout.log.parent() {
         layout.make_where_missing(directory, DIRECTORY_MODE).map_err(io::Error::other)?;
     }
-    layout.inside.within(|| {
-        let file = regular(File::options().append(true).create(true).mode(MODE), log)?;
-        // Whatever mask there was when it was made. One that the operator made is as the operator wants it.
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(MODE));
-        Ok(file)
-    })?
-}
-
-/// Opened without waiting for what is no file, and never where a link leads to.
-fn regular(options: &mut std::fs::OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    // A pipe would have been opened without its reader; a file is written to in order.
-    // SAFETY: the descriptor is open.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(file)
+    layout.inside.append(&layout.log, MODE).map_err(io::Error::other)
 }
 
 /// Keeps the log within its bound for as long as the daemon lives.
@@ -92,30 +68,27 @@ fn keep_within(layout: &Layout, limit: u64) -> io::Result<()> {
     if std::fs::symlink_metadata(&log).map_or(0, |about| about.len()) <= limit {
         return Ok(());
     }
-    layout.inside.within(|| {
-        let mut file = regular(File::options().read(true).append(true), log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
-        // On a full volume there is no room for a copy, and emptying it makes some.
-        if let Err(error) = copy_end(file.try_clone()?, log, limit) {
-            tracing::warn!(log = %log.display(), %error, "no earlier part of the server's log is kept");
-        }
-        file.set_len(0)
-    })?
+    let mut file = layout.inside.open(log).map_err(io::Error::other)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    // On a full volume there is no room for a copy, and emptying it makes some.
+    if let Err(error) = copy_end(layout, file, limit) {
+        let error = with_causes(&error);
+        tracing::warn!(log = %log.display(), error, "no earlier part of the server's log is kept");
+    }
+    layout.inside.append(log, MODE).map_err(io::Error::other)?.set_len(0)
 }
 
 /// What is written meanwhile comes along, as far as it is no more than was there.
-fn copy_end(from: File, log: &Path, limit: u64) -> io::Result<()> {
-    let (draft, earlier) = (log.with_extension("log.new"), log.with_extension("log.1"));
-    let mut options = File::options();
-    // Whatever stood there, it is gone or in the way.
-    let _ = std::fs::remove_file(&draft);
-    let copied = options.write(true).create_new(true).mode(MODE).open(&draft);
-    let copied = copied.and_then(|mut to| io::copy(&mut from.take(2 * limit), &mut to));
-    match copied.and_then(|_| std::fs::rename(&draft, &earlier)) {
+fn copy_end(layout: &Layout, from: File, limit: u64) -> io::Result<()> {
+    let (draft, earlier) = (layout.log.with_extension("log.new"), layout.log.with_extension("log.1"));
+    let mut to = layout.inside.new_file(&draft, MODE).map_err(io::Error::other)?;
+    let copied = io::copy(&mut from.take(2 * limit), &mut to);
+    match copied.and_then(|_| layout.inside.rename(&draft, &earlier).map_err(io::Error::other)) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let _ = std::fs::remove_file(&draft);
+            // It would take what room there is.
+            let _ = layout.inside.remove_any(&draft);
             Err(error)
         }
     }

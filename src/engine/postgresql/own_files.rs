@@ -73,6 +73,12 @@ pub fn put_back(core: &Core, into: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// pg_rewind writes into the files that are there, and ends where one cannot be written, as a key often cannot.
+pub fn make_writable(core: &Core) -> Result<()> {
+    let files = below(&core.layout, &folder(&core.layout), Path::new(""));
+    files.iter().try_for_each(|file| Ok(core.layout.inside.make_writable(&core.layout.data_dir.join(file))?))
+}
+
 /// They are where they belong.
 pub fn forget(core: &Core) -> Result<()> {
     let (folder, around) = (folder(&core.layout), core.layout.around()?);

@@ -386,6 +386,7 @@ async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &
     core.on_disk_in_order(|core, in_order| {
         own_files::keep(core, false)?;
         core.layout.set_mark(REWINDING)?;
+        own_files::make_writable(core)?;
         remembered::forget(core)?;
         // The single-user recovery that pg_rewind may need refuses to run beside it. The marker stands.
         core.layout.inside.remove(&core.layout.within(STANDBY_SIGNAL))?;

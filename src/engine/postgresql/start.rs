@@ -213,8 +213,7 @@ fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64
     mounts::note(&core.layout)?;
     core.without.lock().unwrap_or_else(PoisonError::into_inner).take();
     let sockets = sockets(core);
-    let (file, log_from) = log::open(core)?;
-    let again = file.try_clone().map_err(EngineError::file("open", &core.layout.log))?;
+    let (out, err, log_from) = log::open(core);
     let door = core.enclosure.open_door(&core.config.cgroup_record(&core.service));
     let mut command = core.user.postmaster(&core.layout.program("postgres"), door);
     command.envs(Environment::of_server(core).variables());
@@ -225,7 +224,7 @@ fn command(core: &Core, raised: &[String]) -> Result<(std::process::Command, u64
     for setting in core.command_line().iter().chain([&sockets]).chain(raised) {
         command.arg("-c").arg(setting);
     }
-    command.stdout(file).stderr(again);
+    command.stdout(out).stderr(err);
     Ok((command, log_from))
 }
 
