@@ -7,7 +7,7 @@ use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
     AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant,
-    LeftGoodbye, LogIndex, NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
+    Leaving, LeftGoodbye, LogIndex, NodeName, Observation, Released, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -170,7 +170,9 @@ pub enum Event {
     },
     /// What became of arming, feeding or disarming the watchdog. Feeding that works is said where that was asked for.
     Watchdog(WatchdogSaid),
-    /// This daemon is about to be restarted in order.
+    /// This node leaves in order: its daemon or its host is to stop. `Node::has_left` says when it has.
+    Leave(Leaving),
+    /// This daemon ends now, and is back or not.
     Goodbye {
         back_within: Duration,
     },

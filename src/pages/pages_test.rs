@@ -36,6 +36,7 @@ fn release(scene: &mut Scene) {
         incarnation: DB1,
         position: Some(at(1, 1000)),
         lapsed: false,
+        leaving: false,
         why: "its database ended".to_owned(),
     });
 }

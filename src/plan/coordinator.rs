@@ -27,7 +27,7 @@ pub fn coordinate(input: &Input) -> Plan {
     }
     maintenance::end(input, &mut plan);
     failures::forgive(input, &mut plan);
-    if plan.steps.is_empty() {
+    if plan.steps.is_empty() || input.outlook().leaving(input.me).is_some() {
         leadership(input, &mut plan);
     }
     plan
@@ -154,7 +154,10 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .values()
         .any(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me));
     let slow = |node: &NodeName| input.fresh(node).is_some_and(|r| r.health.log_write > input.timing.slow_write);
-    let why = if slow(input.me) {
+    let leaves = |node: &NodeName| input.outlook().leaving(node).is_some();
+    let why = if leaves(input.me) {
+        TransferReason::Leaves
+    } else if slow(input.me) {
         TransferReason::SlowLog
     } else if holds {
         TransferReason::HoldsPrimary
@@ -164,9 +167,11 @@ fn leadership(input: &Input, plan: &mut Plan) {
     // Never in the middle of a move: what is under way ends where it began.
     let moving =
         input.state.services.values().any(|s| s.over.is_some() || s.phase != Phase::Installed || s.moving.is_some());
-    let settled = !moving && input.now.since(input.lead.since) > input.timing.acceptable_pause;
+    let fences = input.state.fences.values().any(|f| f.state == FenceState::Open);
+    let settled = !moving && !fences && input.now.since(input.lead.since) > input.timing.acceptable_pause;
     let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < input.timing.transfer);
-    if !settled || recent || input.state.fences.values().any(|f| f.state == FenceState::Open) {
+    // One that leaves is gone soon: whoever leads then ends it.
+    if (!settled && why != TransferReason::Leaves) || recent {
         return;
     }
     let role = |node: &NodeName| input.state.settings.as_ref().and_then(|s| s.nodes.get(node)).map(|n| n.role);
@@ -177,7 +182,7 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .nodes
         .keys()
         .filter(|n| *n != input.me && input.state.is_voter(n) && input.is_living(n) && !hosts_primary(n))
-        .filter(|n| !slow(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
+        .filter(|n| !slow(n) && !leaves(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
         .max_by_key(|n| (role(n) == Some(Role::Witness), std::cmp::Reverse((*n).clone())));
     if let Some(to) = best {
         plan.say(Note::HandsLeadership { from: input.me.clone(), to: to.clone(), why });

@@ -316,14 +316,19 @@ impl<'w> Cluster<'w> {
         })
     }
 
-    /// SIGTERM, and waits for the end.
+    /// SIGTERM, as `systemctl stop` does: the node leaves in order. Waits for the end.
     pub fn stop_daemon(&self, node: &str, within: Duration) -> Result<()> {
+        self.signal_daemon(node, nix::sys::signal::Signal::SIGTERM, within)
+    }
+
+    /// Ends a daemon by a signal that it takes, and waits for the end.
+    pub fn signal_daemon(&self, node: &str, signal: nix::sys::signal::Signal, within: Duration) -> Result<()> {
         let unit = self.units.lock().unwrap().remove(&(node.to_owned(), "regent"));
         let mut daemon = unit.with_context(|| format!("no daemon runs on {node}"))?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.id() as i32), nix::sys::signal::Signal::SIGTERM)?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.id() as i32), signal)?;
         let end = Instant::now() + within;
         while daemon.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "the daemon on {node} did not end within {within:?} after SIGTERM");
+            ensure!(Instant::now() < end, "the daemon on {node} did not end within {within:?} after {signal}");
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -367,6 +372,8 @@ fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
     let mut command = Command::new(regent());
     command.args(["run", "--config", CONFIG]);
     command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
+    // What a host has there comes first: its service manager, say.
+    command.env("PATH", format!("{DISK}/bin:{}", std::env::var("PATH").unwrap_or_default()));
     // SAFETY: one system call between fork and exec.
     unsafe { command.pre_exec(system::schedule_as_the_unit_does) };
     keep(host, "regent", host.start(command, "regent")?, units)
