@@ -67,6 +67,9 @@ pub enum DaemonError {
     System { what: &'static str, source: io::Error },
 }
 
+/// How often the loop is asked for a sign of life. The unit's `WatchdogSec` is four of these.
+const PULSE: Duration = Duration::from_millis(250);
+
 /// How often a watchdog is fed while the daemon starts.
 const FEED_EVERY: Duration = Duration::from_millis(500);
 
@@ -416,7 +419,7 @@ fn monitor_devices(config: &Arc<Config>, runner: &Arc<Runner>, wakeups: &mpsc::U
 fn watch_log(consensus: &Arc<Consensus>, wakeups: &mpsc::UnboundedSender<Wakeup>) {
     let (consensus, wakeups) = (consensus.clone(), wakeups.clone());
     tokio::spawn(async move {
-        let mut turn = tokio::time::interval(Duration::from_secs(1));
+        let mut turn = tokio::time::interval(PULSE);
         let mut last = Duration::ZERO;
         loop {
             turn.tick().await;
