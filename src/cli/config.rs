@@ -72,7 +72,12 @@ fn lacking(config: &Config) -> Vec<String> {
         return agents;
     }
     let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
-    agents.into_iter().chain(programs).chain(refused(config)).collect()
+    agents.into_iter().chain(programs).chain(refused(config)).chain(rivals(config)).collect()
+}
+
+/// The distribution's units that would start a server in the way of a service.
+fn rivals(config: &Config) -> Vec<String> {
+    block_on(async { Ok(postgresql::rivals(config).await) }).unwrap_or_else(|error| vec![error.to_string()])
 }
 
 /// What the fence agents say of themselves that does not fit the file.

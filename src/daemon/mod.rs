@@ -11,6 +11,7 @@ mod machine;
 mod operator;
 mod reload;
 mod report;
+mod rivals;
 mod shell;
 mod shutdown;
 mod supervisor;
@@ -30,9 +31,12 @@ use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::errors::with_causes;
 use crate::node::{self, Effect, Event, Node};
-use crate::types::{AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, Leaving, NodeName, ServiceName, WallTime};
+use crate::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, Leaving, NodeName, ServiceName, WallTime,
+};
 use inbox::{Inbox, Incoming};
 use operator::Operators;
+use rivals::Rivals;
 use sd_notify::NotifyState;
 use shell::Shell;
 use std::collections::BTreeMap;
@@ -91,6 +95,7 @@ struct Daemon {
     intake: Intake,
     consensus: Arc<Consensus>,
     monitors: Monitors,
+    rivals: Rivals,
     supervisor: Supervisor,
     dropped: log::Dropped,
     next_reply: u64,
@@ -132,6 +137,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
     watch_log(&consensus, &wakeups);
+    let rivals = Rivals::look_for(config.clone());
     serve_operators(&config, &wakeups).await?;
     watch_signals(&wakeups)?;
     let node = Node::new(config.clone(), start.clone(), clock::now());
@@ -159,6 +165,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
         intake,
         consensus,
         monitors: Monitors::new(),
+        rivals,
         supervisor: Supervisor::start().map_err(system("thread for the service manager"))?,
         dropped,
         next_reply: 0,

@@ -8,9 +8,9 @@ use super::leave::{Leave, ToDo};
 use super::mail::{Proposed, QuorumRead, ReplyTo, Wanted, What};
 use super::outbox;
 use super::owed::Pending;
+use super::said::GoesOn;
 use super::watchdog::Guarded;
 use super::witness::Check;
-use super::said::GoesOn;
 use super::{Event, Node, PeerRequest, PeerResponse, Said};
 use crate::config::timing;
 use crate::known_bugs::{self, Bug};
@@ -92,7 +92,8 @@ impl Node {
         let (config, now) = (&self.desk.context.config, self.desk.context.now);
         let (within, patience) = (timing::leave_within(config), config.lease.ttl);
         // Where everybody goes down at once, each hears of the others first.
-        let hears_at = now + if leaving == Leaving::HostGoesDown { config.detector.interval * 3 } else { Duration::ZERO };
+        let hears_at =
+            now + if leaving == Leaving::HostGoesDown { config.detector.interval * 3 } else { Duration::ZERO };
         self.leave.get_or_insert_with(|| Leave::begins(now, hears_at, within, patience));
         self.desk.context.take_leaving(leaving);
         self.desk.mail.say(Said::Leaves(leaving));

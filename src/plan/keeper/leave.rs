@@ -41,7 +41,8 @@ impl Input<'_> {
 
     /// Whether the ledger has still to hear that this node gave its epoch up. In a pause it keeps it.
     pub fn owes_its_word(&self) -> bool {
-        self.service().is_some_and(|s| !s.paused && s.over.is_none() && s.holder.as_ref().is_some_and(|h| self.me.is(h)))
+        self.service()
+            .is_some_and(|s| !s.paused && s.over.is_none() && s.holder.as_ref().is_some_and(|h| self.me.is(h)))
     }
 }
 
