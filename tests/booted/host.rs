@@ -14,7 +14,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where a host sees what is attached to its disk.
 pub const DISK: &str = "/srv";
@@ -182,13 +181,5 @@ impl Host {
         let log = OpenOptions::new().create(true).append(true).open(self.log(unit))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.spawn(command, unit)
-    }
-
-    /// `reboot`, as somebody types it, and waits until it is up again.
-    pub fn reboot(&self, within: Duration) -> Result<()> {
-        let before = self.machine.boots();
-        // The host may be gone before its own words arrive.
-        let _ = self.output("systemctl", &["reboot"])?;
-        self.machine.wait_boot(before, within)
     }
 }

@@ -81,13 +81,13 @@ impl Cluster<'_> {
         let (before, after) = beside_it()?;
         let example = |line: &str| line.replace("three-databases", "two-databases-and-witness");
         for line in before.iter().chain(&after) {
-            type_on(host, &example(line))?;
+            host.type_in(&example(line))?;
         }
         self.bring(host)?;
         let text = plan::edited(|node| self.device(node).map(|device| device.address.clone()).unwrap_or_default())?;
         host.write("/etc/regent/regent.toml", &text, "0640")?;
         for line in step(Step::Check)? {
-            let said = type_on(host, &line)?;
+            let said = host.type_in(&line)?;
             ensure!(!said.is_empty(), "regent config check says nothing");
         }
         Ok(())
@@ -104,7 +104,7 @@ impl Cluster<'_> {
         host.write("/root/bmc.pw", &format!("{PASSWORD}\n"), "0600")?;
         host.write("/root/replication.pw", "of the replication\n", "0600")?;
         for line in step(Step::Bring)? {
-            type_on(host, &line.replace("db1", &host.name))?;
+            host.type_in(&line.replace("db1", &host.name))?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Cluster<'_> {
         for host in self.hosts() {
             let lines = step(Step::Start)?;
             let [enable, _] = &lines[..] else { bail!("README: the last step is {lines:?}") };
-            type_on(&host, enable)?;
+            host.type_in(enable)?;
         }
         Ok(())
     }
@@ -127,9 +127,4 @@ impl Cluster<'_> {
         let output = host.output("sh", &["-c", line])?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
-}
-
-fn type_on(host: &Host, line: &str) -> Result<String> {
-    println!("{}: {line}", host.name);
-    host.shell(line)
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// The exit status by which systemd-nspawn says that its host wants to be started again.
 const REBOOT: i32 = 133;
 /// How long the firmware of a host takes before it boots.
-const FIRMWARE: Duration = Duration::from_secs(3);
+const FIRMWARE: Duration = Duration::from_secs(12);
 /// How long a host may take until its first process says that it is up.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 

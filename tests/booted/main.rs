@@ -28,6 +28,7 @@ mod client;
 mod cluster;
 #[path = "../lab/disk.rs"]
 mod disk;
+mod following;
 #[path = "../lab/harness.rs"]
 mod harness;
 mod host;
