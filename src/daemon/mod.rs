@@ -30,7 +30,9 @@ use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::errors::with_causes;
 use crate::node::{self, Effect, Event, Node};
-use crate::types::{AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, Leaving, NodeName, ServiceName, WallTime};
+use crate::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, Leaving, NodeName, ServiceName, WallTime,
+};
 use inbox::{Inbox, Incoming};
 use operator::Operators;
 use sd_notify::NotifyState;

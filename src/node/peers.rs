@@ -286,7 +286,8 @@ impl Peers {
     /// Whether another node leaves that holds an epoch: until the ledger has its final word, every vote may be needed.
     pub fn hear_a_holder_leave(&self, context: &Context) -> bool {
         let recent = |row: &&Row| context.now.since(row.at) <= context.timing.recent;
-        let leaves = |node: &NodeName| self.rows.get(node).filter(recent).is_some_and(|row| row.health.leaving.is_some());
+        let leaves =
+            |node: &NodeName| self.rows.get(node).filter(recent).is_some_and(|row| row.health.leaving.is_some());
         let held = context.state.services.values().filter(|s| !s.paused && s.over.is_none());
         held.filter_map(|s| s.holder.as_ref()).any(|holder| holder.node != context.config.node && leaves(&holder.node))
     }

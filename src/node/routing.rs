@@ -8,9 +8,9 @@ use super::leave::{Leave, ToDo};
 use super::mail::{Proposed, QuorumRead, ReplyTo, Wanted, What};
 use super::outbox;
 use super::owed::Pending;
+use super::said::GoesOn;
 use super::watchdog::Guarded;
 use super::witness::Check;
-use super::said::GoesOn;
 use super::{Event, Node, PeerRequest, PeerResponse, Said};
 use crate::config::timing;
 use crate::known_bugs::{self, Bug};
@@ -92,7 +92,8 @@ impl Node {
         let (config, now) = (&self.desk.context.config, self.desk.context.now);
         let (within, patience) = (timing::leave_within(config), config.lease.ttl);
         // Where everybody goes down at once, each hears of the others first.
-        let hears_at = now + if leaving == Leaving::HostGoesDown { config.detector.interval * 3 } else { Duration::ZERO };
+        let hears_at =
+            now + if leaving == Leaving::HostGoesDown { config.detector.interval * 3 } else { Duration::ZERO };
         self.leave.get_or_insert_with(|| Leave::begins(now, hears_at, within, patience));
         self.desk.context.take_leaving(leaving);
         self.desk.mail.say(Said::Leaves(leaving));
@@ -523,9 +524,9 @@ impl Node {
         let inputs = || self.tenants.inputs(&self.desk.context);
         let may = |i: &Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
         let fine = inputs().all(|i| !i.could_commit() || may(&i));
-        // What a pause lets run on without this daemon, nobody feeds the device for.
+        // What a pause lets run on without this daemon, or kept for this node while it is down, nobody feeds the device for.
         let counts = |i: &Input| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO);
-        let needed = inputs().any(|i| counts(&i) && !i.goes_on_without_its_daemon());
+        let needed = inputs().any(|i| counts(&i) && !i.has_left());
         self.watchdog.tend(self.desk.context.now, &mut self.desk.mail, Guarded { fine, needed });
     }
 }

@@ -7,9 +7,8 @@ use regent::ledger::{
     Sighting, State,
 };
 use regent::types::{
-    AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId,
-    Leaving, Lsn,
-    NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
+    AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Leaving,
+    Lsn, NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

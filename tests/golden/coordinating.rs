@@ -173,7 +173,13 @@ impl Desk {
         let released = line.get("released").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
             let position = at.map(|at| commands::position(line, at));
-            Released { epoch: Epoch(line.parse(epoch)), position, lapsed: line.has("lapsed"), leaving: false, why: String::new() }
+            Released {
+                epoch: Epoch(line.parse(epoch)),
+                position,
+                lapsed: line.has("lapsed"),
+                leaving: false,
+                why: String::new(),
+            }
         });
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));

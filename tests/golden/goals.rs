@@ -84,12 +84,7 @@ fn wanting(wanted: &Goal) -> Desk {
         Goal::MakeIt => &["create db2"],
         Goal::TakeOver { .. } => &["release db1 at=1:0/1000", "appoint db2 sealed=db2@1:0/1000"],
         Goal::StandBy => &["release db1 at=1:0/1000"],
-        Goal::GoOn
-        | Goal::HandOver
-        | Goal::Leave
-        | Goal::GoOnPaused
-        | Goal::GiveUp(_)
-        | Goal::SayReleased => &[
+        Goal::GoOn | Goal::HandOver | Goal::Leave | Goal::GoOnPaused | Goal::GiveUp(_) | Goal::SayReleased => &[
             "release db1 at=1:0/1000",
             "appoint db2 sealed=db2@1:0/1000",
             "promoting db2",

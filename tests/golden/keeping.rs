@@ -13,8 +13,8 @@ use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::plan::reason::StopReason;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Leaving, Lsn, NodeName, Observation, Position, ServiceHealth,
-    Silence, StopLadder, Timeline, Trouble, Upstream,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Leaving, Lsn, NodeName, Observation, Position,
+    ServiceHealth, Silence, StopLadder, Timeline, Trouble, Upstream,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -96,7 +96,7 @@ pub fn ask<T>(
         rows: &rows,
         unguarded: None,
         moves: 0,
-            leaving,
+        leaving,
     })
 }
 

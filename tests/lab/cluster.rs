@@ -7,7 +7,7 @@ use crate::client::oracle::{self, Tenure};
 use crate::client::writer::{Ack, Comparison, Writer, compare};
 use crate::client::{TABLES, prober};
 use crate::company::Company;
-use crate::host::Host;
+use crate::host::{DISK, Host};
 use crate::network::Net;
 use crate::plan::{CLUSTER, CONFIG, Devices, Plan, Replication, SERVICE, company_host};
 use crate::postgres;

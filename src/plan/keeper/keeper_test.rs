@@ -36,7 +36,7 @@ fn next(keeper: &Keeper) -> Step {
         rows: &BTreeMap::new(),
         unguarded: None,
         moves: 0,
-            leaving: None,
+        leaving: None,
     })
 }
 
@@ -174,7 +174,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 rows: &BTreeMap::new(),
                 unguarded: None,
                 moves: 0,
-            leaving: None,
+                leaving: None,
             })
         };
         assert_eq!(next(2001), Step::Wait(Waiting::Primary), "it has the time of the ladder and more");

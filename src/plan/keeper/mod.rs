@@ -37,7 +37,8 @@ use crate::known_bugs::{self, Bug};
 use crate::lease;
 use crate::ledger::{Phase, Service, Shared, State};
 use crate::types::{
-    DbAction, Epoch, Instant, Leaving, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
+    DbAction, Epoch, Instant, Leaving, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder,
+    Timeline,
 };
 use derive_more::Display;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

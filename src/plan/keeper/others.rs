@@ -44,7 +44,8 @@ impl<'a> Input<'a> {
     fn standbys_on(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
         let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
         let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
-        let may = heard.filter(|(node, _)| !self.leaves(node) && !stands_aside(self.state, self.config, self.name, node));
+        let may =
+            heard.filter(|(node, _)| !self.leaves(node) && !stands_aside(self.state, self.config, self.name, node));
         may.filter(move |(_, h)| h.state == DbState::Standby && h.position.timeline == end.timeline)
     }
 

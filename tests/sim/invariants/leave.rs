@@ -34,7 +34,8 @@ pub fn appointed(
     node: &NodeName,
     seals: &BTreeMap<NodeName, Seal>,
 ) {
-    let Some(record) = before.services.get(service).filter(|s| s.over.as_ref().is_some_and(|over| over.is_leave())) else {
+    let Some(record) = before.services.get(service).filter(|s| s.over.as_ref().is_some_and(|over| over.is_leave()))
+    else {
         return;
     };
     let back = record.holder.as_ref().is_some_and(|h| h.node == *node);

@@ -36,7 +36,12 @@ fn daemon_stopped(seed: u64, tell: Tell) -> Told {
     let took = moved_from(&mut w, old, 20 * S)?;
     w.run_until(w.now + 60 * S);
     let whole = w.is_whole();
-    unharmed(w, took < 3 * S && whole, "it took too long, or is not whole again", format!("moved after {}", seconds(took)))
+    unharmed(
+        w,
+        took < 3 * S && whole,
+        "it took too long, or is not whole again",
+        format!("moved after {}", seconds(took)),
+    )
 }
 
 fn host_reboots(seed: u64, tell: Tell) -> Told {
@@ -46,7 +51,12 @@ fn host_reboots(seed: u64, tell: Tell) -> Told {
     let took = moved_from(&mut w, old, 20 * S)?;
     w.run_until(w.now + 90 * S);
     let whole = w.is_whole();
-    unharmed(w, took < 3 * S && whole, "it took too long, or is not whole again", format!("moved after {}", seconds(took)))
+    unharmed(
+        w,
+        took < 3 * S && whole,
+        "it took too long, or is not whole again",
+        format!("moved after {}", seconds(took)),
+    )
 }
 
 /// The other database host was down, and lacks its last words: whatever the time, nobody takes over before it is back.
