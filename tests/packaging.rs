@@ -144,3 +144,24 @@ fn the_unit_lets_the_daemon_see_which_directory_a_process_of_another_user_works_
     server.wait().expect("it ends");
     assert!(seen.status.success() && text(&seen).trim() == "/usr", "{kept:?}: {}", text(&seen));
 }
+
+/// One value of the unit.
+fn setting(key: &str) -> String {
+    let unit = fs::read_to_string(source("regent.service")).expect("the unit");
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("the unit says nothing of {key}")).to_owned()
+}
+
+/// On SIGINT the database goes on, on SIGTERM the node leaves in order; and what that takes by the examples' times fits.
+#[test]
+fn the_unit_tells_a_restart_from_a_stop_and_gives_it_time() {
+    assert_eq!((setting("KillSignal"), setting("RestartKillSignal")), ("SIGTERM".to_owned(), "SIGINT".to_owned()));
+    assert_eq!(setting("KillMode"), "process", "neither is for the database");
+    let seconds: u64 = setting("TimeoutStopSec").trim_end_matches('s').parse().expect("seconds");
+    for (example, node) in [("two-databases-and-witness", "db1"), ("three-databases", "db1")] {
+        let text = fs::read_to_string(source(&format!("../config/{example}.toml"))).expect("an example");
+        let config = regent::config::Config::parse(&text, "regent.toml", None, node).expect("an example");
+        let takes = regent::config::timing::leave_within(&config);
+        assert!(takes.as_secs() < seconds, "{example}: a stop may take {takes:?}, the unit gives {seconds} s");
+    }
+}

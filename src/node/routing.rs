@@ -524,9 +524,9 @@ impl Node {
         let inputs = || self.tenants.inputs(&self.desk.context);
         let may = |i: &Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
         let fine = inputs().all(|i| !i.could_commit() || may(&i));
-        // What a pause lets run on without this daemon, nobody feeds the device for.
+        // What a pause lets run on without this daemon, or kept for this node while it is down, nobody feeds the device for.
         let counts = |i: &Input| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO);
-        let needed = inputs().any(|i| counts(&i) && !i.goes_on_without_its_daemon());
+        let needed = inputs().any(|i| counts(&i) && !i.has_left());
         self.watchdog.tend(self.desk.context.now, &mut self.desk.mail, Guarded { fine, needed });
     }
 }

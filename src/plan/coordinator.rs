@@ -6,7 +6,7 @@ use super::{Input, Note, Plan, Question, Step, failures, fencing, maintenance, o
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
-use crate::types::{Incarnation, NodeName, Round};
+use crate::types::{Incarnation, Leaving, NodeName, Round};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do now.
@@ -36,7 +36,8 @@ pub fn coordinate(input: &Input) -> Plan {
 /// S3: when a majority of all voters suspects a node, everybody looks again; when they still do, it is declared dead.
 fn verdicts(input: &Input, plan: &mut Plan) {
     for (target, record) in &input.state.nodes {
-        if record.life == Life::Dead || target == input.me {
+        if record.life == Life::Dead || target == input.me || was_stopped_in_a_pause(input, target, record.incarnation)
+        {
             continue;
         }
         let suspecting = suspecting(input, target, record.incarnation);
@@ -52,6 +53,16 @@ fn verdicts(input: &Input, plan: &mut Plan) {
         }
         look_again(input, target, record.incarnation, plan);
     }
+}
+
+/// It said that its daemon stops, in a pause in which its database goes on: it is back to go on with that. The pause holds
+/// every fence back, and a verdict would only keep it from joining.
+fn was_stopped_in_a_pause(input: &Input, target: &NodeName, incarnation: Incarnation) -> bool {
+    let row = input.rows.get(target).filter(|row| row.incarnation == incarnation);
+    let stopped = row.is_some_and(|row| row.health.leaving == Some(Leaving::DaemonStops));
+    let held = input.state.services.values().filter(|s| s.over.is_none());
+    let held = held.filter(|s| s.holder.as_ref().is_some_and(|h| &h.node == target));
+    stopped && held.clone().next().is_some() && held.clone().all(|s| s.paused)
 }
 
 fn suspecting(input: &Input, target: &NodeName, incarnation: Incarnation) -> Vec<NodeName> {

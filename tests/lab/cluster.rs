@@ -6,7 +6,7 @@ use crate::bmc::Bmc;
 use crate::client::writer::{Ack, Writer};
 use crate::client::{TABLES, prober};
 use crate::company::Company;
-use crate::host::Host;
+use crate::host::{DISK, Host};
 use crate::network::Net;
 use crate::plan::{CLUSTER, CONFIG, Devices, Plan, Replication, SERVICE, company_host};
 use crate::postgres;

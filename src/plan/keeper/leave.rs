@@ -39,6 +39,11 @@ impl Input<'_> {
         self.keeper.running.is_none() && (closed || self.goes_on_without_its_daemon())
     }
 
+    /// Whether its node leaves, and is done with this database.
+    pub fn has_left(&self) -> bool {
+        self.leaving.is_some() && self.is_left()
+    }
+
     /// Whether the ledger has still to hear that this node gave its epoch up. In a pause it keeps it.
     pub fn owes_its_word(&self) -> bool {
         self.service()

@@ -118,7 +118,6 @@ impl Input<'_> {
         let giving_up =
             keeper.writing_tombstone.is_some_and(|e| e >= epoch) || keeper.in_epoch.tombstone_failed.is_some();
         // Nobody renews what goes on without this daemon, or is closed by it for good.
-        let left = self.leaving.is_some() && self.is_left();
-        ((hands_over || !self.is_stopping()) && !giving_up && !left).then_some(epoch)
+        ((hands_over || !self.is_stopping()) && !giving_up && !self.has_left()).then_some(epoch)
     }
 }

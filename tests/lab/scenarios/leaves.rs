@@ -3,7 +3,7 @@
 
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
-use crate::host::{DISK, Host};
+use crate::host::Host;
 use crate::pace::Act;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
