@@ -32,7 +32,7 @@ LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_
 .DEFAULT_GOAL := help
 # Targets share one cargo and one machine's addresses: never side by side.
 .NOTPARALLEL:
-.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large backup versions bench-failover bench-quorum install clean
+.PHONY: help prepare build check test demo sim sim-bugs sim-long sim-replay sim-raft golden store model fuzz lab lab-self-test lab-large booted backup versions bench-failover bench-quorum install clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -45,7 +45,7 @@ build: prepare ## build regent and its fence agents
 
 check: prepare ## what needs no root and little time: format, lints, unit tests, golden texts, tidy
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --test lab --test backup --test bench_failover --test bench_quorum -- -D warnings
+	$(CARGO) clippy --all-targets --test lab --test booted --test backup --test bench_failover --test bench_quorum -- -D warnings
 	$(CARGO) test --lib --bins --test golden
 	$(CARGO) test --test tidy
 
@@ -104,6 +104,11 @@ lab-self-test: prepare ## the lab must see two writers where the fence is disabl
 lab-large: prepare ## a database of 4 GB: power cuts, recoveries, copies, rewinds, switchovers, three times each (root; 40 min)
 	@scripts/needs-root "make lab-large"
 	$(CARGO) test --test lab -- large_ --show-output
+
+booted: ## hosts that boot (systemd-nspawn): install, restarts, reboots, the service watchdog (root; installs what it needs)
+	@scripts/needs-root "make booted"
+	@scripts/prepare booted
+	$(CARGO) test --test booted -- --show-output
 
 backup: ## copies and restores by pgBackRest and Barman, as docs/backup.md shows them (root; installs both)
 	@scripts/needs-root "make backup"

@@ -73,6 +73,7 @@ const OTHERS: &[&str] = &[
     "mount",
     "mv",
     "nft",
+    "reboot",
     "runuser",
     "systemctl",
     "systemd-sysusers",

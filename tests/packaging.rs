@@ -127,3 +127,52 @@ fn the_group_and_the_directories_are_made() {
         assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (mode, 0, gid), "{path}");
     }
 }
+
+/// Without it a server that runs is taken for one that is not there: whose it is, its directory in /proc says.
+#[test]
+fn the_unit_lets_the_daemon_see_which_directory_a_process_of_another_user_works_in() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root may start a process of another user");
+        return;
+    }
+    let unit = fs::read_to_string(source("regent.service")).expect("the unit");
+    let kept =
+        unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet=")).flat_map(str::split_whitespace);
+    let kept: Vec<String> = kept.map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase())).collect();
+    let mut server = Command::new("setpriv");
+    server.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "60"]).current_dir("/usr");
+    let mut server = server.spawn().expect("setpriv is there");
+    let link = format!("/proc/{}/cwd", server.id());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    // It is another user's from a moment after its start on.
+    while fs::metadata(format!("/proc/{}", server.id())).expect("it runs").uid() != 65534 {
+        assert!(std::time::Instant::now() < end, "it stays root's");
+        std::thread::yield_now();
+    }
+    let bounds = format!("--bounding-set=-all,{}", kept.join(","));
+    let seen = Command::new("setpriv").args([&bounds, "readlink", &link]).output().expect("setpriv is there");
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    assert!(seen.status.success() && text(&seen).trim() == "/usr", "{kept:?}: {}", text(&seen));
+}
+
+/// One value of the unit.
+fn setting(key: &str) -> String {
+    let unit = fs::read_to_string(source("regent.service")).expect("the unit");
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("the unit says nothing of {key}")).to_owned()
+}
+
+/// On SIGINT the database goes on, on SIGTERM the node leaves in order; and what that takes by the examples' times fits.
+#[test]
+fn the_unit_tells_a_restart_from_a_stop_and_gives_it_time() {
+    assert_eq!((setting("KillSignal"), setting("RestartKillSignal")), ("SIGTERM".to_owned(), "SIGINT".to_owned()));
+    assert_eq!(setting("KillMode"), "process", "neither is for the database");
+    let seconds: u64 = setting("TimeoutStopSec").trim_end_matches('s').parse().expect("seconds");
+    for (example, node) in [("two-databases-and-witness", "db1"), ("three-databases", "db1")] {
+        let text = fs::read_to_string(source(&format!("../config/{example}.toml"))).expect("an example");
+        let config = regent::config::Config::parse(&text, "regent.toml", None, node).expect("an example");
+        let takes = regent::config::timing::leave_within(&config);
+        assert!(takes.as_secs() < seconds, "{example}: a stop may take {takes:?}, the unit gives {seconds} s");
+    }
+}

@@ -10,7 +10,7 @@
 
 use crate::types::{
     AgentKind, AgentName, Boot, ChannelName, ClusterId, CopyStage, DbState, Epoch, FenceId, Incarnation, IncidentId,
-    Lack, Lsn, Network, NodeName, Room, ServiceName, Severity, Sight, Term, Timeline, WallTime,
+    Lack, Leaving, Lsn, Network, NodeName, Room, ServiceName, Severity, Sight, Term, Timeline, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,6 +97,8 @@ pub enum NodeState {
     Suspect,
     /// A verdict stands in the ledger.
     Dead,
+    /// It left in order, and is not back: nobody was lost, and its databases are closed unless a pause let them run.
+    Left,
     /// No incarnation of it is in the ledger.
     NotJoined,
 }
@@ -147,6 +149,9 @@ pub struct NodeStatus {
     /// The services that are paused, as its copy of the ledger has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused: Vec<ServiceName>,
+    /// It leaves, or has left, in order, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
     /// A person took it into maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,

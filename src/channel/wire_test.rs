@@ -29,7 +29,7 @@ fn service(is_copied: bool) -> ServiceHealth {
         timeline: Timeline(12),
         position: Position { timeline: Timeline(12), lsn: Lsn(0x16_B374_D848) },
         streams_from: Some("db-node-02.example".parse().unwrap()),
-        released: Some(Released { epoch: Epoch(40), position: None, lapsed: true, why: String::new() }),
+        released: Some(Released { epoch: Epoch(40), position: None, lapsed: true, leaving: true, why: String::new() }),
         copy: is_copied.then_some(CopyHealth::UnderWay(copied)),
         network: (!is_copied).then_some(Network::Secondary),
         replay: (!is_copied).then_some(lag),

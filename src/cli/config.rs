@@ -73,7 +73,13 @@ fn lacking(config: &Config) -> Vec<String> {
     }
     let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
     let outside = config.services.keys().flat_map(|service| postgresql::amiss(config, service));
-    agents.into_iter().chain(programs).chain(outside).chain(refused(config)).collect()
+    let on_host = programs.chain(outside).chain(refused(config)).chain(rivals(config));
+    agents.into_iter().chain(on_host).collect()
+}
+
+/// The distribution's units that would start a server in the way of a service.
+fn rivals(config: &Config) -> Vec<String> {
+    block_on(async { Ok(postgresql::rivals(config).await) }).unwrap_or_else(|error| vec![error.to_string()])
 }
 
 /// What the fence agents say of themselves that does not fit the file.

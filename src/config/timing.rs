@@ -285,6 +285,14 @@ fn at_least(
     Inequality { name, formula, left, relation: "≥", right, holds: left >= right, key: key.to_owned(), why }
 }
 
+/// For how long a daemon that is to stop may take to leave in order: a checkpoint as long as `stop_fast`, the whole stop of
+/// the slowest database, and a lease's time until the others have heard of it.
+pub fn leave_within(config: &Config) -> Duration {
+    let stop = |s: &super::Service| s.stop_fast * 2 + s.stop_immediate + s.stop_kill;
+    let slowest = config.services.values().map(stop).max().unwrap_or_default();
+    slowest + config.lease.ttl
+}
+
 /// The bounds that the configuration implies.
 pub fn bounds(config: &Config) -> Bounds {
     let (patience, lease) = (config.detector.patience(), config.lease_time());

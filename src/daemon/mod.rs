@@ -11,8 +11,10 @@ mod machine;
 mod operator;
 mod reload;
 mod report;
+mod rivals;
 mod room;
 mod shell;
+mod shutdown;
 mod supervisor;
 mod survey;
 mod wakeup;
@@ -24,15 +26,18 @@ use crate::api::socket::{AdminSocket, SocketError};
 use crate::channel::key::KeyError;
 use crate::channel::{Arrival, Disk, Gate, Intake, Keys, Udp};
 use crate::clock::{self, BootTimer};
-use crate::config::Config;
+use crate::config::{Config, timing};
 use crate::consensus::{self, Consensus, IncomingCall, StartError, Streams};
 use crate::engine::Engine;
 use crate::engine::postgresql::{EngineError, PostgreSql};
 use crate::errors::with_causes;
 use crate::node::{self, Effect, Event, Node};
-use crate::types::{AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, NodeName, ServiceName, WallTime};
+use crate::types::{
+    AgentAction, AgentName, AgentOutcome, AgentRun, ChannelName, Leaving, NodeName, ServiceName, WallTime,
+};
 use inbox::{Inbox, Incoming};
 use operator::Operators;
+use rivals::Rivals;
 use sd_notify::NotifyState;
 use shell::Shell;
 use std::collections::BTreeMap;
@@ -67,8 +72,14 @@ pub enum DaemonError {
     System { what: &'static str, source: io::Error },
 }
 
+/// How often the loop is asked for a sign of life. The unit's `WatchdogSec` is four of these.
+const PULSE: Duration = Duration::from_millis(250);
+
 /// How often a watchdog is fed while the daemon starts.
 const FEED_EVERY: Duration = Duration::from_millis(500);
+
+/// What ends after that is cut short.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The last `monitor` of each device.
 type Monitors = BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>;
@@ -85,13 +96,15 @@ struct Daemon {
     intake: Intake,
     consensus: Arc<Consensus>,
     monitors: Monitors,
+    rivals: Rivals,
     supervisor: Supervisor,
     dropped: log::Dropped,
     next_reply: u64,
     terminating: bool,
 }
 
-/// Runs until the process is told to end. The database goes on then: the next daemon adopts it, or the guard stops it.
+/// Runs until the process is told to end. For a restart the database goes on: the next daemon adopts it, or the guard stops
+/// it. For anything else this node leaves in order first.
 pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> Result<(), DaemonError> {
     for path in [&config.data_dir, &config.run_dir] {
         std::fs::create_dir_all(path).map_err(|source| DaemonError::Directory { path: path.clone(), source })?;
@@ -125,6 +138,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
     watch_log(&config, &consensus, &wakeups);
+    let rivals = Rivals::look_for(config.clone());
     serve_operators(&config, &wakeups).await?;
     watch_signals(&wakeups)?;
     let node = Node::new(config.clone(), start.clone(), clock::now());
@@ -152,6 +166,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
         intake,
         consensus,
         monitors: Monitors::new(),
+        rivals,
         supervisor: Supervisor::start().map_err(system("thread for the service manager"))?,
         dropped,
         next_reply: 0,
@@ -159,7 +174,6 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     };
     give_memory_back();
     daemon.turn(Inbox::new(events, woken, calls, arrived), timer).await;
-    tracing::info!("ending; the database goes on under its lease");
     Ok(())
 }
 
@@ -224,6 +238,9 @@ impl Daemon {
             self.shell.perform(effect);
         }
         self.operators.follow(&self.node);
+        if self.node.has_left() && !self.terminating {
+            self.terminate();
+        }
     }
 
     fn ledger(&mut self, event: consensus::Event) {
@@ -291,15 +308,25 @@ impl Daemon {
             }
             Wakeup::Reloaded { taken } => self.reloaded(taken),
             Wakeup::Terminate => self.terminate(),
+            Wakeup::Leave(leaving) => self.leave(leaving),
         }
     }
 
-    /// A planned end: the others are told to expect it, and the database stays.
+    /// The end of this process: the others are told to expect it. What still runs goes on.
     fn terminate(&mut self) {
+        self.terminating = true;
         let back_within = self.config.lease.ttl / 2;
         self.handle(Event::Goodbye { back_within });
         self.handle(Event::Wake);
-        self.terminating = true;
+        tracing::info!("ending");
+    }
+
+    /// This node leaves in order; the process ends when it has. The unit's time may be shorter than what the file lets the
+    /// stop of a database take.
+    fn leave(&mut self, leaving: Leaving) {
+        let within = timing::leave_within(&self.config) + GOODBYE;
+        self.supervisor.tell(NotifyState::ExtendTimeoutUsec(within.as_micros().try_into().unwrap_or(u32::MAX)));
+        self.handle(Event::Leave(leaving));
     }
 }
 
@@ -401,7 +428,7 @@ fn watch_log(config: &Config, consensus: &Arc<Consensus>, wakeups: &mpsc::Unboun
     room::watch(config.data_dir.clone(), consensus, wakeups);
     let (consensus, wakeups) = (consensus.clone(), wakeups.clone());
     tokio::spawn(async move {
-        let mut turn = tokio::time::interval(Duration::from_secs(1));
+        let mut turn = tokio::time::interval(PULSE);
         let mut last = Duration::ZERO;
         loop {
             turn.tick().await;
@@ -435,16 +462,27 @@ async fn serve_operators(config: &Config, wakeups: &mpsc::UnboundedSender<Wakeup
 
 fn watch_signals(wakeups: &mpsc::UnboundedSender<Wakeup>) -> Result<(), DaemonError> {
     use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signal = signal(kind).map_err(|source| DaemonError::System { what: "signal handler", source })?;
-        let wakeups = wakeups.clone();
-        tokio::spawn(async move {
-            signal.recv().await;
-            let _ = wakeups.send(Wakeup::Terminate);
+    let on = |kind| signal(kind).map_err(|source| DaemonError::System { what: "signal handler", source });
+    // A restart, which the unit's `RestartKillSignal=` tells from a stop.
+    let mut restart = on(SignalKind::interrupt())?;
+    let restarted = wakeups.clone();
+    tokio::spawn(async move {
+        restart.recv().await;
+        let _ = restarted.send(Wakeup::Terminate);
+    });
+    // A stop. The second one does not want to wait.
+    let mut stop = on(SignalKind::terminate())?;
+    let stopped = wakeups.clone();
+    tokio::spawn(async move {
+        stop.recv().await;
+        let asking = tokio::spawn({
+            let stopped = stopped.clone();
+            async move { stopped.send(Wakeup::Leave(shutdown::reason().await)) }
         });
-    }
-    let hangup =
-        signal(SignalKind::hangup()).map_err(|source| DaemonError::System { what: "signal handler", source })?;
-    tokio::spawn(reload::on_signal(hangup, wakeups.clone()));
+        stop.recv().await;
+        asking.abort();
+        let _ = stopped.send(Wakeup::Terminate);
+    });
+    tokio::spawn(reload::on_signal(on(SignalKind::hangup())?, wakeups.clone()));
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         phi: phi(daemon, now),
         unusable: unusable(daemon),
         monitors: &daemon.monitors,
+        rivals: daemon.rivals.found(),
         refused: refused.collect(),
         unheard: unheard.collect(),
         log_lines_dropped: daemon.dropped.lines(),

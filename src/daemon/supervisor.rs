@@ -1,7 +1,7 @@
 //! Word to the service manager: ready, alive, stopping. Given by a thread of its own, because a service manager that
 //! stands still leaves its socket full, and that must not hold up the loop.
 //!
-//! Not here: when the loop is alive (it says so itself, once a second).
+//! Not here: when the loop is alive (it says so itself, at each pulse).
 
 use crate::scheduling;
 use sd_notify::NotifyState;

@@ -3,7 +3,7 @@
 use crate::api::admin::{Request, Response};
 use crate::config::{Config, Written};
 use crate::node;
-use crate::types::{AgentName, AgentRun, NodeName, ServiceName};
+use crate::types::{AgentName, AgentRun, Leaving, NodeName, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +22,10 @@ pub enum Wakeup {
     Reloaded { taken: Option<(Arc<Config>, Written)> },
     /// Once a second: systemd is told that the loop still turns.
     Pulse,
-    /// The process is to end; the database goes on.
+    /// The process is to end, and is back soon; the database goes on.
     Terminate,
+    /// The process is to end, and this node leaves in order before.
+    Leave(Leaving),
 }
 
 /// What became of an operator's command. `Err`: it did not reach the leader (who that is, if known), or nobody knows.

@@ -78,9 +78,9 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::Installed { service, epoch, node, incarnation, system, position } => {
             state.installed(m, service, epoch, node, incarnation, system, position)
         }
-        Command::Release { service, epoch, node, boot, incarnation, position, lapsed, why } => {
+        Command::Release { service, epoch, node, boot, incarnation, position, lapsed, leaving, why } => {
             let by = super::Holder { node, boot, incarnation };
-            state.release(m, service, epoch, by, (position, lapsed), why)
+            state.release(m, service, epoch, by, (position, lapsed, leaving), why)
         }
         Command::DenyLease { service, epoch } => state.deny_lease(&service, epoch),
         Command::PassOver { service, epoch, term, no_lease } => state.pass_over(m, service, epoch, term, no_lease),

@@ -135,7 +135,7 @@ impl State {
         why: &str,
     ) {
         let Some(record) = self.services.get_mut(service) else { return };
-        record.end_with(Over::Released { position, at_join: true, lapsed: false });
+        record.end_with(Over::Released { position, at_join: true, lapsed: false, leaving: false });
         let (name, node, why) = (service.clone(), node.clone(), why.to_owned());
         let what = Happening::Released { service: name, epoch, node: node.clone(), position, why };
         let incident = self.incident_for(m, service, &node, IncidentKind::LocalFailure);

@@ -184,6 +184,9 @@ pub enum Command {
         /// It could not renew its lease, and nothing else.
         #[serde(default)]
         lapsed: bool,
+        /// Its node leaves in order, and is back some day with all that it has.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leaving: bool,
         why: String,
     },
     /// The appointee is to be passed over: it is granted no lease of this epoch any more.

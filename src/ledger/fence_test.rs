@@ -175,7 +175,10 @@ fn a_new_boot_voids_a_confirmed_fence() {
     assert_eq!(fenced, Refusal::NotFenced { fence: FENCE, epoch: Epoch(1) });
     // What it said at its join is a release, and that suffices.
     let over = &world.state.services[&orders()].over;
-    assert_eq!(*over, Some(Over::Released { position: Some(at(1, 1000)), at_join: true, lapsed: false }));
+    assert_eq!(
+        *over,
+        Some(Over::Released { position: Some(at(1, 1000)), at_join: true, lapsed: false, leaving: false })
+    );
     world.done(appoint_db2(1, Basis::Released));
 }
 

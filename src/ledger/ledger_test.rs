@@ -357,7 +357,17 @@ fn an_incident_of_two_services_ends_with_the_last_of_them() {
     // What happens to the first now is a story of its own, and does not end the incident either.
     let (position, why) = (None, "its database ended".to_owned());
     let (service, node, boot, incarnation) = (orders(), node("db2"), boot("db2", 1), DB2);
-    world.done(Command::Release { service, epoch: Epoch(2), node, boot, incarnation, position, lapsed: false, why });
+    world.done(Command::Release {
+        service,
+        epoch: Epoch(2),
+        node,
+        boot,
+        incarnation,
+        position,
+        lapsed: false,
+        leaving: false,
+        why,
+    });
     assert_eq!(world.state.incidents.len(), 2);
     moves(&mut world, &of_stock);
     let first = world.state.incidents.values().next().expect("of both");

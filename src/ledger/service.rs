@@ -174,7 +174,7 @@ impl State {
         service: ServiceName,
         epoch: Epoch,
         by: Holder,
-        (position, lapsed): (Option<Position>, bool),
+        (position, lapsed, leaving): (Option<Position>, bool, bool),
         why: String,
     ) -> Result<Event, Refusal> {
         // The same final word may come from the holder and, out of its heartbeats, from anybody else.
@@ -189,9 +189,10 @@ impl State {
         if record.holder.as_ref().is_some_and(|h| h.boot != by.boot) {
             return Err(Refusal::OldBoot { node: by.node, boot: by.boot });
         }
-        record.end_with(Over::Released { position, at_join: false, lapsed });
-        let planned = record.moving.is_some();
-        let incident = self.incident_for(m, &service, &by.node, IncidentKind::LocalFailure);
+        record.end_with(Over::Released { position, at_join: false, lapsed, leaving });
+        let planned = record.moving.is_some() || leaving;
+        let kind = if planned { IncidentKind::Switchover } else { IncidentKind::LocalFailure };
+        let incident = self.incident_for(m, &service, &by.node, kind);
         if !planned && let Some(node) = self.nodes.get_mut(&by.node) {
             node.failures += 1;
         }

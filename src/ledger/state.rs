@@ -123,6 +123,9 @@ pub enum Over {
         /// Its holder could not renew its lease, and nothing else.
         #[serde(default)]
         lapsed: bool,
+        /// Its holder left in order: whoever has not reached its final position would lose what that one brings back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leaving: bool,
     },
     /// Its appointee had no lease and could get none any more (`pass_over.rs`).
     PassedOver,
@@ -135,6 +138,11 @@ impl Over {
             Over::Released { position, .. } => *position,
             Over::PassedOver => None,
         }
+    }
+
+    /// Whether its holder left in order.
+    pub fn is_leave(&self) -> bool {
+        matches!(self, Over::Released { leaving: true, .. })
     }
 }
 

@@ -18,6 +18,7 @@ fn released(by: &str, epoch: u64, incarnation: Incarnation, position: Option<Pos
         incarnation,
         position,
         lapsed: false,
+        leaving: false,
         why: "its database ended".to_owned(),
     }
 }

@@ -271,6 +271,7 @@ pub(crate) fn release(epoch: u64, n: u32, incarnation: Incarnation) -> Command {
         incarnation,
         position: Some(at(1, 1000)),
         lapsed: false,
+        leaving: false,
         why: "its database ended".to_owned(),
     }
 }

@@ -42,6 +42,7 @@ fn is_news(said: &HeartbeatBody, row: &Row, goodbye: Option<Goodbye>) -> bool {
         || !is_alike(&said.health.services, &row.health.services, words)
         || said.goodbye != goodbye
         || said.health.failing != row.health.failing
+        || said.health.leaving != row.health.leaving
         || said.health.alarms != row.health.alarms
 }
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::ledger::{Holder, Phase, Service, State};
 use crate::plan::Timing;
 use crate::plan::goal::Me;
-use crate::types::{Incarnation, Instant, NodeName, Term};
+use crate::types::{Incarnation, Instant, Leaving, NodeName, Term};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub leader: Option<NodeName>,
     /// The term in which this node leads, with a quorum behind it.
     pub leads: Option<Term>,
+    /// This node leaves in order, and why.
+    pub leaving: Option<Leaving>,
 }
 
 /// The way to the leader.
@@ -47,6 +49,7 @@ impl Context {
             term: Term(0),
             leader: None,
             leads: None,
+            leaving: None,
             config,
         }
     }
@@ -69,6 +72,13 @@ impl Context {
     /// Who leads in which term; `leads`: it is this node, with a quorum behind it.
     pub fn take_leadership(&mut self, term: Term, leader: Option<NodeName>, leads: bool) {
         (self.term, self.leader, self.leads) = (term, leader, leads.then_some(term));
+    }
+
+    /// This node leaves; once and for all in the life of this daemon. That its host goes down is the stronger word.
+    pub fn take_leaving(&mut self, leaving: Leaving) {
+        if self.leaving != Some(Leaving::HostGoesDown) {
+            self.leaving = Some(leaving);
+        }
     }
 
     /// The ledger issued an incarnation to this daemon, or the last one is over.

@@ -21,11 +21,13 @@ pub enum Timer {
     Lookout,
     /// An assistant that failed.
     Assistant,
+    /// The time in which this node is to have left.
+    Leave,
 }
 
 impl Timer {
     /// Every one.
-    pub const ALL: [Timer; 8] = [
+    pub const ALL: [Timer; 9] = [
         Timer::Beat,
         Timer::Proposal,
         Timer::Leading,
@@ -34,5 +36,6 @@ impl Timer {
         Timer::Reading,
         Timer::Lookout,
         Timer::Assistant,
+        Timer::Leave,
     ];
 }

@@ -6,8 +6,7 @@ use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
-    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant,
-    LeftGoodbye, LogIndex, NodeName, Observation, Released, Room, Seal, ServiceName, Standing, Term,
+    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, Leaving, LeftGoodbye, LogIndex, NodeName, Observation, Released, Room, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -174,7 +173,9 @@ pub enum Event {
     },
     /// What became of arming, feeding or disarming the watchdog. Feeding that works is said where that was asked for.
     Watchdog(WatchdogSaid),
-    /// This daemon is about to be restarted in order.
+    /// This node leaves in order: its daemon or its host is to stop. `Node::has_left` says when it has.
+    Leave(Leaving),
+    /// This daemon ends now, and is back or not.
     Goodbye {
         back_within: Duration,
     },

@@ -11,6 +11,7 @@ mod event;
 mod goodbye;
 mod intent;
 mod leading;
+mod leave;
 mod mail;
 mod membership;
 mod orders;
@@ -68,12 +69,13 @@ use crate::ledger::{Machine, Refusal, State};
 use crate::plan::keeper::{self, Keeper};
 use crate::plan::{Applied, Lead, Note, Row, Timing};
 use crate::types::{
-    Boot, ClusterId, Epoch, Failing, Incarnation, Instant, NodeName, Released, Room, ServiceName, Term,
+    Boot, ClusterId, Epoch, Failing, Incarnation, Instant, Leaving, NodeName, Released, Room, ServiceName, Term,
 };
 use beats::Beats;
 use context::Context;
 use desk::Desk;
 use leading::Leading;
+use leave::Leave;
 use mail::Mail;
 use membership::Membership;
 use owed::Owed;
@@ -126,6 +128,8 @@ pub struct Node {
     written: Written,
     /// What the volume of the ledger has, once it was looked at.
     room: Option<Room>,
+    /// It leaves in order.
+    leave: Option<Leave>,
     /// When everything is compared again at the latest, and when for another reason than what is heard of peers.
     due: Option<Instant>,
     due_besides: Option<Instant>,
@@ -147,6 +151,7 @@ impl Node {
             watchdog: Watchdog::found(&start, now),
             written: Written::default(),
             room: None,
+            leave: None,
             due: None,
             due_besides: None,
             desk: Desk { context: Context::new(config, start, now), mail: Mail::default() },
@@ -194,6 +199,7 @@ impl Node {
             Timer::Reading => next(&mut self.reading.due()),
             Timer::Lookout => next(&mut self.lookout.due().into_iter()),
             Timer::Assistant => next(&mut self.runs.due()),
+            Timer::Leave => next(&mut self.leave.iter().flat_map(Leave::due)),
         }
     }
 
@@ -219,6 +225,7 @@ impl Node {
         self.answer_owed();
         // Fed, and said, is what all of the above has left.
         self.tend_watchdog();
+        self.look_whether_it_left();
         self.beats.beat(&mut self.desk, &self.peers);
     }
 }
@@ -242,6 +249,14 @@ impl Node {
     /// Why this node's join was refused last, while it has not joined.
     pub fn refused_join(&self) -> Option<&Refusal> {
         self.membership.refused().filter(|_| self.incarnation().is_none())
+    }
+    /// Whether it leaves in order, and why.
+    pub fn leaving(&self) -> Option<Leaving> {
+        self.desk.context.leaving
+    }
+    /// Whether it has left in order, or the time for it is over: the daemon may end.
+    pub fn has_left(&self) -> bool {
+        self.leave.as_ref().is_some_and(Leave::is_over)
     }
     pub fn state(&self) -> &Arc<State> {
         &self.desk.context.state

@@ -283,6 +283,15 @@ impl Peers {
         self.replay.newest()
     }
 
+    /// Whether another node leaves that holds an epoch: until the ledger has its final word, every vote may be needed.
+    pub fn hear_a_holder_leave(&self, context: &Context) -> bool {
+        let recent = |row: &&Row| context.now.since(row.at) <= context.timing.recent;
+        let leaves =
+            |node: &NodeName| self.rows.get(node).filter(recent).is_some_and(|row| row.health.leaving.is_some());
+        let held = context.state.services.values().filter(|s| !s.paused && s.over.is_none());
+        held.filter_map(|s| s.holder.as_ref()).any(|holder| holder.node != context.config.node && leaves(&holder.node))
+    }
+
     /// Whether some voter says of itself and of others than this node, enough for a majority, that their networks work.
     pub fn have_a_quorum_without_us(&self, context: &Context) -> bool {
         let me = &context.config.node;

@@ -4,18 +4,21 @@
 //! Not here: what a part makes of it (each in a file of its own).
 
 use super::context::{Context, Route};
+use super::leave::{Leave, ToDo};
 use super::mail::{Proposed, QuorumRead, ReplyTo, Wanted, What};
 use super::outbox;
 use super::owed::Pending;
+use super::said::GoesOn;
 use super::watchdog::Guarded;
 use super::witness::Check;
 use super::{Event, Node, PeerRequest, PeerResponse, Said};
+use crate::config::timing;
 use crate::known_bugs::{self, Bug};
 use crate::lease::LeaseRequest;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Shared, Sighting, State};
 use crate::plan::keeper::Input;
 use crate::plan::{self, Outlook, Question, Step, alarm};
-use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, NodeName, PeerView, Term};
+use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, Leaving, NodeName, PeerView, Term};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +69,8 @@ impl Node {
             Event::LogWrite { took } => self.log_wrote(took),
             Event::LedgerRoom { room } => self.room = Some(room),
             Event::Watchdog(said) => self.watchdog.said(now, &mut self.desk.mail, said),
-            Event::Goodbye { back_within } => self.beats.say_goodbye(back_within),
+            Event::Leave(leaving) => self.begin_to_leave(leaving),
+            Event::Goodbye { back_within } => self.say_goodbye(back_within),
         }
         true
     }
@@ -81,6 +85,32 @@ impl Node {
         let is_news = self.peers.hear(&self.desk.context, channel, at, heartbeat);
         // A fence that is looked at, or a question that waits for life or silence.
         is_news || self.witness.is_watching() || !self.owed.is_empty()
+    }
+
+    /// It hands over what it holds, and closes its databases. Where its host goes down after its daemon was asked to stop,
+    /// the time for it goes on.
+    fn begin_to_leave(&mut self, leaving: Leaving) {
+        let (config, now) = (&self.desk.context.config, self.desk.context.now);
+        let (within, patience) = (timing::leave_within(config), config.lease.ttl);
+        // Where everybody goes down at once, each hears of the others first.
+        let hears_at =
+            now + if leaving == Leaving::HostGoesDown { config.detector.interval * 3 } else { Duration::ZERO };
+        self.leave.get_or_insert_with(|| Leave::begins(now, hears_at, within, patience));
+        self.desk.context.take_leaving(leaving);
+        self.desk.mail.say(Said::Leaves(leaving));
+    }
+
+    /// This daemon ends now. What runs on is told.
+    fn say_goodbye(&mut self, back_within: Duration) {
+        self.beats.say_goodbye(back_within);
+        for input in self.tenants.inputs(&self.desk.context).filter(|input| input.runs()) {
+            let how = match () {
+                () if input.goes_on_without_its_daemon() => GoesOn::LeftAlone,
+                () if input.could_commit() => GoesOn::Leased,
+                () => GoesOn::Standby,
+            };
+            self.desk.mail.say(Said::GoesOn { service: input.name.clone(), how });
+        }
     }
 
     fn log_wrote(&mut self, took: Duration) {
@@ -471,6 +501,7 @@ impl Node {
             log_write: self.beats.log_write(),
             self_doubt: self.peers.doubts_itself(self.desk.context.now),
             follows: self.desk.context.leader.clone(),
+            leaving: self.desk.context.leaving,
             config_hash: self.desk.context.config.hash,
             failing: self.failing().into_keys().collect(),
             ends: self.peers.heard_ends(&self.desk.context.state),
@@ -478,12 +509,25 @@ impl Node {
         }
     }
 
+    /// Whether there is nothing left here for which this daemon is needed.
+    pub(super) fn look_whether_it_left(&mut self) {
+        let Some(leave) = &mut self.leave else { return };
+        let context = &self.desk.context;
+        let inputs = || self.tenants.inputs(context);
+        let leads = context.leads.is_some() && context.state.settings.is_some();
+        let its_own = leads || self.watchdog.is_to_be_disarmed() || inputs().any(|i| i.owes_its_word());
+        let owes = its_own || self.peers.hear_a_holder_leave(context);
+        leave.settle(context.now, ToDo { closed: inputs().all(|i| i.is_left()), owes });
+    }
+
     /// The watchdog is fed only by the loop that has just checked every database.
     pub(super) fn tend_watchdog(&mut self) {
         let inputs = || self.tenants.inputs(&self.desk.context);
         let may = |i: &Input| i.may_write(Duration::ZERO) || i.runs_on_kept(Duration::ZERO);
         let fine = inputs().all(|i| !i.could_commit() || may(&i));
-        let needed = inputs().any(|i| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO));
+        // What a pause lets run on without this daemon, or kept for this node while it is down, nobody feeds the device for.
+        let counts = |i: &Input| i.could_commit() || i.held().is_some() || i.runs_on_kept(Duration::ZERO);
+        let needed = inputs().any(|i| counts(&i) && !i.has_left());
         self.watchdog.tend(self.desk.context.now, &mut self.desk.mail, Guarded { fine, needed });
     }
 }

@@ -8,7 +8,7 @@ use crate::lease::Denial;
 use crate::ledger::Refusal;
 use crate::plan::note::{Note, Subject, TransferReason};
 use crate::plan::reason::{StopReason, Waiting};
-use crate::types::{Boot, Epoch, Incarnation, NodeName, Position, ServiceName, Severity};
+use crate::types::{Boot, Epoch, Incarnation, Leaving, NodeName, Position, ServiceName, Severity};
 use derive_more::Display;
 use std::time::Duration;
 
@@ -41,6 +41,11 @@ pub enum Said {
     IncarnationOver(Incarnation),
     #[display("this node itself was stopped for {} ms: it doubts itself", late.as_millis())]
     RanLate { late: Duration },
+    #[display("this node leaves: {_0}")]
+    Leaves(Leaving),
+    /// The last words of a daemon about a database that runs.
+    #[display("{service}: this daemon ends, and its database goes on{how}")]
+    GoesOn { service: ServiceName, how: GoesOn },
     #[display("leadership goes to {to}: {why}")]
     LeadershipGoes { to: NodeName, why: TransferReason },
     #[display("{command} refused: {refusal}")]
@@ -55,6 +60,17 @@ pub enum Said {
     WatchdogFedAgain,
     #[display("the watchdog cannot be disarmed: it is fed for as long as regent runs: {why}")]
     WatchdogNotDisarmed { why: String },
+}
+
+/// How a database goes on without its daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+pub enum GoesOn {
+    #[display(" under its lease: the guard stops it when that ends, unless a daemon is back")]
+    Leased,
+    #[display("")]
+    Standby,
+    #[display(": it is paused, in maintenance, or none of regent's, and nobody stops it")]
+    LeftAlone,
 }
 
 impl Said {
@@ -75,9 +91,12 @@ impl Said {
             | Said::IncarnationOver(_)
             | Said::RanLate { .. }
             | Said::Undoing(_)
+            | Said::GoesOn { how: GoesOn::LeftAlone, .. }
             | Said::WatchdogNotDisarmed { .. } => Severity::Warn,
             Said::Begins { .. }
             | Said::Joined { .. }
+            | Said::Leaves(_)
+            | Said::GoesOn { .. }
             | Said::LeadershipGoes { .. }
             | Said::Refused { .. }
             | Said::WatchdogFedAgain => Severity::Info,
@@ -93,6 +112,7 @@ impl Said {
                 Subject { epoch: Some(*epoch), ..about.service(service) }
             }
             Said::Keeper { service, .. }
+            | Said::GoesOn { service, .. }
             | Said::RecoversInPlace { service, .. }
             | Said::Begins { service, .. }
             | Said::StopsNow { service, .. }
@@ -102,6 +122,7 @@ impl Said {
             Said::Joined { node, .. } | Said::LeadershipGoes { to: node, .. } => about.node(node),
             Said::Undoing(undo) => Subject { fence: Some(undo.fence), node: undo.node.clone(), ..about },
             Said::IncarnationOver(_)
+            | Said::Leaves(_)
             | Said::RanLate { .. }
             | Said::Refused { .. }
             | Said::WatchdogNotArmed { .. }

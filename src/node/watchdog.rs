@@ -81,6 +81,11 @@ impl Watchdog {
 }
 
 impl Watchdog {
+    /// Whether the host would be reset without this daemon, and need not be.
+    pub fn is_to_be_disarmed(&self) -> bool {
+        matches!(self, Watchdog::Armed { can_be_disarmed: true, .. } | Watchdog::Arming { .. } | Watchdog::Disarming)
+    }
+
     /// Whether a lease may be asked for: nothing is to be armed, or it is. Otherwise arms it, when it is time to.
     pub fn guards(&mut self, now: Instant, mail: &mut Mail) -> bool {
         let failures = match self {

@@ -58,6 +58,8 @@ pub struct Known<'a> {
     pub unusable: BTreeMap<ChannelName, String>,
     /// The last `monitor` of each fence device and target.
     pub monitors: &'a BTreeMap<(AgentName, NodeName), (WallTime, AgentRun)>,
+    /// Units of this host that would start a server in the way of a service.
+    pub rivals: Vec<String>,
     /// Who was refused by Raft's transport.
     pub refused: Vec<Refused>,
     /// Heartbeats that were refused.
@@ -181,8 +183,9 @@ fn warnings(known: &Known) -> Vec<String> {
     let unheard = unheard.map(|u| format!("refused on {}: {} ({} times)", u.channel, u.last, u.count));
     let unusable = known.unusable.iter();
     let unusable = unusable.map(|(channel, why)| format!("{} cannot use channel {channel}: {why}", known.seen.me));
+    let rivals = known.rivals.iter().map(|rival| format!("{}: {rival}", known.seen.me));
     let not_joined = known.not_joined.iter().map(|why| format!("{} has not joined: {why}", known.seen.me));
-    switches.chain(open).chain(not_joined).chain(refused).chain(unheard).chain(unusable).collect()
+    switches.chain(open).chain(not_joined).chain(refused).chain(unheard).chain(unusable).chain(rivals).collect()
 }
 
 #[cfg(test)]

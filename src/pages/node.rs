@@ -39,6 +39,7 @@ pub(super) fn status(known: &Known, name: &NodeName) -> NodeStatus {
         failing: failing(known, name),
         refusals: refusals.chain(not_joined).collect(),
         paused: health.map(|h| h.paused.iter().cloned().collect()).unwrap_or_default(),
+        leaving: health.and_then(|h| h.leaving),
         maintenance: maintenance(seen, name),
     }
 }
@@ -55,10 +56,17 @@ fn maintenance(seen: &Outlook, name: &NodeName) -> Option<MaintenanceStatus> {
 fn state(seen: &Outlook, name: &NodeName) -> NodeState {
     match seen.state.nodes.get(name).map(|record| record.life) {
         None => NodeState::NotJoined,
+        Some(Life::Dead) if has_left(seen, name) => NodeState::Left,
         Some(Life::Dead) => NodeState::Dead,
+        Some(Life::Up) if seen.is_suspected(name) && has_left(seen, name) => NodeState::Left,
         Some(Life::Up) if seen.is_suspected(name) => NodeState::Suspect,
         Some(Life::Up) => NodeState::Up,
     }
+}
+
+/// Whether it said that it leaves in its last words, whenever those were.
+pub(super) fn has_left(seen: &Outlook, name: &NodeName) -> bool {
+    seen.present(name).is_some_and(|row| row.health.leaving.is_some())
 }
 
 /// `armed`: as the node says itself; not known where nothing was heard of it.

@@ -36,6 +36,7 @@ fn release(scene: &mut Scene) {
         incarnation: DB1,
         position: Some(at(1, 1000)),
         lapsed: false,
+        leaving: false,
         why: "its database ended".to_owned(),
     });
 }
@@ -363,6 +364,7 @@ fn what_accepts_less_and_whoever_was_refused_is_a_warning() {
     let (primary, disk) = ("primary".parse().expect("valid"), "disk".parse().expect("valid"));
     scene.unheard.push(Unheard { channel: primary, last: "a message with a wrong MAC".to_owned(), count: 2 });
     scene.unusable.insert(disk, "no such device".to_owned());
+    scene.rivals.push("postgresql@15-main.service is enabled".to_owned());
     let warnings = [
         "insecure = true: nodes do not prove who they are",
         "lease_without_watchdog = true: a host whose daemons are dead or stuck may write past its lease",
@@ -370,6 +372,7 @@ fn what_accepts_less_and_whoever_was_refused_is_a_warning() {
         "refused db9 from 10.0.9.9: unknown (3 times)",
         "refused on primary: a message with a wrong MAC (2 times)",
         "db2 cannot use channel disk: no such device",
+        "db2: postgresql@15-main.service is enabled",
     ];
     assert_eq!(scene.status().warnings, warnings);
 }

@@ -112,7 +112,9 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
         let found = health(node);
         let behind = found.filter(|_| primary != Some(node)).zip(end);
         let own = known.own.get(name).filter(|_| node == seen.me);
-        let is_dead = seen.state.nodes.get(node).is_some_and(|record| record.life == Life::Dead);
+        // What left in order is as it said last.
+        let is_dead = seen.state.nodes.get(node).is_some_and(|record| record.life == Life::Dead)
+            && !super::node::has_left(seen, node);
         let lives = found.filter(|_| !is_dead);
         DatabaseStatus {
             state: found.filter(|_| !is_dead).map_or(DbState::Unclear, |health| health.state),

@@ -22,6 +22,7 @@ pub fn carried(plan: &Plan) -> BTreeSet<Alarm> {
     let carried = plan.notes.iter().filter_map(|note| match note {
         Note::Lapsed { service, epoch, .. } => Some(Alarm::Lapsed { service: service.clone(), epoch: *epoch }),
         Note::NoCandidate { service } => Some(Alarm::NoCandidate { service: service.clone() }),
+        Note::Left { service, .. } => Some(Alarm::Left { service: service.clone() }),
         Note::TwoMachines { node, boot, other } => {
             Some(Alarm::TwoMachines { node: node.clone(), boot: boot.clone(), other: other.clone() })
         }
@@ -54,6 +55,12 @@ fn still_so(state: &State, alarm: &Alarm) -> Option<Note> {
             let service = state.services.get(name)?;
             let vacant = service.over.is_some() || state.fence_of(service).is_some();
             vacant.then(|| Note::NoCandidate { service: name.clone() })
+        }
+        Alarm::Left { service: name } => {
+            let service = state.services.get(name)?;
+            let end = service.over.as_ref().filter(|over| over.is_leave())?.position();
+            let node = service.holder.as_ref()?.node.clone();
+            Some(Note::Left { service: name.clone(), node, end })
         }
         Alarm::TwoMachines { node, boot, other } => {
             state.nodes.get(node).filter(|record| record.boot == *boot)?;

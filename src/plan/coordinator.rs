@@ -6,7 +6,7 @@ use super::{Input, Note, Plan, Question, Step, failures, fencing, maintenance, o
 use crate::config::Role;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Command, FenceState, Life, Phase, Settings, Sighting};
-use crate::types::{Incarnation, NodeName, Round};
+use crate::types::{Incarnation, Leaving, NodeName, Round};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do now.
@@ -27,7 +27,7 @@ pub fn coordinate(input: &Input) -> Plan {
     }
     maintenance::end(input, &mut plan);
     failures::forgive(input, &mut plan);
-    if plan.steps.is_empty() {
+    if plan.steps.is_empty() || input.outlook().leaving(input.me).is_some() {
         leadership(input, &mut plan);
     }
     plan
@@ -36,7 +36,8 @@ pub fn coordinate(input: &Input) -> Plan {
 /// S3: when a majority of all voters suspects a node, everybody looks again; when they still do, it is declared dead.
 fn verdicts(input: &Input, plan: &mut Plan) {
     for (target, record) in &input.state.nodes {
-        if record.life == Life::Dead || target == input.me {
+        if record.life == Life::Dead || target == input.me || was_stopped_in_a_pause(input, target, record.incarnation)
+        {
             continue;
         }
         let suspecting = suspecting(input, target, record.incarnation);
@@ -52,6 +53,16 @@ fn verdicts(input: &Input, plan: &mut Plan) {
         }
         look_again(input, target, record.incarnation, plan);
     }
+}
+
+/// It said that its daemon stops, in a pause in which its database goes on: it is back to go on with that. The pause holds
+/// every fence back, and a verdict would only keep it from joining.
+fn was_stopped_in_a_pause(input: &Input, target: &NodeName, incarnation: Incarnation) -> bool {
+    let row = input.rows.get(target).filter(|row| row.incarnation == incarnation);
+    let stopped = row.is_some_and(|row| row.health.leaving == Some(Leaving::DaemonStops));
+    let held = input.state.services.values().filter(|s| s.over.is_none());
+    let held = held.filter(|s| s.holder.as_ref().is_some_and(|h| &h.node == target));
+    stopped && held.clone().next().is_some() && held.clone().all(|s| s.paused)
 }
 
 fn suspecting(input: &Input, target: &NodeName, incarnation: Incarnation) -> Vec<NodeName> {
@@ -154,7 +165,10 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .values()
         .any(|s| s.over.is_none() && s.holder.as_ref().is_some_and(|h| &h.node == input.me));
     let slow = |node: &NodeName| input.fresh(node).is_some_and(|r| r.health.log_write > input.timing.slow_write);
-    let why = if slow(input.me) {
+    let leaves = |node: &NodeName| input.outlook().leaving(node).is_some();
+    let why = if leaves(input.me) {
+        TransferReason::Leaves
+    } else if slow(input.me) {
         TransferReason::SlowLog
     } else if holds {
         TransferReason::HoldsPrimary
@@ -164,9 +178,11 @@ fn leadership(input: &Input, plan: &mut Plan) {
     // Never in the middle of a move: what is under way ends where it began.
     let moving =
         input.state.services.values().any(|s| s.over.is_some() || s.phase != Phase::Installed || s.moving.is_some());
-    let settled = !moving && input.now.since(input.lead.since) > input.timing.acceptable_pause;
+    let fences = input.state.fences.values().any(|f| f.state == FenceState::Open);
+    let settled = !moving && !fences && input.now.since(input.lead.since) > input.timing.acceptable_pause;
     let recent = input.lead.last_transfer.is_some_and(|at| input.now.since(at) < input.timing.transfer);
-    if !settled || recent || input.state.fences.values().any(|f| f.state == FenceState::Open) {
+    // One that leaves is gone soon: whoever leads then ends it.
+    if (!settled && why != TransferReason::Leaves) || recent {
         return;
     }
     let role = |node: &NodeName| input.state.settings.as_ref().and_then(|s| s.nodes.get(node)).map(|n| n.role);
@@ -177,7 +193,7 @@ fn leadership(input: &Input, plan: &mut Plan) {
         .nodes
         .keys()
         .filter(|n| *n != input.me && input.state.is_voter(n) && input.is_living(n) && !hosts_primary(n))
-        .filter(|n| !slow(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
+        .filter(|n| !slow(n) && !leaves(n) && input.fresh(n).is_some_and(|r| !r.health.self_doubt))
         .max_by_key(|n| (role(n) == Some(Role::Witness), std::cmp::Reverse((*n).clone())));
     if let Some(to) = best {
         plan.say(Note::HandsLeadership { from: input.me.clone(), to: to.clone(), why });

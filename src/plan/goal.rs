@@ -40,6 +40,8 @@ pub enum Goal {
     GoOnPaused,
     /// The primary, and to stop in order for a switchover.
     HandOver,
+    /// The primary, and its node leaves: to stop in order and give the epoch back. Only the node itself knows.
+    Leave,
     /// It holds the epoch, and cannot or must not go on: to close the database and give the epoch back. Only the node
     /// itself knows; to the ledger it is to make it, to take over or to go on.
     GiveUp(GiveUp),

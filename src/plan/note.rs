@@ -5,7 +5,9 @@
 
 use super::Objection;
 use crate::ledger::{NoLease, Phase};
-use crate::types::{AgentName, Boot, DbState, Epoch, FenceId, IncidentId, NodeName, Round, ServiceName, Severity};
+use crate::types::{
+    AgentName, Boot, DbState, Epoch, FenceId, IncidentId, NodeName, Position, Round, ServiceName, Severity,
+};
 use derive_more::Display;
 use std::time::Duration;
 
@@ -141,6 +143,13 @@ pub enum Note {
     RestsBeforeAnother { service: ServiceName, node: NodeName, failed: u32, wait: Passing<Duration> },
     #[display("{service} waits for the copy on {node}, which was accepted (`regent accept --cancel` takes that back)")]
     AwaitsAcceptedCopy { service: ServiceName, node: NodeName },
+    /// Its last primary is not lost: it was stopped in order.
+    #[display(
+        "{node} left in order and its database is stopped: nobody else has all of {service}{}; start {node} again, or let the \
+         rest be lost: `regent failover --service {service} --accept-loss`",
+        end.map_or(String::new(), |end| format!(", which ends at {end}"))
+    )]
+    Left { service: ServiceName, node: NodeName, end: Option<Position> },
     #[display("{service} has no eligible candidate")]
     NoCandidate { service: ServiceName },
     #[display("appointing {node} for {service}: {why}")]
@@ -154,6 +163,8 @@ pub enum TransferReason {
     SlowLog,
     #[display("it holds a primary")]
     HoldsPrimary,
+    #[display("it leaves")]
+    Leaves,
 }
 
 /// Which answers a check still needs.
@@ -187,6 +198,7 @@ impl Note {
             | Note::LevelsExhausted { .. }
             | Note::NoLevel { .. }
             | Note::TwoMachines { .. }
+            | Note::Left { .. }
             | Note::NoCandidate { .. } => Severity::Error,
             Note::JudgesNobody { .. }
             | Note::LooksAgain { .. }
@@ -279,6 +291,7 @@ impl Note {
             | Note::EarlierBootMayGoOn { service, node, .. }
             | Note::AwaitsSeal { service, node }
             | Note::AwaitsHolder { service, node }
+            | Note::Left { service, node, .. }
             | Note::NotEligible { service, node, .. }
             | Note::RestsBeforeAnother { service, node, .. }
             | Note::Appointing { service, node, .. }

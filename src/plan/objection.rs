@@ -9,7 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, FileFault, Lsn, NodeName, Position, Seal, ServiceName, Unfit};
+use crate::types::{DbState, Failing, FileFault, Leaving, Lsn, NodeName, Position, Seal, ServiceName, Unfit};
 use std::fmt;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub enum Objection {
     Ledger(Ineligible),
     /// The file says so, of it and this service.
     MayNotLead,
+    /// It leaves in order, and opens nothing any more.
+    Leaves(Leaving),
     /// This leader's own view speaks against it.
     Suspected,
     /// PostgreSQL does not take a line of its files. It could take over all the same, and then not start again.
@@ -104,6 +106,7 @@ impl fmt::Display for Objection {
             Objection::NoReport { why } => f.write_str(why),
             Objection::Ledger(why) => why.fmt(f),
             Objection::MayNotLead => f.write_str("it does not lead (may_lead = false, or apply_delay)"),
+            Objection::Leaves(leaving) => write!(f, "it leaves: {leaving}"),
             Objection::Suspected => f.write_str("it is suspected: a majority of its channels is lost here"),
             Objection::FileFault { fault } => fault.fmt(f),
             Objection::Deaf => f.write_str("it hears no other node on any network"),
@@ -156,6 +159,7 @@ struct Case<'a> {
 const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     no_report,
     ledger,
+    leaves,
     may_not_lead,
     suspected,
     deaf,
@@ -240,6 +244,10 @@ fn may_not_lead(case: &Case) -> Option<Objection> {
     };
     let service = case.seen.config.services.get(name)?;
     (!service.may_lead(case.node)).then_some(Objection::MayNotLead)
+}
+
+fn leaves(case: &Case) -> Option<Objection> {
+    case.seen.leaving(case.node).map(Objection::Leaves)
 }
 
 fn suspected(case: &Case) -> Option<Objection> {

@@ -6,7 +6,7 @@ use super::{Applied, Row, Timing};
 use crate::config::Config;
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Life, State};
-use crate::types::{Instant, NodeName, ServiceHealth, ServiceName};
+use crate::types::{Instant, Leaving, NodeName, ServiceHealth, ServiceName};
 use std::collections::BTreeMap;
 
 /// One node's sight, at one moment.
@@ -26,6 +26,8 @@ pub struct Outlook<'a> {
 pub enum NoVote {
     #[display("it hears no other node on any network")]
     Deaf,
+    #[display("it leaves: {_0}")]
+    Leaves(Leaving),
     #[display("its log takes no write")]
     LogHangs,
     #[display("it hears of no leader: its certificate, its connections or its log fail")]
@@ -70,6 +72,11 @@ impl<'a> Outlook<'a> {
         self.fresh(node).filter(|_| node != self.me).is_some_and(Row::is_deaf)
     }
 
+    /// Whether a node says lately that it leaves in order, and why.
+    pub fn leaving(&self, node: &NodeName) -> Option<Leaving> {
+        self.fresh(node)?.health.leaving
+    }
+
     /// Whether this node can count on the other's vote now: itself, or one that lives and is heard, and does what only Raft
     /// counts.
     pub fn is_connected(&self, node: &NodeName) -> bool {
@@ -84,6 +91,9 @@ impl<'a> Outlook<'a> {
         let own = self.rows.get(self.me).and_then(|row| row.health.follows.as_ref());
         if row.is_deaf() {
             return Some(NoVote::Deaf);
+        }
+        if let Some(leaving) = row.health.leaving {
+            return Some(NoVote::Leaves(leaving));
         }
         if row.health.log_write > self.timing.answer() {
             return Some(NoVote::LogHangs);

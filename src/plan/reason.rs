@@ -5,7 +5,7 @@
 
 use super::note::Passing;
 use crate::ledger::Phase;
-use crate::types::{DbState, NodeName, Position, Severity, Trouble};
+use crate::types::{DbState, Leaving, NodeName, Position, Severity, Trouble};
 use derive_more::Display;
 
 /// What the keeper waits for, or why there is nothing to do.
@@ -78,6 +78,11 @@ pub enum Waiting {
     NobodyToFollow(DbState),
     #[display("stopped; waiting for an appointment or a primary to follow")]
     Appointment,
+    /// Closed in order; this daemon opens it no more.
+    #[display("closed in order: {_0}")]
+    Left(Leaving),
+    #[display("{_0}; its database is left as it is (a pause, maintenance, or none of regent's)")]
+    GoesOnWithoutItsDaemon(Leaving),
 }
 
 impl Waiting {
@@ -85,7 +90,7 @@ impl Waiting {
     pub fn severity(&self) -> Severity {
         match self {
             Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
-            Waiting::NotAnswering | Waiting::GetsNothing(_) => Severity::Warn,
+            Waiting::NotAnswering | Waiting::GetsNothing(_) | Waiting::GoesOnWithoutItsDaemon(_) => Severity::Warn,
             // What failed was said when it did.
             Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::RejoinAgain | Waiting::FinalWordFails { .. } => {
                 Severity::Info
@@ -109,7 +114,8 @@ impl Waiting {
             | Waiting::Holding { .. }
             | Waiting::Following(_)
             | Waiting::NobodyToFollow(_)
-            | Waiting::Appointment => Severity::Info,
+            | Waiting::Appointment
+            | Waiting::Left(_) => Severity::Info,
         }
     }
 }
@@ -135,6 +141,8 @@ pub enum StopReason {
     CopyOrdered,
     #[display("it cannot follow as it is: {why}")]
     CannotFollow { why: String },
+    #[display("its node leaves: {_0}")]
+    Leaves(Leaving),
     #[display("{_0}")]
     GivenUp(GiveUp),
 }
@@ -144,6 +152,8 @@ pub enum StopReason {
 pub enum GiveUp {
     #[display("stopped in order for the switchover")]
     Switchover,
+    #[display("it leaves: {_0}")]
+    Leaves(Leaving),
     /// It was given up already, whatever the reason has become since.
     #[display("it was given up, and its final word could not be written at first: {why}")]
     Unsaid { why: String },
@@ -184,5 +194,10 @@ impl GiveUp {
     /// It could not renew its lease, and nothing else: its database can go on.
     pub fn is_lapse(&self) -> bool {
         matches!(self, GiveUp::Lapsed | GiveUp::Deaf)
+    }
+
+    /// Its node leaves in order.
+    pub fn is_leave(&self) -> bool {
+        matches!(self, GiveUp::Leaves(_))
     }
 }

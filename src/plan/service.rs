@@ -16,7 +16,7 @@ use crate::known_bugs::{self, Bug};
 use crate::ledger::{
     AcceptedCopy, Basis, CheckAnswer, Command, Fence, FenceReason, FenceState, Life, Over, Phase, Service, Shared,
 };
-use crate::types::{DbState, Failing, Instant, NodeName, Seal, ServiceName, Sight};
+use crate::types::{DbState, Failing, Instant, NodeName, Position, Seal, ServiceName, Sight};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ fn holding(input: &Input, name: &ServiceName, service: &Service, plan: &mut Plan
             incarnation: holder.incarnation,
             position: released.position,
             lapsed: released.lapsed,
+            leaving: released.leaving,
             why: match released.why.as_str() {
                 "" => "said in its heartbeats".to_owned(),
                 why => why.to_owned(),
@@ -158,7 +159,7 @@ fn ask_seals(input: &Input, name: &ServiceName, service: &Service, plan: &mut Pl
 
 /// Whether it is asked and waited for at all.
 fn is_candidate(input: &Input, name: &ServiceName, node: &NodeName) -> bool {
-    !stands_aside(input.state, input.config, name, node)
+    !stands_aside(input.state, input.config, name, node) && input.outlook().leaving(node).is_none()
 }
 
 fn seals<'a>(
@@ -328,6 +329,9 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
     if let Some(copy) = service.awaited_copy() {
         return accepted(input, name, service, (&copy.node, since), plan);
     }
+    if over.is_leave() && service.phase == Phase::Installed {
+        return left(input, name, service, (position, since), plan);
+    }
     // The node that held the epoch has everything: after a restart of its host, or of the network that kept it from
     // renewing its lease, or a planned stop that did not end in order, it goes on, before anybody is asked to lose
     // something. Where it failed to take over once, not again before the others.
@@ -375,6 +379,37 @@ fn after_the_end(input: &Input, name: &ServiceName, service: &Service, over: &Ov
     let mut choice = candidate::choose(input, (name, service), all, None);
     if let (Some(end), Some((_, why))) = (position, &mut choice.best) {
         why.push_str(&format!("; nobody has reached the final position {end}: what lies after its own end is lost"));
+    }
+    appoint(input, name, service, Basis::Released, choice, plan);
+}
+
+/// The holder left in order, and is no loss: who has reached its final position takes over, else it does itself once it is
+/// back. Whoever lacks something waits for a person's word, however little it is.
+fn left(
+    input: &Input,
+    name: &ServiceName,
+    service: &Service,
+    (end, since): (Option<Position>, Instant),
+    plan: &mut Plan,
+) {
+    ask_seals(input, name, service, plan);
+    if !is_complete(input, name, service, since, plan) {
+        return;
+    }
+    let none = BTreeMap::new();
+    let all = seals(input, name, service).unwrap_or(&none);
+    let choose = |at_least| candidate::choose(input, (name, service), all, at_least);
+    let mut choice = end.map(|end| choose(Some(end))).unwrap_or_default();
+    if choice.best.is_none() {
+        let back = resume_choice(input, name, service, "it left in order, is back, and has all of its WAL");
+        let word = || service.accepted_loss.is_some().then(|| choose(None)).filter(|choice| choice.best.is_some());
+        match back.or_else(word) {
+            Some(other) => choice = other,
+            None => {
+                let node = service.holder.as_ref().map(|holder| holder.node.clone());
+                plan.notes.extend(node.map(|node| Note::Left { service: name.clone(), node, end }));
+            }
+        }
     }
     appoint(input, name, service, Basis::Released, choice, plan);
 }

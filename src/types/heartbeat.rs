@@ -1,7 +1,7 @@
 //! The heartbeat as a value. How it is written into a datagram or a disk slot is `channel::wire`.
 
 use super::{
-    Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, Network, NodeName, PeerView,
+    Boot, ClusterId, CopyHealth, DbState, Epoch, FileFault, Goodbye, Incarnation, Leaving, Network, NodeName, PeerView,
     Position, ReplayLag, ServiceName, Timeline, Trouble, Unfit,
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub struct Health {
     pub follows: Option<NodeName>,
     /// A hash of the sender's configuration file without its `node` line: differing files are reported.
     pub config_hash: u64,
+    /// The sender leaves in order: it takes nothing over any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
     /// What the sender tries again and again because it failed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing: BTreeSet<Failing>,
@@ -93,6 +96,8 @@ pub enum Alarm {
     Lapsed { service: ServiceName, epoch: Epoch },
     /// The epoch is over, or its holder is fenced, and nobody can be appointed.
     NoCandidate { service: ServiceName },
+    /// Its last primary left in order, and nobody else has all of it.
+    Left { service: ServiceName },
     /// This boot sends heartbeats, and another one asks to join under the same name.
     TwoMachines { node: NodeName, boot: Boot, other: Boot },
 }
@@ -176,6 +181,7 @@ impl Health {
             == (other.watchdog_armed, other.self_doubt, other.config_hash)
             && self.failing == other.failing
             && self.follows == other.follows
+            && self.leaving == other.leaving
             && self.paused == other.paused
             && self.alarms == other.alarms
             && a.len() == b.len()
@@ -208,6 +214,9 @@ pub struct Released {
     /// It could not renew its lease, and nothing else: its database can go on where it is reached again.
     #[serde(default)]
     pub lapsed: bool,
+    /// Its node leaves in order, and is back some day with all that it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The reason, in a sentence of at most [`Released::LONGEST`] bytes; empty where an earlier version said it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,

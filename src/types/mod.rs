@@ -12,6 +12,7 @@ mod goodbye;
 mod heartbeat;
 mod id;
 mod lag;
+mod leaving;
 mod lost;
 mod name;
 mod network;
@@ -37,6 +38,7 @@ pub use goodbye::{Goodbye, LeftGoodbye, fitting};
 pub use heartbeat::{Alarm, Failing, Health, HeardEnd, Heartbeat, HeartbeatBody, Released, ServiceHealth};
 pub use id::{Boot, ClusterId, Epoch, FenceId, Incarnation, IncidentId, LogIndex, NodeId, Round, Term};
 pub use lag::{LAG_SAMPLE, LagTracker, ReplayLag};
+pub use leaving::Leaving;
 pub use lost::{
     LostChange, LostSummary, LostTransaction, MissingWal, ParseFileError, RelationFile, RelationName, RelationSort,
 };

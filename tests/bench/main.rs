@@ -10,6 +10,8 @@
 // The lab's modules are shared as they are; a benchmark needs only some of what they offer.
 #![allow(dead_code)]
 
+#[path = "../lab/asking.rs"]
+mod asking;
 #[path = "../lab/bmc.rs"]
 mod bmc;
 #[path = "../lab/bounds.rs"]

@@ -7,8 +7,8 @@ use regent::ledger::{
     Sighting, State,
 };
 use regent::types::{
-    AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Lsn,
-    NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
+    AgentAction, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation, IncidentId, Leaving,
+    Lsn, NodeName, PeerView, Position, Round, Seal, ServiceName, Sight, SystemId, Term, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +52,15 @@ pub fn history(timeline: Timeline) -> History {
 }
 
 /// `lub`: lost on primary, up on secondary, blind on disk; `+db` where its database still feeds the observer's.
+/// Why a node leaves.
+pub fn leaving(line: &Line, why: &str) -> Leaving {
+    match why {
+        "daemon-stops" => Leaving::DaemonStops,
+        "host-goes-down" => Leaving::HostGoesDown,
+        other => line.fail(&format!("{other:?} is no reason to leave")),
+    }
+}
+
 pub fn view(line: &Line, text: &str, boot: &Boot, incarnation: Incarnation) -> PeerView {
     let (sights, database_alive) = match text.strip_suffix("+db") {
         Some(sights) => (sights, true),
@@ -323,6 +332,7 @@ impl Draft<'_, '_> {
                     node,
                     position: line.get("at").map(|at| position(line, at)),
                     lapsed: line.has("lapsed"),
+                    leaving: line.has("leaving"),
                     why: line.say("why", "its database could not go on"),
                 }
             }

@@ -159,6 +159,7 @@ impl Desk {
         let health = Arc::make_mut(&mut row.health);
         health.self_doubt = line.has("doubts");
         health.config_hash = if line.has("other-file") { self.config.hash ^ 1 } else { self.config.hash };
+        health.leaving = line.get("leaves").map(|why| commands::leaving(line, why));
         health.failing = line.get("fails").map(|what| failing(line, what)).into_iter().collect();
         if let Some(took) = line.get("log-write") {
             health.log_write = line.duration(took);
@@ -172,7 +173,13 @@ impl Desk {
         let released = line.get("released").map(|text| {
             let (epoch, at) = text.split_once('@').map_or((text, None), |(e, at)| (e, Some(at)));
             let position = at.map(|at| commands::position(line, at));
-            Released { epoch: Epoch(line.parse(epoch)), position, lapsed: line.has("lapsed"), why: String::new() }
+            Released {
+                epoch: Epoch(line.parse(epoch)),
+                position,
+                lapsed: line.has("lapsed"),
+                leaving: false,
+                why: String::new(),
+            }
         });
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));

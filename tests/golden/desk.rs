@@ -10,7 +10,7 @@ use regent::lease::{self, LeaseRequest};
 use regent::ledger::{self, Answer, Command, Entry, Life, Settings, State};
 use regent::plan::goal::{Me, goal};
 use regent::plan::keeper::Keeper;
-use regent::types::{Epoch, Incarnation, Instant, LogIndex, NodeName, Term, WallTime};
+use regent::types::{Epoch, Incarnation, Instant, Leaving, LogIndex, NodeName, Term, WallTime};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Desk {
     pub keepers: BTreeMap<NodeName, Keeper>,
     /// What keepers hear of the databases of others.
     pub heard: Heard,
+    /// Who leaves in order, and why.
+    pub leaving: BTreeMap<NodeName, Leaving>,
     pub seen: Seen,
     /// What was applied since it was last asked for: for a whole node that follows this ledger.
     pub applied: Vec<(Arc<Entry>, Arc<Answer>, Arc<State>)>,
@@ -44,6 +46,7 @@ impl Desk {
             wall: WallTime(MIDNIGHT),
             keepers: BTreeMap::new(),
             heard: Heard::new(),
+            leaving: BTreeMap::new(),
             seen: Seen::default(),
             applied: Vec::new(),
             config,

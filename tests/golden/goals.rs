@@ -12,7 +12,7 @@ use regent::ledger::{Phase, State};
 use regent::plan::goal::{Goal, Me, goal};
 use regent::plan::keeper::{Keeper, Moment, Step, keep};
 use regent::plan::reason::GiveUp;
-use regent::types::{DbState, Epoch, Lsn, NodeName, Observation, Position, Timeline, Upstream};
+use regent::types::{DbState, Epoch, Leaving, Lsn, NodeName, Observation, Position, Timeline, Upstream};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,12 +33,17 @@ pub fn ledger_goals() -> Vec<Goal> {
 
 /// Those that a holder comes to by itself.
 fn own_goals() -> Vec<Goal> {
-    vec![Goal::GiveUp(unsaid()), Goal::SayReleased]
+    vec![Goal::Leave, Goal::GiveUp(unsaid()), Goal::SayReleased]
 }
 
 /// Why it gives up here: it did before, and its final word could not be written.
 fn unsaid() -> GiveUp {
     GiveUp::Unsaid { why: "no space left".to_owned() }
+}
+
+/// What makes a node leave: only with that goal.
+fn leaving(wanted: &Goal) -> Option<Leaving> {
+    (*wanted == Goal::Leave).then_some(Leaving::DaemonStops)
 }
 
 /// The name of a goal, whatever belongs to it.
@@ -54,6 +59,7 @@ fn sentence(goal: &Goal) -> &'static str {
         Goal::TakeOver { .. } => "It was appointed and is to become the primary.",
         Goal::GoOn => "It is the installed primary and goes on.",
         Goal::HandOver => "It is the primary and stops in order, for a switchover.",
+        Goal::Leave => "It is the primary, and its node leaves: it stops in order and gives the epoch back.",
         Goal::GoOnPaused => {
             "It is the installed primary, and the service is paused: its lease does not stop it, and nothing else is done."
         }
@@ -78,7 +84,7 @@ fn wanting(wanted: &Goal) -> Desk {
         Goal::MakeIt => &["create db2"],
         Goal::TakeOver { .. } => &["release db1 at=1:0/1000", "appoint db2 sealed=db2@1:0/1000"],
         Goal::StandBy => &["release db1 at=1:0/1000"],
-        Goal::GoOn | Goal::HandOver | Goal::GoOnPaused | Goal::GiveUp(_) | Goal::SayReleased => &[
+        Goal::GoOn | Goal::HandOver | Goal::Leave | Goal::GoOnPaused | Goal::GiveUp(_) | Goal::SayReleased => &[
             "release db1 at=1:0/1000",
             "appoint db2 sealed=db2@1:0/1000",
             "promoting db2",
@@ -110,7 +116,7 @@ fn hears(desk: &Desk, keeper: &mut Keeper, wanted: &Goal) {
     }
     match (wanted, epoch) {
         (Goal::GiveUp(_), Some(epoch)) => {
-            renew(&desk.config, &desk.state, &node, keeper, desk.now);
+            renew((&desk.config, &desk.state, leaving(wanted)), &node, keeper, desk.now);
             keeper.tombstone_begins(epoch);
             assert!(keeper.tombstone_failed("no space left", at.now - Duration::from_secs(60)));
         }
@@ -118,18 +124,21 @@ fn hears(desk: &Desk, keeper: &mut Keeper, wanted: &Goal) {
             keeper.tombstone_begins(epoch);
             keeper.tombstoned(epoch, at.now);
         }
+        (Goal::Leave, _) => {}
         _ => {
             let given = goal(&desk.state, &desk.config, &orders(), me, Epoch(0));
             return assert_eq!(name(&given), name(wanted), "the ledger gives another goal");
         }
     }
-    let own = ask((&desk.config, &desk.state, &desk.heard), &node, keeper, desk.now, true, |input| input.goal());
+    let around = (&desk.config, &desk.state, &desk.heard, leaving(wanted));
+    let own = ask(around, &node, keeper, desk.now, true, |input| input.goal());
     assert_eq!(&own, wanted, "the keeper has another goal");
 }
 
 /// Where a database can be when a goal is set: in words, and as a keeper sees it.
 fn starts(wanted: &Goal) -> Vec<(&'static str, Keeper)> {
-    let installed = [Goal::GoOn, Goal::HandOver, Goal::GoOnPaused, Goal::GiveUp(unsaid()), Goal::SayReleased];
+    let installed =
+        [Goal::GoOn, Goal::HandOver, Goal::Leave, Goal::GoOnPaused, Goal::GiveUp(unsaid()), Goal::SayReleased];
     let on = if installed.contains(wanted) { 2 } else { 1 };
     let at = Position { timeline: Timeline(on), lsn: Lsn(0x1000) };
     let seen = |state| {
@@ -184,8 +193,9 @@ fn walk(wanted: &Goal, mut keeper: Keeper) -> Way {
     let (mut rest, mut first) = (0, None);
     hears(&desk, &mut keeper, wanted);
     for _ in 0..200 {
-        renew(&desk.config, &desk.state, &node, &mut keeper, desk.now);
-        let next = ask((&desk.config, &desk.state, &desk.heard), &node, &keeper, desk.now, true, keep);
+        renew((&desk.config, &desk.state, leaving(wanted)), &node, &mut keeper, desk.now);
+        let around = (&desk.config, &desk.state, &desk.heard, leaving(wanted));
+        let next = ask(around, &node, &keeper, desk.now, true, keep);
         first.get_or_insert_with(|| next.to_string());
         let before = keeper.seen().state;
         let command = perform(&desk.state, &node, &mut keeper, &next, desk.now);
@@ -218,7 +228,7 @@ fn reached(wanted: &Goal, way: &Way) -> Option<&'static str> {
     });
     match wanted {
         Goal::Unmanaged => way.steps.is_empty().then_some("left alone"),
-        Goal::HandOver => (released && down).then_some("handed over"),
+        Goal::HandOver | Goal::Leave => (released && down).then_some("handed over"),
         Goal::GiveUp(_) | Goal::SayReleased => (released && mine && down).then_some("gave the epoch back"),
         Goal::GoOnPaused => way.steps.is_empty().then_some("left as it is"),
         Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn => {

@@ -13,8 +13,8 @@ use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::plan::reason::StopReason;
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Lsn, NodeName, Observation, Position, ServiceHealth,
-    Silence, StopLadder, Timeline, Trouble, Upstream,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Leaving, Lsn, NodeName, Observation, Position,
+    ServiceHealth, Silence, StopLadder, Timeline, Trouble, Upstream,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -76,7 +76,7 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
 
 /// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
 pub fn ask<T>(
-    (config, state, heard): (&Config, &State, &Heard),
+    (config, state, heard, leaving): (&Config, &State, &Heard, Option<Leaving>),
     node: &NodeName,
     keeper: &Keeper,
     now: Instant,
@@ -96,6 +96,7 @@ pub fn ask<T>(
         rows: &rows,
         unguarded: None,
         moves: 0,
+        leaving,
     })
 }
 
@@ -130,8 +131,9 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
             keeper.tombstoned(*epoch, at.now);
         }
         Step::Release { epoch, position, why } => {
-            let (epoch, position, lapsed, why) = (*epoch, *position, why.is_lapse(), why.to_string());
-            return Some(Command::Release { service, epoch, node, boot, incarnation, position, lapsed, why });
+            let (epoch, position, lapsed, leaving) = (*epoch, *position, why.is_lapse(), why.is_leave());
+            let why = why.to_string();
+            return Some(Command::Release { service, epoch, node, boot, incarnation, position, lapsed, leaving, why });
         }
         Step::Promoting { epoch, timeline } => {
             let (epoch, timeline) = (*epoch, *timeline);
@@ -224,10 +226,14 @@ pub fn opened(keeper: &mut Keeper) {
 }
 
 /// The holder asks, and the ledger decides; never while it stops or gives up.
-pub fn renew(config: &Config, state: &State, node: &NodeName, keeper: &mut Keeper, now: Instant) {
-    let Some(epoch) = ask((config, state, &Heard::new()), node, keeper, now, true, |input| input.wants_lease()) else {
-        return;
-    };
+pub fn renew(
+    (config, state, leaving): (&Config, &State, Option<Leaving>),
+    node: &NodeName,
+    keeper: &mut Keeper,
+    now: Instant,
+) {
+    let around = (config, state, &Heard::new(), leaving);
+    let Some(epoch) = ask(around, node, keeper, now, true, |input| input.wants_lease()) else { return };
     keeper.wants_lease(epoch, config.lease.renew);
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: Some(incarnation) };
@@ -265,6 +271,9 @@ impl Desk {
         let node: NodeName = line.parse(line.word(1));
         let then = |text: &str| local_time(Instant(0) + line.duration(text));
         let at = moment(&self.state, self.now);
+        if let Some(why) = line.get("leaves") {
+            self.leaving.insert(node.clone(), commands::leaving(line, why));
+        }
         let keeper = self.keepers.entry(node).or_default();
         if let Some(since) = line.get("taking-over-since") {
             keeper.epoch_began(at.holder, then(since));
@@ -343,21 +352,23 @@ impl Desk {
     fn keep_once(&mut self, line: &Line) -> String {
         let node: NodeName = line.parse(line.word(1));
         let keeper = self.keepers.entry(node.clone()).or_default();
-        let step =
-            ask((&self.config, &self.state, &self.heard), &node, keeper, self.now, !line.has("not-joined"), keep);
+        let around = (&self.config, &self.state, &self.heard, self.leaving.get(&node).copied());
+        let step = ask(around, &node, keeper, self.now, !line.has("not-joined"), keep);
         format!("keeper of {node} at {} s: {step}\n", self.now.0 as f64 / 1e9)
     }
 
     /// Step by step, with an engine that does what it is told, until nothing is left to do.
     fn keep_on(&mut self, line: &Line) -> String {
         let node: NodeName = line.parse(line.word(1));
+        let leaving = self.leaving.get(&node).copied();
         let mut out = String::new();
         for _ in 0..20 {
             let mut keeper = self.keepers.remove(&node).unwrap_or_default();
             if !line.has("without-lease") {
-                renew(&self.config, &self.state, &node, &mut keeper, self.now);
+                renew((&self.config, &self.state, leaving), &node, &mut keeper, self.now);
             }
-            let step = ask((&self.config, &self.state, &self.heard), &node, &keeper, self.now, true, keep);
+            let around = (&self.config, &self.state, &self.heard, leaving);
+            let step = ask(around, &node, &keeper, self.now, true, keep);
             writeln!(out, "keeper of {node} at {} s: {step}", self.now.0 as f64 / 1e9)
                 .expect("a string takes everything");
             let before = keeper.seen().state;

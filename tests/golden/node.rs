@@ -43,6 +43,8 @@ pub struct Stand {
     /// The end of the lease that was to be kept last.
     kept: Option<Instant>,
     replies: u64,
+    /// It has left in order.
+    left: bool,
     /// Feeding the watchdog is shown from here on.
     shows_feeding: bool,
 }
@@ -65,6 +67,7 @@ impl Stand {
             tombstones: Vec::new(),
             kept: None,
             replies: 0,
+            left: false,
             shows_feeding: false,
         }
     }
@@ -90,6 +93,11 @@ impl Stand {
                     .expect("a string takes everything");
             }
             self.note(effect);
+        }
+        if !self.left && self.node.as_ref().is_some_and(Node::has_left) {
+            self.left = true;
+            writeln!(out, "{:>8.3} s  {}: has left, and its daemon may end", self.desk.now.0 as f64 / 1e9, self.name)
+                .expect("a string takes everything");
         }
         out
     }
@@ -181,7 +189,7 @@ impl Stand {
             let until = if until == "held" { HELD_OPEN } else { Instant(0) + line.duration(until) };
             (orders(), (Epoch(line.parse(epoch)), until))
         });
-        let said = |e| Released { epoch: Epoch(e), position: None, lapsed: false, why: String::new() };
+        let said = |e| Released { epoch: Epoch(e), position: None, lapsed: false, leaving: false, why: String::new() };
         let tombstone = line.number("tombstone").map(|e| (orders(), said(e)));
         let watchdog = config.watchdog.as_ref().map(|w| w.timeout);
         let start = Start {
@@ -202,7 +210,7 @@ impl Stand {
             }),
             seed: self.desk.now.0,
         };
-        self.shows_feeding = false;
+        (self.shows_feeding, self.left) = (false, false);
         self.node = Some(Node::new(Arc::new(config), start, self.desk.now));
         self.desk.applied.clear();
         self.give(Event::Ledger { state: Arc::new(self.desk.state.clone()) })
@@ -253,7 +261,8 @@ impl Stand {
         }
         if let Some(text) = line.get("database") {
             let position = line.get("at").map_or_else(Default::default, |at| commands::position(line, at));
-            let said = |e| Released { epoch: Epoch(e), position: Some(position), lapsed: false, why: String::new() };
+            let (lapsed, leaving, why) = (false, false, String::new());
+            let said = |e| Released { epoch: Epoch(e), position: Some(position), lapsed, leaving, why };
             let released = line.number("released").map(said);
             let health = ServiceHealth {
                 state: database(line, text),
@@ -324,6 +333,7 @@ impl Stand {
                 self.give(Event::LeaseKept { service: orders(), result })
             }
             "log-write" => self.give(Event::LogWrite { took: line.duration(line.word(1)) }),
+            "leave" => self.give(Event::Leave(commands::leaving(line, line.word(1)))),
             "goodbye" => self.give(Event::Goodbye { back_within: line.duration(line.word(1)) }),
             "tombstoned" => {
                 let epoch = self.tombstones.pop().unwrap_or_else(|| line.fail("no tombstone was asked for"));

@@ -139,7 +139,7 @@ pub fn outcomes() -> [Outcome; 4] {
 }
 
 pub fn ends() -> [Over; 2] {
-    [Over::Released { position: Some(END), at_join: true, lapsed: true }, Over::PassedOver]
+    [Over::Released { position: Some(END), at_join: true, lapsed: true, leaving: true }, Over::PassedOver]
 }
 
 pub fn settings() -> Settings {
@@ -221,6 +221,7 @@ pub fn commands() -> Vec<Command> {
             incarnation,
             position: Some(END),
             lapsed: true,
+            leaving: true,
             why: why(),
         },
         Command::DenyLease { service: service.clone(), epoch },

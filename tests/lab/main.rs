@@ -9,6 +9,7 @@
     reason = "the lab is no part of the program: it waits, draws names and reads clocks of the one machine that it runs on"
 )]
 
+mod asking;
 mod bmc;
 mod bounds;
 mod busy_bmc;
@@ -18,6 +19,7 @@ mod cluster;
 #[path = "../engine/company.rs"]
 mod company;
 mod disk;
+mod following;
 mod harness;
 mod host;
 mod in_force;

@@ -1,24 +1,13 @@
-//! A page of `docs/` as somebody follows it: the commands of its blocks, in a host of the lab. So page and test cannot part.
+//! A page of the documents: the commands of its blocks, so that page and test cannot part.
 //!
-//! Not here: what must come of it (`scenarios/pages.rs`), and that every command is known (`tests/docs.rs`).
+//! Not here: who types them (`following.rs`), what must come of it (`scenarios/pages.rs`), and that every command is known
+//! (`tests/docs.rs`).
 
-use crate::cluster::Cluster;
-use crate::postgres;
 use anyhow::{Context, Result, bail};
-use std::time::Duration;
-
-/// Paths of the page, and what they are in a host of the lab. The first that fits counts.
-const PLACES: [(&str, &str); 5] = [
-    ("/var/lib/postgresql/15/main", "/srv/postgresql/data"),
-    ("/var/lib/postgresql/15/wal", "/srv/wal"),
-    ("/var/lib/postgresql/15", "/srv/postgresql"),
-    ("/backup", "/srv/backup"),
-    ("psql ", "psql -XAtq "),
-];
 
 /// A page.
 pub struct Page {
-    text: &'static str,
+    pub text: &'static str,
 }
 
 pub const RECOVERY: Page = Page { text: include_str!("../../docs/recovery.md") };
@@ -62,46 +51,5 @@ impl Page {
     pub fn block(&self, heading: &str, number: usize) -> Result<Vec<String>> {
         let blocks = self.blocks(heading)?;
         blocks.into_iter().nth(number).with_context(|| format!("{heading:?} has no block {number}"))
-    }
-}
-
-impl Cluster<'_> {
-    /// Does on a node's host what a block says, with `given` in place of the page's own values. Brings what the last
-    /// command printed.
-    pub fn follow(&self, node: &str, block: &[String], given: &[(&str, &str)]) -> Result<String> {
-        let mut said = String::new();
-        for command in block {
-            said = self.type_in(node, command, given).with_context(|| format!("{command:?} on {node}"))?;
-        }
-        Ok(said)
-    }
-
-    fn type_in(&self, node: &str, command: &str, given: &[(&str, &str)]) -> Result<String> {
-        let bin = postgres::bin_dir()?.display().to_string();
-        let mut command = command.strip_prefix("sudo ").unwrap_or(command).replace("/usr/lib/postgresql/15/bin", &bin);
-        for (there, here) in given {
-            if !command.contains(there) {
-                continue;
-            }
-            command = command.replace(there, here);
-        }
-        for (there, here) in PLACES {
-            command = command.replace(there, here);
-        }
-        println!("{node}: {command}");
-        let words: Vec<&str> = command.split_whitespace().collect();
-        match &words[..] {
-            ["systemctl", "stop", "regent"] => self.stop_daemon(node, Duration::from_secs(90)).map(|()| String::new()),
-            ["systemctl", "start", "regent"] => self.start_daemon(node).map(|()| String::new()),
-            // Whoever is asked types it.
-            ["regent", verb @ ("reinit" | "accept"), words @ ..] => {
-                let words: Vec<&str> = [verb].into_iter().chain(words).copied().chain(["--yes"]).collect();
-                self.order(node, &words)
-            }
-            ["regent", words @ ..] => self.order(node, words),
-            // As it stands in the host's table of file systems.
-            ["mount", place] => self.host(node)?.run("mount", &["-t", "tmpfs", "-o", "size=512m", "tmpfs", place]),
-            _ => self.host(node)?.run("sh", &["-c", &command]),
-        }
     }
 }

@@ -5,6 +5,7 @@
 use crate::cluster::{Cluster, RESTART_AFTER};
 use crate::postgres;
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const JOINED_WITHIN: Duration = Duration::from_secs(30);
 /// How a daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// SIGTERM, as `systemctl restart` does: it says goodbye.
+    /// SIGINT, as `systemctl restart` does with the unit: it says goodbye, and its database goes on.
     InOrder,
     Killed,
 }
@@ -66,7 +67,7 @@ impl Cluster<'_> {
 
     pub fn end_daemon(&self, node: &str, ending: Ending) -> Result<()> {
         match ending {
-            Ending::InOrder => self.stop_daemon(node, Duration::from_secs(5)),
+            Ending::InOrder => self.signal_daemon(node, Signal::SIGINT, Duration::from_secs(5)),
             Ending::Killed => self.kill_daemon(node),
         }
     }

@@ -41,6 +41,8 @@ mod kinds;
 #[allow(dead_code, reason = "what is known to fail is told by the runner of tests/sim")]
 #[path = "../sim/known.rs"]
 mod known;
+#[path = "../sim/leaving.rs"]
+mod leaving;
 #[path = "../sim/liveness.rs"]
 mod liveness;
 #[path = "../sim/network.rs"]

@@ -104,7 +104,7 @@ fn give_back(w: &mut World, host: usize) {
         services.filter_map(|(name, s)| Some((name.clone(), s.epoch, s.holder.clone().filter(|h| of_copy(&h))?)));
     let words = held.map(|(service, epoch, Holder { node, boot, incarnation })| {
         let why = "stopped in order".to_owned();
-        Command::Release { service, epoch, node, boot, incarnation, position: None, lapsed: false, why }
+        Command::Release { service, epoch, node, boot, incarnation, position: None, lapsed: false, leaving: false, why }
     });
     let words: Vec<_> = words.collect();
     words.into_iter().for_each(|word| w.order(word));

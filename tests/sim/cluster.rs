@@ -392,6 +392,7 @@ impl World {
             }
             self.perform(host, effect);
         }
+        self.ends_where_it_has_left(host);
     }
 
     pub fn schedule_wake(&mut self, host: usize) {

@@ -11,7 +11,7 @@ use crate::kinds::{KINDS, Kind, LATER};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::ledger::{Command, FenceReason, FenceState};
-use regent::types::NodeName;
+use regent::types::{Leaving, NodeName};
 use std::time::Duration;
 
 /// One fault: what it hits, and for how long.
@@ -36,6 +36,10 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         Kind::SlowBoot | Kind::Slew | Kind::Clone => machine(w, rng, &hit),
         Kind::LogFull => log_full(w, host, (w.hosts[host].boots, w.now + hit.lasts * 3, w.healings)),
         Kind::DaemonKilled | Kind::PlannedRestart | Kind::Upgrade => restart(w, rng, &hit),
+        Kind::Leave => {
+            let leaving = [Leaving::DaemonStops, Leaving::HostGoesDown][rng.random_range(0..2)];
+            w.leave(host, leaving, hit.lasts * 2);
+        }
         Kind::CardCut | Kind::OneWayCut | Kind::PairCut | Kind::Partition | Kind::Flapping => cut(w, rng, &hit),
         Kind::Unconnected | Kind::Loss | Kind::Delay | Kind::Doubling | Kind::Reordering => network(w, rng, &hit),
         Kind::OneWayConnections | Kind::Stalled | Kind::LateMessages => connections(w, rng, &hit),

@@ -9,7 +9,7 @@ use regent::config::Config;
 use regent::ledger::{Machine, State};
 use regent::node::{Event, HELD_OPEN, Node, Start};
 use regent::types::{
-    Boot, ClusterId, Epoch, Heartbeat, Instant, LeftGoodbye, NodeName, Released, ServiceName, fitting,
+    Boot, ClusterId, Epoch, Heartbeat, Instant, Leaving, LeftGoodbye, NodeName, Released, ServiceName, fitting,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub struct Host {
     pub kept: BTreeMap<ServiceName, (Epoch, Instant)>,
     /// What the daemon left with the guard of each database.
     pub goodbyes: BTreeMap<ServiceName, Box<LeftGoodbye>>,
+    /// It leaves in order, for that reason, and is back so long after that.
+    pub leaves: Option<(Leaving, u64)>,
     /// What of it does not work, and how often that was broken.
     pub broken: BTreeMap<Part, u32>,
     pub watchdog_at: Option<u64>,
@@ -114,6 +116,7 @@ impl Host {
             tombstones: BTreeMap::new(),
             kept: BTreeMap::new(),
             goodbyes: BTreeMap::new(),
+            leaves: None,
             broken: BTreeMap::new(),
             watchdog_at: None,
             databases: (0..databases).map(|_| Database::absent()).collect(),
@@ -355,7 +358,7 @@ impl World {
         let h = &mut self.hosts[host];
         if h.daemon.take().is_some() {
             h.life += 1;
-            h.wake_at = None;
+            (h.wake_at, h.leaves) = (None, None);
             self.log_ends(host);
             // Its action on the database ends with it, but for what the database does by itself.
             self.databases_abort(host);

@@ -77,6 +77,7 @@ pub enum Kind {
     Reinit,
     AcceptCopy,
     Maintenance,
+    Leave,
 }
 
 /// Every kind with its name in the report.
@@ -157,10 +158,14 @@ pub const LATER: &[(Kind, &str, u64, u64)] = &[
     (Kind::Reinit, "copied anew on order", 13_600_000, 3),
     (Kind::AcceptCopy, "accepted copy", 13_600_000, 7),
     (Kind::Maintenance, "maintenance", ROLES_FROM, 5),
+    (Kind::Leave, "orderly leave", LEAVES_FROM, 2),
 ];
 
 /// From this seed on some nodes have a part of their own in the service.
 pub const ROLES_FROM: u64 = 14_100_000;
+
+/// From this seed on hosts leave in order.
+pub const LEAVES_FROM: u64 = 14_600_000;
 
 pub fn later(seed: u64) -> impl Iterator<Item = Kind> {
     LATER

@@ -10,7 +10,7 @@ use crate::setup;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::config::PowerOn;
-use regent::ledger::{Cause, Command, Fence, FenceState};
+use regent::ledger::{Cause, Command, Fence, FenceState, Service};
 use regent::types::{Alarm, Epoch, NodeName, ServiceName};
 
 /// Which hosts stay broken, at most a minority: drawn, unless nobody else could take over.
@@ -116,17 +116,18 @@ pub fn tend(w: &mut World, rest: &[usize], turn: u64) -> bool {
 }
 
 /// The services of which the leader says that nobody can take over, and whose bound on what may be lost is so small here
-/// that a standby may lack more.
+/// that a standby may lack more, or whose primary left in order and may not be back.
 fn lacking(w: &World) -> Vec<(ServiceName, Epoch)> {
-    let Some((leader, _)) = w.log.leader.filter(|_| w.hosts[0].config.failover.max_lag < setup::MAX_LAG) else {
-        return Vec::new();
-    };
+    let Some((leader, _)) = w.log.leader else { return Vec::new() };
+    let small = w.hosts[0].config.failover.max_lag < setup::MAX_LAG;
     let row = w.hosts[leader].daemon.as_ref().and_then(|d| d.rows().get(&w.hosts[leader].name));
     let says = |name: &ServiceName| {
         let alarms = row.into_iter().flat_map(|row| &row.health.alarms);
         alarms.into_iter().any(|alarm| matches!(alarm, Alarm::NoCandidate { service } if service == name))
     };
+    let has_left = |s: &Service| s.over.as_ref().is_some_and(|over| over.is_leave());
     let services = w.log.state().services.iter().filter(|(name, s)| says(name) && s.accepted_loss.is_none());
+    let services = services.filter(|(_, s)| small || has_left(s));
     services.map(|(name, s)| (name.clone(), s.epoch)).collect()
 }
 

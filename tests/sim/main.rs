@@ -19,6 +19,7 @@ mod host;
 mod invariants;
 mod kinds;
 mod known;
+mod leaving;
 mod liveness;
 mod log;
 mod network;

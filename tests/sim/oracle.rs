@@ -7,7 +7,7 @@ use crate::network::{CHANNELS, DISK};
 use regent::config::Config;
 use regent::ledger::Phase;
 use regent::node::Event;
-use regent::types::{DbState, Epoch, Heartbeat, Lsn, NodeName, Position, Timeline};
+use regent::types::{DbState, Epoch, Heartbeat, Incarnation, Lsn, NodeName, Position, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one service.
@@ -62,6 +62,8 @@ pub struct Facts {
     pub taken_back: u64,
     /// When the last fence of a host was opened.
     pub fence_opened: Vec<u64>,
+    /// The incarnation of each host that left in order last, holding nothing.
+    pub left: Vec<Option<Incarnation>>,
     pub faults: BTreeMap<&'static str, u64>,
     pub counts: Counts,
     /// A host whose requests still arrive while nothing reaches it.
@@ -150,6 +152,7 @@ impl Facts {
             lied: BTreeMap::new(),
             taken_back: 0,
             fence_opened: vec![0; hosts],
+            left: vec![None; hosts],
             faults: BTreeMap::new(),
             counts: Counts::default(),
             deaf: None,

@@ -107,6 +107,7 @@ fn facts(status: &Status) -> Vec<String> {
     for (name, node) in &status.nodes {
         match node.state {
             NodeState::NotJoined => {}
+            NodeState::Left => facts.push(format!("{name} left in order")),
             state => facts.push(format!("{name} is {}", render::node_state(state))),
         }
     }

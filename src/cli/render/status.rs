@@ -3,8 +3,8 @@
 use super::table;
 use super::words::{agent_kind, milliseconds, node_role, node_state, or_dash, phase, sight, time_of_day, watchdog};
 use crate::api::status::{
-    DatabaseStatus, DeviceStatus, FenceStatus, KeptStatus, NodeStatus, Phase, Quorum, ReplayStatus, Seen, SeenOn,
-    ServiceStatus, Status, UnfitStatus,
+    DatabaseStatus, DeviceStatus, FenceStatus, KeptStatus, NodeState, NodeStatus, Phase, Quorum, ReplayStatus, Seen,
+    SeenOn, ServiceStatus, Status, UnfitStatus,
 };
 use crate::types::{Network, NodeName, ServiceName, Size};
 
@@ -221,6 +221,11 @@ fn node_notes(node: &NodeStatus) -> String {
         None => format!("in maintenance by {}", word.who),
     });
     notes.extend(maintenance.as_deref());
+    let leaving = node.leaving.as_ref().map(|why| match node.state {
+        NodeState::Left => why.to_string(),
+        _ => format!("leaves: {why}"),
+    });
+    notes.extend(leaving.as_deref());
     if node.self_doubt {
         notes.push("doubts itself");
     }

@@ -42,6 +42,7 @@ pub fn node_state(state: NodeState) -> &'static str {
         NodeState::Up => "up",
         NodeState::Suspect => "SUSPECT",
         NodeState::Dead => "DEAD",
+        NodeState::Left => "left in order",
         NodeState::NotJoined => "not joined",
     }
 }

@@ -24,6 +24,7 @@ mod command;
 mod control;
 mod copying;
 mod core;
+mod distribution;
 mod doorway;
 mod end;
 mod environment;
@@ -82,6 +83,7 @@ mod writes;
 
 pub use access::replication_role;
 pub use command::unusable;
+pub use distribution::rivals;
 pub use error::EngineError;
 pub use lost::{DivergedWal, Reader};
 pub use outside::amiss;

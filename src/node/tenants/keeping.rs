@@ -57,8 +57,18 @@ impl Tenants {
             Step::Release { epoch, position, why } => {
                 let Some(incarnation) = desk.context.incarnation else { return };
                 let (service, node, boot) = (name.clone(), desk.context.me(), desk.context.start.boot.clone());
-                let (lapsed, why) = (why.is_lapse(), why.to_string());
-                desk.propose(Command::Release { service, epoch, node, boot, incarnation, position, lapsed, why });
+                let (lapsed, leaving, why) = (why.is_lapse(), why.is_leave(), why.to_string());
+                desk.propose(Command::Release {
+                    service,
+                    epoch,
+                    node,
+                    boot,
+                    incarnation,
+                    position,
+                    lapsed,
+                    leaving,
+                    why,
+                });
             }
             Step::Promoting { epoch, timeline } => {
                 let Some(incarnation) = desk.context.incarnation else { return };
@@ -203,6 +213,9 @@ impl Tenants {
             return if service.epoch < epoch { None } else { no("its database did not get ready in time") };
         }
         let Some(keeper) = self.keepers.get_mut(name) else { return no("it keeps no database") };
+        if let Some(leaving) = desk.context.leaving {
+            return no(&format!("it leaves: {leaving}"));
+        }
         if let Some((why, _)) = unguarded {
             return no(&format!("its watchdog cannot be armed: {why}"));
         }

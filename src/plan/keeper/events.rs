@@ -245,12 +245,13 @@ impl Keeper {
 
     fn final_word(&self, epoch: Epoch) -> Released {
         let lapsed = self.in_epoch.given_up.as_ref().is_some_and(GiveUp::is_lapse);
+        let leaving = self.in_epoch.given_up.as_ref().is_some_and(GiveUp::is_leave);
         // The end is not there yet, so anybody has reached what is said.
         let early = known_bugs::has(Bug::ReleasedEarly).then_some(Position::default());
         let why = self.in_epoch.given_up.as_ref().map(ToString::to_string).unwrap_or_default();
         let why =
             why.char_indices().take_while(|(at, c)| at + c.len_utf8() <= Released::LONGEST).map(|(_, c)| c).collect();
-        Released { epoch, position: self.stopped_at.or(early), lapsed, why }
+        Released { epoch, position: self.stopped_at.or(early), lapsed, leaving, why }
     }
 
     /// It is durable: only now is it said.

@@ -36,6 +36,7 @@ fn next(keeper: &Keeper) -> Step {
         rows: &BTreeMap::new(),
         unguarded: None,
         moves: 0,
+        leaving: None,
     })
 }
 
@@ -78,7 +79,7 @@ fn closed(mut keeper: Keeper) -> Keeper {
 fn unsaid(mut keeper: Keeper) -> Keeper {
     assert_eq!(
         keeper.tombstone_begins(APPOINTED),
-        Some(Released { epoch: APPOINTED, position: None, lapsed: false, why: String::new() })
+        Some(Released { epoch: APPOINTED, position: None, lapsed: false, leaving: false, why: String::new() })
     );
     assert!(keeper.tombstone_failed("no space left", earlier().now), "that is news");
     keeper
@@ -173,6 +174,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 rows: &BTreeMap::new(),
                 unguarded: None,
                 moves: 0,
+                leaving: None,
             })
         };
         assert_eq!(next(2001), Step::Wait(Waiting::Primary), "it has the time of the ladder and more");

@@ -3,7 +3,7 @@
 //! for the service's current epoch, and it says `released` only when nothing is left that could commit (S2, S5).
 //!
 //! `rights.rs` says what may run at this moment, `table.rs` has the step for every goal and state, `release.rs` the reasons
-//! to give an epoch up, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
+//! to give an epoch up, `leave.rs` what a node does that leaves, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
 //! the table in words.
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
@@ -12,6 +12,7 @@ mod back;
 mod cascade;
 mod crash;
 mod events;
+mod leave;
 mod others;
 mod rejoins;
 mod release;
@@ -34,9 +35,10 @@ use super::reason::{GiveUp, StopReason, Waiting};
 use crate::config;
 use crate::known_bugs::{self, Bug};
 use crate::lease;
-use crate::ledger::{Service, Shared, State};
+use crate::ledger::{Phase, Service, Shared, State};
 use crate::types::{
-    DbAction, Epoch, Instant, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder, Timeline,
+    DbAction, Epoch, Instant, Leaving, NodeName, Observation, Position, Released, Seal, ServiceName, StopLadder,
+    Timeline,
 };
 use derive_more::Display;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -166,6 +168,8 @@ pub struct Input<'a> {
     pub unguarded: Option<(&'a str, u32)>,
     /// How often the service moved within the last hour although nobody had asked for it. Only [`keep`] looks at it.
     pub moves: usize,
+    /// This node leaves in order: its databases are closed, and not opened again by this daemon.
+    pub leaving: Option<Leaving>,
 }
 
 /// The next step for the local database.
@@ -240,7 +244,11 @@ impl<'a> Input<'a> {
         let goal = goal(self.state, self.config, self.name, self.me, self.keeper.tombstone);
         match (goal, self.service()) {
             (goal @ (Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused), Some(s)) => {
-                release::reason(self, s).map_or(goal, Goal::GiveUp)
+                match release::reason(self, s) {
+                    None => goal,
+                    Some(GiveUp::Leaves(_)) if s.phase == Phase::Installed => Goal::Leave,
+                    Some(why) => Goal::GiveUp(why),
+                }
             }
             (goal, _) => goal,
         }
@@ -252,6 +260,9 @@ pub fn keep(input: &Input) -> Step {
     // S5 first: whoever could commit without the right to is stopped, before the lease ends.
     if input.could_commit() && !input.may_write(input.stop_time()) {
         return without_the_right(input);
+    }
+    if let Some(step) = leave::step(input) {
+        return step;
     }
     let step = next(input);
     match input.service().is_some_and(|s| s.paused) {
@@ -316,7 +327,7 @@ fn without_the_right(input: &Input) -> Step {
 pub fn before_the_ledger(input: &Input) -> Step {
     let lease = input.keeper.lease.as_ref();
     if !input.could_commit() || (lease.is_none() && input.service().is_none()) {
-        return Step::Wait(Waiting::Ledger);
+        return leave::step(input).unwrap_or(Step::Wait(Waiting::Ledger));
     }
     // Joined by now, and what it joined with goes on until its end.
     let joined = lease.is_some_and(|l| l.is_valid(input.now + input.stop_time()));

@@ -44,8 +44,13 @@ impl<'a> Input<'a> {
     fn standbys_on(&self, end: Position) -> impl Iterator<Item = (&'a NodeName, &'a ServiceHealth)> {
         let standbys = self.rows.keys().filter(|node| *node != self.me.node && self.is_living(node));
         let heard = standbys.filter_map(|node| Some((node, self.heard_of(node)?)));
-        let may = heard.filter(|(node, _)| !stands_aside(self.state, self.config, self.name, node));
+        let may =
+            heard.filter(|(node, _)| !self.leaves(node) && !stands_aside(self.state, self.config, self.name, node));
         may.filter(move |(_, h)| h.state == DbState::Standby && h.position.timeline == end.timeline)
+    }
+
+    fn leaves(&self, node: &NodeName) -> bool {
+        self.rows.get(node).is_some_and(|row| row.health.leaving.is_some())
     }
 
     pub(super) fn is_living(&self, node: &NodeName) -> bool {

@@ -13,14 +13,15 @@ use std::time::Duration;
 /// Why this node cannot or must not go on under the epoch that it holds.
 pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     let (keeper, known) = (input.keeper, &input.keeper.in_epoch);
+    let leaves = input.leaving.filter(|_| !s.paused).map(GiveUp::Leaves);
     if s.moving.is_some() {
-        return Some(GiveUp::Switchover);
+        return Some(leaves.unwrap_or(GiveUp::Switchover));
     }
     if let Some(why) = given_up_already(input) {
         return Some(why);
     }
-    if s.paused {
-        return None;
+    if s.paused || leaves.is_some() {
+        return leaves;
     }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;

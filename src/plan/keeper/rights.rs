@@ -113,10 +113,11 @@ impl Input<'_> {
     pub fn wants_lease(&self) -> Option<Epoch> {
         let epoch = self.held()?;
         let keeper = self.keeper;
-        let hands_over = self.service().is_some_and(|s| s.moving.is_some());
+        let hands_over = self.leaving.is_some() || self.service().is_some_and(|s| s.moving.is_some());
         // One whose final word cannot be written has closed its database for good all the same.
         let giving_up =
             keeper.writing_tombstone.is_some_and(|e| e >= epoch) || keeper.in_epoch.tombstone_failed.is_some();
-        ((hands_over || !self.is_stopping()) && !giving_up).then_some(epoch)
+        // Nobody renews what goes on without this daemon, or is closed by it for good.
+        ((hands_over || !self.is_stopping()) && !giving_up && !self.has_left()).then_some(epoch)
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn step(input: &Input, goal: &Goal) -> Step {
         // No epoch was ever begun: there is nothing to do for the service.
         (Goal::Unmanaged, _) | (_, None) => Step::Wait(Waiting::NotCreated),
         (Goal::Follow(_) | Goal::StandBy, Some(s)) => step_of_another(input, s, goal),
-        (Goal::HandOver | Goal::GiveUp(_) | Goal::SayReleased, Some(s)) => step_out(input, s, goal),
+        (Goal::HandOver | Goal::Leave | Goal::GiveUp(_) | Goal::SayReleased, Some(s)) => step_out(input, s, goal),
         (Goal::MakeIt | Goal::TakeOver { .. } | Goal::GoOn | Goal::GoOnPaused, Some(s)) => {
             step_of_the_holder(input, s, goal)
         }
@@ -84,7 +84,7 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
     }
 }
 
-/// The holder of the epoch that leaves it: in order for a switchover, or because it cannot or must not go on. Closed first,
+/// The holder of the epoch that leaves it: in order for a switchover or with its node, or because it cannot or must not go on. Closed first,
 /// then the tombstone, and only then the final word.
 fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
     let keeper = input.keeper;
@@ -209,14 +209,14 @@ fn write_tombstone(input: &Input, s: &Service, goal: &Goal) -> Step {
     }
     match &input.keeper.in_epoch.tombstone_failed {
         Some((why, again_at)) if input.now < *again_at => Step::Wait(Waiting::FinalWordFails { why: why.clone() }),
-        _ => Step::Tombstone(s.epoch, why_of(goal)),
+        _ => Step::Tombstone(s.epoch, why_of(input, goal)),
     }
 }
 
-fn why_of(goal: &Goal) -> Option<GiveUp> {
+fn why_of(input: &Input, goal: &Goal) -> Option<GiveUp> {
     match goal {
         Goal::GiveUp(why) => Some(why.clone()),
-        Goal::HandOver => Some(GiveUp::Switchover),
+        Goal::HandOver | Goal::Leave => Some(input.leaving.map_or(GiveUp::Switchover, GiveUp::Leaves)),
         _ => None,
     }
 }

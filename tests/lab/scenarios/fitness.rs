@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
 use crate::plan::Plan;
+use crate::restart::Ending;
 use crate::time::Stamp;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -41,8 +42,7 @@ fn passed_over(world: &mut World) -> Result<()> {
     let service = |status: &crate::status::Status| status.services[crate::plan::SERVICE].readiness.clone();
     // What seldom changes is looked at when a daemon starts.
     cluster.host(unfit)?.run("touch", &[UNREACHABLE])?;
-    cluster.stop_daemon(unfit, Duration::from_secs(30))?;
-    cluster.start_daemon(unfit)?;
+    cluster.restart_daemon(unfit, Ending::InOrder)?;
     let status = cluster.wait("one to be barred, and one to be a candidate", BACK, |status| {
         let ready = service(status);
         ready.failover_ready && says(&ready.reasons, unfit)

@@ -241,7 +241,7 @@ fn restart(world: &mut World) -> Result<()> {
         world,
         |cluster, node| {
             let before = cluster.daemon_process(node)?;
-            cluster.stop_daemon(node, Duration::from_secs(5))?;
+            cluster.end_daemon(node, Ending::InOrder)?;
             cluster.start_daemon(node)?;
             ensure!(cluster.daemon_process(node)? != before, "the daemon is the old one");
             Ok(())

@@ -13,6 +13,7 @@ mod freezes;
 mod full;
 mod identity;
 mod large;
+mod leaves;
 mod local;
 mod losses;
 mod members;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(volumes::SCENARIOS);
     all.extend(pages::SCENARIOS);
     all.extend(large::SCENARIOS);
+    all.extend(leaves::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all

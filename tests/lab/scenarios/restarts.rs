@@ -41,7 +41,7 @@ pub const SCENARIOS: [Scenario; 5] = [
     },
     Scenario {
         name: "all_daemons_restarted_at_once",
-        shows: "SIGTERM: writes pause for less than a second, the same postmasters, no fence",
+        shows: "SIGINT: writes pause for less than a second, the same postmasters, no fence",
         within: LONG,
         alone: false,
         run: |world| all_at_once(world, Ending::InOrder),

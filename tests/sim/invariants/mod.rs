@@ -6,6 +6,7 @@ pub mod client;
 pub mod copies;
 mod install;
 pub mod l1;
+mod leave;
 pub mod power;
 pub mod rest;
 pub mod rules;
@@ -43,6 +44,11 @@ pub fn given(w: &mut World, host: usize, event: &Given) {
     s5::given(w, host, event);
     s10::given(w, host, event);
     words::given(w, host, event);
+}
+
+/// A daemon that was asked to stop, or whose host goes down, ends.
+pub fn left(w: &mut World, host: usize) {
+    leave::left(w, host);
 }
 
 /// A daemon asks for something to be done.
@@ -94,6 +100,7 @@ pub fn committed(
             let host = w.host(target);
             s3::verdict(w, before, command);
             if fence.is_some() {
+                leave::fenced(w, before, target);
                 w.facts.counts.fences += 1;
                 // The time of the proposal: what was heard until then was heard at the verdict.
                 w.facts.fence_opened[host] = proposed;
@@ -113,6 +120,7 @@ pub fn committed(
             w.facts.counts.failovers += u64::from(matches!(basis, Basis::Fenced { .. }));
             chosen(w, (before, service), node, basis, seals);
             aside::appointed(w, before, service, node);
+            leave::appointed(w, before, service, node, seals);
             s2::epoch_over(w, before, service, "an appointment");
             s6::planned(w, before, service, node);
             s6::bounded(w, before, service, node);

@@ -9,6 +9,7 @@ mod hazards_a;
 mod hazards_b;
 mod hazards_c;
 mod judged;
+mod leaves;
 mod patience;
 mod power;
 mod stale;
@@ -41,6 +42,7 @@ pub fn all() -> impl Iterator<Item = &'static Listed> {
         twins::STORIES,
         appointee::STORIES,
         deaf::STORIES,
+        leaves::STORIES,
     ];
     others.into_iter().chain(hazards).flatten()
 }
