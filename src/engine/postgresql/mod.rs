@@ -29,6 +29,7 @@ mod end;
 mod error;
 mod files;
 mod fitness;
+mod home;
 mod initdb;
 mod keep;
 mod layout;
@@ -41,6 +42,7 @@ mod observer;
 mod older;
 mod outsiders;
 mod parameters;
+mod password;
 mod places;
 mod postmaster;
 mod prober;
@@ -55,6 +57,7 @@ mod remembered;
 mod renewal;
 mod replay;
 mod restored;
+mod roles;
 mod runs;
 mod seal;
 mod segments;
@@ -80,6 +83,7 @@ pub use access::replication_role;
 pub use command::unusable;
 pub use error::EngineError;
 pub use lost::{DivergedWal, Reader};
+pub use renewal::Taken;
 pub use trial::on_this_host;
 
 use self::core::Core;
@@ -108,6 +112,8 @@ pub struct PostgreSql {
     stream: tokio::task::JoinHandle<()>,
     /// Looks whether it could serve.
     fitness: tokio::task::JoinHandle<()>,
+    /// Has the replication roles be as they must.
+    roles: tokio::task::JoinHandle<()>,
     /// One action at a time.
     turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
@@ -137,8 +143,22 @@ impl PostgreSql {
         let renewal = tokio::spawn(renewal::run(core.clone(), turn.clone(), stops.subscribe()));
         let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
         let fitness = tokio::spawn(fitness::run(core.clone()));
+        let roles = tokio::spawn(roles::run(core.clone()));
         let handed_out = AtomicU64::new(0);
-        Ok(PostgreSql { core, observer, remembering, aside, renewal, stream, fitness, turn, stops, asked, handed_out })
+        Ok(PostgreSql {
+            core,
+            observer,
+            remembering,
+            aside,
+            renewal,
+            stream,
+            fitness,
+            roles,
+            turn,
+            stops,
+            asked,
+            handed_out,
+        })
     }
 
     /// Every name at which the database's user may have put anything in regent's way; for tests that do so.
@@ -172,10 +192,14 @@ impl PostgreSql {
         renewal::try_out(&self.core, postgresql).await
     }
 
-    /// Takes the parameters and access lines of a new file, which were tried. Brings the names of what only a start of the
-    /// database changes.
-    pub async fn take(&self, postgresql: Postgresql) -> Result<Vec<String>, EngineError> {
+    /// Takes the parameters, access lines and passwords of a new file, which were tried.
+    pub async fn take(&self, postgresql: Postgresql) -> Result<Taken, EngineError> {
         renewal::take(&self.core, Arc::new(postgresql)).await
+    }
+
+    /// Where this is the primary, has the replication roles be as they must. Brings what was put right.
+    pub async fn tend_roles(&self) -> Result<Vec<String>, EngineError> {
+        roles::tend(&self.core).await
     }
 
     /// Has the database's files looked at now.
@@ -298,5 +322,6 @@ impl Drop for PostgreSql {
         self.renewal.abort();
         self.stream.abort();
         self.fitness.abort();
+        self.roles.abort();
     }
 }
