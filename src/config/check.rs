@@ -2,7 +2,7 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, check_fencing, database_tls, parameters, raw};
+use super::{Config, Role, access_lines, check_fencing, database_tls, names, parameters, raw, values};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -39,6 +39,8 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     services(config, problems);
     parameters::rules(file, problems);
     database_tls::rules(config, file, problems);
+    names::rules(config, problems);
+    access_lines::rules(config, problems);
     check_fencing::rules(config, problems);
 }
 
@@ -106,6 +108,10 @@ fn addresses(config: &Config, problems: &mut Problems<'_>) {
         }
         if address.is_unspecified() || address.is_multicast() {
             problems.add(key, format!("{address} is not the address of one host"));
+        }
+        if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+            let rule = "give the hosts addresses of a network, as in fd00::/8";
+            problems.add_hint(key, format!("{address} is one address on every network: it says not which"), rule);
         }
         if address.is_loopback() && loopback < all.len() {
             problems.add(key, format!("{address} is a loopback address, which no other host can reach"));
@@ -261,6 +267,7 @@ fn services(config: &Config, problems: &mut Problems<'_>) {
         {
             problems.add(&format!("{key}.wal_dir"), "must not contain data_dir, nor lie in it");
         }
+        values::rules(&key, &service.postgresql, problems);
         outsider_slots(&key, &service.postgresql.outsider_slots, problems);
         let owned = |option: &&String| OWN_INITDB.iter().any(|own| option.starts_with(own));
         for option in service.postgresql.initdb_options.iter().filter(owned) {

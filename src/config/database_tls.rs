@@ -3,6 +3,7 @@
 //!
 //! Not here: the managers' TLS (`Tls`, `[security]`), and the lines of the access file (the engine writes them).
 
+use super::names::LONGEST;
 use super::problem::Problems;
 use super::{Config, Node, Postgresql, Security, Tls, raw};
 use crate::types::{NodeName, Quoted};
@@ -35,10 +36,16 @@ pub const TLS_PARAMETERS: [&str; 4] = ["ssl", "ssl_cert_file", "ssl_key_file", "
 /// The name of the replication user unless the file says otherwise.
 pub const REPLICATION_USER: &str = "regent_replication";
 
-/// The replication role of one node: one for each, so that one node's can be revoked.
+/// The replication role of one node: one for each, so that one node's can be revoked. One that PostgreSQL would cut off ends
+/// in a number of the node's name instead.
 pub fn replication_role(user: &str, node: &NodeName) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    format!("{user}_{}", node.as_str().chars().map(plain).collect::<String>())
+    let mut role = format!("{user}_{}", node.as_str().chars().map(plain).collect::<String>());
+    if role.len() > LONGEST {
+        role.truncate(role.floor_char_boundary(LONGEST - 9));
+        role.push_str(&format!("_{:08x}", crc32fast::hash(node.as_str().as_bytes())));
+    }
+    role
 }
 
 impl Postgresql {
@@ -167,7 +174,7 @@ fn is_this_host(address: &str, mask: Option<IpAddr>) -> bool {
 }
 
 /// The words of a line of an access file: spaces part them, but not within double quotes.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for c in line.chars() {
         match c {

@@ -8,6 +8,7 @@
 //!                                              └── report: timing's bounds, survey's single failures
 //! ```
 
+mod access_lines;
 mod bars;
 mod check;
 mod check_fencing;
@@ -15,6 +16,7 @@ mod commands;
 pub mod database_tls;
 mod lease_time;
 mod members;
+mod names;
 mod on_host;
 pub mod parameters;
 mod parse;
@@ -27,8 +29,10 @@ mod report;
 mod secret;
 mod survey;
 pub mod timing;
+mod values;
 mod written;
 
+pub use access_lines::slow_logins;
 pub use bars::BARS;
 pub use commands::{Command, Commands, expand};
 pub use database_tls::{DatabaseTls, ReplicationTls};

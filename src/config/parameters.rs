@@ -4,7 +4,7 @@
 //! Not here: the values (`engine/postgresql/settings.rs`).
 
 use super::problem::Problems;
-use super::{Postgresql, raw};
+use super::{Postgresql, raw, values};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 
@@ -88,7 +88,10 @@ pub(super) fn refused(name: &str, value: &str) -> Option<(String, &'static str)>
     if !parts.all(is_word) {
         return Some((format!("{} is no name of a parameter", Quoted(name)), "correct it"));
     }
-    value.contains('\0').then(|| ("no value can hold the character of number 0".to_owned(), "remove it"))
+    if value.contains('\0') {
+        return Some(("no value can hold the character of number 0".to_owned(), "remove it"));
+    }
+    values::unfit(name, value)
 }
 
 fn is_word(part: &str) -> bool {

@@ -172,7 +172,8 @@ impl Value for IpAddr {
                                     resolver, which fails together with the network)";
 
     fn read(value: &DeValue<'_>, _: &str, _: &mut Problems<'_>) -> Option<Self> {
-        value.as_str()?.parse().ok()
+        // One of IPv4 in the dress of IPv6 is that one: it is told, listened on and compared so.
+        value.as_str()?.parse().ok().map(|address: IpAddr| address.to_canonical())
     }
 }
 

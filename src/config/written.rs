@@ -10,7 +10,7 @@ use toml::{Table, Value};
 pub struct Written(BTreeMap<String, String>);
 
 /// What of a service's table counts as soon as the daemon has read it again.
-const READ_AGAIN: [&str; 2] = ["hba", "parameters"];
+const READ_AGAIN: [&str; 3] = ["hba", "parameters", "replication_password_file"];
 
 impl Written {
     /// What the text says; nothing where it is no TOML.
@@ -39,7 +39,7 @@ impl Written {
     }
 }
 
-/// `service.NAME.postgresql.hba` and `service.NAME.postgresql.parameters.…`; no name of a service has a dot in it that TOML
+/// `service.NAME.postgresql.hba` and the like, `service.NAME.postgresql.parameters.…`; no name of a service has a dot in it that TOML
 /// would not quote.
 fn is_read_again(key: &str) -> bool {
     let Some(rest) = key.strip_prefix("service.") else { return false };

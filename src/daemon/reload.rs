@@ -100,15 +100,17 @@ async fn take(
         engine.look_at_files();
         tried.map_err(|error| vec![format!("service.{service}: {error}")])?;
     }
-    let mut waits = Vec::new();
+    let (mut waits, mut roles) = (Vec::new(), Vec::new());
     for (service, engine) in engines {
         let taken = engine.take(mixed.services[service].postgresql.clone()).await;
-        let names = taken.map_err(|error| vec![format!("service.{service}: {error}")])?;
-        waits.extend(names.into_iter().map(|name| format!("service.{service}: {name}")));
+        let taken = taken.map_err(|error| vec![format!("service.{service}: {error}")])?;
+        let of_service = |what: String| format!("service.{service}: {what}");
+        waits.extend(taken.waits.into_iter().map(of_service));
+        roles.extend(taken.roles.into_iter().map(of_service));
     }
     let (at_once, later) = origin.written.changes(&written);
     let config = Config { hash: if later.is_empty() { new.hash } else { both(config.hash, new.hash) }, ..mixed };
-    let response = done(&origin.path, &at_once, &later, &waits);
+    let response = done(&origin.path, [&at_once, &later, &waits, &roles]);
     Ok(Taken { config, written: origin.written.read_again(&written), response })
 }
 
@@ -128,6 +130,7 @@ fn mixed(config: &Config, new: &Config) -> Config {
         if let Some(new) = new.services.get(name) {
             service.postgresql.parameters.clone_from(&new.postgresql.parameters);
             service.postgresql.hba.clone_from(&new.postgresql.hba);
+            service.postgresql.replication_password_file.clone_from(&new.postgresql.replication_password_file);
         }
     }
     mixed
@@ -139,7 +142,7 @@ fn both(before: u64, new: u64) -> u64 {
     before.rotate_left(1) ^ new
 }
 
-fn done(path: &Path, at_once: &[String], later: &[String], waits: &[String]) -> Response {
+fn done(path: &Path, [at_once, later, waits, roles]: [&Vec<String>; 4]) -> Response {
     let message = match at_once.len() {
         0 => format!("nothing of {} that is read again has changed", path.display()),
         1 => "took one change".to_owned(),
@@ -148,5 +151,5 @@ fn done(path: &Path, at_once: &[String], later: &[String], waits: &[String]) -> 
     let taken = at_once.iter().map(|key| format!("taken: {key}"));
     let waits = waits.iter().map(|name| format!("the next start of the database changes {name}"));
     let later = later.iter().map(|key| format!("needs a restart of regent: {key}"));
-    Response::Done { message, details: taken.chain(waits).chain(later).collect() }
+    Response::Done { message, details: taken.chain(roles.iter().cloned()).chain(waits).chain(later).collect() }
 }

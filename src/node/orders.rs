@@ -1,5 +1,6 @@
 //! What is handed to an agent: the operator's options, those of the target, and what regent itself can offer.
 
+use crate::config::database_tls::replication_role;
 use crate::config::{Config, Postgresql, Role};
 use crate::types::{AgentAction, AgentName, AgentOrder, FenceId, NodeName, OFFER, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +62,6 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
     offer("regent_ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
     if config.me().role == Role::Database && !config.services.is_empty() {
         // One run for every service of this host: each list has one item a service, in the same order.
-        let safe: String = target.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let list = |item: &dyn Fn(&ServiceName, &Postgresql) -> String| {
             let items: Vec<_> = config.services.iter().map(|(name, s)| item(name, &s.postgresql)).collect();
             items.join(",")
@@ -70,7 +70,7 @@ fn offers(config: &Config, target: &NodeName, fence: Option<FenceId>) -> BTreeMa
         offer("socket_dir", list(&|name, _| config.socket_dir(name).display().to_string()));
         offer("port", list(&|_, postgresql| postgresql.port.to_string()));
         offer("superuser", list(&|_, postgresql| postgresql.superuser.clone()));
-        offer("replication_role", list(&|_, postgresql| format!("{}_{safe}", postgresql.replication_user)));
+        offer("replication_role", list(&|_, postgresql| replication_role(&postgresql.replication_user, target)));
     }
     offers
 }

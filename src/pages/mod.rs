@@ -16,7 +16,7 @@ pub use service::{accepted_copy, dry_run, refused_dry_run};
 pub use survey::Behind;
 
 use crate::api::status::{AlarmStatus, Quorum, SCHEMA, Status};
-use crate::config::database_tls;
+use crate::config::{database_tls, slow_logins};
 use crate::plan::note::{Note, Subject};
 use crate::plan::{Outlook, alarm, keeper};
 use crate::types::{
@@ -185,7 +185,9 @@ fn warnings(known: &Known) -> Vec<String> {
     let unusable = unusable.map(|(channel, why)| format!("{} cannot use channel {channel}: {why}", known.seen.me));
     let rivals = known.rivals.iter().map(|rival| format!("{}: {rival}", known.seen.me));
     let not_joined = known.not_joined.iter().map(|why| format!("{} has not joined: {why}", known.seen.me));
-    switches.chain(open).chain(not_joined).chain(refused).chain(unheard).chain(unusable).chain(rivals).collect()
+    let slow = slow_logins(config);
+    let peers = not_joined.chain(refused).chain(unheard).chain(unusable);
+    switches.chain(open).chain(slow).chain(peers).chain(rivals).collect()
 }
 
 #[cfg(test)]

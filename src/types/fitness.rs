@@ -153,7 +153,9 @@ impl Unfit {
                 "put right what archive_command needs on this host, or archive_check if that is wrong".to_owned()
             }
             Unfit::Rejoin { .. } => {
-                "give its replication role on the primary back what `docs/operations.md` lists".to_owned()
+                "a primary gives its role back within a minute what is regent's; what stays, give it as \
+                 `docs/operations.md` lists (rights of a rewind)"
+                    .to_owned()
             }
             Unfit::Brief(_) => "`regent status` on that host says what".to_owned(),
         }

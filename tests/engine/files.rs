@@ -3,6 +3,7 @@
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
 use regent::config::Postgresql;
+use regent::engine::postgresql::Taken;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Timeline};
 use std::io::Write;
 use std::path::PathBuf;
@@ -254,7 +255,7 @@ async fn new_parameters_and_access_lines_are_taken_by_a_reload() {
     new.hba.push("local postgres app trust".to_owned());
     db1.engine().try_out(&new).await.expect("PostgreSQL takes it");
     let waits = db1.engine().take(new).await.expect("taken");
-    assert_eq!(waits, Vec::<String>::new());
+    assert_eq!(waits, Taken::default());
     until_set(db1, "work_mem", "9MB").await;
     let seen = db1.until("waiting for a restart", |seen| !seen.files.pending_restart.is_empty()).await;
     assert_eq!(seen.files.pending_restart, ["max_connections"]);

@@ -36,6 +36,16 @@ fn set(postgresql: &mut Postgresql, name: &str, value: &str) {
     postgresql.parameters.insert(name.to_owned(), value.to_owned());
 }
 
+/// A process that is gone in the end.
+struct Reader(std::process::Child);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A file that is gone in the end.
 struct Mine(PathBuf);
 
@@ -224,37 +234,66 @@ async fn what_a_rewind_may_not_do_on_the_primary_is_named_before_one_is_needed()
         return;
     }
     let mut cluster = Cluster::running(&["db1", "db2"]).await;
-    for (revoke, grant, words) in [
+    for (revoke, words) in [
         (
             "revoke execute on function pg_read_binary_file(text) from regent_db2",
-            "grant execute on function pg_read_binary_file(text) to regent_db2",
             "execute on pg_read_binary_file(text)",
         ),
-        (
-            "revoke connect on database postgres from public",
-            "grant connect on database postgres to public",
-            "permission denied for database",
-        ),
-        (
-            "alter role regent_db2 connection limit 0",
-            "alter role regent_db2 connection limit -1",
-            "too many connections",
-        ),
-        ("alter role regent_db2 nologin", "alter role regent_db2 login", "is not permitted to log in"),
+        ("revoke execute on function pg_control_checkpoint() from public", "pg_control_checkpoint"),
+        ("revoke connect on database postgres from public", "permission denied for database"),
+        ("alter role regent_db2 connection limit 0", "too many connections"),
+        ("alter role regent_db2 nologin", "is not permitted to log in"),
+        ("alter database postgres connection limit 0", "too many connections"),
     ] {
         cluster.node("db1").sql(revoke).await;
         cluster.engine("db2");
         let Unfit::Rejoin { why } = lacks(cluster.node("db2"), Lack::Rejoin).await else { panic!("another kind") };
         println!("{why}");
         assert!(why.contains(words), "{why}");
-        cluster.node("db1").sql(grant).await;
-        cured(cluster.node("db2"), Lack::Rejoin).await;
+        // The primary looks by itself, once a minute; what it put right it puts right once.
+        let put_right = cluster.node("db1").engine().tend_roles().await.expect("it can");
+        println!("{put_right:?}");
+        assert!(!put_right.is_empty(), "{revoke}");
+        assert_eq!(cluster.node("db1").engine().tend_roles().await.expect("it can"), [""; 0]);
+        cluster.engine("db2");
+        let seen = cluster.node("db2").until("a standby", |seen| seen.follows.is_some() && !seen.unfit.is_empty());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(2), seen).await.is_err(),
+            "{revoke}: it lacks something still"
+        );
     }
     // A primary that is not there allows nothing either, and says nothing.
     cluster.node("db1").enclosure().kill();
     cluster.engine("db2");
     let seen = cluster.node("db2").until("a standby", |seen| seen.follows.is_some()).await;
     assert_eq!(kinds(&seen), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_senders_that_are_all_taken_are_named_before_a_copy_needs_two() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::running(&["db1", "db2"]).await;
+    let db1 = cluster.node("db1");
+    let client = db1.client().await.expect("it answers");
+    let senders: i32 =
+        client.query_one("select current_setting('max_wal_senders')::int", &[]).await.expect("asked").get(0);
+    let mut readers = Vec::new();
+    for _ in 0..senders - 2 {
+        let mut reader = Command::new("runuser");
+        reader.args(["-u", "postgres", "--"]).arg(Path::new(bin_dir()).join("pg_receivewal"));
+        reader.arg("-h").arg(db1.run().join("socket")).args(["-p", "5499", "-U", "postgres", "--no-loop", "-D"]);
+        let folder = tempfile::Builder::new().prefix("regent-wal-").tempdir_in("/var/tmp").expect("a directory");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("mine");
+        readers.push((Reader(reader.arg(folder.path()).spawn().expect("it runs")), folder));
+    }
+    until(db1, &format!("(select count(*) = {senders} - 1 from pg_stat_replication)")).await;
+    cluster.engine("db2");
+    let Unfit::Rejoin { why } = lacks(cluster.node("db2"), Lack::Rejoin).await else { panic!("another kind") };
+    assert!(why.contains("WAL senders") && why.contains("max_wal_senders"), "{why}");
+    drop(readers);
+    cured(cluster.node("db2"), Lack::Rejoin).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

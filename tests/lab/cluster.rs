@@ -8,7 +8,7 @@ use crate::client::{TABLES, prober};
 use crate::company::Company;
 use crate::host::{DISK, Host};
 use crate::network::Net;
-use crate::plan::{CLUSTER, CONFIG, Devices, Plan, Replication, SERVICE, company_host};
+use crate::plan::{CLUSTER, CONFIG, Devices, ODD_PASSWORD, Plan, Replication, SERVICE, company_host};
 use crate::postgres;
 use crate::seed;
 use crate::system;
@@ -165,7 +165,13 @@ impl<'w> Cluster<'w> {
             host.attach(seed.clone(), seed::NAME)?;
             postgres::make_for_database(&host.disk().join("space"))?;
         }
-        let address = |node: &str, net| self.host(node).map(|h| h.address(net)).unwrap_or_default();
+        let address = |node: &str, net| {
+            let address = |host: &Host| match self.plan.ipv6 {
+                true => host.address_v6(net),
+                false => host.address(net),
+            };
+            self.host(node).map(address).unwrap_or_default()
+        };
         let device = |agent: &str, node: &str| {
             let mut devices = self.devices.iter();
             devices.find(|((a, n), _)| *a == agent && n == node).map(|(_, d)| d.address.clone()).unwrap_or_default()
@@ -193,7 +199,7 @@ impl<'w> Cluster<'w> {
         let tls = self.host(name)?.disk().join("tls");
         match self.plan.replication {
             Replication::Certificates => {}
-            Replication::Password => secret(&tls.join("replication.pw"), "of the lab's replication\n")?,
+            Replication::Password => secret(&tls.join("replication.pw"), &format!("{ODD_PASSWORD}\n"))?,
             Replication::Company => {
                 let (pem, key) = self.company.issue(&company_host(name));
                 fs::write(tls.join("company.pem"), &self.company.pem)?;

@@ -101,6 +101,10 @@ impl Host {
         net.address(self.index)
     }
 
+    pub fn address_v6(&self, net: Net) -> String {
+        net.address_v6(self.index)
+    }
+
     /// From the next boot on, the host sees `source`, a file or a directory, under that name on its disk.
     pub fn attach(&self, source: PathBuf, name: &str) -> Result<()> {
         let place = self.disk().join(name);

@@ -45,6 +45,11 @@ impl Net {
         format!("10.77.{}.{index}", self.number())
     }
 
+    /// The same host's address of IPv6.
+    pub fn address_v6(self, index: u8) -> String {
+        format!("fd77:{}::{index:x}", self.number())
+    }
+
     fn bridge(self) -> String {
         format!("br{}", self.number())
     }
@@ -118,6 +123,8 @@ impl Switch {
             here += &format!("link add {port} type veth peer name {nic} address {hardware} netns {host}\n");
             here += &format!("link set {port} master {} up\n", net.bridge());
             there += &format!("addr add {}/24 dev {nic}\nlink set {nic} up\n", net.address(index));
+            // Of use at once: nobody else can have it.
+            there += &format!("addr add {}/64 dev {nic} nodad\n", net.address_v6(index));
         }
         ip(SWITCH, &here)?;
         ip(host, &there)

@@ -87,6 +87,8 @@ pub struct Plan {
     /// Without TLS: nodes do not prove who they are.
     pub insecure: bool,
     pub replication: Replication,
+    /// The nodes know one another by addresses of IPv6.
+    pub ipv6: bool,
     /// The database that is there from the beginning, in place of an empty one.
     pub seed: Option<PathBuf>,
     /// How long the first primary and its standbys may take.
@@ -94,6 +96,9 @@ pub struct Plan {
     /// A mistake that every daemon makes on purpose: `known_bugs`.
     pub bug: Option<&'static str>,
 }
+
+/// What a password of replication may be made of.
+pub const ODD_PASSWORD: &str = "it's \"a\" \\ : = # 100% $1; pässwörd ½";
 
 /// The line of a file whose cluster has no certificates for its databases yet.
 pub const OPEN: &str = "replication_tls = \"optional\"";
@@ -127,6 +132,7 @@ impl Default for Plan {
             probers: true,
             insecure: false,
             replication: Replication::Certificates,
+            ipv6: false,
             seed: None,
             whole_within: Duration::from_secs(90),
             bug: None,

@@ -6,13 +6,14 @@
 
 use super::error::{EngineError, Result};
 use super::layout::Layout;
+use super::password::{passfile_line, passwords};
 use crate::config::{Config, Node, Postgresql, ReplicationTls, Role, database_tls};
-use crate::rights::{self, Access, Rights};
+use crate::rights::{self, Access};
 use crate::types::NodeName;
 use nix::fcntl::{Flock, FlockArg};
-use postgres_protocol::password::scram_sha_256;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::path::Path;
 
 /// No access file is longer.
 const HBA_LIMIT: u64 = 1 << 20;
@@ -36,36 +37,14 @@ pub fn database_nodes(config: &Config) -> impl Iterator<Item = (&NodeName, &Node
     config.nodes.iter().filter(|(_, node)| node.role == Role::Database)
 }
 
-/// The password of the replication roles, where the configuration has one. It is handed to `user`, the database's.
-pub fn password(postgresql: &Postgresql, user: &Rights) -> Result<Option<String>> {
-    let Some(path) = &postgresql.replication_password_file else { return Ok(None) };
-    let text =
-        rights::read_secret_for(user, path).map_err(|source| EngineError::Secret { path: path.clone(), source })?;
-    let text = String::from_utf8_lossy(&text);
-    let first = text.lines().next().unwrap_or_default().trim().to_owned();
-    if first.is_empty() {
-        let detail = "the first line must be the replication password, and is empty".to_owned();
-        return Err(EngineError::Malformed { path: path.clone(), detail });
-    }
-    Ok(Some(first))
-}
-
-/// The same as the server keeps it: what it is sent it may log, and show to whoever looks at its sessions.
-pub fn verifier(postgresql: &Postgresql, user: &Rights) -> Result<Option<String>> {
-    Ok(password(postgresql, user)?.map(|password| scram_sha_256(password.as_bytes())))
-}
-
 /// Writes pg_hba.conf, pg_ident.conf and the password file into the run directory. Fence blocks that stand in the
 /// present access file are kept. Whether a server that runs has to read them anew.
 pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<bool> {
     layout.make_directories()?;
     let user = &layout.inside;
-    let password = password(postgresql, user)?;
-    if let Some(password) = &password {
-        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-        let role = replication_role(postgresql, &config.node);
-        // libpq takes no password file that anybody else may read.
-        rights::hand_file(&layout.passfile(), &format!("*:*:*:{role}:{escaped}\n"), Access::Owner(user))?;
+    let passwords = passwords_in_order(postgresql, layout, &config.node)?;
+    if let Some(first) = passwords.first() {
+        log_in_with(postgresql, layout, &config.node, first)?;
     }
     let ident = ident_lines(config, postgresql);
     let same_ident = is_ident(layout, &ident);
@@ -74,25 +53,46 @@ pub fn write(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Resul
     let lock = rights::open_own(&lock_path).map_err(EngineError::file("create", &lock_path))?;
     let _held = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| EngineError::file("lock", &lock_path)(error.into()))?;
-    let present = present(layout)?;
-    let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, password.is_some()));
+    let present = present_of(&layout.hba)?;
+    let text = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, !passwords.is_empty()));
     rights::hand_file(&layout.hba, &text, Access::Reads(user))?;
     Ok(!same_ident || present != text)
 }
 
 /// Whether these files say something else than they would.
 pub fn differs(config: &Config, postgresql: &Postgresql, layout: &Layout) -> Result<bool> {
-    let has_password = password(postgresql, &layout.inside)?.is_some();
-    let present = present(layout)?;
+    let has_password = !passwords(postgresql, &layout.inside)?.is_empty();
+    let present = present_of(&layout.hba)?;
     let wanted = format!("{}{}", fence_blocks(&present), hba_lines(config, postgresql, has_password));
     Ok(present != wanted || !is_ident(layout, &ident_lines(config, postgresql)))
 }
 
-fn present(layout: &Layout) -> Result<String> {
-    match rights::read_own(&layout.hba, HBA_LIMIT) {
+/// The passwords with which this node may be let in, the one with which it was last first.
+pub fn passwords_in_order(postgresql: &Postgresql, layout: &Layout, node: &NodeName) -> Result<Vec<String>> {
+    let mut all = passwords(postgresql, &layout.inside)?;
+    let present = layout.inside.read_text(&layout.passfile(), HBA_LIMIT).unwrap_or_default();
+    let role = replication_role(postgresql, node);
+    all.sort_by_key(|password| present != passfile_line(&role, password));
+    Ok(all)
+}
+
+/// From here on PostgreSQL's own programs, and a server that follows another, log in with this password.
+pub fn log_in_with(postgresql: &Postgresql, layout: &Layout, node: &NodeName, password: &str) -> Result<()> {
+    let line = passfile_line(&replication_role(postgresql, node), password);
+    // libpq takes no password file that anybody else may read.
+    Ok(rights::hand_file(&layout.passfile(), &line, Access::Owner(&layout.inside))?)
+}
+
+/// Whether a fence has a node's credentials revoked here.
+pub fn is_revoked(layout: &Layout) -> Result<bool> {
+    Ok(!fence_blocks(&present_of(&layout.hba)?).is_empty())
+}
+
+fn present_of(path: &Path) -> Result<String> {
+    match rights::read_own(path, HBA_LIMIT) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(EngineError::file("read", &layout.hba)(error)),
+        Err(error) => Err(EngineError::file("read", path)(error)),
     }
 }
 

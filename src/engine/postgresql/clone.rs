@@ -142,7 +142,7 @@ fn told(core: &Core, places: &Places, original: &Original<'_>) -> Told {
     told.add("host", from.addresses.first().map(ToString::to_string).unwrap_or_default());
     told.add("upstream_port", from.port);
     told.add("user", access::replication_role(core.postgresql(), &core.config.node));
-    let has_password = core.postgresql().replication_password_file.is_some();
+    let has_password = core.current().replication_password_file.is_some();
     let passfile = has_password.then(|| core.layout.passfile().display().to_string());
     told.add("passfile", passfile.unwrap_or_default());
     told.add("conninfo", settings::for_a_copy(original.conninfo));

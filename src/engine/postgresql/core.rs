@@ -12,7 +12,7 @@ use super::program::OsUser;
 use super::runs::Runs;
 use super::session::Session;
 use super::writes::{InOrder, Writes};
-use super::{settings, tls};
+use super::{home, settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
 use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Unfit, Upstream};
@@ -40,7 +40,10 @@ pub struct Core {
     /// Over which of its networks another node is reached first.
     pub networks: Networks,
     writes: Writes,
-    session: Mutex<Option<Arc<Session>>>,
+    /// And whether it is in the database in which regent is at home.
+    session: Mutex<Option<(Arc<Session>, bool)>>,
+    /// Held while the replication roles are looked at.
+    pub tends_roles: Mutex<()>,
     /// What of the configuration changes while the daemon runs: the operator's parameters and access lines.
     given: RwLock<Arc<Postgresql>>,
     /// Why the server goes on with an earlier daemon's parameters and access lines, if it does.
@@ -112,6 +115,7 @@ impl Core {
             networks: Networks::default(),
             writes: Writes::default(),
             session,
+            tends_roles: Mutex::new(()),
             given,
             refused: std::sync::Mutex::default(),
             without: std::sync::Mutex::default(),
@@ -159,12 +163,15 @@ impl Core {
     /// The open connection to the local server; opened anew where it is gone.
     pub async fn session(&self) -> Result<Arc<Session>> {
         let mut kept = self.session.lock().await;
-        if let Some(session) = kept.as_ref().filter(|session| !session.is_closed()) {
-            return Ok(session.clone());
-        }
-        let postgresql = self.postgresql();
-        let session = Arc::new(Session::open(&self.layout, postgresql, postgresql.probe_timeout).await?);
-        *kept = Some(session.clone());
+        let away = match kept.take().filter(|(session, _)| !session.is_closed()) {
+            Some((session, true)) => {
+                *kept = Some((session.clone(), true));
+                return Ok(session);
+            }
+            away => away.map(|(session, _)| session),
+        };
+        let (session, is_home) = home::open(self, self.postgresql().probe_timeout, away).await?;
+        *kept = Some((session.clone(), is_home));
         Ok(session)
     }
 

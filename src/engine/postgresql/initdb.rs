@@ -6,7 +6,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, mounts, places, remembered, restored, version};
+use super::{access, mounts, password, places, remembered, restored, version};
 use crate::types::SystemId;
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
@@ -40,7 +40,7 @@ async fn make(core: &Arc<Core>) -> Result<SystemId> {
         return restored::restore(core, command).await;
     }
     core.on_disk(|core| prepare(core, MARK)).await?;
-    let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
+    let verifier = password::verifier(&core.current(), &core.layout.inside)?;
     let postgresql = core.postgresql();
     let username = format!("--username={}", postgresql.superuser);
     let wal = postgresql.wal_dir.as_ref().map(|wal| format!("--waldir={}", wal.display()));
@@ -114,15 +114,15 @@ pub const REWIND_READS: [&str; 4] = [
     "pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
 
+/// A copy asks how much room it will take, and a standby what its primary preloads.
+pub const MEMBER_OF: [&str; 2] = ["pg_read_all_stats", "pg_read_all_settings"];
+
 /// What makes a replication role: replication, and what pg_rewind reads with.
 pub fn role_statements(role: &str, verifier: Option<&str>) -> Vec<String> {
     let secret = verifier.map(|text| format!(" password '{}'", text.replace('\'', "''"))).unwrap_or_default();
     let mut statements = vec![format!("create role \"{role}\" login replication{secret}")];
     statements.extend(REWIND_READS.map(|f| format!("grant execute on function pg_catalog.{f} to \"{role}\"")));
-    // A copy asks how much room it will take.
-    statements.push(format!("grant pg_read_all_stats to \"{role}\""));
-    // And a standby what its primary preloads.
-    statements.push(format!("grant pg_read_all_settings to \"{role}\""));
+    statements.extend(MEMBER_OF.map(|group| format!("grant {group} to \"{role}\"")));
     statements
 }
 

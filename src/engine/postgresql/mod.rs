@@ -31,6 +31,7 @@ mod environment;
 mod error;
 mod files;
 mod fitness;
+mod home;
 mod initdb;
 mod keep;
 mod layout;
@@ -46,6 +47,7 @@ mod outside;
 mod outsiders;
 mod own_files;
 mod parameters;
+mod password;
 mod places;
 mod postmaster;
 mod prober;
@@ -60,6 +62,7 @@ mod remembered;
 mod renewal;
 mod replay;
 mod restored;
+mod roles;
 mod runs;
 mod seal;
 mod segments;
@@ -87,6 +90,7 @@ pub use distribution::rivals;
 pub use error::EngineError;
 pub use lost::{DivergedWal, Reader};
 pub use outside::amiss;
+pub use renewal::Taken;
 pub use trial::on_this_host;
 
 use self::core::Core;
@@ -117,6 +121,8 @@ pub struct PostgreSql {
     fitness: tokio::task::JoinHandle<()>,
     /// Keeps the server's log within its bound.
     log: tokio::task::JoinHandle<()>,
+    /// Has the replication roles be as they must.
+    roles: tokio::task::JoinHandle<()>,
     /// One action at a time.
     turn: Arc<Mutex<()>>,
     /// Counts the stops that were asked for: each interrupts what is under way.
@@ -147,6 +153,7 @@ impl PostgreSql {
         let stream = tokio::spawn(stream::run(core.clone(), turn.clone(), asked.subscribe()));
         let fitness = tokio::spawn(fitness::run(core.clone()));
         let log = tokio::spawn(log::run(core.clone()));
+        let roles = tokio::spawn(roles::run(core.clone()));
         let handed_out = AtomicU64::new(0);
         Ok(PostgreSql {
             core,
@@ -157,6 +164,20 @@ impl PostgreSql {
             stream,
             fitness,
             log,
+            turn,
+            stops,
+            asked,
+            handed_out,
+        })
+        Ok(PostgreSql {
+            core,
+            observer,
+            remembering,
+            aside,
+            renewal,
+            stream,
+            fitness,
+            roles,
             turn,
             stops,
             asked,
@@ -195,10 +216,14 @@ impl PostgreSql {
         renewal::try_out(&self.core, postgresql).await
     }
 
-    /// Takes the parameters and access lines of a new file, which were tried. Brings the names of what only a start of the
-    /// database changes.
-    pub async fn take(&self, postgresql: Postgresql) -> Result<Vec<String>, EngineError> {
+    /// Takes the parameters, access lines and passwords of a new file, which were tried.
+    pub async fn take(&self, postgresql: Postgresql) -> Result<Taken, EngineError> {
         renewal::take(&self.core, Arc::new(postgresql)).await
+    }
+
+    /// Where this is the primary, has the replication roles be as they must. Brings what was put right.
+    pub async fn tend_roles(&self) -> Result<Vec<String>, EngineError> {
+        roles::tend(&self.core).await
     }
 
     /// Has the database's files looked at now.
@@ -322,5 +347,6 @@ impl Drop for PostgreSql {
         self.stream.abort();
         self.fitness.abort();
         self.log.abort();
+        self.roles.abort();
     }
 }

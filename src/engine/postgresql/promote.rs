@@ -13,7 +13,7 @@ use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
 use super::session::Session;
 use super::unblock::Blocked;
-use super::{access, initdb, numbers, remembered, slots};
+use super::{numbers, remembered, roles, slots};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
 use crate::types::{Epoch, Lsn, Position, Span, Timeline};
@@ -134,7 +134,7 @@ async fn settle(core: Arc<Core>, session: Arc<Session>, opened: Position) {
     if let Ok((system, _)) = session.identity().await {
         remembered::note(&core, looks, system, opened).await;
     }
-    let roles = ensure_roles(&core, &session).await;
+    let roles = roles::tend(&core).await.map(drop);
     // pg_rewind takes the timeline from the control file, which the first checkpoint brings up to date.
     let checkpoint = match Session::open(&core.layout, core.postgresql(), Duration::from_secs(10)).await {
         Ok(own) => own.execute("write a checkpoint", "checkpoint").await,
@@ -143,21 +143,6 @@ async fn settle(core: Arc<Core>, session: Arc<Session>, opened: Position) {
     for error in [roles, checkpoint].into_iter().filter_map(std::result::Result::err) {
         tracing::warn!(service = %core.service, %error, "the new primary is open, but not settled");
     }
-}
-
-/// Makes the replication roles that are missing. One that is there stays as it is: it may be revoked.
-async fn ensure_roles(core: &Core, session: &Session) -> Result<()> {
-    let doing = "make the replication roles";
-    let verifier = access::verifier(core.postgresql(), &core.layout.inside)?;
-    let rows = session.client().query_typed("select rolname::text from pg_roles", &[]).await;
-    let present: Vec<String> = rows.map_err(EngineError::sql(doing))?.iter().map(|row| row.get(0)).collect();
-    for role in access::replication_roles(&core.config, core.postgresql()) {
-        if !present.contains(&role) {
-            let statements = initdb::role_statements(&role, verifier.as_deref()).join("; ");
-            session.execute(doing, &statements).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Recovery that paused because this node's settings are below the primary's cannot be ended: the server would give

@@ -295,8 +295,23 @@ fn label_start(label: &str) -> Option<Lsn> {
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
 async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)> {
     let session = upstream::open(core, upstream).await?;
-    let doing = "ask the upstream for its position";
     let (system, segment) = session.identity().await?;
+    let (end, history) = position(&session, upstream).await?;
+    let oldest = oldest_wal(&session, segment).await;
+    let extent = Extent { wal: 2 * segment, ..extent(&session).await? };
+    Ok((session, Source { system, end, history, oldest, extent }))
+}
+
+/// Asks what nobody comes back without, and leaves it at that. Errors: what the upstream does not answer.
+pub async fn asks(session: &Session, upstream: &Upstream) -> Result<()> {
+    session.identity().await?;
+    position(session, upstream).await?;
+    at_checkpoint(session).await.map(drop)
+}
+
+/// Where the upstream is, and on which line.
+async fn position(session: &Session, upstream: &Upstream) -> Result<(Position, History)> {
+    let doing = "ask the upstream for its position";
     let place = session.place().await?;
     let Some((lsn, timeline)) = place.flushed else {
         let why = format!("{} is in recovery itself; a node rejoins the primary", upstream.node);
@@ -309,9 +324,7 @@ async fn ask(core: &Arc<Core>, upstream: &Upstream) -> Result<(Session, Source)>
     } else {
         History::default()
     };
-    let oldest = oldest_wal(&session, segment).await;
-    let extent = Extent { wal: 2 * segment, ..extent(&session).await? };
-    Ok((session, Source { system, end: Position { timeline, lsn }, history, oldest, extent }))
+    Ok((Position { timeline, lsn }, history))
 }
 
 /// What would have to be copied. Sizes are not told to a role that an earlier version made: then they are not known.
@@ -364,13 +377,9 @@ async fn oldest_wal(session: &Session, segment: u64) -> Lsn {
 /// Until its first checkpoint a new primary's control file names the old timeline, and pg_rewind (before 16) believes
 /// that there is nothing to do.
 async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
-    let question = "select timeline_id from pg_control_checkpoint()";
     let waits = async {
         loop {
-            let rows = session.client().query_typed(question, &[]).await;
-            let rows = rows.map_err(EngineError::sql("ask the upstream for its checkpoint"))?;
-            let at = rows.first().and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok());
-            if at == Some(timeline) {
+            if at_checkpoint(session).await? == Some(timeline) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -380,6 +389,13 @@ async fn await_checkpoint(session: &Session, timeline: u32) -> Result<()> {
     tokio::time::timeout(after, waits)
         .await
         .unwrap_or(Err(EngineError::NoAnswer { what: "the upstream's first checkpoint", after }))
+}
+
+/// On which timeline its last checkpoint is.
+async fn at_checkpoint(session: &Session) -> Result<Option<u32>> {
+    let rows = session.client().query_typed("select timeline_id from pg_control_checkpoint()", &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask the upstream for its checkpoint"))?;
+    Ok(rows.first().and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok()))
 }
 
 async fn rewind(core: &Arc<Core>, upstream: &Upstream, conninfo: &str, source: &Source) -> Result<()> {

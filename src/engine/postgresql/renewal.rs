@@ -10,7 +10,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::networks::network_of;
 use super::parameters::{self, Base};
-use super::{access, settings, trial};
+use super::{access, roles, settings, trial};
 use crate::config::Postgresql;
 use crate::types::FileFault;
 use std::sync::atomic::Ordering;
@@ -100,21 +100,44 @@ fn write(core: &Core, postgresql: &Postgresql) -> Result<()> {
     access::write(&core.config, postgresql, &core.layout).map(drop)
 }
 
-/// Takes these parameters and access lines, which were tried: a server that runs reads them at once, and one that starts has
-/// them. Brings the names of what only a start changes.
-pub async fn take(core: &Arc<Core>, postgresql: Arc<Postgresql>) -> Result<Vec<String>> {
+/// What came of taking a new file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The names of what only a start of the database changes.
+    pub waits: Vec<String>,
+    /// What of the replication roles was put right, in words.
+    pub roles: Vec<String>,
+}
+
+/// Takes these parameters, access lines and passwords, which were tried: a server that runs reads them at once, and one that
+/// starts has them.
+pub async fn take(core: &Arc<Core>, postgresql: Arc<Postgresql>) -> Result<Taken> {
     let before = core.command_line();
     core.give(postgresql.clone());
     core.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
     let after = core.command_line();
-    core.on_disk(move |core| write(core, &postgresql)).await?;
+    let postmaster = core.postmaster().await;
+    // Before its access lines ask for it.
+    let roles = match postmaster.is_some() {
+        true => roles::tend(core).await,
+        false => Ok(Vec::new()),
+    };
+    let runs = postmaster.is_some();
+    core.on_disk_in_order(move |core, in_order| {
+        write(core, &postgresql)?;
+        if runs {
+            settings::renew_conninfo(in_order, &core.layout, |present| renewed(core, present))?;
+        }
+        Ok(())
+    })
+    .await?;
     let name = |setting: &String| setting.split('=').next().unwrap_or_default().to_owned();
     let waits = after.iter().filter(|setting| !before.contains(setting)).map(name).collect();
-    if let Some(postmaster) = core.postmaster().await {
+    if let Some(postmaster) = postmaster {
         postmaster.signal(libc::SIGHUP)?;
         core.files_changed.notify_one();
     }
-    Ok(waits)
+    Ok(Taken { waits, roles: roles? })
 }
 
 /// The conninfo of this daemon for the node that the present one leads to; `None` where it leads to none of this cluster.

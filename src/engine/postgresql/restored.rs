@@ -15,7 +15,7 @@ use super::initdb::{role_statements, single_user};
 use super::layout::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::program::Run;
 use super::session::PROBE_TABLE;
-use super::{access, archive, parameters, places, settings, start};
+use super::{access, archive, parameters, password, places, settings, start};
 use crate::clock;
 use crate::config::Command;
 use crate::types::{Instant, SystemId};
@@ -102,7 +102,7 @@ async fn end_recovery(core: &Arc<Core>, begun: Instant, timeout: Duration) -> Re
 /// What a restored database may have already: roles of another cluster with other passwords, and the table.
 fn statements(core: &Core) -> Result<Vec<String>> {
     let postgresql = core.postgresql();
-    let verifier = access::verifier(postgresql, &core.layout.inside)?;
+    let verifier = password::verifier(&core.current(), &core.layout.inside)?;
     let superuser = postgresql.superuser.replace('\'', "''");
     let mut statements = vec![
         format!(

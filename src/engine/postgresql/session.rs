@@ -18,6 +18,9 @@ pub struct Session {
     client: Client,
 }
 
+/// The database in which regent asks, and keeps its table.
+pub const HOME: &str = "postgres";
+
 /// What one question about the server's place in the WAL brings.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -73,6 +76,11 @@ const DELAYED: &str = "RecoveryApplyDelay";
 const NEWER: [(&str, &str); 3] =
     [("idle_session_timeout", "0"), ("transaction_timeout", "0"), ("event_triggers", "off")];
 
+/// What a role's or a database's own settings must not have changed: who it is, what its transactions are, and libraries
+/// whose files may not be here, without which nobody is let in.
+const OF_ROLES: &str = "-c role=none -c session_preload_libraries= -c local_preload_libraries= \
+    -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off";
+
 const PLACE: &str = "select pg_is_in_recovery(), \
     case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
     case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
@@ -88,7 +96,7 @@ const PLACE: &str = "select pg_is_in_recovery(), \
 impl Session {
     /// Opens a connection with session settings that no role's or database's own can undo.
     pub async fn open(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
-        Self::open_in("postgres", layout, postgresql, deadline).await
+        Self::open_in(HOME, layout, postgresql, deadline).await
     }
 
     /// The same, in this database.
@@ -100,7 +108,7 @@ impl Session {
         // `local`: a synchronous standby that is away must not look like a dead primary.
         let mut options = format!(
             "-c synchronous_commit=local -c default_transaction_read_only=off -c lock_timeout={timeout} \
-             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off -c search_path=pg_catalog"
+             -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c jit=off -c search_path=pg_catalog {OF_ROLES}"
         );
         for (name, value) in NEWER {
             if layout.knows(name) {
@@ -111,11 +119,12 @@ impl Session {
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 
-    /// The same in the database "postgres", and it sets nothing that the server's files may set: so it can be asked for them.
+    /// The same, and it sets next to nothing that the server's files may set: so it can be asked for them.
     pub async fn open_plain(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname("postgres");
+        config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname(HOME);
         config.application_name("regent files").connect_timeout(deadline);
+        config.options("-c statement_timeout=0 -c role=none -c session_preload_libraries= -c local_preload_libraries=");
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 

@@ -66,6 +66,10 @@ impl Keepalives {
     }
 }
 
+/// How many seconds a program of PostgreSQL's waits for a login: a server may ask a resolver that does not answer for the name
+/// of each client. A network over which nothing comes is given up much sooner (KEEPALIVES).
+const CONNECT: &str = "30";
+
 /// How long a copy's connection may hold what the network does not take: TCP itself would try for a quarter of an hour. A
 /// disk here that takes nothing for so long ends the copy as well.
 const COPY_ENDS: &str = "120s";
@@ -175,7 +179,7 @@ pub fn conninfo(config: &Config, postgresql: &Postgresql, layout: &Layout, upstr
         ("port", upstream.port.to_string()),
         ("user", access::replication_role(postgresql, &config.node)),
         ("application_name", config.node.to_string()),
-        ("connect_timeout", "2".to_owned()),
+        ("connect_timeout", CONNECT.to_owned()),
         ("keepalives", "1".to_owned()),
         ("keepalives_idle", KEEPALIVES.idle.as_secs().to_string()),
         ("keepalives_interval", KEEPALIVES.interval.as_secs().to_string()),

@@ -34,6 +34,8 @@ const ENDS: Duration = Duration::from_secs(5);
 /// So much of what it says is heard.
 const SAID_LIMIT: u64 = 1 << 18;
 
+const IN_HUGE_PAGES: &str = "shared_memory_size_in_huge_pages";
+
 /// What it gets otherwise than the real one: no door for others, little of the host's memory, nothing of its own in an archive
 /// or in the log files of the real one.
 const OTHERWISE: [&str; 9] = [
@@ -84,6 +86,7 @@ pub async fn run(config: &Config, postgresql: &Postgresql, real: &Layout, user: 
     settings::check_parameters(postgresql)?;
     let trial = Trial::prepare(config, postgresql, real, user).await?;
     trial.asks_for_too_much().await?;
+    trial.asks_for_huge_pages().await?;
     trial.starts().await
 }
 
@@ -151,20 +154,38 @@ impl<'a> Trial<'a> {
         settings::command_line(self.config, self.postgresql, &self.layout)
     }
 
-    /// A value that the server takes, and then cannot have.
-    async fn asks_for_too_much(&self) -> Result<()> {
-        let settings = self.command_line();
-        let said = parameters::asked(self.user, &self.layout, "shared_buffers", &settings).await;
-        let said = said.map_err(|error| match error {
+    /// The value that a server would have.
+    async fn asked(&self, name: &str) -> Result<String> {
+        let said = parameters::asked(self.user, &self.layout, name, &self.command_line()).await;
+        said.map_err(|error| match error {
             EngineError::Settings { why } => EngineError::Settings { why: self.in_real_names(&why) },
             other => other,
-        })?;
+        })
+    }
+
+    /// A value that the server takes, and then cannot have.
+    async fn asks_for_too_much(&self) -> Result<()> {
+        let said = self.asked("shared_buffers").await?;
         let asked = said.parse::<u64>().unwrap_or_default().saturating_mul(8192);
-        let whole = memory().unwrap_or(u64::MAX);
+        let whole = in_meminfo("MemTotal:").map_or(u64::MAX, |kib| kib << 10);
         if asked < whole {
             return Ok(());
         }
         let why = format!("shared_buffers = {} is more than the memory of this host, {}", Size(asked), Size(whole));
+        Err(EngineError::Settings { why })
+    }
+
+    /// The same of huge pages that it must have, where it can say how many.
+    async fn asks_for_huge_pages(&self) -> Result<()> {
+        if !self.layout.knows(IN_HUGE_PAGES) || self.asked("huge_pages").await? != "on" {
+            return Ok(());
+        }
+        let needed = self.asked(IN_HUGE_PAGES).await?.parse::<u64>().unwrap_or_default();
+        let here = in_meminfo("HugePages_Total:").unwrap_or(u64::MAX);
+        if needed <= here {
+            return Ok(());
+        }
+        let why = format!("huge_pages = on needs {needed} huge pages, and this host has {here}: raise vm.nr_hugepages");
         Err(EngineError::Settings { why })
     }
 
@@ -255,9 +276,9 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// All the memory of this host, in bytes.
-fn memory() -> Option<u64> {
+/// A number of /proc/meminfo.
+fn in_meminfo(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }

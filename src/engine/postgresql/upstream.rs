@@ -7,7 +7,7 @@
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::networks::network_of;
-use super::session::Session;
+use super::session::{HOME, Session};
 use super::{access, settings, tls};
 use crate::types::{Network, Upstream};
 use futures::future::select_ok;
@@ -18,8 +18,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a connection may take, the login included: an upstream may be busy.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a connection may take, the login included: an upstream may be busy, or ask a resolver that does not answer for
+/// the name of each client (`log_hostname`, host names in its access lines).
+const ANSWER: Duration = Duration::from_secs(30);
 /// After what time without an answer the other network is tried as well: some times what a login takes on a host that is not
 /// busy, and little beside a rewind or a copy.
 const HEAD_START: Duration = Duration::from_secs(1);
@@ -28,9 +29,17 @@ const HEAD_START: Duration = Duration::from_secs(1);
 const SIGN: Duration = Duration::from_secs(2);
 const AS_WELL: Duration = Duration::from_millis(500);
 
+/// What no setting of the role's or of the database's may change of what is asked.
+const OPTIONS: &str = "-c statement_timeout=0 -c search_path=pg_catalog -c local_preload_libraries=";
+/// The SQLSTATE of a password that is not the role's.
+const WRONG_PASSWORD: &str = "28P01";
+
 /// What every connection to one upstream has.
 struct Knock {
+    core: Arc<Core>,
     config: tokio_postgres::Config,
+    /// The one with which this node was let in last comes first.
+    passwords: Vec<String>,
     tls: Option<ClientConfig>,
     name: String,
 }
@@ -99,21 +108,54 @@ impl Knock {
     async fn prepare(core: &Arc<Core>, upstream: &Upstream) -> Result<Knock> {
         let postgresql = core.postgresql();
         let mut config = tokio_postgres::Config::new();
-        config.user(access::replication_role(postgresql, &core.config.node)).dbname("postgres");
+        config.user(access::replication_role(postgresql, &core.config.node)).dbname(HOME).options(OPTIONS);
         config.port(upstream.port).application_name("regent rejoin");
         // What is asked on a connection ends with it, also where its network is lost in silence.
         config.keepalives_idle(settings::KEEPALIVES.idle).keepalives_interval(settings::KEEPALIVES.interval);
         config.keepalives_retries(settings::KEEPALIVES.count).tcp_user_timeout(settings::KEEPALIVES.whole());
-        if let Some(password) = access::password(postgresql, &core.layout.inside)? {
-            config.password(password);
-        }
+        let given = core.current();
+        let passwords =
+            core.on_disk(move |core| access::passwords_in_order(&given, &core.layout, &core.config.node)).await?;
         let name = core.config.nodes.get(&upstream.node).map_or(upstream.node.as_str(), |node| &node.hostname);
-        Ok(Knock { config, tls: core.on_disk(tls::client).await?, name: name.to_owned() })
+        Ok(Knock {
+            core: core.clone(),
+            config,
+            passwords,
+            tls: core.on_disk(tls::client).await?,
+            name: name.to_owned(),
+        })
     }
 
+    /// With a password that it lets in, this node's server and programs log in from here on.
     async fn at(&self, address: IpAddr, deadline: Duration) -> Result<Session> {
         let mut config = self.config.clone();
         config.host(&self.name).hostaddr(address);
+        let mut connected = self.with(&config, self.passwords.first(), deadline).await;
+        for other in self.passwords.iter().skip(1) {
+            if !connected.as_ref().is_err_and(|error| error.code() == Some(WRONG_PASSWORD)) {
+                break;
+            }
+            connected = self.with(&config, Some(other), deadline).await;
+            if connected.is_ok() {
+                let (given, password) = (self.core.current(), other.clone());
+                let write = move |core: &Core| access::log_in_with(&given, &core.layout, &core.config.node, &password);
+                self.core.on_disk(write).await?;
+                tracing::warn!(service = %self.core.service, "logs in with the other password of replication_password_file");
+            }
+        }
+        connected
+    }
+
+    async fn with(
+        &self,
+        config: &tokio_postgres::Config,
+        password: Option<&String>,
+        deadline: Duration,
+    ) -> Result<Session> {
+        let mut config = config.clone();
+        if let Some(password) = password {
+            config.password(password);
+        }
         Session::connect(config, self.tls.clone(), "connect to the upstream", deadline).await
     }
 }

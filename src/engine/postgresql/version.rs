@@ -20,9 +20,10 @@ use std::time::Duration;
 pub const KNOWN: RangeInclusive<u32> = 13..=18;
 
 /// Settings that regent gives, and that versions before this one do not know.
-const SINCE: [(&str, u32); 6] = [
+const SINCE: [(&str, u32); 7] = [
     ("recovery_init_sync_method", 14),
     ("idle_session_timeout", 14),
+    ("shared_memory_size_in_huge_pages", 15),
     ("transaction_timeout", 17),
     ("event_triggers", 17),
     ("sync_replication_slots", 17),

@@ -8,7 +8,7 @@ use crate::harness::Scenario;
 use crate::host::{DISK, Host};
 use crate::network::Net;
 use crate::pace::Act;
-use crate::plan::{CONFIG, OPEN, Plan, Replication};
+use crate::plan::{CONFIG, ODD_PASSWORD, OPEN, Plan, Replication};
 use crate::postgres::{self, FOLDERS};
 use crate::restart::Ending;
 use crate::time::Stamp;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const LONG: Duration = Duration::from_secs(300);
 const BACK: Duration = Duration::from_secs(120);
 
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "replication_by_certificates",
         shows: "power cut, rewind, copy, switchover: every connection by TLS and by certificate",
@@ -42,6 +42,13 @@ pub const SCENARIOS: [Scenario; 5] = [
         within: LONG,
         alone: false,
         run: |world| full_round(world, Replication::Company),
+    },
+    Scenario {
+        name: "replication_over_ipv6_with_odd_names_whose_password_is_changed",
+        shows: "the same over IPv6, with a user and a password of odd characters; the password is changed by reload on the way",
+        within: LONG,
+        alone: false,
+        run: ipv6,
     },
     Scenario {
         name: "certificates_come_to_a_running_cluster",
@@ -82,7 +89,37 @@ fn wait_streams(cluster: &Cluster, wanted: (usize, usize)) -> Result<()> {
 }
 
 fn full_round(world: &mut World, replication: Replication) -> Result<()> {
-    let mut cluster = Cluster::start(world, Plan { replication, ..Plan::default() })?;
+    let cluster = Cluster::start(world, Plan { replication, ..Plan::default() })?;
+    round(cluster)
+}
+
+/// The nodes know one another by IPv6 alone, and the password becomes another one before anything fails.
+fn ipv6(world: &mut World) -> Result<()> {
+    let database = "replication_user = \"Replikator-Größe.1\"";
+    let plan = Plan { replication: Replication::Password, ipv6: true, database, ..Plan::default() };
+    let cluster = Cluster::start(world, plan)?;
+    wait_streams(&cluster, (2, 2))?;
+    let reign = cluster.reign()?;
+    let verifiers = "select string_agg(rolpassword, ' ' order by rolname) from pg_authid where rolreplication \
+        and rolname like 'Replikator%'";
+    let before = postgres::sql(cluster.host(&reign.primary)?, verifiers)?;
+    for text in [format!("{ODD_PASSWORD}\nanother\n"), format!("another\n{ODD_PASSWORD}\n"), "another\n".to_owned()] {
+        for node in cluster.plan.database_names() {
+            fs::write(cluster.host(&node)?.disk().join("tls/replication.pw"), &text)?;
+            println!("{node}: {}", cluster.command(&node, &["reload"])?.trim());
+        }
+        // Every standby has to log in anew.
+        let primary = cluster.host(&reign.primary)?;
+        postgres::sql(primary, "select pg_terminate_backend(pid) from pg_stat_replication")?;
+        wait_streams(&cluster, (2, 2))?;
+    }
+    let after = postgres::sql(cluster.host(&reign.primary)?, verifiers)?;
+    ensure!(before != after && after.starts_with("SCRAM-SHA-256$"), "{before} has become {after}");
+    cluster.stays(&reign, Duration::from_secs(1))?;
+    round(cluster)
+}
+
+fn round(mut cluster: Cluster<'_>) -> Result<()> {
     cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
     wait_streams(&cluster, (2, 2))?;
     let first = cluster.reign()?;

@@ -4,12 +4,12 @@
 //! Not here: the rewind and the copy (`rejoin.rs`), and how the primary is reached (`upstream.rs`).
 
 use super::catalogs::{Collation, locale_column};
-use super::{libraries, literal, rows};
+use super::{answered, libraries, literal, rows};
 use crate::engine::postgresql::core::Core;
 use crate::engine::postgresql::error::{EngineError, Result};
 use crate::engine::postgresql::initdb::REWIND_READS;
 use crate::engine::postgresql::session::Session;
-use crate::engine::postgresql::upstream;
+use crate::engine::postgresql::{rejoin, upstream};
 use crate::types::{Unfit, Upstream, shortened};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,11 @@ const ABOUT: &str = "select current_setting('server_version_num')::int, \
         pg_size_bytes(current_setting('shared_buffers'))), \
     coalesce(current_setting('huge_pages_status', true), current_setting('huge_pages')) = 'on', \
     pg_is_in_recovery(), \
-    (select rolreplication from pg_roles where rolname = current_user)";
+    (select rolreplication from pg_roles where rolname = current_user), \
+    current_setting('max_wal_senders')::int - (select count(*)::int from pg_stat_replication)";
+
+/// A copy takes two of the primary's WAL senders.
+const SENDERS: i32 = 2;
 
 /// What it says, and what it does not allow. Error: it did not let this node in, or did not answer.
 pub async fn ask(core: &Arc<Core>, upstream: &Upstream, used: &[Collation]) -> Result<(Primary, Option<Unfit>)> {
@@ -44,6 +48,7 @@ pub async fn ask(core: &Arc<Core>, upstream: &Upstream, used: &[Collation]) -> R
         action: "ask the primary what it has",
         why: format!("{} is in recovery", upstream.node),
     })?;
+    answered("the primary, asked as by a rejoin,", rejoin::asks(&session, upstream)).await??;
     let version = u32::try_from(row.get::<_, i32>(0)).unwrap_or_default();
     let primary = Primary {
         version,
@@ -53,7 +58,14 @@ pub async fn ask(core: &Arc<Core>, upstream: &Upstream, used: &[Collation]) -> R
         collations: collations(&session, version, used).await?,
     };
     let may_copy = row.get::<_, Option<bool>>(5).unwrap_or_default();
-    Ok((primary, forbidden(&session, may_copy).await?))
+    let denied = match forbidden(&session, may_copy).await? {
+        None if row.get::<_, i32>(6) < SENDERS => {
+            let why = "a copy needs two WAL senders of the primary, and they are taken: raise max_wal_senders, or end readers";
+            Some(Unfit::Rejoin { why: why.to_owned() })
+        }
+        denied => denied,
+    };
+    Ok((primary, denied))
 }
 
 /// What of a rewind or a copy its role may not do.
@@ -75,8 +87,10 @@ async fn forbidden(session: &Session, may_copy: bool) -> Result<Option<Unfit>> {
 /// does not answer would, nobody knows.
 pub fn refusal(error: &EngineError) -> Option<Unfit> {
     let EngineError::Sql { detail, code: Some(code), .. } = error else { return None };
-    // Refused by name, password or access line; by a right on the database; for want of a connection; no such database.
-    let is_refusal = code.starts_with("28") || ["42501", "53300", "3D000", "55000"].contains(&code.as_str());
+    // Refused by name, password or access line; by a right; for want of a connection; no such database, or none that lets
+    // anybody in; by a trigger on the login; by a library that its settings name.
+    let is_refusal =
+        code.starts_with("28") || ["42501", "53300", "3D000", "55000", "P0001", "58P01"].contains(&code.as_str());
     is_refusal.then(|| Unfit::Rejoin { why: shortened(detail) })
 }
 
