@@ -37,6 +37,7 @@ mod world_devices;
 mod world_faults;
 mod world_pace;
 mod world_plans;
+mod world_ready;
 
 use crate::harness::Scenario;
 
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
     all.extend(world_pace::SCENARIOS);
+    all.extend(world_ready::SCENARIOS);
     all.extend(pauses::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(creation::SCENARIOS);
