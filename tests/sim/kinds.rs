@@ -77,6 +77,7 @@ pub enum Kind {
     Reinit,
     AcceptCopy,
     Maintenance,
+    Restart,
 }
 
 /// Every kind with its name in the report.
@@ -157,6 +158,7 @@ pub const LATER: &[(Kind, &str, u64, u64)] = &[
     (Kind::Reinit, "copied anew on order", 13_600_000, 3),
     (Kind::AcceptCopy, "accepted copy", 13_600_000, 7),
     (Kind::Maintenance, "maintenance", ROLES_FROM, 5),
+    (Kind::Restart, "restarted on order", 14_200_000, 4),
 ];
 
 /// From this seed on some nodes have a part of their own in the service.

@@ -25,6 +25,7 @@ mod power;
 mod private;
 mod recoveries;
 mod reports;
+mod restarted;
 mod restarts;
 mod returns;
 mod stale;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(recoveries::SCENARIOS);
     all.extend(reports::SCENARIOS);
     all.extend(restarts::SCENARIOS);
+    all.extend(restarted::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(stale::SCENARIOS);
     all.extend(standbys::SCENARIOS);
