@@ -21,6 +21,10 @@ pub struct Page {
     text: &'static str,
 }
 
+pub const BY_HAND: Page = Page { text: include_str!("../../docs/by-hand.md") };
+
+pub const NO_PRIMARY: Page = Page { text: include_str!("../../docs/no-primary.md") };
+
 pub const RECOVERY: Page = Page { text: include_str!("../../docs/recovery.md") };
 
 impl Page {
@@ -93,8 +97,10 @@ impl Cluster<'_> {
         match &words[..] {
             ["systemctl", "stop", "regent"] => self.stop_daemon(node, Duration::from_secs(90)).map(|()| String::new()),
             ["systemctl", "start", "regent"] => self.start_daemon(node).map(|()| String::new()),
+            // A host of the lab has no manager of units: nothing but the scenario starts the daemon.
+            ["systemctl", "mask" | "unmask", "regent"] => Ok(String::new()),
             // Whoever is asked types it.
-            ["regent", verb @ ("reinit" | "accept"), words @ ..] => {
+            ["regent", verb @ ("reinit" | "accept" | "failover" | "fence"), words @ ..] => {
                 let words: Vec<&str> = [verb].into_iter().chain(words).copied().chain(["--yes"]).collect();
                 self.order(node, &words)
             }

@@ -21,6 +21,7 @@ use regent::api::admin::{Request, SOCKET_NAME};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -160,7 +161,8 @@ fn said(service: &Service) -> Said {
 
 /// By the admin socket of a daemon: a program that asks would have to be started first, and a fault is timed.
 fn status(daemon: u32) -> Option<Status> {
-    let mut socket = UnixStream::connect(format!("/proc/{daemon}/root/run/regent/{SOCKET_NAME}")).ok()?;
+    let own = Path::new("/proc").join(daemon.to_string()).join("root");
+    let mut socket = UnixStream::connect(own.join("run/regent").join(SOCKET_NAME)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let request = serde_json::to_string(&Request::Status).ok()?;
     writeln!(socket, "{request}").ok()?;

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "known-bugs")]
 mod broken;
+mod by_hand;
 mod copies;
 mod creation;
 mod cuts;
@@ -18,6 +19,7 @@ mod losses;
 mod members;
 mod monitoring;
 mod networks;
+mod no_primary;
 mod nobody_else;
 mod pages;
 mod pauses;
@@ -80,6 +82,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
     all.extend(pages::SCENARIOS);
+    all.extend(by_hand::SCENARIOS);
+    all.extend(no_primary::SCENARIOS);
     all.extend(large::SCENARIOS);
     #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
