@@ -96,7 +96,7 @@ pub fn steps(service: &ServiceStatus, which: &Which) -> Vec<String> {
                 return steps;
             }
             Next::Restart(node) => {
-                let pending = service.databases.get(&node).map(|database| because(database)).unwrap_or_default();
+                let pending = service.databases.get(&node).map(because).unwrap_or_default();
                 let place = match service.primary.as_ref() == Some(&node) {
                     true => "the primary, where it is: nobody can write meanwhile",
                     false => "a standby: it stops in order, and is waited for until it streams and has caught up",
@@ -105,7 +105,7 @@ pub fn steps(service: &ServiceStatus, which: &Which) -> Vec<String> {
                 done.insert(node);
             }
             Next::Move { from } => {
-                let pending = service.databases.get(&from).map(|database| because(database)).unwrap_or_default();
+                let pending = service.databases.get(&from).map(because).unwrap_or_default();
                 steps.push(format!(
                     "the primary moves away from {from} in order, which restarts it as a standby{pending}"
                 ));
