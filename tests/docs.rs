@@ -52,6 +52,7 @@ const TABLE: &[(&str, How)] = &[
     ("regent resume", UNANSWERED),
     ("regent maintenance", UNANSWERED),
     ("regent reload", UNANSWERED),
+    ("regent restart", CONFIRMED),
     ("regent fence", CONFIRMED),
     ("regent fence confirm", CONFIRMED),
     ("regent unfence", UNANSWERED),

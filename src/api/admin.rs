@@ -45,6 +45,15 @@ pub enum Request {
         #[serde(default)]
         cancel: bool,
     },
+    /// Restart a node's database in place; `cancel`: not any more. `force`: although nobody could take over meanwhile.
+    Restart {
+        service: Option<ServiceName>,
+        node: NodeName,
+        #[serde(default)]
+        force: bool,
+        #[serde(default)]
+        cancel: bool,
+    },
     /// Let the copy on a node win; without `node`, take that word back. `dry_run`: answer with [`Response::Plan`] only.
     AcceptCopy {
         service: Option<ServiceName>,

@@ -83,8 +83,8 @@ impl Meant {
             None => format!("{} has no primary; the best candidate takes over.", self.name),
         };
         format!(
-            "{first}\nA forced failover may lose transactions that have not reached the new primary \
-             (unless the service is synchronous).\nTo move a healthy primary use `regent switchover`: it loses nothing."
+            "{first}\nA forced failover may lose transactions that have not reached the new primary.\n\
+             To move a healthy primary use `regent switchover`: it loses nothing."
         )
     }
 }

@@ -28,6 +28,7 @@ mod output;
 mod pause;
 mod reload;
 mod render;
+mod restart;
 mod run;
 mod status;
 mod switchover;
@@ -85,6 +86,8 @@ enum Command {
     Failover(failover::Arguments),
     /// Throw a node's data away and copy it anew from the primary
     Reinit(copies::Reinit),
+    /// Restart a database in place, or all of a service one after another
+    Restart(restart::Arguments),
     /// Let the copy on a node win: a new epoch on a new timeline, and every other node is copied anew
     Accept(copies::Accept),
     /// Let regent neither start, stop, copy, fence nor move anything of a service until `resume`, or for a time
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Switchover(arguments) => switchover::run(&common, arguments),
         Command::Failover(arguments) => failover::run(&common, arguments),
         Command::Reinit(arguments) => copies::reinit(&common, arguments),
+        Command::Restart(arguments) => restart::run(&common, arguments),
         Command::Accept(arguments) => copies::accept(&common, arguments),
         Command::Pause(arguments) => pause::pause(&common, arguments),
         Command::Resume(arguments) => pause::resume(&common, arguments),

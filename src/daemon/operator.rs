@@ -12,6 +12,7 @@ use crate::pages;
 use crate::plan::accepted_copy;
 use crate::plan::fencing;
 use crate::plan::maintenance;
+use crate::plan::restart;
 use crate::plan::switchover::{self, Switchover};
 use crate::plan::{known_end, lacks};
 use crate::types::{IncidentId, NodeName, ServiceName};
@@ -189,6 +190,10 @@ fn begin(node: &Node, request: &Request, who: String) -> Begin {
             }
             Err(why) => refuse(why),
         },
+        Request::Restart { service, node: target, force, cancel } => match the_service(node, service.as_ref()) {
+            Ok(service) => restart(node, service, target, (*force, *cancel), who),
+            Err(why) => refuse(why),
+        },
         Request::AcceptCopy { service, node: of, dry_run } => match the_service(node, service.as_ref()) {
             Ok(service) => accept_copy(node, service, of.clone(), *dry_run, who),
             Err(why) => refuse(why),
@@ -279,6 +284,17 @@ fn accept_copy(node: &Node, service: ServiceName, of: Option<NodeName>, dry_run:
             Begin::Answer(Response::Refused { reasons: why.iter().map(ToString::to_string).collect() })
         }
     }
+}
+
+/// Refused where nobody could take over meanwhile, unless forced.
+fn restart(node: &Node, service: ServiceName, target: &NodeName, (force, cancel): (bool, bool), who: String) -> Begin {
+    let cost = restart::cost(&node.outlook(clock::now()), &service, target);
+    if let Some(cost) = cost.filter(|_| !force && !cancel) {
+        let forced = "--force restarts it all the same".to_owned();
+        return Begin::Answer(Response::Refused { reasons: vec![cost.to_string(), forced] });
+    }
+    let epoch = node.state().services[&service].epoch;
+    Begin::Propose(Command::Restart { service, epoch, node: target.clone(), who, cancel })
 }
 
 /// Refused where the last margin would go with the node, unless forced.

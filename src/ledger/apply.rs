@@ -96,16 +96,31 @@ fn dispatch(state: &mut State, m: Moment, command: &Command) -> Result<Event, Re
         Command::Renewed { service, epoch, incarnation, resumed } => {
             state.renewed(service, epoch, incarnation, resumed)
         }
-        Command::Reinit { service, epoch, node, who, cancel } => state.reinit((service, epoch), node, who, cancel),
-        Command::AcceptCopy { service, epoch, node, bytes, who } => {
-            state.accept_copy(m, (service, epoch), node, (bytes, who))
-        }
+        order @ (Command::Reinit { .. }
+        | Command::AcceptCopy { .. }
+        | Command::Restart { .. }
+        | Command::Restarted { .. }) => about_a_database(state, m, order),
         Command::Maintenance { node, who, lasts } => state.begin_maintenance(node, who, lasts),
         Command::EndMaintenance { node, number, .. } => state.end_maintenance(node, number),
         Command::Forgive { node, failures } => state.forgive(&node, failures),
         Command::Rejoined { service, epoch, node, how, kept, order } => {
             state.rejoined(m, (service, epoch), node, (how, kept), order)
         }
+    }
+}
+
+/// A person's order about one node's database, or its end.
+fn about_a_database(state: &mut State, m: Moment, order: Command) -> Result<Event, Refusal> {
+    match order {
+        Command::Reinit { service, epoch, node, who, cancel } => state.reinit((service, epoch), node, who, cancel),
+        Command::AcceptCopy { service, epoch, node, bytes, who } => {
+            state.accept_copy(m, (service, epoch), node, (bytes, who))
+        }
+        Command::Restart { service, epoch, node, who, cancel } => {
+            state.order_restart((service, epoch), node, who, cancel)
+        }
+        Command::Restarted { service, node, order } => state.restarted(&service, &node, order),
+        other => unreachable!("{} is no such order", other.name()),
     }
 }
 

@@ -61,6 +61,8 @@ impl State {
             accepted_copy: None,
             to_copy: BTreeMap::new(),
             copy_orders: 0,
+            to_restart: BTreeMap::new(),
+            restart_orders: 0,
             sealed_at: Lsn(0),
             moving: None,
             paused: false,
@@ -117,6 +119,7 @@ impl State {
         record.accepted_loss = None;
         record.use_accepted_copy(&to.node);
         record.to_copy.remove(&to.node);
+        record.to_restart.clear();
         record.unproven_resume = None;
         // Whoever wrote on this timeline may go on there: where its last epoch ended is not the end any more.
         if record.history.last().is_some_and(|last| last.node == to.node) {

@@ -216,6 +216,17 @@ pub enum Command {
         #[serde(default)]
         cancel: bool,
     },
+    /// A node's database is to be restarted in place; or not any more (`cancel`).
+    Restart {
+        service: ServiceName,
+        epoch: Epoch,
+        node: NodeName,
+        who: String,
+        #[serde(default)]
+        cancel: bool,
+    },
+    /// It was, by the order of that number.
+    Restarted { service: ServiceName, node: NodeName, order: u64 },
     /// The copy on this node wins, whatever it descends from; `None` takes that word back.
     AcceptCopy {
         service: ServiceName,
@@ -356,6 +367,8 @@ impl Command {
             Command::Progress { .. } => "Progress",
             Command::AcceptLoss { .. } => "AcceptLoss",
             Command::Reinit { .. } => "Reinit",
+            Command::Restart { .. } => "Restart",
+            Command::Restarted { .. } => "Restarted",
             Command::AcceptCopy { .. } => "AcceptCopy",
             Command::Switchover { .. } => "Switchover",
             Command::CancelSwitchover { .. } => "CancelSwitchover",
@@ -404,6 +417,8 @@ impl Command {
             | Command::Progress { service, .. }
             | Command::AcceptLoss { service, .. }
             | Command::Reinit { service, .. }
+            | Command::Restart { service, .. }
+            | Command::Restarted { service, .. }
             | Command::AcceptCopy { service, .. }
             | Command::Switchover { service, .. }
             | Command::CancelSwitchover { service, .. }

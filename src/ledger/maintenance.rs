@@ -42,6 +42,7 @@ impl State {
             );
             return Err(Refusal::NotAllowed { why });
         }
+        self.services.values_mut().for_each(|service| drop(service.to_restart.remove(&node)));
         self.maintenances += 1;
         let word = Maintenance { number: self.maintenances, who, lasts };
         self.maintenance.insert(node, word);

@@ -27,6 +27,7 @@ mod pass_over;
 mod pause;
 mod quorum;
 mod refusal;
+mod restart;
 mod sentence;
 mod service;
 mod settings;
@@ -60,6 +61,7 @@ pub use pass_over::NoLease;
 pub use pause::Pause;
 pub use quorum::is_majority;
 pub use refusal::Refusal;
+pub use restart::RestartOrder;
 pub use settings::{AgentSettings, NodeSettings, Settings};
 pub use shared::Shared;
 pub use state::{

@@ -93,6 +93,9 @@ impl Display for Command {
             }
             Command::Reinit { node, who, cancel: false, .. } => write!(f, " of {node}, {who}"),
             Command::Reinit { node, who, cancel: true, .. } => write!(f, " of {node} taken back, {who}"),
+            Command::Restart { node, who, cancel: false, .. } => write!(f, " of {node}, {who}"),
+            Command::Restart { node, who, cancel: true, .. } => write!(f, " of {node} taken back, {who}"),
+            Command::Restarted { node, order, .. } => write!(f, " {node}, on order {order}"),
             Command::AcceptCopy { node: Some(node), who, .. } => write!(f, " on {node}, {who}"),
             Command::AcceptCopy { node: None, who, .. } => write!(f, " taken back, {who}"),
             Command::Switchover { to: Some(to), .. } => write!(f, " to {to}"),

@@ -3,7 +3,7 @@
 
 use super::{
     AcceptedCopy, AcceptedLoss, CheckAnswer, Claimed, CopyOrder, Incident, Machine, Maintenance, Pause, Refusal,
-    Settings, Shared,
+    RestartOrder, Settings, Shared,
 };
 use crate::config::LeaseTiming;
 use crate::known_bugs::{self, Bug};
@@ -216,6 +216,12 @@ pub struct Service {
     /// How many such orders there were.
     #[serde(default)]
     pub copy_orders: u64,
+    /// Whose database is to be restarted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub to_restart: BTreeMap<NodeName, RestartOrder>,
+    /// How many such orders there were.
+    #[serde(default)]
+    pub restart_orders: u64,
     /// Where WAL stood when the last appointee was chosen.
     pub sealed_at: Lsn,
     pub moving: Option<Move>,

@@ -38,6 +38,8 @@ pub(super) enum Intent {
     Progress(ServiceName, Epoch),
     AcceptLoss(ServiceName, Epoch, Option<NodeName>),
     Reinit(ServiceName, Epoch, NodeName, bool),
+    Restart(ServiceName, Epoch, NodeName, bool),
+    Restarted(ServiceName, NodeName, u64),
     AcceptCopy(ServiceName, Epoch, Option<NodeName>),
     Switchover(ServiceName, Epoch, Option<NodeName>),
     CancelSwitchover(ServiceName, Epoch),
@@ -59,10 +61,7 @@ impl Intent {
                 Intent::DeclareDead(target.clone(), *incarnation, *term, *round)
             }
             Command::OpenFence { target, boot, reason } => {
-                let term = match reason {
-                    FenceReason::Lapsed { term, .. } => Some(*term),
-                    FenceReason::Operator { .. } => None,
-                };
+                let term = if let FenceReason::Lapsed { term, .. } = reason { Some(*term) } else { None };
                 Intent::OpenFence(target.clone(), boot.clone(), term)
             }
             Command::Order { fence, level, round, term, orders } => {
@@ -104,6 +103,10 @@ impl Intent {
             Command::Reinit { service, epoch, node, cancel, .. } => {
                 Intent::Reinit(service.clone(), *epoch, node.clone(), *cancel)
             }
+            Command::Restart { service, epoch, node, cancel, .. } => {
+                Intent::Restart(service.clone(), *epoch, node.clone(), *cancel)
+            }
+            Command::Restarted { service, node, order } => Intent::Restarted(service.clone(), node.clone(), *order),
             Command::AcceptCopy { service, epoch, node, .. } => {
                 Intent::AcceptCopy(service.clone(), *epoch, node.clone())
             }

@@ -232,7 +232,7 @@ fn coordinator_raft_and_keeper_say_what_is_done_now() {
     scene.world.done(pause());
     scene.waiting.push("waiting for w1: no route to host".to_owned());
     scene.leader = Some(node("db2"));
-    let paused = "orders is paused: nothing is fenced, nobody is appointed";
+    let paused = "orders is paused: nothing is fenced, nobody is appointed (`regent resume` ends that)";
     assert_eq!(service(&scene).what_now, [paused, "waiting for w1: no route to host", "db2: standby of db1"]);
 }
 

@@ -108,6 +108,8 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
     let seen = &known.seen;
     let health = |node: &NodeName| seen.rows.get(node).and_then(|row| row.health.services.get(name));
     let end = primary.and_then(health).map(|health| health.position.lsn);
+    let record = seen.state.services.get(name);
+    let ordered = |node: &NodeName| record.and_then(|s| s.restart_of(node)).map(|order| order.who.clone());
     let one = |node: &NodeName| {
         let found = health(node);
         let behind = found.filter(|_| primary != Some(node)).zip(end);
@@ -135,6 +137,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             kept: own.iter().flat_map(|own| &own.kept).map(|kept| kept_status(known, kept)).collect(),
             file_fault: lives.and_then(|health| health.file_fault.as_ref()).map(ToString::to_string),
             pending_restart: lives.map(|health| health.pending_restart.clone()).unwrap_or_default(),
+            restart_ordered: ordered(node),
             overridden: own.map(|own| own.overridden.clone()).unwrap_or_default(),
             unfit: found.filter(|_| !is_dead).map_or(Vec::new(), |health| unfit(known, name, health)),
         }

@@ -30,6 +30,7 @@ mod outlook;
 mod pause;
 pub mod readiness;
 pub mod reason;
+pub mod restart;
 pub mod service;
 mod strike;
 pub mod switchover;

@@ -82,7 +82,7 @@ pub enum Note {
     #[display("waiting for {} to undo fence {fence} of {target}", list(by))]
     AwaitsUndoing { fence: FenceId, target: NodeName, by: Vec<NodeName> },
 
-    #[display("{service} is paused: nothing is fenced, nobody is appointed")]
+    #[display("{service} is paused: nothing is fenced, nobody is appointed (`regent resume` ends that)")]
     Paused { service: ServiceName },
     #[display("{service} has been paused for {hours} h: nothing of it is started, moved or fenced (`regent resume`)")]
     StillPaused { service: ServiceName, hours: u64 },
@@ -150,7 +150,10 @@ pub enum Note {
         end.map_or(String::new(), |end| format!(", which ends at {end}"))
     )]
     Left { service: ServiceName, node: NodeName, end: Option<Position> },
-    #[display("{service} has no eligible candidate")]
+    #[display(
+        "{service} has no eligible candidate: let the last primary come back, or decide what may be lost \
+         (`regent failover --accept-loss`, `regent accept NODE`)"
+    )]
     NoCandidate { service: ServiceName },
     #[display("appointing {node} for {service}: {why}")]
     Appointing { service: ServiceName, node: NodeName, why: String },
@@ -351,6 +354,32 @@ mod tests {
         assert_eq!(lapsed(Some(9000)), lapsed(None));
         let other = Note::Paused { service: "orders".parse().expect("valid") };
         assert_ne!(lapsed(None), other);
+    }
+
+    /// Whoever finds no primary looks the words of `status` up.
+    #[test]
+    fn the_page_for_a_service_without_a_primary_has_the_words_that_status_says() {
+        let page = include_str!("../../docs/no-primary.md");
+        let (service, node): (ServiceName, NodeName) =
+            ("orders".parse().expect("valid"), "db1".parse().expect("valid"));
+        let (incident, wait) = (IncidentId(7), Passing(None));
+        let install = Note::AwaitsInstallation {
+            service: service.clone(),
+            holder: "db2".parse().expect("valid"),
+            epoch: Epoch(4),
+            phase: Phase::Appointed,
+        };
+        for note in [
+            Note::LevelsExhausted { target: node, incident, round: 1, wait },
+            Note::NoCandidate { service: service.clone() },
+            install,
+            lapsed(None),
+            Note::Paused { service },
+        ] {
+            let (said, mut rows) = (note.to_string(), page.lines().filter(|line| line.starts_with("| `")));
+            let quoted = |row: &str| row.split('`').nth(1).is_some_and(|words| said.starts_with(words));
+            assert!(rows.any(quoted), "the page has no row for {said:?}");
+        }
     }
 
     #[test]

@@ -189,6 +189,7 @@ pub fn judge(seen: &Outlook, beside: &Beside, name: &ServiceName) -> Readiness {
         reasons.extend(against.into_iter().filter(counts));
         reasons.extend(moves_spent(seen, name));
         reasons.extend(lacks_of(seen, name, &able));
+        reasons.extend(other_files(seen));
     }
     reasons.extend(soon);
     reasons.extend(replay_stands(seen, name, holder));
@@ -309,8 +310,13 @@ fn besides(seen: &Outlook, beside: &Beside, service: &Service) -> Vec<Reason> {
     let holder = service.holder.as_ref().map(|h| &h.node);
     let broken = beside.broken_devices.iter().filter(|(_, target)| Some(target) == holder);
     reasons.extend(broken.map(|(agent, target)| Reason::BrokenDevice { agent: agent.clone(), target: target.clone() }));
+    reasons
+}
+
+/// Whose file differs from this node's: it would take over with its own all the same, as what safety rests on stands in
+/// the ledger.
+fn other_files(seen: &Outlook) -> impl Iterator<Item = Reason> {
     let differs = |node: &&NodeName| seen.present(node).is_some_and(|row| row.health.config_hash != seen.config.hash);
     let others = seen.config.nodes.keys().filter(differs);
-    reasons.extend(others.map(|node| Reason::OtherFile { node: node.clone(), than: seen.me.clone() }));
-    reasons
+    others.map(|node| Reason::OtherFile { node: node.clone(), than: seen.me.clone() })
 }

@@ -139,6 +139,8 @@ pub enum StopReason {
     PastTheFork,
     #[display("it is to be copied anew, as a person ordered")]
     CopyOrdered,
+    #[display("it is to be restarted, as a person ordered")]
+    RestartOrdered,
     #[display("it cannot follow as it is: {why}")]
     CannotFollow { why: String },
     #[display("its node leaves: {_0}")]

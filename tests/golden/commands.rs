@@ -381,6 +381,13 @@ impl Draft<'_, '_> {
                 who: self.who(),
                 cancel: line.has("cancel"),
             },
+            "restart" => Command::Restart {
+                service,
+                epoch: self.epoch("epoch"),
+                node: self.node(1),
+                who: self.who(),
+                cancel: line.has("cancel"),
+            },
             "accept-copy" => Command::AcceptCopy {
                 service,
                 epoch: self.epoch("epoch"),

@@ -107,6 +107,10 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
     let (service, node) = (orders(), node.clone());
     match step {
         Step::Db(action) => {
+            let order = state.services.get(&orders()).and_then(|s| s.restart_of(&node));
+            if let (DbAction::StartPrimary { .. } | DbAction::StartStandby { .. }, Some(order)) = (action, order) {
+                keeper.starts_on_order(order.number);
+            }
             act(
                 keeper,
                 action,
@@ -124,6 +128,14 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
         Step::StopToRejoin(ladder, _) => {
             keeper.distrusts();
             act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
+        }
+        Step::StopToRestart { ladder, order } => {
+            keeper.stops_on_order(*order);
+            act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), true, at);
+        }
+        Step::Restarted { order } => {
+            let order = *order;
+            return Some(Command::Restarted { service, node, order });
         }
         Step::Tombstone(epoch, why) => {
             why.iter().for_each(|why| keeper.gives_up(why.clone()));

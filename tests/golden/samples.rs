@@ -8,7 +8,7 @@ use regent::ledger::{
     AcceptedCopy, AcceptedLoss, AgentSettings, Basis, Begun, Cause, CheckAnswer, Claim, ClaimState, Claimed, Command,
     Confirmation, CopyOrder, EpochRecord, Fence, FenceReason, FenceState, Happening, Holder, Incident, IncidentKind,
     Life, Machine, Maintenance, Move, NewOrder, NoLease, NodeRecord, NodeSettings, Order, OrderState, Outcome, Over,
-    Pause, Phase, Refusal, Refused, Service, Settings, Sighting, State, StepRecord,
+    Pause, Phase, Refusal, Refused, RestartOrder, Service, Settings, Sighting, State, StepRecord,
 };
 use regent::types::{
     AgentAction, AgentKind, AgentName, AgentOutcome, AgentRun, Boot, ChannelName, Epoch, FenceId, History, Incarnation,
@@ -239,6 +239,8 @@ fn course_commands() -> Vec<Command> {
         Command::Progress { service: service.clone(), epoch, end: END },
         Command::AcceptLoss { service: service.clone(), epoch, to: Some(node.clone()), bytes: Some(4096), who: who() },
         Command::Reinit { service: service.clone(), epoch, node: node.clone(), who: who(), cancel: true },
+        Command::Restart { service: service.clone(), epoch, node: node.clone(), who: who(), cancel: true },
+        Command::Restarted { service: service.clone(), node: node.clone(), order: 1 },
         Command::AcceptCopy {
             service: service.clone(),
             epoch,
@@ -422,6 +424,8 @@ fn service() -> Service {
         }),
         to_copy: BTreeMap::from([(db1(), CopyOrder { number: 1, who: who() })]),
         copy_orders: 2,
+        to_restart: BTreeMap::from([(db1(), RestartOrder { number: 1, who: who() })]),
+        restart_orders: 1,
         sealed_at: Lsn(9),
         moving: Some(Move { to: Some(db1()), incident: INCIDENT }),
         paused: true,

@@ -8,6 +8,7 @@ use crate::busy_bmc::Busy;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::network::{Net, Switch, run};
+use crate::ready::Blow;
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -109,6 +110,7 @@ impl Bmc {
     }
 
     pub fn set_mode(&self, mode: Mode) {
+        self.chassis.host.struck(Blow::Device);
         *self.chassis.mode.lock().unwrap() = mode;
         *self.chassis.claim.lock().unwrap() = None;
     }
@@ -140,6 +142,7 @@ impl Bmc {
 
     /// The device itself loses its power: nobody answers at its address.
     pub fn power_down(&self) -> Result<()> {
+        self.chassis.host.struck(Blow::Device);
         let Some(mut simulator) = self.simulator.lock().unwrap().take() else { return Ok(()) };
         self.switch.remove_device(self.index)?;
         simulator.kill()?;
@@ -247,7 +250,7 @@ impl Chassis {
                     Mode::Stuck => bail!("stuck"),
                     Mode::Lying => *self.claim.lock().unwrap() = Some(false),
                     _ => {
-                        self.host.power_cut()?;
+                        self.host.power_off()?;
                         let after = self.after_off.lock().unwrap().take();
                         if let Some(act) = after {
                             act();
@@ -265,7 +268,7 @@ impl Chassis {
                 Ok(String::new())
             }
             "set reset 1" => {
-                self.host.power_cut()?;
+                self.host.power_off()?;
                 self.host.power_on()?;
                 Ok(String::new())
             }

@@ -51,7 +51,7 @@ pub struct Cluster<'w> {
 pub const DATABASE_FILES: [&str; 2] = ["database.pem", "database.key"];
 
 /// The program under test: the one that was built with the lab, or the one that `REGENT_UNDER_TEST` names.
-fn regent() -> String {
+pub fn regent() -> String {
     std::env::var("REGENT_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_regent").to_owned())
 }
 
@@ -95,6 +95,7 @@ impl<'w> Cluster<'w> {
         cluster.writer = Some(cluster.start_writer()?);
         cluster.writer()?.first_after(Stamp::now(), Duration::from_secs(20))?;
         cluster.world.pace.begins()?;
+        cluster.listens_to_ready()?;
         Ok(cluster)
     }
 
@@ -257,6 +258,7 @@ impl<'w> Cluster<'w> {
 
     /// Ends the writer and returns what was acknowledged.
     pub fn stop_writer(&mut self) -> Result<Vec<Ack>> {
+        self.world.ready.ends();
         self.writer.take().context("the writer does not run")?.stop()
     }
 
@@ -284,9 +286,13 @@ impl<'w> Cluster<'w> {
 
     /// The process of a node's daemon, as the lab numbers it.
     pub fn daemon_process(&self, node: &str) -> Result<u32> {
-        let units = self.units.lock().unwrap();
-        let daemon = units.get(&(node.to_owned(), "regent")).map(Child::id);
-        daemon.with_context(|| format!("no daemon runs on {node}"))
+        self.daemons()(node).with_context(|| format!("no daemon runs on {node}"))
+    }
+
+    /// The same later, by name; `None`: none runs.
+    pub fn daemons(&self) -> impl Fn(&str) -> Option<u32> + Send + Sync + use<> {
+        let units = self.units.clone();
+        move |node| units.lock().unwrap().get(&(node.to_owned(), "regent")).map(Child::id)
     }
 
     /// A daemon that ended although nobody ended it, and how.

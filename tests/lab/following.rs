@@ -44,8 +44,10 @@ impl Cluster<'_> {
         match &words[..] {
             ["systemctl", "stop", "regent"] => self.stop_daemon(node, Duration::from_secs(90)).map(|()| String::new()),
             ["systemctl", "start", "regent"] => self.start_daemon(node).map(|()| String::new()),
+            // A host of the lab has no manager of units: nothing but the scenario starts the daemon.
+            ["systemctl", "mask" | "unmask", "regent"] => Ok(String::new()),
             // Whoever is asked types it.
-            ["regent", verb @ ("reinit" | "accept"), words @ ..] => {
+            ["regent", verb @ ("reinit" | "accept" | "failover" | "fence"), words @ ..] => {
                 let words: Vec<&str> = [verb].into_iter().chain(words).copied().chain(["--yes"]).collect();
                 self.order(node, &words)
             }

@@ -4,6 +4,7 @@
 //! Not here: which is next (`turns.rs`).
 
 use crate::pace;
+use crate::ready;
 use crate::system;
 use crate::turns::Turns;
 use crate::world::{self, PREFIX, World};
@@ -319,7 +320,7 @@ pub fn run_in_this_process(scenarios: &[Scenario], args: &[String]) -> i32 {
         return 2;
     };
     let done = World::create(world).and_then(|mut world| {
-        let done = (scenario.run)(&mut world).and_then(|()| pace::judge(&world));
+        let done = (scenario.run)(&mut world).and_then(|()| pace::judge(&world)).and_then(|()| ready::judge(&world));
         // A world is not taken apart from within: the harness does that, in the same way after success and failure.
         std::mem::forget(world);
         done

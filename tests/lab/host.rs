@@ -5,6 +5,7 @@
 
 use crate::cgroup::Cgroup;
 use crate::network::{self, NETS, Net, Switch, namespace};
+use crate::ready::Blow;
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
@@ -28,6 +29,9 @@ const NAMESPACES: libc::c_int =
 
 /// What a booting host starts by itself, as systemd would start an enabled unit.
 pub type OnBoot = Arc<dyn Fn(&Host) -> Result<()> + Send + Sync>;
+
+/// Told of every fault just before it is struck.
+pub type OnFault = Arc<dyn Fn(&Host, Blow) + Send + Sync>;
 
 /// Called when the power goes, so that no process is left waiting for a device for ever.
 pub type OnPowerLoss = Arc<dyn Fn() + Send + Sync>;
@@ -55,6 +59,7 @@ pub struct Host {
     attached: Mutex<Vec<(PathBuf, String)>>,
     on_boot: Mutex<Option<OnBoot>>,
     on_power_loss: Mutex<Option<OnPowerLoss>>,
+    on_fault: Mutex<Option<OnFault>>,
 }
 
 struct Running {
@@ -79,6 +84,7 @@ impl Host {
             attached: Mutex::default(),
             on_boot: Mutex::new(None),
             on_power_loss: Mutex::new(None),
+            on_fault: Mutex::new(None),
         })
     }
 
@@ -164,6 +170,17 @@ impl Host {
         *self.on_power_loss.lock().unwrap() = Some(act);
     }
 
+    /// Told of every fault from now on.
+    pub fn set_on_fault(&self, told: OnFault) {
+        *self.on_fault.lock().unwrap() = Some(told);
+    }
+
+    /// A fault is struck.
+    pub fn struck(&self, blow: Blow) {
+        let told = self.on_fault.lock().unwrap().clone();
+        told.into_iter().for_each(|told| told(self, blow));
+    }
+
     /// What every later power-on starts.
     pub fn set_on_boot(&self, on_boot: OnBoot) {
         *self.on_boot.lock().unwrap() = Some(on_boot);
@@ -230,9 +247,17 @@ impl Host {
         Ok(Running { init, pidfd, frozen: false })
     }
 
-    /// Cuts the power: from one moment to the next nothing of it runs and nothing of it is heard. Nothing happens when
+    /// Its power fails: from one moment to the next nothing of it runs and nothing of it is heard. Nothing happens when
     /// it is off already.
     pub fn power_cut(&self) -> Result<()> {
+        if self.is_on() {
+            self.struck(Blow::Gone);
+        }
+        self.power_off()
+    }
+
+    /// The same by a device or a watchdog: no fault, but what answers one.
+    pub fn power_off(&self) -> Result<()> {
         let mut running = self.lock();
         let Some(mut was) = running.take() else { return Ok(()) };
         // The cables first: the kernel closes the connections of a killed process politely, a dead host does not.
@@ -251,6 +276,7 @@ impl Host {
 
     /// Stops every process of the host where it stands. It stays on its networks.
     pub fn freeze(&self) -> Result<()> {
+        self.struck(Blow::Gone);
         let mut running = self.lock();
         let host = running.as_mut().with_context(|| format!("host {} is off", self.name))?;
         host.frozen = true;
@@ -284,6 +310,12 @@ impl Host {
     }
 
     fn cables(&self, nets: &[Net], plugged: bool) -> Result<()> {
+        if !plugged {
+            let pulled = self.pulled.lock().unwrap().clone();
+            let left =
+                [Net::Primary, Net::Secondary].into_iter().any(|net| !pulled.contains(&net) && !nets.contains(&net));
+            self.struck(if left { Blow::Hurt } else { Blow::Gone });
+        }
         let running = self.lock();
         let mut pulled = self.pulled.lock().unwrap();
         pulled.retain(|net| !nets.contains(net));
@@ -296,6 +328,7 @@ impl Host {
 
     /// What arrives over `net` is lost; what is sent is not.
     pub fn block_input(&self, net: Net) -> Result<()> {
+        self.struck(Blow::Hurt);
         self.switch.block_input(&self.name, net)
     }
 
@@ -305,6 +338,7 @@ impl Host {
 
     /// What is sent over `net` is lost; what arrives is not.
     pub fn block_output(&self, net: Net) -> Result<()> {
+        self.struck(Blow::Hurt);
         self.switch.block_output(&self.name, net)
     }
 
@@ -314,6 +348,7 @@ impl Host {
 
     /// What database servers send to it is lost: its standbys receive nothing, and everything else goes on.
     pub fn block_servers(&self) -> Result<()> {
+        self.struck(Blow::Hurt);
         self.switch.block_servers(&self.name)
     }
 
@@ -323,6 +358,7 @@ impl Host {
 
     /// What goes between databases over `net` is lost in silence, both ways; heartbeats go on.
     pub fn block_databases(&self, net: Net) -> Result<()> {
+        self.struck(Blow::Hurt);
         self.switch.block_databases(&self.name, net)
     }
 

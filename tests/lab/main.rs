@@ -30,6 +30,7 @@ mod page;
 mod ping;
 mod plan;
 mod postgres;
+mod ready;
 mod recovery;
 mod restart;
 mod roles;

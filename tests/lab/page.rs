@@ -10,6 +10,10 @@ pub struct Page {
     pub text: &'static str,
 }
 
+pub const BY_HAND: Page = Page { text: include_str!("../../docs/by-hand.md") };
+
+pub const NO_PRIMARY: Page = Page { text: include_str!("../../docs/no-primary.md") };
+
 pub const RECOVERY: Page = Page { text: include_str!("../../docs/recovery.md") };
 
 impl Page {

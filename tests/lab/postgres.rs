@@ -4,6 +4,7 @@
 use crate::client::TABLES;
 use crate::harness::skip;
 use crate::host::{DISK, Host};
+use crate::ready::Blow;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -146,5 +147,7 @@ pub fn postmaster_since(host: &Host, folder: &str) -> Result<String> {
 
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to the postmaster alone.
 pub fn signal_postmaster(host: &Host, signal: &str) -> Result<()> {
-    host.run("kill", &["-s", signal, &postmaster(host)?]).map(drop)
+    let process = postmaster(host)?;
+    host.struck(if signal == "KILL" { Blow::DatabaseKilled } else { Blow::Hurt });
+    host.run("kill", &["-s", signal, &process]).map(drop)
 }

@@ -52,6 +52,8 @@ pub struct Database {
     /// Parameters that its next start changes.
     #[serde(default)]
     pub pending_restart: Vec<String>,
+    /// Who ordered a restart that is not done yet.
+    pub restart_ordered: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -121,7 +121,7 @@ impl Device {
             state.resets += 1;
         }
         println!("the watchdog of {} resets it", self.host.name);
-        if let Err(error) = self.host.power_cut().and_then(|()| self.host.power_on()) {
+        if let Err(error) = self.host.power_off().and_then(|()| self.host.power_on()) {
             eprintln!("the reset of {}: {error:#}", self.host.name);
         }
     }

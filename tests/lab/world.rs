@@ -9,6 +9,7 @@ use crate::disk::SharedDisk;
 use crate::host::{Host, SHARED_DISK_NAME};
 use crate::network::Switch;
 use crate::pace::Pace;
+use crate::ready::Ready;
 use crate::system;
 use crate::watchdogs::Watchdogs;
 use anyhow::{Context, Result};
@@ -33,6 +34,7 @@ pub struct World {
     pub disk: Option<SharedDisk>,
     pub watchdogs: Option<Watchdogs>,
     pub pace: Pace,
+    pub ready: Arc<Ready>,
     next_index: u8,
 }
 
@@ -59,6 +61,7 @@ impl World {
             disk: None,
             watchdogs: None,
             pace: Pace::default(),
+            ready: Arc::default(),
             next_index: 11,
         })
     }

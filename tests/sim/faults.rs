@@ -64,6 +64,7 @@ pub fn strike(w: &mut World, rng: &mut StdRng, kind: Kind) {
         | Kind::WrongConfirm
         | Kind::Reinit
         | Kind::AcceptCopy
+        | Kind::Restart
         | Kind::Maintenance => operator(w, rng, &hit),
         Kind::Transfer
         | Kind::LeaderLost
@@ -421,6 +422,10 @@ fn operator(w: &mut World, rng: &mut StdRng, hit: &Hit) {
         Kind::AcceptCopy => {
             let node = Some(w.hosts[hit.host].name.clone());
             w.order(Command::AcceptCopy { service: name, epoch, node, bytes: None, who });
+        }
+        Kind::Restart => {
+            let node = w.hosts[hit.host].name.clone();
+            w.order(Command::Restart { service: name, epoch, node, who, cancel: false });
         }
         Kind::Maintenance => {
             let node = w.hosts[hit.host].name.clone();

@@ -78,6 +78,7 @@ pub enum Kind {
     AcceptCopy,
     Maintenance,
     Leave,
+    Restart,
 }
 
 /// Every kind with its name in the report.
@@ -159,6 +160,7 @@ pub const LATER: &[(Kind, &str, u64, u64)] = &[
     (Kind::AcceptCopy, "accepted copy", 13_600_000, 7),
     (Kind::Maintenance, "maintenance", ROLES_FROM, 5),
     (Kind::Leave, "orderly leave", LEAVES_FROM, 2),
+    (Kind::Restart, "restarted on order", 14_200_000, 4),
 ];
 
 /// From this seed on some nodes have a part of their own in the service.

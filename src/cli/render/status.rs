@@ -114,6 +114,9 @@ fn service_section(name: &ServiceName, service: &ServiceStatus) -> String {
         let age = ready.would_lose_seconds.map(|seconds| format!(" and {seconds} s of commits")).unwrap_or_default();
         text += &format!("  A failover now would lose {} of WAL{age}, {what}.\n", Size(bytes));
     }
+    if primary.starts_with("NO PRIMARY") {
+        text += "  Which of six causes it is, and what to do: docs/no-primary.md\n";
+    }
     for sentence in &service.what_now {
         text += &format!("  Now: {sentence}\n");
     }
@@ -149,7 +152,9 @@ fn databases(service: &ServiceStatus) -> String {
         let copy = database.copy.iter().map(|copy| copy.what.as_str());
         let waits = database.pending_restart.join(", ");
         let waits = (!waits.is_empty()).then(|| format!("its next start changes {waits}"));
-        let notes = [&database.trouble, &database.file_fault, &waits].into_iter().flatten().map(String::as_str);
+        let ordered = database.restart_ordered.as_ref().map(|who| format!("its restart is ordered by {who}"));
+        let notes =
+            [&database.trouble, &database.file_fault, &waits, &ordered].into_iter().flatten().map(String::as_str);
         let notes: Vec<&str> = notes.chain(copy).chain(database.overridden.iter().map(String::as_str)).collect();
         let mut row = vec![
             node.to_string(),

@@ -48,6 +48,17 @@ impl Tenants {
                 }
                 self.stop_now(desk, name, ladder, why);
             }
+            Step::StopToRestart { ladder, order } => {
+                if let Some(keeper) = self.keepers.get_mut(name) {
+                    keeper.stops_on_order(order);
+                }
+                desk.mail.say(Said::StopsNow { service: name.clone(), why: StopReason::RestartOrdered });
+                self.start_action(desk, name, DbAction::Stop { ladder });
+            }
+            Step::Restarted { order } => {
+                let (service, node) = (name.clone(), desk.context.me());
+                desk.propose(Command::Restarted { service, node, order });
+            }
             Step::Tombstone(epoch, why) => {
                 if let (Some(why), Some(keeper)) = (why, self.keepers.get_mut(name)) {
                     keeper.gives_up(why);
@@ -113,6 +124,10 @@ impl Tenants {
         let Some(keeper) = self.keepers.get_mut(name) else { return };
         if let (DbAction::StartPrimary { .. }, Some(end)) = (&action, keeper.died_with()) {
             desk.mail.say(Said::RecoversInPlace { service: name.clone(), end });
+        }
+        let order = desk.context.state.services.get(name).and_then(|s| s.restart_of(&desk.context.config.node));
+        if let (DbAction::StartPrimary { .. } | DbAction::StartStandby { .. }, Some(order)) = (&action, order) {
+            keeper.starts_on_order(order.number);
         }
         keeper.begins(action.clone(), moment(&desk.context, name));
         desk.mail.say(Said::Begins { service: name.clone(), action: action.name() });

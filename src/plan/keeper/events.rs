@@ -4,6 +4,7 @@
 
 use super::back::Back;
 use super::crash::patience;
+use super::ordered::Stage;
 use super::rejoins::{FailedCopy, Rejoins};
 use super::{InEpoch, Keeper, Restarts, Start, release};
 use crate::config::{Config, MOST_RESTARTS};
@@ -101,6 +102,7 @@ impl Keeper {
             rejoined: Vec::new(),
             copied_on_order: None,
             accepted_copy: None,
+            ordered: None,
             pause_ended_at: None,
             idle_since: None,
             compared: None,
@@ -338,7 +340,7 @@ impl Keeper {
             self.start = Some(Start { since, moved_at: at.now });
         }
         if matches!(action, DbAction::StartPrimary { .. } | DbAction::Promote { .. }) {
-            (self.in_epoch.wal_ends, self.stopped_at) = (None, None);
+            (self.in_epoch.wal_ends, self.stopped_at, self.in_epoch.checkpointed) = (None, None, false);
         }
         match &action {
             DbAction::StartPrimary { epoch, .. } => {
@@ -377,13 +379,13 @@ impl Keeper {
         (self.reached, self.stopped_at) = (Some(end), Some(end));
     }
 
-    /// Every start under an epoch is a restart but the first, and that too where it was open before.
+    /// Every start under an epoch but an ordered one is a restart, and the first too only where it was open before.
     fn starts_under(&mut self, epoch: Epoch, at: Moment) {
         let again = self.restarts.epoch == epoch || at.epoch.is_some_and(|(_, phase)| phase == Phase::Installed);
         if self.restarts.epoch != epoch {
             self.restarts = Restarts { epoch, ..Restarts::default() };
         }
-        if again {
+        if again && !self.starts_as_ordered() {
             self.restarts.began.push_back(at.now);
             if self.restarts.began.len() > MOST_RESTARTS {
                 self.restarts.began.pop_front();
@@ -434,13 +436,14 @@ impl Keeper {
         self.in_epoch.retry_at = Some(at.now + RETRY);
         match action {
             // Without a lease it is refused, which says nothing about the database.
+            DbAction::StartPrimary { .. } if !may_write && self.starts_as_ordered() => {}
             DbAction::StartPrimary { .. } if !may_write => drop(self.restarts.began.pop_back()),
+            DbAction::StartPrimary { .. } | DbAction::StartStandby { .. } => self.start_ended(Stage::Failed),
             DbAction::Stop { .. } => {
                 let before = self.stop_failed.map_or(0, |(times, _)| times);
                 let pause = STOP_PAUSE.saturating_mul(1 << before.min(4)).min(STOP_PAUSE_MAX);
                 self.stop_failed = Some((before + 1, at.now + pause));
             }
-            // Without a lease it is refused, which says nothing about the database.
             DbAction::Promote { .. } if may_write => self.in_epoch.promotions_failed += 1,
             DbAction::Initdb => self.in_epoch.creations_failed += 1,
             DbAction::Seal => {
@@ -475,6 +478,7 @@ impl Keeper {
         }
         match action {
             DbAction::Stop { .. } => self.stop_failed = None,
+            DbAction::StartPrimary { .. } | DbAction::StartStandby { .. } => self.start_ended(Stage::Done),
             DbAction::AcceptCopy { order } => self.accepted_copy = Some(*order),
             DbAction::Checkpoint => self.in_epoch.checkpointed = true,
             // Until now it followed somebody else, and got nothing for that reason.

@@ -13,6 +13,7 @@ mod cascade;
 mod crash;
 mod events;
 mod leave;
+mod ordered;
 mod others;
 mod rejoins;
 mod release;
@@ -82,6 +83,8 @@ pub struct Keeper {
     rejoined: Vec<Back>,
     /// The last order to copy it anew that was carried out: the ledger may not have heard of it.
     copied_on_order: Option<u64>,
+    /// The restart that a person ordered last, as far as this daemon has come with it.
+    ordered: Option<ordered::Ordered>,
     /// The last accepted copy for which what was here before was forgotten.
     accepted_copy: Option<u64>,
     /// When the last pause of the service ended, where this daemon saw that: what it looked on at counts from then.
@@ -187,6 +190,12 @@ pub enum Step {
     /// The same, because the directory cannot follow as it is: it is rewound or cloned before it starts again.
     #[display("stops, to rejoin ({_0}): {_1}")]
     StopToRejoin(StopLadder, StopReason),
+    /// The same in order, because a person ordered its restart.
+    #[display("stops, to be restarted on order ({ladder})")]
+    StopToRestart { ladder: StopLadder, order: u64 },
+    /// Say that this order is carried out.
+    #[display("says that it was restarted on order")]
+    Restarted { order: u64 },
     /// Write durably that this node never writes under the epoch again; and why, where it was given up.
     #[display("writes the tombstone of epoch {_0}")]
     Tombstone(Epoch, Option<GiveUp>),
@@ -266,6 +275,7 @@ pub fn keep(input: &Input) -> Step {
     }
     let step = next(input);
     match input.service().is_some_and(|s| s.paused) {
+        true if ordered::comes_back(input, &step) => step,
         true => looking_on(step),
         false => step,
     }
@@ -275,7 +285,9 @@ pub fn keep(input: &Input) -> Step {
 /// stopped, because there no pause is known.
 fn looking_on(step: Step) -> Step {
     match step {
-        Step::Db(_) | Step::StopToRejoin(..) | Step::Promoting { .. } => Step::Wait(Waiting::Paused),
+        Step::Db(_) | Step::StopToRejoin(..) | Step::StopToRestart { .. } | Step::Promoting { .. } => {
+            Step::Wait(Waiting::Paused)
+        }
         Step::StopNow(_, ref why) if *why != StopReason::AnotherHolds => Step::Wait(Waiting::Paused),
         step => step,
     }

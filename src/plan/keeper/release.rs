@@ -2,7 +2,7 @@
 //!
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
-use super::{Input, Keeper, crash, starting};
+use super::{Input, Keeper, crash, ordered, starting};
 use crate::config::{Config, OnCrash, timing};
 use crate::ledger::{Phase, Service};
 use crate::plan::Row;
@@ -24,7 +24,8 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
         return leaves;
     }
     let down = keeper.seen.state == DbState::Stopped;
-    let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
+    let died = down && !ordered::is_down(input, s);
+    let crashed = died && keeper.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input) {
         return Some(GiveUp::Died);
     }
@@ -32,7 +33,7 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
         return Some(why);
     }
     let used_up = keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize;
-    if let Some(why) = crash::keeps_dying(input, s).filter(|_| down && used_up) {
+    if let Some(why) = crash::keeps_dying(input, s).filter(|_| died && used_up) {
         return Some(why);
     }
     if down && has_lapsed(input, s.epoch) {

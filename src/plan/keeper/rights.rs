@@ -109,7 +109,7 @@ impl Input<'_> {
     }
 
     /// The epoch for which this node wants its lease: it holds it, and is not giving it up. One that hands over in order
-    /// keeps it until it has stopped: cut short at the end of a lease, the stop would leave no final position.
+    /// keeps it until it has stopped, and one that is restarted on order beyond that: cut short at the end of a lease, the stop would leave no final position.
     pub fn wants_lease(&self) -> Option<Epoch> {
         let epoch = self.held()?;
         let keeper = self.keeper;
@@ -118,6 +118,7 @@ impl Input<'_> {
         let giving_up =
             keeper.writing_tombstone.is_some_and(|e| e >= epoch) || keeper.in_epoch.tombstone_failed.is_some();
         // Nobody renews what goes on without this daemon, or is closed by it for good.
-        ((hands_over || !self.is_stopping()) && !giving_up && !self.has_left()).then_some(epoch)
+        let closes_for_now = hands_over || self.stops_on_order() || !self.is_stopping();
+        (closes_for_now && !giving_up && !self.has_left()).then_some(epoch)
     }
 }

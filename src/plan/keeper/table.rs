@@ -5,7 +5,7 @@
 
 use super::events::COMPARE_PAUSE;
 use super::silence::{hung, is_silent, kill_alone};
-use super::{Input, Step, crash, release, starting};
+use super::{Input, Step, crash, ordered, release, starting};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::{Goal, upstream};
@@ -63,6 +63,8 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
         (_, DbState::Starting) if is_silent(seen) => hung(input),
         // It answers nobody.
         (_, DbState::Primary) if is_silent(seen) => hung(input),
+        // A person ordered its restart.
+        (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) if let Some(step) = ordered::due(input, s) => step,
         // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
         (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) => match &seen.trouble {
             Some(trouble) => Step::Wait(Waiting::Trouble(trouble.clone())),
@@ -128,6 +130,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
             Step::Wait(Waiting::AnotherDatabase)
         }
 
+        // A person ordered its restart.
+        (Goal::Follow(_), DbState::Standby) if let Some(step) = ordered::due(input, s) => step,
         // Nothing that could be started: it is cloned.
         (Goal::Follow(up), DbState::Absent | DbState::Unstartable) => rejoin(input, s, up),
         // A standby that was merely stopped starts as it is; whether it can follow shows when it tries.

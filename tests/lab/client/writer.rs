@@ -5,7 +5,7 @@ use crate::time::Stamp;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -46,10 +46,7 @@ impl Writer {
 
     /// Everything that was acknowledged so far, in order.
     pub fn acks(&self) -> Result<Vec<Ack>> {
-        // The writer writes on: a last line without an end is not there yet.
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        complete.lines().map(|line| parse(line).with_context(|| format!("{}: {line:?}", self.log.display()))).collect()
+        read(&self.log)
     }
 
     /// Waits for the first row that was sent after `instant` and acknowledged.
@@ -85,6 +82,14 @@ impl Writer {
         self.process.wait()?;
         self.acks()
     }
+}
+
+/// What a writer's log tells, in order.
+pub fn read(log: &Path) -> Result<Vec<Ack>> {
+    // The writer writes on: a last line without an end is not there yet.
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    complete.lines().map(|line| parse(line).with_context(|| format!("{}: {line:?}", log.display()))).collect()
 }
 
 fn parse(line: &str) -> Result<Ack> {

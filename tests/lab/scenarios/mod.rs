@@ -3,6 +3,7 @@
 
 #[cfg(feature = "known-bugs")]
 mod broken;
+mod by_hand;
 mod copies;
 mod creation;
 mod cuts;
@@ -19,6 +20,7 @@ mod losses;
 mod members;
 mod monitoring;
 mod networks;
+mod no_primary;
 mod nobody_else;
 mod pages;
 mod pauses;
@@ -26,6 +28,7 @@ mod power;
 mod private;
 mod recoveries;
 mod reports;
+mod restarted;
 mod restarts;
 mod returns;
 mod stale;
@@ -38,6 +41,7 @@ mod world_devices;
 mod world_faults;
 mod world_pace;
 mod world_plans;
+mod world_ready;
 
 use crate::harness::Scenario;
 
@@ -49,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(world_database::SCENARIOS);
     all.extend(world_plans::SCENARIOS);
     all.extend(world_pace::SCENARIOS);
+    all.extend(world_ready::SCENARIOS);
     all.extend(pauses::SCENARIOS);
     all.extend(power::SCENARIOS);
     all.extend(creation::SCENARIOS);
@@ -68,6 +73,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(recoveries::SCENARIOS);
     all.extend(reports::SCENARIOS);
     all.extend(restarts::SCENARIOS);
+    all.extend(restarted::SCENARIOS);
     all.extend(returns::SCENARIOS);
     all.extend(stale::SCENARIOS);
     all.extend(standbys::SCENARIOS);
@@ -77,6 +83,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
     all.extend(pages::SCENARIOS);
+    all.extend(by_hand::SCENARIOS);
+    all.extend(no_primary::SCENARIOS);
     all.extend(large::SCENARIOS);
     all.extend(leaves::SCENARIOS);
     #[cfg(feature = "known-bugs")]

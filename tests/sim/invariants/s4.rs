@@ -26,6 +26,7 @@ pub fn committed(w: &mut World, before: &State, command: &Command, answer: &Answ
         | (Command::Installed { service, epoch, .. }, _)
         | (Command::Switchover { service, epoch, .. }, _)
         | (Command::Reinit { service, epoch, .. }, _)
+        | (Command::Restart { service, epoch, .. }, _)
         | (Command::AcceptCopy { service, epoch, .. }, _)
         | (Command::Rejoined { service, epoch, .. }, _) => epoch_of(service) != Some(*epoch),
         (Command::Appoint { service, prior, .. }, _) => epoch_of(service) != Some(*prior),
