@@ -2,7 +2,7 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, check_fencing, database_tls, parameters, raw};
+use super::{Config, Role, check_fencing, database_tls, parameters, raw, trouble};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -39,6 +39,7 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     services(config, problems);
     parameters::rules(file, problems);
     database_tls::rules(config, file, problems);
+    trouble::rules(config, problems);
     check_fencing::rules(config, problems);
 }
 

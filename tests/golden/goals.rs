@@ -123,7 +123,7 @@ fn hears(desk: &Desk, keeper: &mut Keeper, wanted: &Goal) {
             return assert_eq!(name(&given), name(wanted), "the ledger gives another goal");
         }
     }
-    let own = ask((&desk.config, &desk.state, &desk.heard), &node, keeper, desk.now, true, |input| input.goal());
+    let own = ask((&desk.config, &desk.state, &desk.heard), &node, keeper, desk.now, (true, 0), |input| input.goal());
     assert_eq!(&own, wanted, "the keeper has another goal");
 }
 
@@ -185,7 +185,7 @@ fn walk(wanted: &Goal, mut keeper: Keeper) -> Way {
     hears(&desk, &mut keeper, wanted);
     for _ in 0..200 {
         renew(&desk.config, &desk.state, &node, &mut keeper, desk.now);
-        let next = ask((&desk.config, &desk.state, &desk.heard), &node, &keeper, desk.now, true, keep);
+        let next = ask((&desk.config, &desk.state, &desk.heard), &node, &keeper, desk.now, (true, 0), keep);
         first.get_or_insert_with(|| next.to_string());
         let before = keeper.seen().state;
         let command = perform(&desk.state, &node, &mut keeper, &next, desk.now);

@@ -7,6 +7,7 @@ use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::networks::Networks;
+use super::pages::Pages;
 use super::postmaster::Postmaster;
 use super::program::OsUser;
 use super::runs::Runs;
@@ -39,6 +40,8 @@ pub struct Core {
     pub moved: Notify,
     /// Over which of its networks another node is reached first.
     pub networks: Networks,
+    /// regent's own writes beside the data.
+    pub pages: Pages,
     writes: Writes,
     session: Mutex<Option<Arc<Session>>>,
     /// What of the configuration changes while the daemon runs: the operator's parameters and access lines.
@@ -108,6 +111,7 @@ impl Core {
             aside: Aside::default(),
             moved: Notify::new(),
             networks: Networks::default(),
+            pages: Pages::default(),
             writes: Writes::default(),
             session,
             given,

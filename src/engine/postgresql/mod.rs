@@ -40,6 +40,7 @@ mod numbers;
 mod observer;
 mod older;
 mod outsiders;
+mod pages;
 mod parameters;
 mod places;
 mod postmaster;
@@ -74,6 +75,7 @@ mod upstream;
 pub mod version;
 mod volume;
 mod waldump;
+mod warnings;
 mod writes;
 
 pub use access::replication_role;

@@ -91,6 +91,7 @@ impl Tenants {
             rows: &NOBODY_HEARD,
             unguarded: None,
             moves: 0,
+            heir: None,
         })
     }
 

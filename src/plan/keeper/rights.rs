@@ -4,6 +4,7 @@
 //! Not here: what is done about it (`mod.rs`, `table.rs`).
 
 use super::Input;
+use crate::plan::reason::GiveUp;
 use crate::types::{DbAction, DbState, Epoch, Instant};
 use std::time::Duration;
 
@@ -113,10 +114,16 @@ impl Input<'_> {
     pub fn wants_lease(&self) -> Option<Epoch> {
         let epoch = self.held()?;
         let keeper = self.keeper;
-        let hands_over = self.service().is_some_and(|s| s.moving.is_some());
+        let left = match &keeper.in_epoch.given_up {
+            Some(GiveUp::Trouble { in_order, .. }) => Some(*in_order),
+            _ => None,
+        };
+        let hands_over = left == Some(true) || self.service().is_some_and(|s| s.moving.is_some());
         // One whose final word cannot be written has closed its database for good all the same.
         let giving_up =
             keeper.writing_tombstone.is_some_and(|e| e >= epoch) || keeper.in_epoch.tombstone_failed.is_some();
-        ((hands_over || !self.is_stopping()) && !giving_up).then_some(epoch)
+        // What of it a stalled volume holds no signal ends: the end of its lease does, by the watchdog or a fence.
+        let waits_for_its_end = left == Some(false) && self.could_commit();
+        ((hands_over || !self.is_stopping()) && !giving_up && !waits_for_its_end).then_some(epoch)
     }
 }
