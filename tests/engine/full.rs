@@ -162,6 +162,8 @@ async fn an_idle_primary_makes_no_segments_for_the_probe_and_the_first_failure_i
     let mut cluster = Cluster::with(&["db1"], timed);
     primary(&mut cluster, "db1").await;
     let db1 = cluster.node("db1");
+    // The checkpointer looks at the time for the first time when something wakes it.
+    db1.done(DbAction::Checkpoint).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let before = segments(db1).await;
     tokio::time::sleep(Duration::from_secs(8)).await;

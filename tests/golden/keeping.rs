@@ -464,7 +464,8 @@ fn failed(keeper: &mut Keeper, line: &Line, at: Moment, again_at: Option<Instant
     keeper.ended(&DbAction::Checkpoint, DbOutcome::Failed { error }, false, Moment { now, ..at });
 }
 
-fn trouble(line: &Line, text: &str) -> Trouble {
+/// `volume-full`, `still:30s` and so on.
+pub fn trouble(line: &Line, text: &str) -> Trouble {
     match text.split_once(':').unwrap_or((text, "")) {
         ("silent", since) => silent(line.duration(since), Duration::ZERO, false),
         ("still", since) => silent(line.duration(since), line.duration(since), false),
