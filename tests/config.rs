@@ -4,6 +4,7 @@
 //! `docs/detector.md` anew; read the difference before you commit it.
 
 use regent::config::timing::{bounds, inequalities, show};
+use regent::config::trouble::{RULES, bound};
 use regent::config::{Config, Problem, Profile, report, verdict_possible};
 use std::fmt::Write as _;
 use std::fs;
@@ -116,7 +117,7 @@ fn the_full_example_says_the_defaults() {
         (ours.stop_fast, ours.stop_immediate, ours.stop_kill),
         (theirs.stop_fast, theirs.stop_immediate, theirs.stop_kill)
     );
-    assert_eq!(ours.bars, theirs.bars);
+    assert_eq!((&ours.bars, &ours.troubles), (&theirs.bars, &theirs.troubles));
     let [ours, theirs] = [ours.postgresql, theirs.postgresql];
     assert_eq!(
         (ours.port, ours.os_user, ours.superuser, ours.replication_user, ours.probe_interval, ours.probe_timeout),
@@ -300,6 +301,7 @@ fn tables() -> [(&'static str, String); 3] {
     row("service.*.stop_fast", &|c| show(service(c).stop_fast));
     row("service.*.stop_immediate", &|c| show(service(c).stop_immediate));
     row("service.*.stop_kill", &|c| show(service(c).stop_kill));
+    row("service.*.trouble.stalled_after", &|c| show(service(c).troubles.stalled_after));
     row("service.*.postgresql.probe_interval", &|c| show(service(c).postgresql.probe_interval));
     row("service.*.postgresql.probe_timeout", &|c| show(service(c).postgresql.probe_timeout));
     [("settings", settings), ("rules", rules_table(&profiles)), ("bounds", bounds_table(&profiles))]
@@ -361,6 +363,40 @@ fn with_tables(path: &Path, tables: &[(&str, String)]) -> String {
 fn the_numbers_in_the_detector_page_are_those_of_the_code() {
     let path = root().join("docs/detector.md");
     assert_golden(&path, &with_tables(&path, &[("detection", detection_table())]));
+}
+
+/// The table of local trouble in docs/operations.md, from the code.
+fn trouble_table() -> String {
+    let head = "| trouble | key | probe | limit | default | may be | clients are without writes for (`fast`, `lan`, `wan`) | why so |";
+    let mut text = format!("{head}\n|---|---|---|---|---|---|---|---|\n");
+    let profiles = [profile("fast"), profile("lan"), profile("wan")];
+    for rule in &RULES {
+        let bounds = profiles.each_ref().map(|config| {
+            let service = config.services.values().next().expect("one service");
+            assert_eq!(service.troubles.policy(rule.kind), rule.default, "{:?}", rule.kind);
+            bound(config, service, rule.kind).map(show)
+        });
+        let bounds = match bounds {
+            [Some(fast), Some(lan), Some(wan)] => format!("{fast}, {lan}, {wan}"),
+            _ => "until it is put right".to_owned(),
+        };
+        let (key, default) = (rule.kind.key(), rule.default.word());
+        let allowed: Vec<_> = rule.allowed.iter().map(|policy| format!("`{}`", policy.word())).collect();
+        let (name, allowed) = (key.replace('_', " "), allowed.join(", "));
+        writeln!(
+            text,
+            "| {name} | `{key}` | {} | {} | `{default}` | {allowed} | {bounds} | {} |",
+            rule.probe, rule.limit, rule.why
+        )
+        .expect("a String");
+    }
+    text
+}
+
+#[test]
+fn the_table_of_local_trouble_is_that_of_the_code() {
+    let path = root().join("docs/operations.md");
+    assert_golden(&path, &with_tables(&path, &[("trouble", trouble_table())]));
 }
 
 #[test]

@@ -31,7 +31,12 @@ pub fn health(status: &Status, strict: bool) -> (Health, Vec<String>) {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 found.push((Health::Down, format!("{name}: {primary} takes no writes{why}")));
             }
-            Phase::Installed => {}
+            Phase::Installed => {
+                // It takes writes, and not for ever.
+                let primary = service.primary.as_ref().and_then(|node| Some((node, service.databases.get(node)?)));
+                let troubled = primary.and_then(|(node, database)| Some((node, database.trouble.as_ref()?)));
+                found.extend(troubled.map(|(node, why)| (Health::Degraded, format!("{name}: {node}: {why}"))));
+            }
             Phase::Unmanaged => found.push((Health::Degraded, format!("{name} is not managed"))),
             Phase::Paused => found.push((Health::Degraded, format!("{name} is paused"))),
             phase => found.push((Health::Down, format!("{name} has no primary ({})", super::render::phase(phase)))),
@@ -99,5 +104,15 @@ mod tests {
             (worst, why),
             (Health::Down, vec![format!("orders: {primary} takes no writes: its volume is full")])
         );
+    }
+
+    #[test]
+    fn trouble_that_stops_the_primary_in_time_is_told_before_it_does() {
+        let mut status = status_of("status_one_standby");
+        let service = status.services.values_mut().next().expect("one");
+        let primary = service.primary.clone().expect("there is one");
+        service.databases.get_mut(&primary).expect("its database").trouble = Some("wraparound is near".to_owned());
+        let why = vec![format!("orders: {primary}: wraparound is near")];
+        assert_eq!(health(&status, false), (Health::Degraded, why));
     }
 }

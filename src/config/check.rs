@@ -2,7 +2,9 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{Config, Role, access_lines, check_fencing, database_tls, names, parameters, raw, values};
+use super::{
+    Config, Role, access_lines, check_fencing, database_tls, names, parameters, raw, trouble, values,
+};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -41,6 +43,7 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
     database_tls::rules(config, file, problems);
     names::rules(config, problems);
     access_lines::rules(config, problems);
+    trouble::rules(config, problems);
     check_fencing::rules(config, problems);
 }
 

@@ -29,6 +29,7 @@ mod report;
 mod secret;
 mod survey;
 pub mod timing;
+pub mod trouble;
 mod values;
 mod written;
 
@@ -43,6 +44,7 @@ pub use problem::Problem;
 pub use report::{CheckReport, report};
 pub use secret::{is_secret_option, is_switch};
 pub use survey::{Failure, Network, SingleFailure, verdict_possible};
+pub use trouble::{TroublePolicy, Troubles};
 pub use written::Written;
 
 use crate::detection::Patience;
@@ -294,6 +296,8 @@ pub struct Service {
     pub stop_kill: Duration,
     /// Whoever lacks one of these is no candidate.
     pub bars: BTreeSet<Lack>,
+    /// What is done about local trouble of the primary.
+    pub troubles: Troubles,
     /// The service does not exist yet: make it on the first database node by priority, with initdb or by the operator's
     /// own program (`Postgresql::commands`).
     pub bootstrap_initdb: bool,

@@ -10,7 +10,7 @@ use super::read::{fingerprint, read};
 use super::{
     Agent, BARS, Config, DatabaseTls, Detector, Disk, Failover, Fencing, LeaseTiming, Node, OnCrash, OnLapsed,
     Postgresql, PowerOn, Profile, RaftTiming, ReplicationTls, Role, Security, Service, Tls, Watchdog, check, commands,
-    database_tls, members, on_host, raw, timing,
+    database_tls, members, on_host, raw, timing, trouble,
 };
 use crate::types::{AgentKind, AgentName, InvalidName, NodeName, Quoted, ServiceName};
 use std::collections::BTreeMap;
@@ -357,6 +357,7 @@ impl Draft<'_> {
                 stop_kill: or(&service.stop_kill, preset.service.stop_kill),
                 bars: service.bars.clone().map_or_else(|| BARS.into(), |bars| bars.into_iter().collect()),
                 bootstrap_initdb: service.bootstrap.is_some(),
+                troubles: trouble::of(service.trouble.as_ref()),
                 members: members::of(service),
             };
             services.insert(name, service);

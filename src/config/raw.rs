@@ -3,7 +3,7 @@
 
 use super::problem::Problems;
 use super::read::{Bytes, OrNever, Scalar, Value, field, note_keys, words};
-use super::{OnCrash, OnLapsed, PowerOn, Profile, ReplicationTls, Role};
+use super::{OnCrash, OnLapsed, PowerOn, Profile, ReplicationTls, Role, TroublePolicy};
 use crate::types::{AgentKind, Lack};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -172,7 +172,20 @@ tables! {
         stop_immediate: Duration,
         stop_kill: Duration,
         bars: Vec<Lack>,
+        trouble: Trouble,
         node: BTreeMap<String, Member>,
+    }
+    /// `[service.NAME.trouble]`
+    Trouble {
+        volume_full: TroublePolicy,
+        volume_read_only: TroublePolicy,
+        volume_stalled: TroublePolicy,
+        stalled_after: Duration,
+        archiver_stuck: TroublePolicy,
+        archiver_after: Duration,
+        wraparound_near: TroublePolicy,
+        wraparound_age: u32,
+        log_volume_full: TroublePolicy,
     }
     /// `[service.NAME.node.NODE]`
     Member {
@@ -248,6 +261,11 @@ words!(
     OnCrash, "\"auto\", \"restart\" or \"failover\"",
     "auto" => OnCrash::Auto, "restart" => OnCrash::Restart, "failover" => OnCrash::Failover
 );
+words!(
+    TroublePolicy, "\"restart\", \"switchover\", \"failover\" or \"alarm\"",
+    "restart" => TroublePolicy::Restart, "switchover" => TroublePolicy::Switchover,
+    "failover" => TroublePolicy::Failover, "alarm" => TroublePolicy::Alarm
+);
 words!(OnLapsed, "\"alarm\" or \"fence\"", "alarm" => OnLapsed::Alarm, "fence" => OnLapsed::Fence);
 words!(PowerOn, "\"auto\" or \"manual\"", "auto" => PowerOn::Auto, "manual" => PowerOn::Manual);
 words!(
@@ -270,7 +288,7 @@ mod tests {
     use toml::de::DeTable;
 
     /// Where each table stands; `*` is a name or number of the operator's.
-    const PLACES: [(&str, &str); 16] = [
+    const PLACES: [(&str, &str); 17] = [
         ("File", ""),
         ("Security", "security."),
         ("Node", "nodes.*."),
@@ -285,6 +303,7 @@ mod tests {
         ("Agent", "fencing.agents.*."),
         ("Failover", "failover."),
         ("Service", "service.*."),
+        ("Trouble", "service.*.trouble."),
         ("Member", "service.*.node.*."),
         ("Postgresql", "service.*.postgresql."),
     ];

@@ -4,12 +4,14 @@
 use super::secret::is_plain_secret;
 use super::survey::{SingleFailure, verdict_possible};
 use super::timing::{Bounds, Inequality, bounds, inequalities, show};
+use super::trouble::{self, TroubleBound};
 use super::{Config, Role, access_lines, database_tls, members};
 use crate::types::{AgentKind, AgentName};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Everything that a valid configuration implies. `Display` is the text for people, serde the one for `--json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,6 +22,7 @@ pub struct CheckReport {
     /// Equal on two hosts that were given the same configuration.
     pub hash: String,
     pub bounds: Bounds,
+    pub troubles: Vec<TroubleBound>,
     pub inequalities: Vec<Inequality>,
     pub single_failures: Vec<SingleFailure>,
     pub warnings: Vec<String>,
@@ -34,6 +37,7 @@ pub fn report(config: &Config) -> CheckReport {
         profile: config.profile.name().to_owned(),
         hash: format!("{:016x}", config.hash),
         bounds: bounds(config),
+        troubles: trouble::bounds(config),
         inequalities: inequalities(config),
         warnings: warnings(config, &single_failures),
         single_failures,
@@ -177,6 +181,7 @@ impl fmt::Display for CheckReport {
             show(self.bounds.freeze_tolerated),
             show(self.bounds.freeze_fatal)
         )?;
+        self.fmt_troubles(f)?;
         writeln!(f, "\nTiming rules")?;
         for rule in &self.inequalities {
             let mark = if rule.holds { "ok" } else { "BROKEN" };
@@ -196,6 +201,19 @@ impl fmt::Display for CheckReport {
 }
 
 impl CheckReport {
+    fn fmt_troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\nLocal trouble of a primary, and for how long clients are without writes where a standby can take over"
+        )?;
+        for row in &self.troubles {
+            let title = format!("{}: {}", row.service, row.trouble.key());
+            let bound = row.without_writes_ms.map_or("no bound".to_owned(), |ms| show(Duration::from_millis(ms)));
+            writeln!(f, "  {title:<28} {bound:>12}   {}", row.policy)?;
+        }
+        Ok(())
+    }
+
     fn fmt_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nIf this is broken, would a verdict about a database node that dies still be possible?")?;
         for row in &self.single_failures {

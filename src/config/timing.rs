@@ -255,6 +255,13 @@ fn fencing_rules(config: &Config) -> Vec<Inequality> {
             "otherwise a database is killed before its silence is shown",
         ));
         rules.push(at_least(
+            "stalled is not slow",
+            "stalled_after ≥ probe_timeout",
+            (service.troubles.stalled_after, pg.probe_timeout),
+            &format!("service.{name}.trouble.stalled_after"),
+            "otherwise a volume is left for one slow write, before that is shown",
+        ));
+        rules.push(at_least(
             "start that hangs ends first",
             "start_timeout ≥ start_stalled",
             (service.start_timeout, service.start_stalled),

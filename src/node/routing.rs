@@ -17,8 +17,11 @@ use crate::known_bugs::{self, Bug};
 use crate::lease::LeaseRequest;
 use crate::ledger::{Answer, Command, Entry, Event as LedgerEvent, Shared, Sighting, State};
 use crate::plan::keeper::Input;
+use crate::plan::switchover::{self, Hindrance};
 use crate::plan::{self, Outlook, Question, Step, alarm};
-use crate::types::{ChannelName, Health, Heartbeat, Incarnation, Instant, Leaving, NodeName, PeerView, Term};
+use crate::types::{
+    ChannelName, Health, Heartbeat, Incarnation, Instant, Leaving, NodeName, PeerView, ServiceName, Term,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -444,8 +447,22 @@ impl Node {
             }
             let (rows, unguarded) = (self.peers.rows(), self.watchdog.failure());
             let moves = self.leading.applied().moves_of(name, self.desk.context.now);
-            self.tenants.keep(&mut self.desk, name, informed, rows, unguarded, moves);
+            let heir = self.heir(name);
+            self.tenants.keep(&mut self.desk, name, informed, rows, unguarded, moves, heir.as_ref());
         }
+    }
+
+    /// Who could take a service over in order from a database here that has trouble, or why nobody.
+    fn heir(&self, name: &ServiceName) -> Option<Result<NodeName, String>> {
+        self.tenants.keepers().get(name)?.seen().trouble.as_ref()?;
+        let Context { config, state, timing, now, .. } = &self.desk.context;
+        let (applied, rows) = (self.leading.applied(), self.peers.rows());
+        let seen = Outlook { now: *now, me: &config.node, state, config, timing, applied, rows };
+        let why_not = |hindrances: Vec<Hindrance>| {
+            let all: Vec<_> = hindrances.iter().map(ToString::to_string).collect();
+            if all.is_empty() { "there is no other node".to_owned() } else { all.join("; ") }
+        };
+        Some(switchover::decide(&seen, name, None).map(|way| way.to).map_err(why_not))
     }
 
     /// Whether this copy of the ledger says how things are, and not how they were before this daemon: its own join is

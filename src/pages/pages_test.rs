@@ -175,7 +175,8 @@ fn lag_is_counted_from_what_the_primary_said_last() {
     assert_eq!(["db1", "db2", "db3"].map(|name| lag(&scene, name)), [None, Some(3500), Some(0)]);
     let databases = service(&scene).databases;
     let trouble: Vec<_> = databases.values().map(|database| database.trouble.as_deref()).collect();
-    assert_eq!(trouble, [None, Some("its volume is full"), None], "of others it is not known");
+    let said = "its volume is full (trouble.volume_full = \"switchover\")";
+    assert_eq!(trouble, [None, Some(said), None], "of others it is not known");
     scene.rows.remove(&node("db1"));
     assert_eq!(["db1", "db2", "db3"].map(|name| lag(&scene, name)), [None; 3]);
     let unheard = &service(&scene).databases[&node("db1")];

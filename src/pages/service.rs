@@ -15,7 +15,9 @@ use crate::plan::accepted_copy::{Acceptance, Unacceptable};
 use crate::plan::note::Note;
 use crate::plan::readiness::{self, Beside};
 use crate::plan::switchover::{Hindrance, Switchover};
-use crate::types::{DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceHealth, ServiceName, Survey, Unfit};
+use crate::types::{
+    DbState, Epoch, KeptFolder, NodeName, ReplayLag, ServiceHealth, ServiceName, Survey, Trouble, TroubleKind, Unfit,
+};
 use std::collections::BTreeMap;
 
 /// A configured service.
@@ -127,8 +129,8 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             network: found.filter(|_| !is_dead).and_then(|health| health.network),
             replay: found.filter(|_| !is_dead).and_then(|health| health.replay).map(replay),
             trouble: own
-                .and_then(trouble)
-                .or(lives.and_then(|health| health.trouble.as_ref()).map(ToString::to_string))
+                .and_then(|own| trouble(known, name, own))
+                .or(lives.and_then(|health| health.trouble.as_ref()).map(|trouble| by_policy(known, name, trouble)))
                 .or(found.filter(|_| is_dead).map(|_| OF_THE_DEAD.to_owned())),
             copy: match own {
                 Some(own) => copy::own(own, seen.now),
@@ -158,10 +160,20 @@ fn replay(lag: ReplayLag) -> ReplayStatus {
 }
 
 /// What is wrong with an own database: what is seen of it, before what went wrong last.
-fn trouble(own: &OwnDatabase) -> Option<String> {
+fn trouble(known: &Known, name: &ServiceName, own: &OwnDatabase) -> Option<String> {
     // Why it was not copied is told with the copy.
     let is_told = |error: &String| own.failed_copy.as_ref().is_some_and(|failed| failed.error == *error);
-    own.trouble.as_ref().map(ToString::to_string).or(own.last_error.clone().filter(|error| !is_told(error)))
+    let seen = own.trouble.as_ref().map(|trouble| by_policy(known, name, trouble));
+    seen.or(own.last_error.clone().filter(|error| !is_told(error)))
+}
+
+/// The trouble, and what the file says is done about it on the primary.
+fn by_policy(known: &Known, name: &ServiceName, trouble: &Trouble) -> String {
+    let policy = |kind: TroubleKind| {
+        let policy = known.seen.config.services[name].troubles.policy(kind).word();
+        format!("{trouble} (trouble.{} = \"{policy}\")", kind.key())
+    };
+    trouble.kind().map_or_else(|| trouble.to_string(), policy)
 }
 
 /// What a database lacks. What the primary lacks bars nobody now.

@@ -4,7 +4,7 @@
 use super::{Input, Objection, Purpose, failures, objection};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::Service;
-use crate::types::{Lsn, NodeName, Position, Seal, ServiceName};
+use crate::types::{Lsn, NodeName, Position, Seal, ServiceName, Trouble};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Choice {
     pub refused: BTreeMap<NodeName, Objection>,
 }
 
-/// Chooses among sealed reports: lineage first, then most WAL, then least of it left to replay, then fewest things
+/// Chooses among sealed reports: lineage first, then whose volume takes writes, then most WAL, then least of it left to replay, then fewest things
 /// that it lacks, fewest failures, location, priority, name. Who gave
 /// an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
@@ -44,12 +44,18 @@ pub fn choose(
     }
     let location =
         service.holder.as_ref().and_then(|h| input.config.nodes.get(&h.node)).and_then(|n| n.location.clone());
+    let is_troubled = |node: &NodeName| {
+        let trouble = input.outlook().database(node, name).and_then(|database| database.trouble.as_ref());
+        trouble.is_some_and(Trouble::is_of_the_volume)
+    };
     let rank = |node: &NodeName, seal: &Seal| {
         let settings = input.config.nodes.get(node);
         let failures = failures::counted(&input.outlook(), node);
         (
             Reverse(service.failed.get(node).copied().unwrap_or(0)),
             seal.end.timeline,
+            // It could not be promoted: that writes a new segment.
+            Reverse(is_troubled(node)),
             if known_bugs::has(Bug::SyncSetIgnored) { Lsn(0) } else { seal.end.lsn },
             Reverse(seal.end.lsn.0.saturating_sub(seal.replayed.0) / REPLAYED_SOON),
             Reverse(input.outlook().database(node, name).map_or(0, |database| database.unfit.len())),

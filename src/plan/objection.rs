@@ -9,7 +9,9 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{DbState, Failing, FileFault, Leaving, Lsn, NodeName, Position, Seal, ServiceName, Unfit};
+use crate::types::{
+    DbState, Failing, FileFault, Leaving, Lsn, NodeName, Position, Seal, ServiceName, Trouble, Unfit,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -92,6 +94,8 @@ pub enum Objection {
     },
     /// A person ordered it to be copied anew: its data are not to be used.
     ToBeCopied,
+    /// Its volume takes no writes.
+    Troubled(Trouble),
     /// It lacks something without which it could not serve (`bars`).
     Unfit(Unfit),
     /// The primary was heard for so long without a word of its WAL: what it wrote then nobody knows.
@@ -133,6 +137,7 @@ impl fmt::Display for Objection {
             ),
             Objection::AnotherCopyWins { node } => write!(f, "the copy on {node} was accepted (`regent accept`)"),
             Objection::ToBeCopied => f.write_str("it is to be copied anew (`regent reinit`)"),
+            Objection::Troubled(trouble) => trouble.fmt(f),
             Objection::Unfit(what) => {
                 let bars =
                     "without a primary `regent failover --accept-loss --to` this node lets it take over all the same";
@@ -172,6 +177,7 @@ const REASONS: &[fn(&Case) -> Option<Objection>] = &[
     lineage,
     streams,
     file_fault,
+    troubled,
     unfit,
     end,
     lag,
@@ -321,6 +327,13 @@ fn file_fault(case: &Case) -> Option<Objection> {
     let (name, _) = case.standby()?;
     let fault = case.seen.database(case.node, name)?.file_fault.clone()?;
     Some(Objection::FileFault { fault })
+}
+
+/// Where one is chosen because there is no primary, it comes last, and is better than nobody: it goes on once there is room.
+fn troubled(case: &Case) -> Option<Objection> {
+    let (name, _) = case.standby()?;
+    let trouble = case.seen.database(case.node, name)?.trouble.clone()?;
+    trouble.is_of_the_volume().then_some(Objection::Troubled(trouble))
 }
 
 /// What a database lacks that goes on where it held the epoch, it lacked before as well.

@@ -48,7 +48,10 @@ pub enum Waiting {
     #[display("its final word cannot be written: {why}")]
     FinalWordFails { why: String },
     #[display("trouble: {_0}")]
-    Trouble(Trouble),
+    Trouble(Told),
+    /// The file wants it moved.
+    #[display("trouble: {trouble}; it stays, because nobody can take over now: {why_not}")]
+    TroubleStays { trouble: Told, why_not: String },
     #[display(
         "the data directory holds another database: its system identifier differs. `regent reinit` copies this node anew \
          from the primary; `regent accept` lets this node's copy win"
@@ -89,7 +92,7 @@ impl Waiting {
     /// What it means for a person.
     pub fn severity(&self) -> Severity {
         match self {
-            Waiting::Trouble(_) | Waiting::AnotherDatabase => Severity::Error,
+            Waiting::Trouble(_) | Waiting::TroubleStays { .. } | Waiting::AnotherDatabase => Severity::Error,
             Waiting::NotAnswering | Waiting::GetsNothing(_) | Waiting::GoesOnWithoutItsDaemon(_) => Severity::Warn,
             // What failed was said when it did.
             Waiting::StopAgain(_) | Waiting::Retry { .. } | Waiting::RejoinAgain | Waiting::FinalWordFails { .. } => {
@@ -120,6 +123,19 @@ impl Waiting {
     }
 }
 
+/// Trouble as it is said: once, however long it lasts.
+#[derive(Clone, Debug, Display)]
+#[display("{_0}")]
+pub struct Told(pub Trouble);
+
+impl PartialEq for Told {
+    fn eq(&self, other: &Told) -> bool {
+        self.0.lasting() == other.0.lasting()
+    }
+}
+
+impl Eq for Told {}
+
 /// Why a database is stopped at once.
 #[derive(Clone, Debug, PartialEq, Eq, Display)]
 pub enum StopReason {
@@ -133,6 +149,10 @@ pub enum StopReason {
     AnotherHolds,
     #[display("the database did not answer for {} ms", since_ms.0)]
     Hung { since_ms: Passing<u64> },
+    #[display("its data directory was moved away or removed while it runs")]
+    DirectoryGone,
+    #[display("{trouble} (trouble.{key} = \"restart\")")]
+    Trouble { trouble: Trouble, key: &'static str },
     #[display("its start shows no progress")]
     StartStalls,
     #[display("its WAL lies past the fork: it must be rewound")]
@@ -173,6 +193,9 @@ pub enum GiveUp {
     Unguarded { why: String },
     #[display("its guard could not be told that the pause is over")]
     GuardWaits,
+    /// By the policy of the file. `in_order`: nothing may be lost, so the last of its WAL is waited for.
+    #[display("{trouble} (trouble.{key} = \"{}\"), and {to} can take over", if *in_order { "switchover" } else { "failover" })]
+    Trouble { trouble: Trouble, key: &'static str, to: NodeName, in_order: bool },
     #[display("its data directory is gone or unfinished")]
     DirectoryGone,
     #[display("its database is in recovery: to leave it takes a timeline, and that an appointment")]

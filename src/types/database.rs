@@ -1,7 +1,8 @@
 //! What a database is seen to be, and what it can be told to do. The engine (`crate::engine`) sees and does it.
 
 use super::{
-    CopyProgress, Epoch, Files, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, Unfit, WallTime,
+    CopyProgress, Epoch, Files, History, Lsn, Network, NodeName, Position, ReplayLag, Timeline, Trouble, Unfit,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -58,73 +59,6 @@ impl std::fmt::Display for DbState {
             DbState::Primary => "primary",
             DbState::Stopping => "stopping",
         })
-    }
-}
-
-/// How a database is silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Silence {
-    /// For how long.
-    pub since_ms: u64,
-    /// For how long nothing of it has moved either: processor time, reads and writes. Zero where that is not looked at.
-    #[serde(default)]
-    pub still_ms: u64,
-    /// It is certain that it serves nobody: its postmaster was stopped by a signal.
-    #[serde(default)]
-    pub serves_nobody: bool,
-}
-
-/// Local trouble of a running database: its node is fine, it is not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trouble {
-    /// The postmaster or its backends do not answer.
-    NotAnswering(Silence),
-    /// The read-write probe fails.
-    ProbeFailed { error: String },
-    /// The data volume is full.
-    VolumeFull,
-    /// The data volume is read-only or its writes stall.
-    VolumeStalled,
-    /// A cause that would travel with the data (transaction wraparound): an alarm, not a move.
-    Travels { cause: String },
-}
-
-/// No text of a trouble that others are told is longer, in bytes.
-const TOLD: usize = 120;
-
-impl Trouble {
-    /// For a heartbeat: texts are cut, and a silence is told in whole seconds.
-    pub fn brief(&self) -> Trouble {
-        let cut = |text: &str| {
-            let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= TOLD).last();
-            text[..end.unwrap_or_default()].to_owned()
-        };
-        match self {
-            Trouble::NotAnswering(Silence { since_ms, serves_nobody, .. }) => Trouble::NotAnswering(Silence {
-                since_ms: since_ms - since_ms % 1000,
-                still_ms: 0,
-                serves_nobody: *serves_nobody,
-            }),
-            Trouble::ProbeFailed { error } => Trouble::ProbeFailed { error: cut(error) },
-            Trouble::Travels { cause } => Trouble::Travels { cause: cut(cause) },
-            whole @ (Trouble::VolumeFull | Trouble::VolumeStalled) => whole.clone(),
-        }
-    }
-}
-
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Trouble::NotAnswering(Silence { since_ms, serves_nobody: true, .. }) => {
-                write!(f, "its postmaster was stopped by a signal {since_ms} ms ago")
-            }
-            Trouble::NotAnswering(Silence { since_ms, .. }) => write!(f, "it has not answered for {since_ms} ms"),
-            Trouble::ProbeFailed { error } => write!(f, "the read-write probe fails: {error}"),
-            Trouble::VolumeFull => f.write_str("its volume is full"),
-            Trouble::VolumeStalled => f.write_str("its volume is read-only, or its writes stall"),
-            Trouble::Travels { cause } => write!(f, "{cause}; a standby has the same trouble, so it is not moved"),
-        }
     }
 }
 

@@ -24,13 +24,13 @@ mod shared;
 mod size;
 mod survey;
 mod time;
+mod trouble;
 mod view;
 
 pub use agent::{AgentAction, AgentKind, AgentOrder, AgentOutcome, AgentRun, OFFER, Standing};
 pub use copying::{CopyHealth, CopyProgress, CopyStage};
 pub use database::{
-    DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, Seal, Silence, StopLadder, SystemId, Trouble,
-    Upstream,
+    DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, Seal, StopLadder, SystemId, Upstream,
 };
 pub use files::{FileFault, Files, PENDING_SHOWN};
 pub use fitness::{Lack, Unfit, shortened};
@@ -51,4 +51,5 @@ pub use severity::Severity;
 pub use size::Size;
 pub use survey::{Archiver, LastCheckpoint, OpenSession, Prepared, Replay, Sessions, Survey, WalReader};
 pub use time::{Instant, Span, WallTime};
+pub use trouble::{Silence, Trouble, TroubleKind};
 pub use view::{PeerView, Sight};

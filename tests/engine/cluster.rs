@@ -471,6 +471,7 @@ fn service(of_node: &Path) -> Service {
         restart_window: Duration::from_secs(3600),
         start_timeout: Duration::from_secs(300),
         hung_after: Duration::from_secs(30),
+        troubles: regent::config::Troubles::default(),
         start_stalled: Duration::from_secs(60),
         stop_fast: ms(20_000),
         stop_immediate: ms(5000),

@@ -13,6 +13,7 @@ mod copies;
 mod files;
 mod fitness;
 mod foreign;
+mod full;
 mod goodbye;
 mod guarding;
 mod hardening;

@@ -195,7 +195,7 @@ impl Desk {
                 network: None,
                 replay: line.get("unreplayed").map(|left| replay(line, left)),
                 file_fault: line.get("wrong").map(|file| FileFault::new(file, 3, "syntax error", 0)),
-                trouble: None,
+                trouble: line.get("trouble").map(|text| crate::keeping::trouble(line, text)),
                 pending_restart: Vec::new(),
                 unfit: unfit(line),
             };

@@ -131,7 +131,7 @@ fn hears(desk: &Desk, keeper: &mut Keeper, wanted: &Goal) {
         }
     }
     let around = (&desk.config, &desk.state, &desk.heard, leaving(wanted));
-    let own = ask(around, &node, keeper, desk.now, true, |input| input.goal());
+    let own = ask(around, &node, keeper, desk.now, (true, 0), |input| input.goal());
     assert_eq!(&own, wanted, "the keeper has another goal");
 }
 
@@ -195,7 +195,7 @@ fn walk(wanted: &Goal, mut keeper: Keeper) -> Way {
     for _ in 0..200 {
         renew((&desk.config, &desk.state, leaving(wanted)), &node, &mut keeper, desk.now);
         let around = (&desk.config, &desk.state, &desk.heard, leaving(wanted));
-        let next = ask(around, &node, &keeper, desk.now, true, keep);
+        let next = ask(around, &node, &keeper, desk.now, (true, 0), keep);
         first.get_or_insert_with(|| next.to_string());
         let before = keeper.seen().state;
         let command = perform(&desk.state, &node, &mut keeper, &next, desk.now);

@@ -8,10 +8,11 @@ use crate::story::Line;
 use regent::config::Config;
 use regent::lease;
 use regent::ledger::{Command, Phase, Shared, State};
-use regent::plan::Row;
 use regent::plan::goal::Me;
 use regent::plan::keeper::{Input, Keeper, Moment, Step, keep};
 use regent::plan::reason::StopReason;
+use regent::plan::switchover::{self, Hindrance};
+use regent::plan::{Applied, Outlook, Row, Timing};
 use regent::types::{
     DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Leaving, Lsn, NodeName, Observation, Position,
     ServiceHealth, Silence, StopLadder, Timeline, Trouble, Upstream,
@@ -74,20 +75,25 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
     }
 }
 
-/// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation.
+/// Asks something of what the keeper of `node` looks at; `joined`: whether its daemon has an incarnation; `moves`: how
+/// often the service moved of late.
 pub fn ask<T>(
     (config, state, heard, leaving): (&Config, &State, &Heard, Option<Leaving>),
     node: &NodeName,
     keeper: &Keeper,
     now: Instant,
-    joined: bool,
+    (joined, moves): (bool, usize),
     question: impl FnOnce(&Input) -> T,
 ) -> T {
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: joined.then_some(incarnation) };
     let rows = rows(state, heard, now);
+    let (now, timing, applied) = (local_time(now), Timing::new(config), Applied::default());
+    let seen = Outlook { now, me: node, state, config, timing: &timing, applied: &applied, rows: &rows };
+    let why_not = |why: Vec<Hindrance>| why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let heir = switchover::decide(&seen, &orders(), None).map(|way| way.to).map_err(why_not);
     question(&Input {
-        now: local_time(now),
+        now,
         me,
         state,
         name: &orders(),
@@ -95,8 +101,9 @@ pub fn ask<T>(
         keeper,
         rows: &rows,
         unguarded: None,
-        moves: 0,
+        moves,
         leaving,
+        heir: Some(&heir),
     })
 }
 
@@ -121,7 +128,7 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
         }
         Step::StopNow(ladder, why) => {
             if let StopReason::GivenUp(why) = why {
-                keeper.gives_up(why.clone());
+                keeper.gives_up(why.clone(), at.now);
             }
             act(keeper, &DbAction::Stop { ladder: *ladder }, Timeline(0), false, at);
         }
@@ -138,7 +145,7 @@ pub fn perform(state: &State, node: &NodeName, keeper: &mut Keeper, step: &Step,
             return Some(Command::Restarted { service, node, order });
         }
         Step::Tombstone(epoch, why) => {
-            why.iter().for_each(|why| keeper.gives_up(why.clone()));
+            why.iter().for_each(|why| keeper.gives_up(why.clone(), at.now));
             assert!(keeper.tombstone_begins(*epoch).is_some(), "it is written already");
             keeper.tombstoned(*epoch, at.now);
         }
@@ -245,7 +252,7 @@ pub fn renew(
     now: Instant,
 ) {
     let around = (config, state, &Heard::new(), leaving);
-    let Some(epoch) = ask(around, node, keeper, now, true, |input| input.wants_lease()) else { return };
+    let Some(epoch) = ask(around, node, keeper, now, (true, 0), |input| input.wants_lease()) else { return };
     keeper.wants_lease(epoch, config.lease.renew);
     let (boot, incarnation) = present(state, node);
     let me = Me { node, boot: &boot, incarnation: Some(incarnation) };
@@ -358,6 +365,7 @@ impl Desk {
         let mut health = health(state, at);
         health.writable &= !line.has("too-busy");
         health.streams_from = line.get("streams-from").map(|node| line.parse(node));
+        health.trouble = line.get("trouble").map(|text| trouble(line, text));
         self.heard.insert(line.parse(line.word(1)), health);
     }
 
@@ -365,7 +373,8 @@ impl Desk {
         let node: NodeName = line.parse(line.word(1));
         let keeper = self.keepers.entry(node.clone()).or_default();
         let around = (&self.config, &self.state, &self.heard, self.leaving.get(&node).copied());
-        let step = ask(around, &node, keeper, self.now, !line.has("not-joined"), keep);
+        let how = (!line.has("not-joined"), line.number("moves").unwrap_or(0) as usize);
+        let step = ask(around, &node, keeper, self.now, how, keep);
         format!("keeper of {node} at {} s: {step}\n", self.now.0 as f64 / 1e9)
     }
 
@@ -380,7 +389,7 @@ impl Desk {
                 renew((&self.config, &self.state, leaving), &node, &mut keeper, self.now);
             }
             let around = (&self.config, &self.state, &self.heard, leaving);
-            let step = ask(around, &node, &keeper, self.now, true, keep);
+            let step = ask(around, &node, &keeper, self.now, (true, 0), keep);
             writeln!(out, "keeper of {node} at {} s: {step}", self.now.0 as f64 / 1e9)
                 .expect("a string takes everything");
             let before = keeper.seen().state;
@@ -478,18 +487,25 @@ fn failed(keeper: &mut Keeper, line: &Line, at: Moment, again_at: Option<Instant
     keeper.ended(&DbAction::Checkpoint, DbOutcome::Failed { error }, false, Moment { now, ..at });
 }
 
-fn trouble(line: &Line, text: &str) -> Trouble {
+/// `volume-full`, `still:30s` and so on.
+pub fn trouble(line: &Line, text: &str) -> Trouble {
     match text.split_once(':').unwrap_or((text, "")) {
         ("silent", since) => silent(line.duration(since), Duration::ZERO, false),
         ("still", since) => silent(line.duration(since), line.duration(since), false),
         ("frozen", since) => silent(line.duration(since), Duration::ZERO, true),
         ("volume-full", _) => Trouble::VolumeFull,
-        ("volume-stalled", _) => Trouble::VolumeStalled,
+        ("volume-stalled", since) => Trouble::VolumeStalled { since_ms: line.duration(since).as_millis() as u64 },
+        ("read-only", error) => Trouble::VolumeReadOnly { error: error.replace('_', " ") },
+        ("gone", since) => Trouble::DirectoryGone { since_ms: line.duration(since).as_millis() as u64 },
+        ("archiver", _) => Trouble::ArchiverStuck { waiting: 40, seconds: 700 },
+        ("wraparound", _) => Trouble::WraparoundNear { age: 1_700_000_000 },
+        ("log-full", _) => Trouble::LogVolumeFull,
         ("probe", error) => Trouble::ProbeFailed { error: error.replace('_', " ") },
         ("travels", cause) => Trouble::Travels { cause: cause.replace('_', " ") },
-        _ => {
-            line.fail("expected silent:5s, still:30s, frozen:5s, volume-full, volume-stalled, probe:WHY or travels:WHY")
-        }
+        _ => line.fail(
+            "expected silent:5s, still:30s, frozen:5s, gone:5s, volume-full, volume-stalled:5s, read-only:WHY, \
+                       archiver, wraparound, log-full, probe:WHY or travels:WHY",
+        ),
     }
 }
 

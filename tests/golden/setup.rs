@@ -2,6 +2,7 @@
 //! names. Nodes whose name begins with `w` are witnesses.
 
 use crate::story::Line;
+use regent::config::trouble::RULES;
 use regent::config::{Agent, Config, Fencing, OnCrash, OnLapsed, PowerOn, Service};
 use regent::types::{AgentKind, AgentName, ServiceName};
 use std::collections::BTreeMap;
@@ -66,6 +67,13 @@ pub fn config(line: &Line, node: &str) -> Config {
     }
     if line.has("on-crash-failover") {
         service.on_crash = OnCrash::Failover;
+    }
+    for (kind, policy) in
+        line.get("policy").into_iter().flat_map(|all| all.split(',')).filter_map(|one| one.split_once(':'))
+    {
+        let rule = RULES.iter().find(|rule| rule.kind.key() == kind).expect("a kind of trouble");
+        let policy = rule.allowed.iter().find(|allowed| allowed.word() == policy).expect("a policy that it may have");
+        service.troubles = service.troubles.clone().with(rule.kind, *policy);
     }
     config
 }

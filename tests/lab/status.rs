@@ -49,6 +49,8 @@ pub struct Database {
     pub network: Option<String>,
     /// Where its WAL ends, as it was heard last.
     pub position: Option<String>,
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// Parameters that its next start changes.
     #[serde(default)]
     pub pending_restart: Vec<String>,

@@ -9,6 +9,9 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use regent::types::{Observation, Position, Trouble};
 
+/// As `stalled_after` has it.
+const STALLED: u64 = 30 * S;
+
 /// What ails one database, each until a moment of the world.
 #[derive(Clone, Debug, Default)]
 pub struct Ailments {
@@ -21,8 +24,8 @@ pub struct Ailments {
     pub recovers_until: u64,
     /// Every connection is taken: nobody new streams from it, copies it or rewinds from it.
     pub crowded_until: u64,
-    /// The probe fails, or the volume takes no writes.
-    trouble: Option<(Trouble, u64)>,
+    /// The probe fails, or the volume takes no writes: what it is, since when, and until when.
+    trouble: Option<(Trouble, u64, u64)>,
     /// The data volume answers no look, so that nobody can tell how it is who did not know it before.
     pub unclear: (u64, u64),
     /// Killed processes stay for so long.
@@ -31,18 +34,26 @@ pub struct Ailments {
 }
 
 impl Ailments {
-    pub fn trouble(&self, now: u64) -> Option<&Trouble> {
-        self.trouble.as_ref().filter(|(_, until)| now < *until).map(|(trouble, _)| trouble)
+    /// How long a write has stalled is told in steps, as a look has it that comes late.
+    pub fn trouble(&self, now: u64) -> Option<Trouble> {
+        let (trouble, since, _) = self.trouble.as_ref().filter(|(_, _, until)| now < *until)?;
+        Some(match trouble {
+            Trouble::VolumeStalled { .. } => {
+                let stalled = now - since;
+                Trouble::VolumeStalled { since_ms: if stalled < STALLED { 0 } else { STALLED / MS } }
+            }
+            trouble => trouble.clone(),
+        })
     }
 
     /// Its volume is full until then.
     pub fn refuses_writes(&mut self, until: u64) {
-        self.trouble = Some((Trouble::VolumeFull, until));
+        self.trouble = Some((Trouble::VolumeFull, 0, until));
     }
 
     /// Whether a commit gets no answer: its write has no place, or does not end.
     pub fn takes_no_writes(&self, now: u64) -> bool {
-        matches!(self.trouble(now), Some(Trouble::VolumeFull | Trouble::VolumeStalled))
+        self.trouble(now).is_some_and(|trouble| trouble.is_of_the_volume())
     }
 
     /// Whether a daemon that began then cannot tell how it is.
@@ -85,10 +96,14 @@ impl World {
             Ailment::SlowRecovery => (ails.late_primary, ails.gets_on) = (minutes, gets_on),
             Ailment::Crowded => ails.crowded_until = until,
             Ailment::ProbeFails => {
-                ails.trouble = Some((Trouble::ProbeFailed { error: "canceling statement".to_owned() }, until));
+                let failed = Trouble::ProbeFailed { error: "canceling statement".to_owned() };
+                ails.trouble = Some((failed, until - lasts, until));
             }
-            Ailment::VolumeFull => ails.trouble = Some((Trouble::VolumeFull, until)),
-            Ailment::VolumeStalls => ails.trouble = Some((Trouble::VolumeStalled, until)),
+            Ailment::VolumeFull => ails.trouble = Some((Trouble::VolumeFull, until - lasts, until)),
+            Ailment::VolumeStalls => {
+                ails.trouble = Some((Trouble::VolumeStalled { since_ms: 0 }, until - lasts, until));
+                self.after(STALLED + MS, move |w| w.observe(host));
+            }
             Ailment::Unclear => ails.unclear = (until - lasts, until),
             Ailment::Lingers => ails.lingers = rng.random_range(100 * MS..6 * S),
             Ailment::DirectoryGone => self.lose_directory(host, service),
@@ -140,12 +155,15 @@ impl World {
 pub fn seen(db: &Database, (now, daemon_since): (u64, u64), well: Observation) -> Observation {
     let ails = &db.ails;
     if ails.is_unclear(now, daemon_since, db.process != Process::None) {
-        return Observation { trouble: Some(Trouble::VolumeStalled), ..Observation::unclear() };
+        return Observation { trouble: Some(Trouble::VolumeStalled { since_ms: 3000 }), ..Observation::unclear() };
     }
     match ails.trouble(now) {
-        // The prober runs beside a primary only.
+        // The prober runs beside a primary only; regent's own write is made beside a standby too.
         Some(trouble) if well.trouble.is_none() && db.process == Process::Primary => {
-            Observation { writable: false, trouble: Some(trouble.clone()), ..well }
+            Observation { writable: false, trouble: Some(trouble), ..well }
+        }
+        Some(trouble) if trouble.is_of_the_volume() && db.process == Process::Standby => {
+            Observation { trouble: Some(trouble), ..well }
         }
         // One that starts says nothing of itself.
         _ if db.process == Process::Starting => {

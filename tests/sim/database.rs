@@ -170,7 +170,7 @@ impl Database {
 
     fn look(&self, now: u64) -> Seen {
         let hung = self.silent_since().is_some();
-        let (unclear, trouble) = (now < self.ails.unclear.1, self.ails.trouble(now).cloned());
+        let (unclear, trouble) = (now < self.ails.unclear.1, self.ails.trouble(now));
         let ails = unclear || trouble.is_some();
         Seen {
             unclear,

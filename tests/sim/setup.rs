@@ -149,6 +149,7 @@ fn service() -> Service {
         restart_window: Duration::from_secs(3600),
         start_timeout: Duration::from_secs(300),
         hung_after: Duration::from_secs(30),
+        troubles: regent::config::Troubles::default(),
         start_stalled: Duration::from_secs(60),
         stop_fast: ms(60_000),
         stop_immediate: ms(10_000),

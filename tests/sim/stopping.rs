@@ -77,7 +77,9 @@ impl World {
             }
             let db = w.db(a.host, a.service);
             (db.process, db.hung_since, db.streams_from) = (Process::None, None, None);
-            (db.clean, db.closed_since, db.replaying) = (fast && !hung, None, None);
+            // Its last checkpoint has no place.
+            let clean = fast && !hung && !db.ails.takes_no_writes(now);
+            (db.clean, db.closed_since, db.replaying) = (clean, None, None);
             w.stopped(a)
         });
     }

@@ -7,6 +7,7 @@ use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
 use super::networks::Networks;
+use super::pages::Pages;
 use super::postmaster::Postmaster;
 use super::program::OsUser;
 use super::runs::Runs;
@@ -39,6 +40,8 @@ pub struct Core {
     pub moved: Notify,
     /// Over which of its networks another node is reached first.
     pub networks: Networks,
+    /// regent's own writes beside the data.
+    pub pages: Pages,
     writes: Writes,
     /// And whether it is in the database in which regent is at home.
     session: Mutex<Option<(Arc<Session>, bool)>>,
@@ -113,6 +116,7 @@ impl Core {
             aside: Aside::default(),
             moved: Notify::new(),
             networks: Networks::default(),
+            pages: Pages::default(),
             writes: Writes::default(),
             session,
             tends_roles: Mutex::new(()),

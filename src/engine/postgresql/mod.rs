@@ -46,6 +46,7 @@ mod older;
 mod outside;
 mod outsiders;
 mod own_files;
+mod pages;
 mod parameters;
 mod password;
 mod places;
@@ -82,6 +83,7 @@ mod upstream;
 pub mod version;
 mod volume;
 mod waldump;
+mod warnings;
 mod writes;
 
 pub use access::replication_role;

@@ -20,6 +20,7 @@ use super::replay::Replay;
 use super::session::Place;
 use super::slots::Upkeep;
 use super::timeline::{history_of, timeline_on_disk};
+use super::warnings::Warnings;
 use super::{doorway, settings};
 use crate::clock;
 use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
@@ -78,6 +79,7 @@ struct Memory {
     activity: Option<Activity>,
     looks_since_doorway: u32,
     prober: Option<Prober>,
+    warnings: Option<Warnings>,
     upkeep: Option<Upkeep>,
     files: Option<FilesWatch>,
     progress: Progress,
@@ -93,13 +95,26 @@ impl Memory {
             let deadline = core.postgresql().probe_timeout;
             match tokio::time::timeout(deadline, core.postmaster()).await {
                 Ok(found) => self.postmaster = found,
-                Err(_) => return Observation { trouble: Some(Trouble::VolumeStalled), ..Observation::unclear() },
+                Err(_) => {
+                    let since_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+                    let trouble = Some(Trouble::VolumeStalled { since_ms });
+                    return Observation { trouble, ..Observation::unclear() };
+                }
             }
         }
-        match self.postmaster.is_some() {
-            true => self.look_at_server(core).await,
-            false => self.look_at_rest(core).await,
-        }
+        let Some(pid) = self.postmaster.as_ref().map(|postmaster| postmaster.pid) else {
+            core.pages.rest();
+            return self.look_at_rest(core).await;
+        };
+        self.watch_pages(core, pid).await;
+        self.look_at_server(core).await
+    }
+
+    /// Where its places are is asked of the disk, once.
+    async fn watch_pages(&self, core: &Arc<Core>, pid: i32) {
+        let watches = core.clone();
+        let watch = tokio::task::spawn_blocking(move || watches.pages.watch(&watches, pid));
+        let _ = tokio::time::timeout(core.postgresql().probe_timeout, watch).await;
     }
 
     /// No postmaster: stopped, on its way there, absent or forbidden to start.
@@ -163,9 +178,14 @@ impl Memory {
     async fn look_at_server(&mut self, core: &Arc<Core>) -> Observation {
         self.was_empty = false;
         if self.postmaster.as_ref().is_some_and(Postmaster::is_frozen) {
-            return self.silent();
+            return self.silent(core);
         }
         let deadline = core.postgresql().probe_timeout;
+        // It may answer as before: what it has open it finds.
+        let volume = core.pages.trouble(deadline);
+        if matches!(volume, Some(Trouble::DirectoryGone { .. })) {
+            return Observation { writable: false, trouble: volume, ..self.before() };
+        }
         let answer = tokio::time::timeout(deadline, async { core.session().await?.place().await }).await;
         let place = match answer {
             Ok(Ok(place)) => place,
@@ -179,7 +199,7 @@ impl Memory {
         self.looks_since_doorway += 1;
         if self.looks_since_doorway >= DOORWAY_EVERY || self.silent_since.is_some() {
             if !doorway::answers(&core.layout, core.postgresql(), deadline).await {
-                return self.silent();
+                return self.silent(core);
             }
             self.looks_since_doorway = 0;
         }
@@ -214,12 +234,21 @@ impl Memory {
             network: streaming.and_then(|receiver| core.networks.used_by(receiver.pid)),
             ..Observation::unclear()
         };
+        let volume = core.pages.trouble(core.postgresql().probe_timeout);
         if place.in_recovery {
-            self.prober = None;
+            (self.prober, self.warnings) = (None, None);
+            observation.trouble = volume;
         } else {
             let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
             let prober = self.prober.get_or_insert_with(|| Prober::start(core.clone(), pid));
             (observation.writable, observation.trouble) = prober.judge(core.postgresql());
+            // A commit may find room in what is there already, until the next segment.
+            observation.writable &= !volume.as_ref().is_some_and(Trouble::is_of_the_volume);
+            let warnings = self.warnings.get_or_insert_with(|| Warnings::start(core.clone()));
+            let limits = &core.config.services[&core.service].troubles;
+            // The log's volume, and what comes in time, are told last.
+            let grave = volume.clone().filter(Trouble::is_of_the_volume).or(observation.trouble);
+            observation.trouble = grave.or_else(|| warnings.trouble(limits)).or(volume);
         }
         self.last = Some(observation.clone());
         observation
@@ -271,7 +300,7 @@ impl Memory {
         let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
         match core.on_disk(move |core| phase(&core.layout, pid)).await {
             Some(Phase::Stopping) => Observation { state: DbState::Stopping, writable: false, ..before },
-            Some(Phase::Ready) if matches!(error, EngineError::NoAnswer { .. }) => self.silent(),
+            Some(Phase::Ready) if matches!(error, EngineError::NoAnswer { .. }) => self.silent(core),
             // It answers, with a refusal: no free slot even for the superuser, a broken catalogue.
             Some(Phase::Ready) => {
                 let trouble = Some(Trouble::ProbeFailed { error: error.to_string() });
@@ -287,16 +316,24 @@ impl Memory {
     }
 
     /// The server lives and does not answer: what it was when it last did, and since when it is silent.
-    fn silent(&mut self) -> Observation {
+    fn silent(&mut self, core: &Core) -> Observation {
         let since = *self.silent_since.get_or_insert_with(Instant::now);
         let pid = self.postmaster.as_ref().map_or(0, |postmaster| postmaster.pid);
         let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let starting = || Observation { state: DbState::Starting, ..Observation::unclear() };
-        let before = self.last.clone().unwrap_or_else(starting);
+        let before = self.before();
         let still = self.activity.get_or_insert_with(|| Activity::begins(since)).still_for(pid, Instant::now());
         let still_ms = u64::try_from(still.as_millis()).unwrap_or(u64::MAX);
         let serves_nobody = self.postmaster.as_ref().is_some_and(Postmaster::is_frozen);
-        let trouble = Some(Trouble::NotAnswering(Silence { since_ms, still_ms, serves_nobody }));
-        Observation { writable: false, trouble, ..before }
+        // Who waits for a volume is neither slow nor hung.
+        let stalls = core.pages.trouble(core.postgresql().probe_timeout).filter(|_| !serves_nobody);
+        let stalls = stalls.filter(|trouble| matches!(trouble, Trouble::VolumeStalled { .. }));
+        let silence = Trouble::NotAnswering(Silence { since_ms, still_ms, serves_nobody });
+        Observation { writable: false, trouble: Some(stalls.unwrap_or(silence)), ..before }
+    }
+
+    /// What it was when it last said something.
+    fn before(&self) -> Observation {
+        let starting = || Observation { state: DbState::Starting, ..Observation::unclear() };
+        self.last.clone().unwrap_or_else(starting)
     }
 }

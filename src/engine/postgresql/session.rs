@@ -41,6 +41,26 @@ pub struct Place {
     pub conninfo: String,
 }
 
+/// What tells whether anybody has tried to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// A segment ends, and is archived, when its time is over, however little is in it.
+    pub segments_by_time: bool,
+    /// The number of the next transaction that writes.
+    next: String,
+    /// One that writes is under way, or came to no end yet.
+    under_way: bool,
+    /// How many transactions came to nothing.
+    failed: i64,
+}
+
+impl Tried {
+    /// Whether nobody has tried since.
+    pub fn is_still(&self, before: &Tried) -> bool {
+        !self.under_way && self.segments_by_time && (&self.next, self.failed) == (&before.next, before.failed)
+    }
+}
+
 /// The WAL receiver.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -92,6 +112,13 @@ const PLACE: &str = "select pg_is_in_recovery(), \
     (select wait_event_type = 'IO' from pg_stat_activity a where a.pid = r.pid), \
     extract(epoch from current_setting('recovery_min_apply_delay')::interval)::bigint \
     from (select) one left join pg_stat_wal_receiver r on true";
+
+/// Whether segments end by time, and who has written. `failed` counts what the server has been told: at the latest when
+/// a session has been idle for a second.
+const TRIED: &str = "select (select setting::bigint > 0 from pg_settings where name = 'archive_timeout'), \
+    pg_snapshot_xmax(pg_current_snapshot())::text, \
+    exists (select from pg_stat_activity where pid <> pg_backend_pid() and backend_xid is not null), \
+    (select coalesce(sum(xact_rollback), 0)::bigint from pg_stat_database)";
 
 impl Session {
     /// Opens a connection with session settings that no role's or database's own can undo.
@@ -198,6 +225,15 @@ impl Session {
         // PostgreSQL has no unsigned type: the identifier's bits are what counts.
         let segment = u64::try_from(row.get::<_, i32>(1)).unwrap_or(16 << 20);
         Ok((SystemId(row.get::<_, i64>(0).cast_unsigned()), segment))
+    }
+
+    /// Whether anybody has tried to write: those that did and those that could not. It takes no transaction's number itself.
+    pub async fn tried(&self) -> Result<Tried> {
+        let doing = "ask the server who has tried to write";
+        let rows = self.client.query_typed(TRIED, &[]).await.map_err(EngineError::sql(doing))?;
+        let row = rows.first().ok_or(EngineError::NoAnswer { what: doing, after: Duration::ZERO })?;
+        let (segments_by_time, next, under_way, failed) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        Ok(Tried { segments_by_time, next, under_way, failed })
     }
 
     /// Runs statements that bring no rows.

@@ -29,9 +29,10 @@ impl Tenants {
         rows: &BTreeMap<NodeName, Row>,
         unguarded: Option<(&str, u32)>,
         moves: usize,
+        heir: Option<&Result<NodeName, String>>,
     ) {
         let Some(input) = self.input(&desk.context, name) else { return };
-        let input = Input { rows, unguarded, moves, ..input };
+        let input = Input { rows, unguarded, moves, heir, ..input };
         let step = if informed { keeper::keep(&input) } else { keeper::before_the_ledger(&input) };
         self.take_step(desk, name, step);
     }
@@ -61,7 +62,7 @@ impl Tenants {
             }
             Step::Tombstone(epoch, why) => {
                 if let (Some(why), Some(keeper)) = (why, self.keepers.get_mut(name)) {
-                    keeper.gives_up(why);
+                    keeper.gives_up(why, desk.context.now);
                 }
                 self.write_tombstone(&mut desk.mail, name, epoch);
             }
@@ -139,7 +140,7 @@ impl Tenants {
             return self.note_keeping(&mut desk.mail, name, &Step::Wait(Waiting::StopAgain(why)));
         }
         if let (StopReason::GivenUp(why), Some(keeper)) = (&why, self.keepers.get_mut(name)) {
-            keeper.gives_up(why.clone());
+            keeper.gives_up(why.clone(), desk.context.now);
         }
         desk.mail.say(Said::StopsNow { service: name.clone(), why });
         self.end_what_a_pause_held_open(desk, name);

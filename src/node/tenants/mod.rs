@@ -92,6 +92,7 @@ impl Tenants {
             unguarded: None,
             moves: 0,
             leaving: context.leaving,
+            heir: None,
         })
     }
 

@@ -109,6 +109,7 @@ impl Keeper {
             sealed: None,
             found_kept: BTreeSet::new(),
             stop_failed: None,
+            left_for_trouble: Vec::new(),
             quorum_elsewhere_since: None,
             deaf_since: None,
             follows_primary_since: None,
@@ -391,11 +392,6 @@ impl Keeper {
                 self.restarts.began.pop_front();
             }
         }
-    }
-
-    /// Its epoch is given up: it is stopped, or its tombstone written, for this.
-    pub fn gives_up(&mut self, why: GiveUp) {
-        self.in_epoch.given_up = Some(why);
     }
 
     /// The action that runs ended; `may_write`: the database had the right to write. The error, if it failed. The end of

@@ -37,6 +37,7 @@ fn next(keeper: &Keeper) -> Step {
         unguarded: None,
         moves: 0,
         leaving: None,
+        heir: None,
     })
 }
 
@@ -175,6 +176,7 @@ fn the_stop_at_the_end_of_a_lease_takes_what_the_ledger_says() {
                 unguarded: None,
                 moves: 0,
                 leaving: None,
+                heir: None,
             })
         };
         assert_eq!(next(2001), Step::Wait(Waiting::Primary), "it has the time of the ladder and more");
@@ -227,6 +229,7 @@ fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() 
             rows: &BTreeMap::new(),
             unguarded: None,
             moves,
+            heir: None,
         })
     };
     assert_eq!(config.failover.max_per_hour, 3);

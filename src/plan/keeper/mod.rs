@@ -3,7 +3,7 @@
 //! for the service's current epoch, and it says `released` only when nothing is left that could commit (S2, S5).
 //!
 //! `rights.rs` says what may run at this moment, `table.rs` has the step for every goal and state, `release.rs` the reasons
-//! to give an epoch up, `leave.rs` what a node does that leaves, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
+//! to give an epoch up, `leave.rs` what a node does that leaves, `trouble.rs` what local trouble leads to, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
 //! the table in words.
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
@@ -21,6 +21,7 @@ mod rights;
 mod silence;
 mod starting;
 mod table;
+mod trouble;
 
 #[cfg(test)]
 mod keeper_test;
@@ -103,6 +104,8 @@ pub struct Keeper {
     quorum_elsewhere_since: Option<Instant>,
     /// Since when this node hears no other on any network: no answer to its renewals could come.
     deaf_since: Option<Instant>,
+    /// When it gave its epoch back for local trouble, in the last hour or so.
+    left_for_trouble: Vec<Instant>,
     /// When it was told to follow the primary itself; `None`: it was not, or another standby since.
     follows_primary_since: Option<Instant>,
     in_epoch: InEpoch,
@@ -173,6 +176,8 @@ pub struct Input<'a> {
     pub moves: usize,
     /// This node leaves in order: its databases are closed, and not opened again by this daemon.
     pub leaving: Option<Leaving>,
+    /// Who could take over in order now, or why nobody. Asked for where there is trouble, and only [`keep`] looks at it.
+    pub heir: Option<&'a Result<NodeName, String>>,
 }
 
 /// The next step for the local database.

@@ -2,7 +2,7 @@
 //!
 //! Not here: how it gives it back (`table.rs`), and the sentences (`reason.rs`).
 
-use super::{Input, Keeper, crash, ordered, starting};
+use super::{Input, Keeper, crash, ordered, starting, trouble};
 use crate::config::{Config, OnCrash, timing};
 use crate::ledger::{Phase, Service};
 use crate::plan::Row;
@@ -22,6 +22,9 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     }
     if s.paused || leaves.is_some() {
         return leaves;
+    }
+    if let Some(why) = trouble::give_up(input, s) {
+        return Some(why);
     }
     let down = keeper.seen.state == DbState::Stopped;
     let died = down && !ordered::is_down(input, s);
@@ -93,12 +96,12 @@ fn given_up_already(input: &Input) -> Option<GiveUp> {
 /// One that is out of recovery has taken over, whenever that is told: clients may write while regent's own probe cannot.
 /// Only where its volume takes no write at all there is nothing that they could have written.
 fn takes_writes(keeper: &Keeper) -> bool {
-    let dead_volume = matches!(keeper.seen.trouble, Some(Trouble::VolumeFull | Trouble::VolumeStalled));
+    let dead_volume = keeper.seen.trouble.as_ref().is_some_and(Trouble::is_of_the_volume);
     keeper.seen.state == DbState::Primary && !dead_volume
 }
 
 /// How often it was started again in the time that counts.
-fn restarts(input: &Input) -> usize {
+pub(super) fn restarts(input: &Input) -> usize {
     let window = input.settings().restart_window;
     input.keeper.restarts.began.iter().filter(|at| input.now.since(**at) < window).count()
 }

@@ -4,6 +4,7 @@
 //! Not here: what is done about it (`mod.rs`, `table.rs`).
 
 use super::Input;
+use crate::plan::reason::GiveUp;
 use crate::types::{DbAction, DbState, Epoch, Instant};
 use std::time::Duration;
 
@@ -113,12 +114,19 @@ impl Input<'_> {
     pub fn wants_lease(&self) -> Option<Epoch> {
         let epoch = self.held()?;
         let keeper = self.keeper;
-        let hands_over = self.leaving.is_some() || self.service().is_some_and(|s| s.moving.is_some());
+        let for_trouble = match &keeper.in_epoch.given_up {
+            Some(GiveUp::Trouble { in_order, .. }) => Some(*in_order),
+            _ => None,
+        };
+        let moves = self.service().is_some_and(|s| s.moving.is_some());
+        let hands_over = for_trouble == Some(true) || self.leaving.is_some() || moves;
         // One whose final word cannot be written has closed its database for good all the same.
         let giving_up =
             keeper.writing_tombstone.is_some_and(|e| e >= epoch) || keeper.in_epoch.tombstone_failed.is_some();
         // Nobody renews what goes on without this daemon, or is closed by it for good.
         let closes_for_now = hands_over || self.stops_on_order() || !self.is_stopping();
-        (closes_for_now && !giving_up && !self.has_left()).then_some(epoch)
+        // What of it a stalled volume holds no signal ends: the end of its lease does, by the watchdog or a fence.
+        let waits_for_its_end = for_trouble == Some(false) && self.could_commit();
+        (closes_for_now && !giving_up && !waits_for_its_end && !self.has_left()).then_some(epoch)
     }
 }

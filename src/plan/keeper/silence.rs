@@ -1,5 +1,5 @@
-//! A database that answers nobody. Slow is not dead: it is killed at once only where it is certain that it serves nobody,
-//! and else when nothing of it has moved either for `hung_after`. In between it is shown, and left to itself.
+//! A database that answers nobody, or whose directory is gone. Slow is not dead: it is killed at once only where it is certain
+//! that it serves nobody, or that nobody finds again what it writes, and else when nothing of it has moved either for `hung_after`. In between it is shown, and left to itself.
 //!
 //! Not here: how it is seen (`engine`), and how people learn of it (`pages`).
 
@@ -13,12 +13,20 @@ use std::time::Duration;
 fn silence(seen: &Observation) -> Option<Silence> {
     match &seen.trouble {
         Some(Trouble::NotAnswering(silence)) => Some(*silence),
+        Some(Trouble::DirectoryGone { since_ms }) => {
+            Some(Silence { since_ms: *since_ms, still_ms: 0, serves_nobody: true })
+        }
         _ => None,
     }
 }
 
 pub(super) fn is_silent(seen: &Observation) -> bool {
     silence(seen).is_some()
+}
+
+/// Its directory was taken away.
+pub(super) fn is_gone(seen: &Observation) -> bool {
+    matches!(seen.trouble, Some(Trouble::DirectoryGone { .. }))
 }
 
 /// What is done about it: it is killed, to be started again in place, or waited for. A pause in which it was silent does not
@@ -31,7 +39,11 @@ pub(super) fn hung(input: &Input) -> Step {
     let (silent, still) = (counted(silence.since_ms), counted(silence.still_ms));
     // A stopped process takes no other signal.
     if silence.serves_nobody && silent >= settings.postgresql.probe_timeout {
-        return Step::StopNow(kill_alone(input), StopReason::Hung { since_ms: Passing(silence.since_ms) });
+        let why = match is_gone(&input.keeper.seen) {
+            true => StopReason::DirectoryGone,
+            false => StopReason::Hung { since_ms: Passing(silence.since_ms) },
+        };
+        return Step::StopNow(kill_alone(input), why);
     }
     if silent >= settings.hung_after && still >= settings.hung_after {
         return Step::StopNow(input.lease_ladder(), StopReason::Hung { since_ms: Passing(silence.since_ms) });

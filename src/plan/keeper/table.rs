@@ -4,8 +4,8 @@
 //! Not here: which goal it is (`goal.rs`, `release.rs`), and the table in words (`docs/keeper.md`).
 
 use super::events::COMPARE_PAUSE;
-use super::silence::{hung, is_silent, kill_alone};
-use super::{Input, Step, crash, ordered, release, starting};
+use super::silence::{hung, is_gone, is_silent, kill_alone};
+use super::{Input, Step, crash, ordered, release, starting, trouble};
 use crate::known_bugs::{self, Bug};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::{Goal, upstream};
@@ -65,9 +65,9 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
         (_, DbState::Primary) if is_silent(seen) => hung(input),
         // A person ordered its restart.
         (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) if let Some(step) = ordered::due(input, s) => step,
-        // Installed: the goal. Trouble that is its database's alone is said, and moves nothing.
+        // Installed: the goal. What is done about trouble the file says.
         (Goal::GoOn | Goal::GoOnPaused, DbState::Primary) => match &seen.trouble {
-            Some(trouble) => Step::Wait(Waiting::Trouble(trouble.clone())),
+            Some(trouble) => trouble::step(input, s, trouble),
             None => Step::Wait(Waiting::Primary),
         },
         // It took a write: from now on the ledger has it for the primary.
@@ -94,6 +94,8 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
         // The tombstone stands: the ledger must hear the final word, again and again until it has.
         (Goal::SayReleased, _) => say_released(input, s),
 
+        // It was to leave in order, and did not end in order.
+        (_, DbState::Stopped) if let Some(step) = trouble::end_of_its_wal(input, goal) => step,
         // Nothing is left of it: this node never writes under the epoch again, and writes that down.
         (_, DbState::Stopped | DbState::Absent | DbState::Unstartable) => write_tombstone(input, s, goal),
         // Where its directory does not answer, the stop has said that nothing is left: to stop it again would end at once,
@@ -102,11 +104,18 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
         // Until its last process has ended it could commit.
         (_, DbState::Stopping) => on_its_way_down(input, s),
 
+        // In order, as far as its volume lets it.
+        (Goal::GiveUp(why @ GiveUp::Trouble { in_order: true, .. }), DbState::Primary) => {
+            Step::StopNow(trouble::ladder(input), StopReason::GivenUp(why.clone()))
+        }
         // Nobody waits for it in order: at once.
         (Goal::GiveUp(why), DbState::Primary | DbState::Starting | DbState::Standby | DbState::Unclear) => {
             Step::StopNow(input.lease_ladder(), StopReason::GivenUp(why.clone()))
         }
         // To hand over, while it still takes writes: the stop is short then.
+        (_, DbState::Primary) if trouble::takes_no_writes(input) => {
+            Step::Db(DbAction::Stop { ladder: trouble::ladder(input) })
+        }
         (_, DbState::Primary) if !keeper.in_epoch.checkpointed => Step::Db(DbAction::Checkpoint),
         // To hand over, in order, with a clean end of its WAL: whoever takes over has all of it.
         (_, DbState::Primary | DbState::Starting | DbState::Standby | DbState::Unclear) => {
@@ -121,6 +130,8 @@ fn step_of_another(input: &Input, s: &Service, goal: &Goal) -> Step {
     match (goal, seen.state) {
         // A person is at work on it: it goes on as it is, and what is down stays down.
         _ if input.state.is_in_maintenance(input.me.node) => left_alone(input, s, goal),
+        // What it receives nobody finds again.
+        (_, DbState::Standby | DbState::Starting) if is_gone(seen) => hung(input),
         // A person ordered it, whatever is there. It stops when the copy can begin.
         (Goal::Follow(up), state) if input.copy_order(s).is_some() => copied_anew(input, s, up, state),
         // The copy here wins: nothing overwrites it, and nothing opens it before its time.

@@ -34,6 +34,7 @@ mod returns;
 mod stale;
 mod standbys;
 mod switchovers;
+mod troubles;
 mod unguarded;
 mod volumes;
 mod world_database;
@@ -79,6 +80,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(standbys::SCENARIOS);
     all.extend(unguarded::SCENARIOS);
     all.extend(switchovers::SCENARIOS);
+    all.extend(troubles::SCENARIOS);
     all.extend(identity::SCENARIOS);
     all.extend(private::SCENARIOS);
     all.extend(volumes::SCENARIOS);
