@@ -2,9 +2,7 @@
 //! key at which it can be put right. Fencing has a file of its own (`check_fencing.rs`), timing too (`timing.rs`).
 
 use super::problem::Problems;
-use super::{
-    Config, Role, access_lines, check_fencing, database_tls, names, parameters, raw, trouble, values,
-};
+use super::{Config, Role, access_lines, check_fencing, database_tls, names, parameters, raw, trouble, values};
 use crate::types::Quoted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -6,7 +6,8 @@ use crate::lease::{Denial, Grant, LeaseRequest};
 use crate::ledger::{Answer, CheckAnswer, Command, Entry, Sighting, State};
 use crate::plan::Question;
 use crate::types::{
-    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, Leaving, LeftGoodbye, LogIndex, NodeName, Observation, Released, Room, Seal, ServiceName, Standing, Term,
+    AgentAction, AgentName, AgentRun, ChannelName, DbAction, DbOutcome, Epoch, FenceId, Heartbeat, Instant, Leaving,
+    LeftGoodbye, LogIndex, NodeName, Observation, Released, Room, Seal, ServiceName, Standing, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -9,9 +9,7 @@
 use super::Outlook;
 use super::known_end::{known_end, lacks};
 use crate::ledger::{Ineligible, Service};
-use crate::types::{
-    DbState, Failing, FileFault, Leaving, Lsn, NodeName, Position, Seal, ServiceName, Trouble, Unfit,
-};
+use crate::types::{DbState, Failing, FileFault, Leaving, Lsn, NodeName, Position, Seal, ServiceName, Trouble, Unfit};
 use std::fmt;
 use std::time::Duration;
 

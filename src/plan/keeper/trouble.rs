@@ -105,8 +105,7 @@ pub(super) fn ladder(input: &Input) -> StopLadder {
 /// A stop in order that did not end in order tells no end of the WAL; its directory does. With it nobody is appointed who
 /// lacks any of it, and without it the move would have come to nothing.
 pub(super) fn end_of_its_wal(input: &Input, goal: &Goal) -> Option<Step> {
-    let in_order =
-        matches!(goal, Goal::HandOver | Goal::Leave | Goal::GiveUp(GiveUp::Trouble { in_order: true, .. }));
+    let in_order = matches!(goal, Goal::HandOver | Goal::Leave | Goal::GiveUp(GiveUp::Trouble { in_order: true, .. }));
     let keeper = input.keeper;
     let unknown = !keeper.seen.clean && keeper.stopped_at.is_none() && keeper.in_epoch.wal_ends.is_none();
     let from = keeper.reached.filter(|_| in_order && unknown && keeper.started_as_primary)?;
