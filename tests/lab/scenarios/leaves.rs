@@ -202,7 +202,7 @@ fn in_a_pause(world: &mut World) -> Result<()> {
     cluster.wait_complete(BACK)?;
     ensure!(cluster.reign()?.primary == reign.primary, "{} is not primary any more", reign.primary);
     nobody_fenced(&cluster)?;
-    let (seen, _) = cluster.judge(&[])?;
+    let (seen, _) = cluster.judge(&[&reign.primary])?;
     ensure!(seen.lost.is_empty(), "writes were lost in a pause: {:?}", seen.lost);
     Ok(())
 }
@@ -235,7 +235,9 @@ fn everybody(world: &mut World) -> Result<()> {
     nobody_fenced(&cluster)?;
     let after = cluster.reign()?;
     println!("{} was primary, {} is", before.primary, after.primary);
-    let (seen, _) = cluster.judge(&[])?;
+    let order = [before.primary.as_str(), after.primary.as_str()];
+    let order = if after.primary == before.primary { &order[..1] } else { &order[..] };
+    let (seen, _) = cluster.judge(order)?;
     ensure!(seen.lost.is_empty(), "writes were lost although everybody left in order: {:?}", seen.lost);
     Ok(())
 }
