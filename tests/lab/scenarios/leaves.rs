@@ -60,7 +60,8 @@ pub const SCENARIOS: [Scenario; 5] = [
     },
 ];
 
-/// A service manager that says of its host that it goes down, and answers nothing else.
+/// A service manager that says of its host that it goes down, and answers nothing else. What a host has there, its daemon
+/// finds first.
 fn goes_down(host: &Host) -> Result<()> {
     let place = host.disk().join("bin");
     std::fs::create_dir_all(&place)?;
@@ -128,6 +129,7 @@ fn handed_over(world: &mut World) -> Result<()> {
 
 fn waited_for(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan { databases: 2, witnesses: 3, ..Plan::default() })?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "it leaves, and is primary again within a minute");
     cluster.wait_complete(BACK)?;
     let before = cluster.reign()?;
     let standby = cluster.plan.database_names().into_iter().find(|name| *name != before.primary);
