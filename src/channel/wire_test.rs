@@ -1,6 +1,7 @@
 //! What the wire format promises: every heartbeat survives it, nothing else passes.
 
 use super::*;
+use crate::types::Leaving;
 use crate::types::{
     Alarm, ChannelName, CopyHealth, CopyProgress, DbState, Epoch, Failing, Health, HeardEnd, Lack, Lsn, Network,
     PeerView, Position, Released, ReplayLag, ServiceHealth, Sight, Timeline, Unfit,
@@ -64,6 +65,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
             views: (0..peers).map(|i| (name(i).parse().unwrap(), view.clone())).collect::<BTreeMap<_, _>>().into(),
             heard: (0..peers).map(|i| (name(i).parse().unwrap(), (Incarnation(1_000_000), u64::MAX))).collect(),
             health: Arc::new(Health {
+                leaving: Some(Leaving::HostGoesDown),
                 paused: (0..services).map(|i| name(i).parse().unwrap()).collect(),
                 follows: Some("w1".parse().expect("valid")),
                 services: (0..services).map(|i| (name(i).parse().unwrap(), service(i % 2 == 0))).collect(),

@@ -164,6 +164,10 @@ impl Peers {
         if row.at > at && row.incarnation >= incarnation {
             return false;
         }
+        // Who leaves does so for good: what says otherwise was said before, and came by a slower channel.
+        if row.incarnation == incarnation && row.health.leaving.is_some() && present.health.leaving.is_none() {
+            return false;
+        }
         let before = std::mem::replace(row, present);
         let same_views = before.incarnation == incarnation && before.views == row.views;
         !same_views || !before.health.is_alike(&row.health) || body.goodbye.is_some()

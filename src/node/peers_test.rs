@@ -5,8 +5,8 @@ use super::peers::Peers;
 use crate::ledger::world_test::*;
 use crate::types::fitting;
 use crate::types::{
-    ChannelName, ClusterId, DbState, Epoch, Health, HeardEnd, Heartbeat, HeartbeatBody, Incarnation, LeftGoodbye,
-    PeerView, ServiceHealth, Sight, Timeline,
+    ChannelName, ClusterId, DbState, Epoch, Health, HeardEnd, Heartbeat, HeartbeatBody, Incarnation, Leaving,
+    LeftGoodbye, PeerView, ServiceHealth, Sight, Timeline,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,4 +149,27 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
     assert_eq!(known(&peers), Some(at(1, 0x5000)), "db2 does not know it any more");
     hear(&mut peers, "db2", DB2, told(7, 0x9000));
     assert_eq!(known(&peers), Some(at(1, 0x5000)), "of another epoch");
+}
+
+/// The last words over a network are here first; what stands in the slot of the disk was written before.
+#[test]
+fn who_leaves_does_so_for_good_until_the_next_start_of_its_daemon() {
+    let db1 = context("db1", DB1, &World::new().state);
+    let mut peers = Peers::new(&config("db1"), NOW);
+    let mut hear = |channel: ChannelName, incarnation, sequence, leaving| {
+        let health = Arc::new(Health { leaving, ..Health::default() });
+        let heartbeat = beat("db2", incarnation, sequence, HeartbeatBody { health, ..HeartbeatBody::default() });
+        if peers.is_sign_of_life(&channel, NOW, &heartbeat) {
+            peers.hear(&db1, &channel, NOW, &heartbeat);
+        }
+        peers.rows().get(&node("db2")).and_then(|row| row.health.leaving)
+    };
+    let leaves = Some(Leaving::DaemonStops);
+    assert_eq!(hear(ChannelName::disk(), DB2, 1, None), None);
+    assert_eq!(hear(ChannelName::primary(), DB2, 1, None), None);
+    assert_eq!(hear(ChannelName::primary(), DB2, 3, leaves), leaves);
+    assert_eq!(hear(ChannelName::disk(), DB2, 2, None), leaves, "an earlier word came later");
+    let back = Incarnation(DB2.0 + 10);
+    hear(ChannelName::primary(), back, 1, None);
+    assert_eq!(hear(ChannelName::primary(), back, 2, None), None, "it is an ordinary node again");
 }

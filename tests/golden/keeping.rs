@@ -290,9 +290,7 @@ impl Desk {
         let node: NodeName = line.parse(line.word(1));
         let then = |text: &str| local_time(Instant(0) + line.duration(text));
         let at = moment(&self.state, self.now);
-        if let Some(why) = line.get("leaves") {
-            self.leaving.insert(node.clone(), commands::leaving(line, why));
-        }
+        self.leaving.extend(line.get("leaves").map(|why| (node.clone(), commands::leaving(line, why))));
         let keeper = self.keepers.entry(node).or_default();
         if let Some(since) = line.get("taking-over-since") {
             keeper.epoch_began(at.holder, then(since));

@@ -384,7 +384,6 @@ fn start_daemon(host: &Host, units: &Units, bug: Option<&str>) -> Result<()> {
     let mut command = Command::new(regent());
     command.args(["run", "--config", CONFIG]);
     command.envs(bug.map(|bug| ("REGENT_KNOWN_BUG", bug)));
-    // What a host has there comes first: its service manager, say.
     command.env("PATH", format!("{DISK}/bin:{}", std::env::var("PATH").unwrap_or_default()));
     // SAFETY: one system call between fork and exec.
     unsafe { command.pre_exec(system::schedule_as_the_unit_does) };

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, Reign};
 use crate::harness::Scenario;
+use crate::pace::Act;
 use crate::plan::{Plan, SERVICE};
 use crate::time::Stamp;
 use crate::world::World;
@@ -135,6 +136,7 @@ fn without_primary(world: &mut World) -> Result<()> {
 
 fn stopped(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
+    cluster.world.pace.allow(Act::Checkpoint, 3, "each host hands over to the next, within a minute");
     let before = cluster.reign()?;
     // As an operator shuts a site down: every host in turn, the daemon in order, then the power.
     for host in cluster.hosts() {
