@@ -138,7 +138,6 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
     let runner = Arc::new(Runner::new(config.clone()));
     monitor_devices(&config, &runner, &wakeups);
     watch_log(&config, &consensus, &wakeups);
-    let rivals = Rivals::look_for(config.clone());
     serve_operators(&config, &wakeups).await?;
     watch_signals(&wakeups)?;
     let node = Node::new(config.clone(), start.clone(), clock::now());
@@ -157,6 +156,7 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
         wakeups,
     };
     let daemon = Daemon {
+        rivals: Rivals::look_for(config.clone()),
         config,
         origin,
         reloads: false,
@@ -166,7 +166,6 @@ pub async fn run(config: Arc<Config>, origin: Origin, dropped: log::Dropped) -> 
         intake,
         consensus,
         monitors: Monitors::new(),
-        rivals,
         supervisor: Supervisor::start().map_err(system("thread for the service manager"))?,
         dropped,
         next_reply: 0,

@@ -12,7 +12,6 @@ use tokio::process::Command;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks.
-#[expect(clippy::disallowed_methods, reason = "for how long a process is waited for")]
 pub async fn reason() -> Leaving {
     let mut question = Command::new("systemctl");
     question.args(["show", "--property=Job", "--property=ActiveState", "shutdown.target"]);

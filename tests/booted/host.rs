@@ -22,6 +22,8 @@ pub const SHARED_DISK_NAME: &str = "shared-disk";
 
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
+/// Where somebody types who logs in.
+pub const HOME: &str = "/root";
 /// Where Debian has its programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -124,7 +126,7 @@ impl Host {
             }
             return command.spawn().with_context(|| format!("start {command:?}"));
         };
-        command.env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]);
+        command.env_clear().envs([("PATH", PATH), ("HOME", HOME), ("LANG", "C.UTF-8")]);
         let inside = first.try_clone()?;
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
@@ -162,7 +164,7 @@ impl Host {
 
     /// As somebody types it on the host, in root's home.
     pub fn shell(&self, line: &str) -> Result<String> {
-        self.run("sh", &["-c", &format!("cd /root && {line}")])
+        self.run("sh", &["-c", &format!("cd {HOME} && {line}")])
     }
 
     /// Puts a file there, with its directory.

@@ -6,7 +6,7 @@
 
 use crate::bmc::PASSWORD;
 use crate::cluster::Cluster;
-use crate::host::Host;
+use crate::host::{HOME, Host};
 use crate::page::Page;
 use crate::plan::{self, CLUSTER};
 use anyhow::{Context, Result, bail, ensure};
@@ -98,11 +98,11 @@ impl Cluster<'_> {
         let from = self.world.directory.join("regent-ca").join(&host.name);
         for file in fs::read_dir(&from).with_context(|| format!("read {}", from.display()))? {
             let file = file?;
-            let to = format!("/root/regent-ca/{}/{}", host.name, file.file_name().to_string_lossy());
+            let to = format!("{HOME}/regent-ca/{}/{}", host.name, file.file_name().to_string_lossy());
             host.write(&to, &fs::read_to_string(file.path())?, "0600")?;
         }
-        host.write("/root/bmc.pw", &format!("{PASSWORD}\n"), "0600")?;
-        host.write("/root/replication.pw", "of the replication\n", "0600")?;
+        host.write(&format!("{HOME}/bmc.pw"), &format!("{PASSWORD}\n"), "0600")?;
+        host.write(&format!("{HOME}/replication.pw"), "of the replication\n", "0600")?;
         for line in step(Step::Bring)? {
             host.type_in(&line.replace("db1", &host.name))?;
         }

@@ -36,7 +36,6 @@ pub async fn rivals(config: &Config) -> Vec<String> {
 }
 
 /// What a program prints; nothing where there is none.
-#[expect(clippy::disallowed_methods, reason = "for how long a process is waited for")]
 async fn asked(program: &str, words: &[&str]) -> String {
     let mut question = Command::new(program);
     question.args(words).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

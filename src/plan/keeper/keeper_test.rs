@@ -228,6 +228,7 @@ fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() 
             keeper: &keeper,
             rows: &BTreeMap::new(),
             unguarded: None,
+            leaving: None,
             moves,
             heir: None,
             leaving: None,

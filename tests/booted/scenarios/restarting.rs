@@ -106,6 +106,7 @@ fn upgraded(world: &mut World) -> Result<()> {
     for name in &names {
         upgrade(&cluster, name)?;
     }
+    cluster.wait_movable(&before, &["switchover"])?;
     cluster.order(&before.primary, &["switchover"])?;
     upgrade(&cluster, &before.primary)?;
     let after = cluster.reign()?;
