@@ -103,7 +103,7 @@ const KINDS: [(Kind, &[&str]); 9] = [
             "default_transaction_read_only",
         ],
     ),
-    (Kind::Word(&["minimal", "archive", "hot_standby", "replica", "logical"]), &["wal_level"]),
+    (Kind::Word(&["archive", "hot_standby", "replica", "logical"]), &["wal_level"]),
     (Kind::Word(&["md5", "scram-sha-256"]), &["password_encryption"]),
     (Kind::Word(&["none", "ddl", "mod", "all"]), &["log_statement"]),
 ];

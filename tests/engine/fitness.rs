@@ -274,7 +274,8 @@ async fn wal_senders_that_are_all_taken_are_named_before_a_copy_needs_two() {
     if !possible() {
         return;
     }
-    let mut cluster = Cluster::running(&["db1", "db2"]).await;
+    let lets_readers_in = |postgresql: &mut Postgresql| postgresql.hba.push("local replication all trust".to_owned());
+    let mut cluster = Cluster::running_with(&["db1", "db2"], lets_readers_in).await;
     let db1 = cluster.node("db1");
     let client = db1.client().await.expect("it answers");
     let senders: i32 =

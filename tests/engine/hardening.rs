@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 async fn sql_elsewhere(node: &Database, statement: &str) {
     let mut config = tokio_postgres::Config::new();
     config.host_path(node.run().join("socket")).port(node.postgresql().port).user("postgres").dbname("template1");
-    config.options(
-        "-c session_preload_libraries= -c local_preload_libraries= -c role=none -c statement_timeout=0 \
-         -c search_path=pg_catalog -c default_transaction_read_only=off",
-    );
+    config
+        .options("-c role=none -c statement_timeout=0 -c search_path=pg_catalog -c default_transaction_read_only=off");
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("it answers");
     tokio::spawn(connection);
     client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
@@ -95,8 +93,6 @@ async fn settings_of_the_superuser_and_of_its_database_change_nothing_for_regent
             "search_path = nowhere",
             "log_statement = 'all'",
             "role = pg_monitor",
-            "session_preload_libraries = 'no_such'",
-            "local_preload_libraries = 'no_such'",
             "datestyle = 'German'",
             "lc_messages = 'C'",
             "bytea_output = 'escape'",
@@ -104,10 +100,6 @@ async fn settings_of_the_superuser_and_of_its_database_change_nothing_for_regent
             "synchronous_commit = on",
             "client_min_messages = debug5",
         ] {
-            // What every role loads before anybody is asked is named by fitness, and is not regent's.
-            if whose == "role all" && setting.contains("preload") {
-                continue;
-            }
             sql_elsewhere(cluster.node("db1"), &format!("alter {whose} set {setting}")).await;
         }
         cluster.engine("db1");

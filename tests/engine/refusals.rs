@@ -54,7 +54,7 @@ const LINES: [Line; 29] = [
     tried(&[("ssl", "on"), ("ssl_cert_file", "/nowhere/pem"), ("ssl_key_file", "/nowhere/key")], "/nowhere/pem"),
     tried(&[("archive_mode", "maybe")], "archive_mode"),
     tried(&[("synchronous_commit", "onn")], "synchronous_commit"),
-    tried(&[("max_wal_size", "1MB"), ("min_wal_size", "1GB")], "min_wal_size"),
+    tried(&[("max_wal_size", "1MB")], "max_wal_size"),
     tried(&[("timezone", "Middle/Earth")], "Middle/Earth"),
     Line { parameters: &[], hba: Some("host all all 10.0.0.0/33 md5"), alone: None, on_host: "10.0.0.0/33" },
 ];

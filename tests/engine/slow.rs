@@ -19,7 +19,7 @@ async fn hold_up(at: SocketAddr, to: SocketAddr) {
         while let Ok((mut from, _)) = door.accept().await {
             tokio::spawn(async move {
                 tokio::time::sleep(LOGIN).await;
-                let mut on = TcpStream::connect(to).await.expect("the server");
+                let Ok(mut on) = TcpStream::connect(to).await else { return };
                 let _ = tokio::io::copy_bidirectional(&mut from, &mut on).await;
             });
         }
@@ -33,6 +33,7 @@ async fn a_login_that_takes_long_is_waited_for_by_a_rewind_a_copy_and_a_stream()
     }
     let mut cluster = Cluster::running(&["db1", "db2", "db3"]).await;
     fail_over(&cluster).await;
+    cluster.node("db2").lease(2, Duration::from_secs(3600));
     let (port, real) = (cluster.node("db2").postgresql().port, cluster.node("db2").config.me().clone());
     let held_up = [real.primary, real.secondary].map(|address| match address {
         IpAddr::V4(v4) => IpAddr::from([v4.octets()[0], v4.octets()[1], v4.octets()[2], 200]),

@@ -91,8 +91,16 @@ async fn put_right(core: &Arc<Core>) -> Result<Vec<String>> {
     if session.place().await?.in_recovery {
         return Ok(Vec::new());
     }
+    let roles = access::replication_roles(&core.config, core.postgresql());
+    let mut done = repair(core, &session, wrong(core, &session, &roles).await?).await?;
+    // One that was just made has what the public may, and no more.
+    done.extend(repair(core, &session, rights(&session, &roles).await?).await?);
+    Ok(done)
+}
+
+async fn repair(core: &Core, session: &Session, repairs: Vec<Repair>) -> Result<Vec<String>> {
     let mut done = Vec::new();
-    for repair in wrong(core, &session).await? {
+    for repair in repairs {
         session.execute("put the replication roles right", &repair.statement).await?;
         tracing::warn!(service = %core.service, "{}", repair.what);
         done.push(repair.what);
@@ -100,7 +108,7 @@ async fn put_right(core: &Arc<Core>) -> Result<Vec<String>> {
     Ok(done)
 }
 
-async fn wrong(core: &Arc<Core>, session: &Session) -> Result<Vec<Repair>> {
+async fn wrong(core: &Arc<Core>, session: &Session, roles: &[String]) -> Result<Vec<Repair>> {
     let given = core.current();
     let (passwords, is_revoked) = core
         .on_disk(move |core| {
@@ -108,11 +116,10 @@ async fn wrong(core: &Arc<Core>, session: &Session) -> Result<Vec<Repair>> {
             Ok::<_, EngineError>((passwords, access::is_revoked(&core.layout)?))
         })
         .await?;
-    let roles = access::replication_roles(&core.config, core.postgresql());
     let verifier = || password::verifier(&core.current(), &core.layout.inside);
     let present = ask(session, LOOK).await?;
     let mut repairs = database(session, roles.len() * SESSIONS).await?;
-    for role in &roles {
+    for role in roles {
         let Some(row) = present.iter().find(|row| row.get::<_, &str>(0) == role) else {
             let statement = initdb::role_statements(role, verifier()?.as_deref()).join("; ");
             repairs.push(Repair { what: format!("role {role} was not there: it is made"), statement });
@@ -129,7 +136,6 @@ async fn wrong(core: &Arc<Core>, session: &Session) -> Result<Vec<Repair>> {
                 .push(Repair { what: format!("role {role} has the password of replication_password_file"), statement });
         }
     }
-    repairs.extend(rights(session, &roles).await?);
     Ok(repairs)
 }
 

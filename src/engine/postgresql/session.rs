@@ -96,10 +96,10 @@ const DELAYED: &str = "RecoveryApplyDelay";
 const NEWER: [(&str, &str); 3] =
     [("idle_session_timeout", "0"), ("transaction_timeout", "0"), ("event_triggers", "off")];
 
-/// What a role's or a database's own settings must not have changed: who it is, what its transactions are, and libraries
-/// whose files may not be here, without which nobody is let in.
-const OF_ROLES: &str = "-c role=none -c session_preload_libraries= -c local_preload_libraries= \
-    -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off";
+/// What a role's or a database's own settings must not have changed: who it is, and what its transactions are. Not the libraries
+/// that every session loads: where their files are missing nobody is let in, and that must show.
+const OF_ROLES: &str =
+    "-c role=none -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off";
 
 const PLACE: &str = "select pg_is_in_recovery(), \
     case when not pg_is_in_recovery() then pg_current_wal_flush_lsn()::text end, \
@@ -146,12 +146,11 @@ impl Session {
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 
-    /// The same, and it sets next to nothing that the server's files may set: so it can be asked for them.
+    /// The same, and it sets nothing that the server's files may set: so it can be asked for them.
     pub async fn open_plain(layout: &Layout, postgresql: &Postgresql, deadline: Duration) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
         config.host_path(&layout.socket).port(postgresql.port).user(&postgresql.superuser).dbname(HOME);
         config.application_name("regent files").connect_timeout(deadline);
-        config.options("-c statement_timeout=0 -c role=none -c session_preload_libraries= -c local_preload_libraries=");
         Self::connect(config, None, "connect to the local server", deadline).await
     }
 

@@ -30,7 +30,7 @@ const SIGN: Duration = Duration::from_secs(2);
 const AS_WELL: Duration = Duration::from_millis(500);
 
 /// What no setting of the role's or of the database's may change of what is asked.
-const OPTIONS: &str = "-c statement_timeout=0 -c search_path=pg_catalog -c local_preload_libraries=";
+const OPTIONS: &str = "-c statement_timeout=0 -c search_path=pg_catalog";
 /// The SQLSTATE of a password that is not the role's.
 const WRONG_PASSWORD: &str = "28P01";
 
