@@ -71,7 +71,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 log_write: Duration::from_micros(170),
                 self_doubt: false,
                 config_hash: u64::MAX,
-                failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm].into(),
+                failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm, Failing::LedgerFull].into(),
                 ends: (0..services).map(|i| (name(i).parse().unwrap(), end.clone())).collect(),
                 alarms: (0..services).map(lapsed).collect(),
             }),
