@@ -74,7 +74,7 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 self_doubt: false,
                 leaving: None,
                 config_hash: u64::MAX,
-                failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm].into(),
+                failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm, Failing::LedgerFull].into(),
                 ends: (0..services).map(|i| (name(i).parse().unwrap(), end.clone())).collect(),
                 alarms: (0..services).map(lapsed).collect(),
             }),

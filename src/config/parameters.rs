@@ -72,6 +72,8 @@ pub(super) fn refused(name: &str, value: &str) -> Option<(String, &'static str)>
             IDLE_SLOTS => {
                 "remove it: it would spend the slots of standbys that are away; max_slot_wal_keep_size is their bound"
             }
+            "listen_addresses" => "remove it, and write listen",
+            "unix_socket_directories" => "remove it, and write socket_dirs",
             "recovery_min_apply_delay" => "remove it, and write apply_delay for a node",
             _ => "remove it",
         };

@@ -335,6 +335,9 @@ fn config_check_looks_whether_the_host_has_the_programs() {
     let of_root = folder.path().join("of-root");
     fs::write(&of_root, "#!/bin/sh\n").expect("written");
     fs::set_permissions(&of_root, fs::Permissions::from_mode(0o700)).expect("mine");
+    let variables = folder.path().join("ledger.env");
+    fs::write(&variables, "PGBACKREST_REPO1_S3_KEY=hush\n").expect("written");
+    fs::set_permissions(&variables, fs::Permissions::from_mode(0o600)).expect("mine");
     let check_with = |clone: &Path, node: &str, option: &str| {
         let file = folder.path().join("regent.toml");
         let example = include_str!("../../config/five-voters.toml");
@@ -343,6 +346,7 @@ fn config_check_looks_whether_the_host_has_the_programs() {
         assert_ne!(text, example, "the example has a clone_command");
         let text = text.replace("/usr/local/sbin/fence_site_gateway", "fence_regent_firewall");
         let text = text.replace("lanplus ", option);
+        let text = text.replace("/etc/regent/ledger.env", &variables.display().to_string());
         let text = text.replace("bootstrap_command = [\"/usr/bin/pgbackrest\"", "bootstrap_command = [\"/bin/true\"");
         fs::write(&file, text).expect("written");
         let regent = std::process::Command::new(env!("CARGO_BIN_EXE_regent"))
@@ -367,6 +371,13 @@ fn config_check_looks_whether_the_host_has_the_programs() {
         assert!(status == Some(2) && said.contains(&place) && said.contains(why), "{said}");
     }
     assert_eq!(check(Path::new("/nowhere"), "w1").0, Some(0), "a witness has no databases");
+    // What lies outside the data directory is tried as well: db2 has an address of its own, which this host has not.
+    let (status, said) = check(Path::new("/bin/true"), "db2");
+    assert!(status == Some(2) && said.contains("service.archive.postgresql.listen: 10.20.0.12"), "{said}");
+    fs::set_permissions(&variables, fs::Permissions::from_mode(0o644)).expect("mine");
+    let (status, said) = check(Path::new("/bin/true"), "db1");
+    assert!(status == Some(2) && said.contains("environment_file") && said.contains("mode 644"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
 }
 
 /// How far a copy is is seen by what it takes, since nobody says it.

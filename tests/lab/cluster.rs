@@ -18,7 +18,7 @@ use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use regent::clock;
 use regent::consensus::certs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -40,8 +40,6 @@ pub struct Cluster<'w> {
     devices: BTreeMap<(&'static str, String), Bmc>,
     client: Arc<Host>,
     units: Units,
-    /// Nodes whose daemon somebody starts again when it ends.
-    supervised: Mutex<BTreeSet<String>>,
     writer: Option<Writer>,
     /// Whose certificates the databases have where the plan says so.
     company: Company,
@@ -133,16 +131,8 @@ impl<'w> Cluster<'w> {
                 devices.insert((agent, name), device);
             }
         }
-        let cluster = Cluster {
-            world,
-            plan,
-            devices,
-            client,
-            units: Units::default(),
-            supervised: Mutex::default(),
-            writer: None,
-            company: Company::new(),
-        };
+        let cluster =
+            Cluster { world, plan, devices, client, units: Units::default(), writer: None, company: Company::new() };
         certs::init(&cluster.authority(), CLUSTER, clock::wall())?;
         for name in &names {
             cluster.install(name)?;
@@ -298,9 +288,7 @@ impl<'w> Cluster<'w> {
     /// A daemon that ended although nobody ended it, and how.
     pub fn fallen_daemon(&self) -> Option<String> {
         let mut units = self.units.lock().unwrap();
-        let supervised = self.supervised.lock().unwrap();
-        let unwatched = |(node, unit): &(String, &str)| *unit == "regent" && !supervised.contains(node);
-        units.iter_mut().filter(|(key, _)| unwatched(key)).find_map(|((node, _), daemon)| {
+        units.iter_mut().filter(|((_, unit), _)| *unit == "regent").find_map(|((node, _), daemon)| {
             ended_by_itself(daemon).map(|status| format!("the daemon on {node} ended by itself: {status}"))
         })
     }
@@ -309,23 +297,6 @@ impl<'w> Cluster<'w> {
     pub fn daemon_switch(&self, node: &str) -> Result<impl Fn(bool) -> Result<()> + Send + use<>> {
         let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
         Ok(move |on| if on { start_daemon(&host, &units, bug) } else { kill_daemon(&host.name, &units) })
-    }
-
-    /// From now on a daemon of that node that ends by itself is no failure. What comes back starts the next one then,
-    /// and says whether it was needed.
-    pub fn supervised(&self, node: &str) -> Result<impl Fn() -> Result<bool> + Send + use<>> {
-        self.supervised.lock().unwrap().insert(node.to_owned());
-        let (host, units, bug) = (self.host(node)?.clone(), self.units.clone(), self.plan.bug);
-        Ok(move || {
-            let mut running = units.lock().unwrap();
-            let ended = running.get_mut(&(host.name.clone(), "regent")).and_then(ended_by_itself).is_some();
-            drop(running);
-            if ended {
-                std::thread::sleep(RESTART_AFTER);
-                start_daemon(&host, &units, bug)?;
-            }
-            Ok(ended)
-        })
     }
 
     /// SIGTERM, as `systemctl stop` does: the node leaves in order. Waits for the end.

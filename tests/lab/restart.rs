@@ -7,7 +7,6 @@ use crate::postgres;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take from its start to its join. Nothing waits for it meanwhile, so it is generous.
@@ -23,31 +22,7 @@ pub enum Ending {
 
 pub const ENDINGS: [Ending; 2] = [Ending::InOrder, Ending::Killed];
 
-/// Starts a node's daemon again whenever it ends by itself, as `Restart=always` does, until it is dropped.
-pub struct Supervisor {
-    _alive: Arc<()>,
-}
-
 impl Cluster<'_> {
-    pub fn supervise(&self, node: &str) -> Result<Supervisor> {
-        let restart = self.supervised(node)?;
-        let alive = Arc::new(());
-        let watched = Arc::downgrade(&alive);
-        let node = node.to_owned();
-        std::thread::spawn(move || {
-            let mut restarts = 0;
-            while watched.strong_count() > 0 {
-                match restart() {
-                    Ok(true) => restarts += 1,
-                    // The host may be off, or just switched off.
-                    Ok(false) | Err(_) => std::thread::sleep(Duration::from_millis(20)),
-                }
-            }
-            println!("the daemon of {node} was started again {restarts} times");
-        });
-        Ok(Supervisor { _alive: alive })
-    }
-
     /// How often a node has joined so far, over all its daemons.
     pub fn joins(&self, node: &str) -> Result<usize> {
         let path = self.host(node)?.log("regent");

@@ -14,7 +14,7 @@ use crate::plan::reason::Waiting;
 use crate::types::{
     AgentAction, AgentOutcome, AgentRun, Archiver, CopyHealth, CopyProgress, DbState, Epoch, Failing, FileFault,
     IncidentId, Instant, KeptFolder, LastCheckpoint, Lsn, Network, OpenSession, Position, Prepared, Replay, ReplayLag,
-    Room, Sessions, Sight, Survey, Timeline, Trouble, Unfit, WalReader, WallTime,
+    Sessions, Sight, Survey, Timeline, Trouble, Unfit, WalReader, WallTime,
 };
 use std::time::Duration;
 
@@ -179,11 +179,6 @@ fn failing() -> Scene {
     scene.keeps(Step::Wait(Waiting::Primary));
     scene.own().lease = Some((Epoch(3), Some(Instant(NOW.0 + 2_100_000_000))));
     scene.dropped = (1312, 2);
-    let room = Room { free_bytes: 3 << 20, size_bytes: 10 << 30, free_files: None, has_reserve: true };
-    let (what, why) = room.failing().expect("it is full");
-    scene.room = Some(room);
-    scene.failing.insert(what, why);
-    scene.health("db3").failing.insert(Failing::LedgerLow);
     devices_work(&mut scene);
     scene
 }

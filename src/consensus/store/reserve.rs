@@ -110,7 +110,7 @@ mod tests {
         let mut changes = vec![Change::Put(key(number), vec![7; 500])];
         // As a log is purged: it stays as long as it was.
         changes.extend(number.checked_sub(500).map(|old| Change::Delete(key(old))));
-        log.write(changes, Some(Box::new(move || drop(sender.send(())))));
+        log.write(changes, Some(Box::new(move || sender.send(()).expect("somebody waits"))));
         done.recv().expect("written: a failed write ends the process");
     }
 
