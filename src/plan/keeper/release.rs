@@ -22,15 +22,12 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if s.paused {
         return None;
     }
-    if let Some(why) = trouble::give_up(input, s) {
-        return Some(why);
-    }
     let down = keeper.seen.state == DbState::Stopped;
     let crashed = down && keeper.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input) {
         return Some(GiveUp::Died);
     }
-    if let Some(why) = crash::give_up(input, s) {
+    if let Some(why) = crash::give_up(input, s).or_else(|| trouble::give_up(input, s)) {
         return Some(why);
     }
     let used_up = keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize;
