@@ -89,7 +89,12 @@ async fn a_volume_that_stalls_and_one_that_became_read_only_are_told_apart() {
     if !possible() {
         return;
     }
-    let mut cluster = Cluster::with(&["db1"], on_a_volume);
+    // An idle server that is not asked to commit: one that commits on a read-only volume ends with a panic of its own.
+    let idle = |p: &mut regent::config::Postgresql| {
+        on_a_volume(p);
+        p.parameters.insert("archive_timeout".to_owned(), "1h".to_owned());
+    };
+    let mut cluster = Cluster::with(&["db1"], idle);
     let volume = volume_of(&cluster, "db1");
     ext4(&volume, 500);
     primary(&mut cluster, "db1").await;
@@ -126,6 +131,8 @@ async fn a_directory_that_is_taken_away_from_a_running_server_is_gone_and_can_be
     let mut cluster = Cluster::new(&["db1"]);
     primary(&mut cluster, "db1").await;
     let db1 = cluster.node("db1");
+    // A checkpoint finds its directory by name, and would end the server by itself.
+    db1.done(DbAction::Checkpoint).await;
     let data = db1.postgresql().data_dir.clone();
     fs::rename(&data, data.with_file_name("away")).expect("moved");
     let gone = |seen: &Observation| matches!(seen.trouble, Some(Trouble::DirectoryGone { .. }));

@@ -23,16 +23,13 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     if s.paused || leaves.is_some() {
         return leaves;
     }
-    if let Some(why) = trouble::give_up(input, s) {
-        return Some(why);
-    }
     let down = keeper.seen.state == DbState::Stopped;
     let died = down && !ordered::is_down(input, s);
     let crashed = died && keeper.started_as_primary && s.phase == Phase::Installed;
     if crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input) {
         return Some(GiveUp::Died);
     }
-    if let Some(why) = crash::give_up(input, s) {
+    if let Some(why) = crash::give_up(input, s).or_else(|| trouble::give_up(input, s)) {
         return Some(why);
     }
     let used_up = keeper.restarts.epoch == s.epoch && restarts(input) >= input.settings().max_restarts as usize;
