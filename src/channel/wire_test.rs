@@ -72,7 +72,6 @@ fn heartbeat(peers: usize, services: usize, name_len: usize) -> Heartbeat {
                 watchdog_armed: true,
                 log_write: Duration::from_micros(170),
                 self_doubt: false,
-                leaving: None,
                 config_hash: u64::MAX,
                 failing: [Failing::FinalWord, Failing::LeaseFile, Failing::WatchdogArm, Failing::LedgerFull].into(),
                 ends: (0..services).map(|i| (name(i).parse().unwrap(), end.clone())).collect(),

@@ -231,7 +231,6 @@ fn a_database_that_dies_is_left_for_another_node_only_so_often_within_an_hour() 
             leaving: None,
             moves,
             heir: None,
-            leaving: None,
         })
     };
     assert_eq!(config.failover.max_per_hour, 3);
