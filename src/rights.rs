@@ -164,6 +164,19 @@ impl Rights {
         })
     }
 
+    /// Whether a volume takes a write now: a file of that name is made, written, synced and removed again.
+    pub fn try_write(&self, path: &Path, page: &[u8]) -> io::Result<()> {
+        self.within(|| {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            let written = (&new).write_all(page).and_then(|()| new.sync_all());
+            fs::remove_file(path).and(written)
+        })?
+    }
+
     /// Lets its owner write to a file.
     pub fn make_writable(&self, path: &Path) -> Result<(), FileError> {
         self.file("change the mode of", path, || {

@@ -4,6 +4,7 @@
 //! Not here: how a role's name is made (`database_tls.rs`).
 
 use super::database_tls::{REPLICATION_USER, replication_role};
+use super::on_host::SOCKET_PATH;
 use super::problem::Problems;
 use super::{Config, Role};
 use crate::types::Quoted;
@@ -11,8 +12,6 @@ use std::collections::BTreeMap;
 
 /// PostgreSQL cuts longer names off.
 pub(super) const LONGEST: usize = 63;
-/// The kernel takes no longer path for a socket (`sun_path`, without its end).
-const LONGEST_SOCKET: usize = 107;
 
 /// Adds a problem for every name that would be taken for another one, or for something else.
 pub(super) fn rules(config: &Config, problems: &mut Problems<'_>) {
@@ -62,12 +61,12 @@ fn sockets(config: &Config, problems: &mut Problems<'_>) {
     for (name, service) in &config.services {
         let path = config.socket_dir(name).join(format!(".s.PGSQL.{}", service.postgresql.port));
         let length = path.as_os_str().len();
-        if length > LONGEST_SOCKET {
+        if length > SOCKET_PATH {
             problems.add_hint(
                 key,
                 format!(
                     "the database's socket would be {}, of {length} bytes: no path of a socket may have more than \
-                     {LONGEST_SOCKET}",
+                     {SOCKET_PATH}",
                     Quoted(path.display())
                 ),
                 "name a shorter directory",

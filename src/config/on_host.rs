@@ -15,8 +15,8 @@ const LOG_DIR: &str = "/var/log/postgresql";
 const LOG_LIMIT: u64 = 32 << 20;
 /// Less than one large statement would leave nothing to read; more than this is no bound.
 const LOG_LIMITS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
-/// So many bytes the kernel takes for the path of a socket.
-pub const SOCKET_PATH: usize = 107;
+/// The kernel takes no longer path for a socket (`sun_path`, without its end).
+pub(super) const SOCKET_PATH: usize = 107;
 
 /// One service's, as this node has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,15 +73,6 @@ pub(super) fn rules(config: &Config, file: &raw::File, problems: &mut Problems<'
         log(config, &key, (on_host, data_dir), problems);
         let taken = [data_dir, &config.run_dir, &config.data_dir];
         sockets(&key, on_host, service.postgresql.port, &taken, problems);
-        let own = config.socket_dir(name);
-        if let Some(long) = too_long(&own, service.postgresql.port) {
-            let remedy = "choose a shorter run_dir, or a shorter name for the service";
-            problems.add_hint(
-                "run_dir",
-                format!("the server's own socket would lie in {}: {long}", own.display()),
-                remedy,
-            );
-        }
         let written = file.service.as_ref().and_then(|all| all.get(name.as_str()));
         for (key, addresses) in listens(&key, name.as_str(), written) {
             listen(&key, addresses, problems);

@@ -12,23 +12,18 @@
 //!
 //! Not here: what follows (`config/trouble.rs`).
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long one write is under way while this host runs: a sleep of the host is not the disk's fault"
-)]
-
 use super::core::Core;
 use super::volume;
+use crate::clock;
 use crate::rights::Rights;
-use crate::types::Trouble;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use crate::types::{Instant, Trouble};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// As PostgreSQL's temporary files.
 const NAME: &str = "pgsql_tmp.regent";
@@ -164,7 +159,7 @@ impl Place {
 
     /// One write, and one look at whose directory it is.
     fn look(&self, core: &Weak<Core>) {
-        self.came().under_way = Some(Instant::now());
+        self.came().under_way = Some(clock::now());
         let gone = self.of == Of::Data && is_gone(&self.directory, self.postmaster.load(Ordering::Relaxed));
         // In a directory that is another's nothing is written.
         let written = if gone { Ok(()) } else { write_page(&self.directory, &self.rights) };
@@ -172,7 +167,7 @@ impl Place {
             let mut came = self.came();
             let before = came.is_certain();
             came.under_way = None;
-            came.gone_since = came.gone_since.or_else(|| Some(Instant::now())).filter(|_| gone);
+            came.gone_since = came.gone_since.or_else(|| Some(clock::now())).filter(|_| gone);
             came.refused = written.err().and_then(refusal).map(|refused| match came.refused.take() {
                 Some((last, times)) if last == refused => (refused, times.saturating_add(1)),
                 _ => (refused, 1),
@@ -186,11 +181,11 @@ impl Place {
 
     fn trouble(&self, patience: Duration) -> Option<Trouble> {
         let came = self.came().clone();
-        let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ms = |since: Instant| u64::try_from(clock::now().since(since).as_millis()).unwrap_or(u64::MAX);
         if let Some(since) = came.gone_since {
             return Some(Trouble::DirectoryGone { since_ms: ms(since) });
         }
-        let slow = came.under_way.filter(|began| began.elapsed() > patience && self.of != Of::Log);
+        let slow = came.under_way.filter(|began| clock::now().since(*began) > patience && self.of != Of::Log);
         if let Some(began) = slow {
             return Some(Trouble::VolumeStalled { since_ms: ms(began) });
         }
@@ -223,23 +218,9 @@ fn refusal(error: io::Error) -> Option<Refused> {
 
 /// A new page, synced and removed again.
 fn write_page(directory: &Path, rights: &Rights) -> io::Result<()> {
-    rights.within(|| {
-        let path = directory.join(NAME);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let written = fill(&path);
-        fs::remove_file(&path).and(written)
-    })?
-}
-
-fn fill(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     // No zeros: a volume that compresses has room for those when it is full.
     let page: Vec<u8> = (0..PAGE as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    file.write_all(&page)?;
-    file.sync_all()
+    rights.try_write(&directory.join(NAME), &page)
 }
 
 /// Whether the server of this postmaster works in another directory than this one, or in one that was removed.
@@ -277,7 +258,7 @@ mod tests {
         assert_eq!(place.trouble(Duration::from_secs(3)), None);
         *place.came() = refused(2);
         assert_eq!(place.trouble(Duration::from_secs(3)), Some(Trouble::VolumeFull));
-        *place.came() = Came { under_way: Some(Instant::now()), ..Came::default() };
+        *place.came() = Came { under_way: Some(clock::now()), ..Came::default() };
         assert_eq!(place.trouble(Duration::from_secs(3)), None);
         assert!(matches!(place.trouble(Duration::ZERO), Some(Trouble::VolumeStalled { .. })));
     }

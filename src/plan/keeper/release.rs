@@ -25,8 +25,7 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
     }
     let down = keeper.seen.state == DbState::Stopped;
     let died = down && !ordered::is_down(input, s);
-    let crashed = died && keeper.started_as_primary && s.phase == Phase::Installed;
-    if crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input) {
+    if died && leaves_after_a_crash(input, s) {
         return Some(GiveUp::Died);
     }
     if let Some(why) = crash::give_up(input, s).or_else(|| trouble::give_up(input, s)) {
@@ -81,6 +80,12 @@ pub(super) fn reason(input: &Input, s: &Service) -> Option<GiveUp> {
         Phase::Creating => GiveUp::NotMade { error: Some("it took longer than start_timeout".to_owned()) },
         _ => GiveUp::Late,
     })
+}
+
+/// A primary that died under its epoch is not started again where the file says so and the service may move.
+fn leaves_after_a_crash(input: &Input, s: &Service) -> bool {
+    let crashed = input.keeper.started_as_primary && s.phase == Phase::Installed;
+    crashed && input.settings().on_crash == OnCrash::Failover && crash::may_move(input)
 }
 
 /// It was given up already, whatever the reason has become since.
