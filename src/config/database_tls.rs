@@ -42,7 +42,8 @@ pub fn replication_role(user: &str, node: &NodeName) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let mut role = format!("{user}_{}", node.as_str().chars().map(plain).collect::<String>());
     if role.len() > LONGEST {
-        role.truncate(role.floor_char_boundary(LONGEST - 9));
+        let end = (0..=LONGEST - 9).rev().find(|at| role.is_char_boundary(*at));
+        role.truncate(end.unwrap_or(0));
         role.push_str(&format!("_{:08x}", crc32fast::hash(node.as_str().as_bytes())));
     }
     role

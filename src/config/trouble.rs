@@ -172,7 +172,7 @@ pub(super) fn rules(config: &Config, problems: &mut Problems<'_>) {
                 problems.add_hint(
                     &format!("{key}.{}", rule.kind.key()),
                     format!("\"{}\" is no answer to this trouble: {}", policy.word(), rule.why),
-                    &format!("use {}", words.join(" or ")),
+                    format!("use {}", words.join(" or ")),
                 );
             }
         }

@@ -161,7 +161,7 @@ pub(super) fn unfit(name: &str, value: &str) -> Option<(String, &'static str)> {
 fn is_yes_or_no(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     let begins = |word: &&str| word.starts_with(value.as_str()) && !value.is_empty() && value != "o";
-    ["on", "off", "true", "false", "yes", "no", "1", "0"].iter().any(|word| begins(word))
+    ["on", "off", "true", "false", "yes", "no", "1", "0"].iter().any(begins)
 }
 
 /// A number, and one of these units behind it. Negative: as far as -1.

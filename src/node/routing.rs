@@ -448,7 +448,7 @@ impl Node {
             let (rows, unguarded) = (self.peers.rows(), self.watchdog.failure());
             let moves = self.leading.applied().moves_of(name, self.desk.context.now);
             let heir = self.heir(name);
-            self.tenants.keep(&mut self.desk, name, informed, rows, unguarded, moves, heir.as_ref());
+            self.tenants.keep(&mut self.desk, name, informed, rows, unguarded, (moves, heir.as_ref()));
         }
     }
 

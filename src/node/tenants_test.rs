@@ -133,7 +133,7 @@ fn what_gives_its_epoch_up_asks_for_no_lease() {
     let (mut db1, mut tenants) = primary(&world);
     assert_eq!(tenants.wants_lease(&db1.context, &orders()), Some(Epoch(1)));
     // Without a lease its keeper stops it.
-    tenants.keep(&mut db1, &orders(), true, &BTreeMap::new(), None, 0, None);
+    tenants.keep(&mut db1, &orders(), true, &BTreeMap::new(), None, (0, None));
     let stops = |e: &Effect| matches!(e, Effect::Db { action: DbAction::Stop { .. }, .. });
     assert!(db1.mail.take().iter().any(stops));
     assert_eq!(tenants.wants_lease(&db1.context, &orders()), None);
@@ -180,7 +180,7 @@ fn a_quorums_word_ends_a_lease_at_once() {
         let (mut db1, mut tenants) = primary(&world);
         renews(&mut db1, &mut tenants);
         tenants.lease_answered(&mut db1, &wanted, Ok(PeerResponse::Lease(Err(denial))));
-        tenants.keep(&mut db1, &orders(), true, &BTreeMap::new(), None, 0, None);
+        tenants.keep(&mut db1, &orders(), true, &BTreeMap::new(), None, (0, None));
         db1.mail.take().iter().any(|e| matches!(e, Effect::Db { action: DbAction::Stop { .. }, .. }))
     };
     let wanted = |epoch, incarnation| Wanted { service: orders(), epoch: Epoch(epoch), incarnation };

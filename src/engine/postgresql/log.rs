@@ -65,7 +65,7 @@ pub async fn run(core: Arc<Core>) {
 /// At its limit the end of the log becomes the earlier file, and the log begins anew.
 fn keep_within(layout: &Layout, limit: u64) -> io::Result<()> {
     let log = &layout.log;
-    if std::fs::symlink_metadata(&log).map_or(0, |about| about.len()) <= limit {
+    if std::fs::symlink_metadata(log).map_or(0, |about| about.len()) <= limit {
         return Ok(());
     }
     let mut file = layout.inside.open(log).map_err(io::Error::other)?;

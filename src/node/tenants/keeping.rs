@@ -20,7 +20,7 @@ use std::time::Duration;
 impl Tenants {
     /// Takes the next step for one service. `informed`: this copy of the ledger says how things are, and not how they were
     /// before this daemon; `rows`: what others say; `unguarded`: why the watchdog cannot be armed, and how often in a row that
-    /// was found out.
+    /// was found out; `moves`: how often the service moved of late, and who could take it over.
     pub fn keep(
         &mut self,
         desk: &mut Desk,
@@ -28,8 +28,7 @@ impl Tenants {
         informed: bool,
         rows: &BTreeMap<NodeName, Row>,
         unguarded: Option<(&str, u32)>,
-        moves: usize,
-        heir: Option<&Result<NodeName, String>>,
+        (moves, heir): (usize, Option<&Result<NodeName, String>>),
     ) {
         let Some(input) = self.input(&desk.context, name) else { return };
         let input = Input { rows, unguarded, moves, heir, ..input };
