@@ -161,7 +161,7 @@ impl<'w> Cluster<'w> {
                 true => host.address_v6(net),
                 false => host.address(net),
             };
-            self.host(node).map(address).unwrap_or_default()
+            self.host(node).map(|host| address(host)).unwrap_or_default()
         };
         let device = |agent: &str, node: &str| {
             let mut devices = self.devices.iter();
