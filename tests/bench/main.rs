@@ -45,6 +45,8 @@ mod ping;
 mod plan;
 #[path = "../lab/postgres.rs"]
 mod postgres;
+#[path = "../lab/ready.rs"]
+mod ready;
 #[path = "../lab/roles.rs"]
 mod roles;
 mod rows;

@@ -90,7 +90,8 @@ impl<'w> Cluster<'w> {
         }
         self.writer = Some(Writer::start(&self.client, postgres::PORT, &addresses, Duration::from_millis(5))?);
         self.writer()?.first_after(Stamp::now(), Duration::from_secs(20))?;
-        self.world.pace.begins()
+        self.world.pace.begins()?;
+        self.listens_to_ready()
     }
 
     pub fn host(&self, name: &str) -> Result<&Arc<Host>> {
@@ -118,6 +119,7 @@ impl<'w> Cluster<'w> {
 
     /// Ends the writer and returns what was acknowledged.
     pub fn stop_writer(&mut self) -> Result<Vec<Ack>> {
+        self.world.ready.ends();
         self.writer.take().context("the writer does not run")?.stop()
     }
 

@@ -4,6 +4,7 @@
 
 use crate::host::Host;
 use crate::page::Page;
+use crate::ready::Blow;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Host {
             return self.shell(line);
         }
         let before = self.machine.boots();
+        self.struck(Blow::Leaves);
         // The host may be gone before its own words arrive.
         let _ = self.output("sh", &["-c", line])?;
         self.machine.wait_boot(before, UP_AGAIN).map(|()| String::new())

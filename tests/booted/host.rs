@@ -6,6 +6,7 @@
 use crate::cgroup::Cgroup;
 use crate::machine::Machine;
 use crate::network::{NETS, Net, Switch, namespace};
+use crate::ready::{Blow, OnFault};
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
@@ -13,7 +14,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Where a host sees what is attached to its disk.
 pub const DISK: &str = "/srv";
@@ -36,6 +37,7 @@ pub struct Host {
     /// The last number of its addresses.
     pub index: u8,
     pub machine: Arc<Machine>,
+    pub on_fault: Mutex<Option<OnFault>>,
 }
 
 impl Host {
@@ -48,7 +50,7 @@ impl Host {
         }
         let cgroup = Cgroup::at(group.path().join(name));
         let machine = Arc::new(Machine::new(name, index, directory, cgroup, switch));
-        Ok(Host { name: name.to_owned(), index, machine })
+        Ok(Host { name: name.to_owned(), index, machine, on_fault: Mutex::default() })
     }
 
     /// The host's disk, as the lab sees it.
@@ -89,6 +91,11 @@ impl Host {
         false
     }
 
+    /// The number of its first process, as the lab counts; `None` while it is off.
+    pub fn first_pid(&self) -> Option<u32> {
+        self.machine.first_pid()
+    }
+
     pub fn boot_id(&self) -> Result<String> {
         Ok(self.run("cat", &[crate::boot::BOOT_ID])?.trim().to_owned())
     }
@@ -97,12 +104,22 @@ impl Host {
         self.machine.power_on()
     }
 
+    /// Its power fails. Nothing happens when it is off already.
     pub fn power_cut(&self) -> Result<()> {
-        self.machine.power_cut()
+        if self.is_on() {
+            self.struck(Blow::Gone);
+        }
+        self.power_off()
+    }
+
+    /// The same by a device or a watchdog: no fault, but what answers one.
+    pub fn power_off(&self) -> Result<()> {
+        self.machine.power_off()
     }
 
     /// Pulls every cable.
     pub fn isolate(&self) -> Result<()> {
+        self.struck(Blow::Gone);
         self.machine.cables(&NETS, false)
     }
 

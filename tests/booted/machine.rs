@@ -53,8 +53,13 @@ enum Power {
     Off,
     /// Its firmware has it.
     Rebooting,
-    /// The first process of a host that boots.
-    On(Option<OwnedFd>),
+    On(Option<First>),
+}
+
+/// The first process of a host that boots: its number, as the lab counts, and itself.
+struct First {
+    pid: u32,
+    process: OwnedFd,
 }
 
 impl Machine {
@@ -86,8 +91,16 @@ impl Machine {
     /// The first process of a host that is on; `None` where it has none of its own.
     pub fn first_process(&self) -> Result<Option<OwnedFd>> {
         match &self.lock().power {
-            Power::On(process) => Ok(process.as_ref().map(OwnedFd::try_clone).transpose()?),
+            Power::On(first) => Ok(first.as_ref().map(|first| first.process.try_clone()).transpose()?),
             _ => bail!("host {} is off", self.name),
+        }
+    }
+
+    /// The number of that process.
+    pub fn first_pid(&self) -> Option<u32> {
+        match &self.lock().power {
+            Power::On(first) => first.as_ref().map(|first| first.pid),
+            _ => None,
         }
     }
 
@@ -124,7 +137,7 @@ impl Machine {
     }
 
     /// Starts its first process and waits until that says that the host is up.
-    fn start(&self, tree: &str, attached: &[(PathBuf, String)]) -> Result<(Child, OwnedFd)> {
+    fn start(&self, tree: &str, attached: &[(PathBuf, String)]) -> Result<(Child, First)> {
         let told = self.directory.join("notify.sock");
         let _ = fs::remove_file(&told);
         let ear = UnixDatagram::bind(&told).with_context(|| format!("listen on {}", told.display()))?;
@@ -200,7 +213,7 @@ impl Machine {
     }
 
     /// From one moment to the next nothing of it runs and nothing of it is heard. Nothing happens when it is off.
-    pub fn power_cut(&self) -> Result<()> {
+    pub fn power_off(&self) -> Result<()> {
         let mut state = self.lock();
         if matches!(std::mem::take(&mut state.power), Power::Off) {
             return Ok(());
@@ -232,7 +245,7 @@ impl Machine {
 }
 
 /// What systemd-nspawn says: which process is the host's first, and later that it is up.
-fn first_process(ear: &UnixDatagram) -> Result<OwnedFd> {
+fn first_process(ear: &UnixDatagram) -> Result<First> {
     let (end, mut first) = (Instant::now() + UP_WITHIN, None);
     let mut said = [0; 4096];
     loop {
@@ -243,7 +256,8 @@ fn first_process(ear: &UnixDatagram) -> Result<OwnedFd> {
         let text = String::from_utf8_lossy(&said[..length]).into_owned();
         for line in text.lines() {
             if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
-                first = Some(system::pidfd(pid.parse()?)?);
+                let pid = pid.parse()?;
+                first = Some(First { pid, process: system::pidfd(pid)? });
             }
             if line == "READY=1" {
                 return first.context("it is up, and nobody said as which process");

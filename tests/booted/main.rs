@@ -43,6 +43,8 @@ mod page;
 mod plan;
 #[path = "../lab/postgres.rs"]
 mod postgres;
+#[path = "../lab/ready.rs"]
+mod ready;
 mod roles;
 #[path = "../lab/said.rs"]
 mod said;

@@ -276,13 +276,8 @@ impl<'w> Cluster<'w> {
 
     /// The process of a node's daemon, as the lab numbers it.
     pub fn daemon_process(&self, node: &str) -> Result<u32> {
-        self.daemons()(node).with_context(|| format!("no daemon runs on {node}"))
-    }
-
-    /// The same later, by name; `None`: none runs.
-    pub fn daemons(&self) -> impl Fn(&str) -> Option<u32> + Send + Sync + use<> {
-        let units = self.units.clone();
-        move |node| units.lock().unwrap().get(&(node.to_owned(), "regent")).map(Child::id)
+        let units = self.units.lock().unwrap();
+        units.get(&(node.to_owned(), "regent")).map(Child::id).with_context(|| format!("no daemon runs on {node}"))
     }
 
     /// A daemon that ended although nobody ended it, and how.

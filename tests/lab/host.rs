@@ -5,7 +5,7 @@
 
 use crate::cgroup::Cgroup;
 use crate::network::{self, NETS, Net, Switch, namespace};
-use crate::ready::Blow;
+use crate::ready::{Blow, OnFault};
 use crate::system;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
@@ -29,9 +29,6 @@ const NAMESPACES: libc::c_int =
 
 /// What a booting host starts by itself, as systemd would start an enabled unit.
 pub type OnBoot = Arc<dyn Fn(&Host) -> Result<()> + Send + Sync>;
-
-/// Told of every fault just before it is struck.
-pub type OnFault = Arc<dyn Fn(&Host, Blow) + Send + Sync>;
 
 /// Called when the power goes, so that no process is left waiting for a device for ever.
 pub type OnPowerLoss = Arc<dyn Fn() + Send + Sync>;
@@ -59,7 +56,7 @@ pub struct Host {
     attached: Mutex<Vec<(PathBuf, String)>>,
     on_boot: Mutex<Option<OnBoot>>,
     on_power_loss: Mutex<Option<OnPowerLoss>>,
-    on_fault: Mutex<Option<OnFault>>,
+    pub on_fault: Mutex<Option<OnFault>>,
 }
 
 struct Running {
@@ -170,17 +167,6 @@ impl Host {
         *self.on_power_loss.lock().unwrap() = Some(act);
     }
 
-    /// Told of every fault from now on.
-    pub fn set_on_fault(&self, told: OnFault) {
-        *self.on_fault.lock().unwrap() = Some(told);
-    }
-
-    /// A fault is struck.
-    pub fn struck(&self, blow: Blow) {
-        let told = self.on_fault.lock().unwrap().clone();
-        told.into_iter().for_each(|told| told(self, blow));
-    }
-
     /// What every later power-on starts.
     pub fn set_on_boot(&self, on_boot: OnBoot) {
         *self.on_boot.lock().unwrap() = Some(on_boot);
@@ -192,6 +178,11 @@ impl Host {
 
     pub fn is_frozen(&self) -> bool {
         self.lock().as_ref().is_some_and(|r| r.frozen)
+    }
+
+    /// The number of its first process, as the lab counts; `None` while it is off.
+    pub fn first_pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(|host| host.init.id())
     }
 
     /// The boot id of the present or last boot.

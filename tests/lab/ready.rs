@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// What is struck so soon after something else was struck for a reader of `status` at the same time.
@@ -37,6 +37,8 @@ const NOTICED: Duration = Duration::from_secs(10);
 pub enum Blow {
     /// Nobody hears of it: no power, frozen, or no cable left.
     Gone,
+    /// It is told to go, and serves until somebody else does or until it stops.
+    Leaves,
     /// Its database is killed: a restart in place may answer that too.
     DatabaseKilled,
     /// Its power device does not do what it should, which shows when it is needed.
@@ -44,6 +46,9 @@ pub enum Blow {
     /// Anything else: what is left must do.
     Hurt,
 }
+
+/// Told of every fault just before it is struck.
+pub type OnFault = Arc<dyn Fn(&Host, Blow) + Send + Sync>;
 
 /// Which word was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +130,16 @@ impl Ready {
         record.faults.push(Fault { host: host.name.clone(), blow, at: Stamp::now(), said });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, Record> {
         self.0.lock().expect("no holder of this lock can panic")
+    }
+}
+
+impl Host {
+    /// A fault is struck.
+    pub fn struck(&self, blow: Blow) {
+        let told = self.on_fault.lock().expect("panics abort").clone();
+        told.into_iter().for_each(|told| told(self, blow));
     }
 }
 
@@ -135,20 +148,20 @@ impl Cluster<'_> {
     pub fn listens_to_ready(&self) -> Result<()> {
         let bounds = Bounds { failover: self.bound(Bound::Failover)?, started: self.bound(Bound::Started)? };
         self.world.ready.promises(bounds);
-        let (hosts, process, ready) = (self.hosts(), Arc::new(self.daemons()), self.world.ready.clone());
+        let hosts = self.hosts();
         for host in &hosts {
-            let (hosts, process, ready) = (hosts.clone(), process.clone(), ready.clone());
-            host.set_on_fault(Arc::new(move |host, blow| ready.strikes(host, blow, || ask(&hosts, process.as_ref()))));
+            let (hosts, ready) = (hosts.clone(), self.world.ready.clone());
+            let told: OnFault = Arc::new(move |host, blow| ready.strikes(host, blow, || ask(&hosts)));
+            *host.on_fault.lock().expect("panics abort") = Some(told);
         }
         Ok(())
     }
 }
 
 /// The leader's word, else that of any node which answers.
-fn ask(hosts: &[Arc<Host>], process: &dyn Fn(&str) -> Option<u32>) -> Option<Said> {
+fn ask(hosts: &[Arc<Host>]) -> Option<Said> {
     let able = hosts.iter().filter(|host| host.is_on() && !host.is_frozen());
-    let told: Vec<(String, Status)> =
-        able.filter_map(|host| Some((host.name.clone(), status(process(&host.name)?)?))).collect();
+    let told: Vec<(String, Status)> = able.filter_map(|host| Some((host.name.clone(), status(host)?))).collect();
     let leads = told.iter().find(|(name, status)| status.quorum.leader.as_ref() == Some(name));
     let (_, status) = leads.or(told.first())?;
     status.services.get(SERVICE).map(said)
@@ -160,9 +173,9 @@ fn said(service: &Service) -> Said {
 }
 
 /// By the admin socket of a daemon: a program that asks would have to be started first, and a fault is timed.
-fn status(daemon: u32) -> Option<Status> {
-    let own = Path::new("/proc").join(daemon.to_string()).join("root");
-    let mut socket = UnixStream::connect(own.join("run/regent").join(SOCKET_NAME)).ok()?;
+fn status(host: &Host) -> Option<Status> {
+    let root = Path::new("/proc").join(host.first_pid()?.to_string()).join("root");
+    let mut socket = UnixStream::connect(root.join("run/regent").join(SOCKET_NAME)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let request = serde_json::to_string(&Request::Status).ok()?;
     writeln!(socket, "{request}").ok()?;
@@ -223,14 +236,14 @@ pub fn of(
     let fault = &faults[number];
     let said = fault.said.as_ref().filter(|said| said.primary.as_ref() == Some(&fault.host))?;
     let bound = match fault.blow {
-        Blow::Gone => bounds.failover,
+        Blow::Gone | Blow::Leaves => bounds.failover,
         Blow::DatabaseKilled => bounds.started.max(bounds.failover),
         Blow::Device | Blow::Hurt => return None,
     };
     // What the host itself still does while it is struck is no service after the fault.
     let by = |ack: &Ack| names.get(&ack.address);
-    let after =
-        |ack: &&Ack| ack.start >= fault.at && (by(ack) != Some(&fault.host) || ack.start.since(fault.at) > STRUCK);
+    let over = |ack: &Ack| fault.blow != Blow::Leaves && ack.start.since(fault.at) > STRUCK;
+    let after = |ack: &&Ack| ack.start >= fault.at && (by(ack) != Some(&fault.host) || over(ack));
     let served = acks.iter().find(after).map(|ack| (by(ack), ack.ack.since(fault.at)));
     let in_time = served.filter(|(_, outage)| *outage <= bound);
     let elsewhere = in_time.is_some_and(|(by, _)| by != Some(&fault.host));
