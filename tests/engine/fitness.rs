@@ -282,8 +282,10 @@ async fn wal_senders_that_are_all_taken_are_named_before_a_copy_needs_two() {
         client.query_one("select current_setting('max_wal_senders')::int", &[]).await.expect("asked").get(0);
     let mut readers = Vec::new();
     for _ in 0..senders - 2 {
-        let mut reader = Command::new("runuser");
-        reader.args(["-u", "postgres", "--"]).arg(Path::new(bin_dir()).join("pg_receivewal"));
+        // It becomes the reader itself: `runuser` would stay its parent, and be killed in its place.
+        let mut reader = Command::new("setpriv");
+        reader.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        reader.arg(Path::new(bin_dir()).join("pg_receivewal"));
         reader.arg("-h").arg(db1.run().join("socket")).args(["-p", "5499", "-U", "postgres", "--no-loop", "-D"]);
         let folder = tempfile::Builder::new().prefix("regent-wal-").tempdir_in("/var/tmp").expect("a directory");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("mine");

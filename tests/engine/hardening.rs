@@ -73,6 +73,11 @@ async fn a_database_postgres_that_is_gone_or_closed_is_there_again_and_nobody_st
     let row = fresh.query_one("select to_regnamespace('regent') is null", &[]).await.expect("asked");
     assert!(row.get::<_, bool>(0));
     db1.sql("create table orders (id bigint primary key)").await;
+    let replayed = db2.client().await.expect("it answers");
+    while replayed.query_one("select to_regclass('orders') is null", &[]).await.expect("asked").get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(replayed);
     fail_over(&cluster).await;
     let rewound = format!("{:?}", cluster.follow("db1", "db2").await);
     assert!(rewound.contains("rewound"), "{rewound}");

@@ -237,7 +237,7 @@ async fn a_full_round_with_an_odd_password_and_odd_users() {
     db3.until_ids(&[1, 3, 4]).await;
     assert_eq!(db2.until_state(DbState::Standby).await.unfit, []);
     for node in [db1, db2, db3] {
-        let log = fs::read_to_string(node.config.data_dir.join("orders/postgresql.log")).expect("there");
+        let log = fs::read_to_string(node.log()).expect("there");
         assert!(log.contains("statement: ") && !log.contains("pässwörd"), "it is in a log");
     }
 }
