@@ -46,7 +46,8 @@ impl Service {
         self.accepted_copy.as_ref().is_some_and(|copy| copy.appointed == Some(self.epoch))
     }
 
-    /// Why the node's data are not thrown away: it is the primary, or has stopped in order for a move that loses nothing.
+    /// Why the node's data are not thrown away: it is the primary, or it has stopped in order, for a move or because it left,
+    /// and nothing of that is to be lost.
     fn why_copy_is_needed(&self, node: &NodeName) -> Option<String> {
         self.holder.as_ref().filter(|holder| &holder.node == node)?;
         let epoch = self.epoch;
@@ -54,6 +55,9 @@ impl Service {
             None => Some(format!("holds epoch {epoch}: it has nobody to be copied from")),
             Some(over) if self.moving.is_some() && over.position().is_some() => {
                 Some(format!("has stopped epoch {epoch} in order for a switchover: that move loses nothing (S6)"))
+            }
+            Some(over) if over.is_leave() && over.position().is_some() => {
+                Some(format!("has left epoch {epoch} in order: who takes over must have all of its WAL (S6)"))
             }
             Some(_) => None,
         }

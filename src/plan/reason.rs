@@ -50,8 +50,8 @@ pub enum Waiting {
     #[display("trouble: {_0}")]
     Trouble(Told),
     /// The file wants it moved.
-    #[display("trouble: {trouble}; it stays, because nobody can take over now: {why_not}")]
-    TroubleStays { trouble: Told, why_not: String },
+    #[display("trouble: {trouble}; it stays, because nobody can take over now: {}", why_not.0)]
+    TroubleStays { trouble: Told, why_not: Passing<String> },
     #[display(
         "the data directory holds another database: its system identifier differs. `regent reinit` copies this node anew \
          from the primary; `regent accept` lets this node's copy win"

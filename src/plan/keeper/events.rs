@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The pause before a failed action is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// The pause after a stop that failed; it doubles. The guard kills at the end of the lease in any case.
 const STOP_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -429,7 +429,7 @@ impl Keeper {
         if let DbAction::Rejoin { .. } = action {
             return;
         }
-        self.in_epoch.retry_at = Some(at.now + RETRY);
+        self.in_epoch.retry_at = Some(at.now + self.pause_after(action));
         match action {
             // Without a lease it is refused, which says nothing about the database.
             DbAction::StartPrimary { .. } if !may_write && self.starts_as_ordered() => {}
@@ -450,8 +450,7 @@ impl Keeper {
     }
 
     fn action_done(&mut self, action: &DbAction, done: DbDone, at: Moment) {
-        self.in_epoch.retry_at = None;
-        self.in_epoch.last_error = None;
+        (self.in_epoch.retry_at, self.in_epoch.last_error, self.in_epoch.starts_failed) = (None, None, 0);
         match done {
             DbDone::Plain | DbDone::Created { .. } => {}
             DbDone::Compared { unfit } => self.compared = Some((at.now, unfit)),

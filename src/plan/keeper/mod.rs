@@ -156,6 +156,8 @@ struct InEpoch {
     last_error: Option<String>,
     /// The last action that failed: not tried again before this.
     retry_at: Option<Instant>,
+    /// How many starts as a standby failed in a row.
+    starts_failed: u32,
 }
 
 /// Everything that decides over the next step.

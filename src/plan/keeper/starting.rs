@@ -2,11 +2,29 @@
 //! none of that: one that shows no progress is ended and tried again, and one that takes too long, tries included, gives its
 //! epoch back where another node has nearly as much. One that is open is no start any more.
 //!
+//! A standby that does not start says the same each time, so the pauses between its tries grow.
+//!
 //! Not here: what progress is (`engine`), and how an epoch is given back (`table.rs`).
 
-use super::{Input, Start, Step, table};
+use super::events::RETRY;
+use super::{Input, Keeper, Start, Step, table};
 use crate::plan::reason::{GiveUp, StopReason};
 use crate::types::{DbAction, DbState, Trouble};
+use std::time::Duration;
+
+/// The longest pause between two starts as a standby: a person who makes room, or mends a file, waits for it.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+impl Keeper {
+    /// For how long nothing is tried after this action has failed.
+    pub(super) fn pause_after(&mut self, failed: &DbAction) -> Duration {
+        let DbAction::StartStandby { .. } = failed else { return RETRY };
+        let times = &mut self.in_epoch.starts_failed;
+        let pause = RETRY.saturating_mul(1 << (*times).min(5)).min(PAUSE_MAX);
+        *times += 1;
+        pause
+    }
+}
 
 /// The start that has come to no answer yet, with the pauses between its tries.
 fn start(input: &Input) -> Option<Start> {
@@ -54,4 +72,19 @@ pub(super) fn give_up(input: &Input) -> Option<GiveUp> {
     let end = input.keeper.reached.filter(|_| is_too_long(input))?;
     let (node, at) = input.nearest_standby(end)?;
     Some(GiveUp::StartsTooLong { node: node.clone(), at, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn a_standby_that_does_not_start_is_tried_ever_more_seldom_until_something_ends_well() {
+        let mut keeper = Keeper::default();
+        let start = DbAction::StartStandby { upstream: None };
+        let pauses: Vec<_> = (0..7).map(|_| keeper.pause_after(&start).as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
+        assert_eq!(keeper.pause_after(&DbAction::Seal), RETRY, "nothing else waits for that");
+        keeper.in_epoch.starts_failed = 0;
+        assert_eq!(keeper.pause_after(&start), RETRY);
+    }
 }

@@ -9,6 +9,7 @@ use super::{Input, Keeper, Step, release};
 use crate::config::{TroublePolicy, trouble};
 use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
+use crate::plan::note::Passing;
 use crate::plan::reason::{GiveUp, StopReason, Told, Waiting};
 use crate::types::{DbAction, DbState, Instant, StopLadder, Trouble};
 use std::time::Duration;
@@ -85,7 +86,7 @@ pub(super) fn step(input: &Input, s: &Service, trouble: &Trouble) -> Step {
         }
         _ => "its lease is not valid".to_owned(),
     };
-    Step::Wait(Waiting::TroubleStays { trouble: Told(trouble.clone()), why_not })
+    Step::Wait(Waiting::TroubleStays { trouble: Told(trouble.clone()), why_not: Passing(why_not) })
 }
 
 fn may_restart(input: &Input) -> bool {

@@ -89,7 +89,8 @@ fn read_again(world: &mut World) -> Result<()> {
     // What is wrong is named, by regent's own rules and by PostgreSQL, and changes nothing.
     for (wrong, words) in [
         ("port = 99", "regent sets this parameter itself"),
-        ("work_mem = \"64 megabytes\"", "invalid value for parameter"),
+        ("work_mem = \"64 megabytes\"", "expected a size"),
+        ("work_mem = \"1kB\"", "outside the valid range"),
         ("shared_preload_libraries = \"no_such\"", "no_such"),
     ] {
         fs::write(file(&reign.primary)?, text.replace(line, &format!("{line}\n{wrong}")))?;

@@ -6,6 +6,7 @@ use crate::harness::Scenario;
 use crate::host::Host;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
+use crate::ready::Wrong;
 use crate::recovery::Slowed;
 use crate::status::{Service, Status};
 use crate::time::Stamp;
@@ -121,6 +122,7 @@ fn starting(world: &mut World) -> Result<()> {
     // The best one is waited for until this is over.
     let failover = "choose = \"20s\"";
     let mut cluster = Cluster::start(world, Plan { failover, ..plan("auto") })?;
+    cluster.world.ready.allow(Wrong::NotReady, "the best standby starts at that moment, and is waited for");
     let before = cluster.reign()?;
     let (primary, standbys) = hosts(&cluster, &before)?;
     let [best, lags] = &standbys[..] else { anyhow::bail!("there are two standbys") };
