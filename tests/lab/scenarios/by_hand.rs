@@ -69,6 +69,7 @@ fn serves_by_hand(cluster: &Cluster, node: &str, promote: bool) -> Result<()> {
 fn primary(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
     cluster.world.pace.allow(Act::Start, 6, "everything is switched off and on, and one is started by hand besides");
+    cluster.world.pace.allow(Act::Checkpoint, 2, "it leaves, and is primary again within a minute");
     let before = cluster.reign()?;
     serves_by_hand(&cluster, &before.primary, false)?;
     let status = cluster.wait_complete(BACK)?;
@@ -82,11 +83,15 @@ fn primary(world: &mut World) -> Result<()> {
 fn standby(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
     cluster.world.pace.allow(Act::Start, 6, "everything is switched off and on, and one is started by hand besides");
+    cluster.world.pace.allow(Act::Checkpoint, 2, "it leaves, and is primary again within a minute");
     let before = cluster.reign()?;
     let names = cluster.plan.database_names();
     let node = names.into_iter().find(|name| *name != before.primary).context("a standby")?;
     serves_by_hand(&cluster, &node, true)?;
-    cluster.wait("a primary again", BACK, |status| status.services[SERVICE].phase == "installed")?;
+    cluster.wait("a primary again", BACK, |status| {
+        let service = &status.services[SERVICE];
+        service.phase == "installed" && service.epoch > before.epoch
+    })?;
     cluster.stop_writer()?;
     cluster.follow(&node, &BY_HAND.block("Back to regent", 2)?, &[("db1", &node)])?;
     wins(&cluster, &node, before.epoch, ("by_hand", "1"))

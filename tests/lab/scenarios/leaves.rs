@@ -212,6 +212,7 @@ fn in_a_pause(world: &mut World) -> Result<()> {
 fn everybody(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan::default())?;
     cluster.wait_complete(BACK)?;
+    cluster.world.pace.allow(Act::Checkpoint, 2, "everybody leaves, and one is primary again within a minute");
     let before = cluster.reign()?;
     let names = cluster.plan.node_names();
     let start = Stamp::now();

@@ -105,7 +105,11 @@ fn copied(world: &mut World, database: &'static str, asked: usize) -> Result<()>
     };
     let mut cluster = Cluster::start(world, plan)?;
     cluster.world.pace.allow(Act::Copy, 2, "a standby loses its directory twice, one right after the other");
-    cluster.world.pace.allow(Act::Checkpoint, 2, "a node takes over and gives its service up again within a minute");
+    cluster.world.pace.allow(
+        Act::Checkpoint,
+        3,
+        "a node takes over, is asked to move, and gives its service up within a minute",
+    );
     if asked > 0 {
         // They come as a rewind does, and the one rewind that there is comes on top, of another node.
         cluster.world.pace.allow(
