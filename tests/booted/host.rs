@@ -58,6 +58,11 @@ impl Host {
         self.machine.directory.join("disk")
     }
 
+    /// Where that service's server writes its log, as the lab sees it.
+    pub fn server_log(&self, service: &str) -> PathBuf {
+        self.upper(&format!("var/log/postgresql/regent-{service}.log"))
+    }
+
     /// A file of the host that lies on no volume, as the lab sees it while the host is off.
     pub fn upper(&self, path: &str) -> PathBuf {
         self.disk().join(crate::boot::UPPER).join(path.trim_start_matches('/'))

@@ -90,6 +90,11 @@ impl Host {
         self.directory.join("disk")
     }
 
+    /// Where that service's server writes its log, as the lab sees it.
+    pub fn server_log(&self, service: &str) -> PathBuf {
+        self.disk().join("log").join(format!("regent-{service}.log"))
+    }
+
     /// Where the lab keeps what this host's programs print.
     pub fn log(&self, program: &str) -> PathBuf {
         self.directory.join(format!("{program}.log"))

@@ -158,7 +158,7 @@ fn events(world: &World) -> Vec<Event> {
     for service in [SERVICE, SECOND] {
         let names = world.hosts.keys().map(|host| (host.clone(), format!("{service} on {host}"))).collect();
         for (name, host) in &world.hosts {
-            let log = host.disk().join("log").join(format!("regent-{service}.log"));
+            let log = host.server_log(service);
             // The older one first. What is not there has not begun.
             let log = [log.with_extension("log.1"), log].map(|path| fs::read(path).unwrap_or_default());
             events.extend(read(&String::from_utf8_lossy(&log.concat()), &format!("{service} on {name}"), &names));
