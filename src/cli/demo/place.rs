@@ -180,7 +180,7 @@ bootstrap = "initdb"
 data_dir = "{folder}/nodes/{{node}}/database/main"
 bin_dir  = "{BIN_DIR}"
 port     = {PORT}
-log_dir  = "{folder}/nodes/{{node}}/log"
+log_dir  = "{folder}/nodes/{{node}}/database/log"
 replication_password_file = "{folder}/replication.password"
 "#
         )

@@ -122,7 +122,7 @@ fn reboot_paused(cluster: &mut Cluster) -> Result<()> {
     println!("of it {:?} after resume", cluster.writer()?.first_after(resumed, BACK)?.ack.since(resumed));
     let after = cluster.reign()?;
     ensure!(after.primary == before.primary, "after the pause {} is primary", after.primary);
-    let log = cluster.host(&after.primary)?.disk().join("regent").join(SERVICE).join("postgresql.log");
+    let log = cluster.host(&after.primary)?.server_log(SERVICE);
     let log = std::fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
     ensure!(!log.contains("was not properly shut down"), "the database was not stopped in order:\n{log}");
     cluster.judge_moves(&[&before.primary])
