@@ -519,6 +519,7 @@ fn running(line: &Line, what: &str, epoch: Epoch) -> DbAction {
         "start-standby" => DbAction::StartStandby { upstream: None },
         "stop" => DbAction::Stop { ladder: LADDER },
         "initdb" => DbAction::Initdb,
+        "find-end" => DbAction::FindEnd { from: Position { timeline: Timeline(1), lsn: Lsn(0x5000) } },
         other => line.fail(&format!("{other:?} is no action")),
     }
 }

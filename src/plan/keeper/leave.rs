@@ -59,8 +59,9 @@ pub(super) fn step(input: &Input) -> Option<Step> {
     }
     let ladder = input.planned_ladder();
     match &input.keeper.running {
-        // A stop is what is wanted, and a checkpoint that ends makes it short.
-        Some((DbAction::Stop { .. }, _)) => return None,
+        // A stop is what is wanted, and what is looked for after one that did not end in order is its final position. A
+        // checkpoint that ends makes it short.
+        Some((DbAction::Stop { .. } | DbAction::FindEnd { .. }, _)) => return None,
         Some((DbAction::Checkpoint, since)) if input.now.since(*since) < ladder.fast => return None,
         // A copy takes hours, and recovery may: nobody waits for what is not to be used.
         Some(_) => return Some(Step::StopNow(ladder, StopReason::Leaves(leaving))),

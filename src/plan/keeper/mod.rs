@@ -3,8 +3,9 @@
 //! for the service's current epoch, and it says `released` only when nothing is left that could commit (S2, S5).
 //!
 //! `rights.rs` says what may run at this moment, `table.rs` has the step for every goal and state, `release.rs` the reasons
-//! to give an epoch up, `leave.rs` what a node does that leaves, `trouble.rs` what local trouble leads to, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes. `docs/keeper.md` has
-//! the table in words.
+//! to give an epoch up, `leave.rs` what a node does that leaves, `ordered.rs` a restart that a person ordered, `trouble.rs`
+//! what local trouble leads to, `rejoins.rs` how often a copy is tried, `events.rs` what each event changes.
+//! `docs/keeper.md` has the table in words.
 //!
 //! Not here: doing a step (`node`, `engine`), and the sentences (`reason.rs`).
 

@@ -110,7 +110,8 @@ impl Input<'_> {
     }
 
     /// The epoch for which this node wants its lease: it holds it, and is not giving it up. One that hands over in order
-    /// keeps it until it has stopped, and one that is restarted on order beyond that: cut short at the end of a lease, the stop would leave no final position.
+    /// keeps it until it has stopped, and one that is restarted on order beyond that: cut short at
+    /// the end of a lease, the stop would leave no final position.
     pub fn wants_lease(&self) -> Option<Epoch> {
         let epoch = self.held()?;
         let keeper = self.keeper;

@@ -1,5 +1,6 @@
 //! A database that answers nobody, or whose directory is gone. Slow is not dead: it is killed at once only where it is certain
-//! that it serves nobody, or that nobody finds again what it writes, and else when nothing of it has moved either for `hung_after`. In between it is shown, and left to itself.
+//! that it serves nobody, or that nobody finds again what it writes, and else when nothing of it has moved either for
+//! `hung_after`. In between it is shown, and left to itself.
 //!
 //! Not here: how it is seen (`engine`), and how people learn of it (`pages`).
 

@@ -77,6 +77,7 @@ pub(super) fn give_up(input: &Input) -> Option<GiveUp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn a_standby_that_does_not_start_is_tried_ever_more_seldom_until_something_ends_well() {
         let mut keeper = Keeper::default();

@@ -86,8 +86,8 @@ fn step_of_the_holder(input: &Input, s: &Service, goal: &Goal) -> Step {
     }
 }
 
-/// The holder of the epoch that leaves it: in order for a switchover or with its node, or because it cannot or must not go on. Closed first,
-/// then the tombstone, and only then the final word.
+/// The holder of the epoch that leaves it: in order for a switchover or with its node, or because it cannot or must not go
+/// on. Closed first, then the tombstone, and only then the final word.
 fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
     let keeper = input.keeper;
     match (goal, keeper.seen.state) {
