@@ -254,6 +254,17 @@ impl Rights {
         })
     }
 
+    /// Makes a directory of a name that nobody has, which begins so. Returns that name.
+    pub fn make_new_directory(&self, beginning: &Path, mode: u32) -> Result<PathBuf, FileError> {
+        self.file("create", beginning, || {
+            let mut template = beginning.as_os_str().to_owned();
+            template.push("XXXXXX");
+            let made = nix::unistd::mkdtemp(template.as_os_str())?;
+            open_directory(&made)?.set_permissions(fs::Permissions::from_mode(mode))?;
+            Ok(made)
+        })
+    }
+
     /// Makes a directory and those that it lies in, as far as they are missing.
     pub fn make_directories(&self, path: &Path) -> Result<(), FileError> {
         self.file("create", path, || fs::create_dir_all(path))

@@ -48,6 +48,16 @@ fn no_link_leads_further_than_its_owner_could_go() {
 }
 
 #[test]
+fn a_new_directory_is_nobody_elses() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let made = || Rights::own().make_new_directory(&folder.path().join("trial-"), 0o755).expect("made");
+    let (one, another) = (made(), made());
+    assert_ne!(one, another, "whoever has the same idea at the same time gets another one");
+    assert!(one.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trial-")));
+    assert_eq!(fs::metadata(&one).expect("there").permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
 fn what_never_ends_or_is_no_file_is_not_read() {
     let Some((_folder, theirs, nobody)) = folders() else { return };
     let [pipe, zero, huge, fits] = ["pipe", "zero", "huge", "fits"].map(|name| theirs.join(name));

@@ -22,7 +22,6 @@ use crate::types::{Quoted, ServiceName, Size};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -97,14 +96,8 @@ impl<'a> Trial<'a> {
         real: &'a Layout,
         user: &'a OsUser,
     ) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let place = std::env::temp_dir().join(format!("regent-trial-{}-{number}", std::process::id()));
-        let own = Rights::own();
-        if own.exists(&place) {
-            own.remove_tree(&place)?;
-        }
-        own.make_directory(&place, 0o755)?;
+        // Many share the temporary files, and may well have this process's number in a world of their own.
+        let place = Rights::own().make_new_directory(&std::env::temp_dir().join("regent-trial-"), 0o755)?;
         let thrown_away = Throwaway(place.clone());
         let run = place.join("run");
         let layout = Layout {
