@@ -6,6 +6,7 @@ use super::aside::Aside;
 use super::copying::Copying;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
+use super::looks::Seen;
 use super::networks::Networks;
 use super::pages::Pages;
 use super::postmaster::Postmaster;
@@ -16,7 +17,7 @@ use super::writes::{InOrder, Writes};
 use super::{home, settings, tls};
 use crate::config::{Config, Postgresql};
 use crate::engine::enclosure::Enclosure;
-use crate::types::{FileFault, Files, NodeName, Observation, ServiceName, SystemId, Unfit, Upstream};
+use crate::types::{FileFault, Files, NodeName, ServiceName, SystemId, Unfit, Upstream};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -73,16 +74,6 @@ pub struct Core {
     pub seen: watch::Sender<Seen>,
 }
 
-/// What the observer publishes.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// Grows with each look.
-    pub looks: u64,
-    /// Grows with each look that brought something else than the one before.
-    pub version: u64,
-    pub observation: Observation,
-}
-
 impl Core {
     pub fn new(config: Arc<Config>, service: ServiceName, guard: PathBuf) -> Result<Self> {
         let known = config.services.get(&service);
@@ -100,7 +91,7 @@ impl Core {
         let user = OsUser::find(&postgresql.os_user, &service, runs)?;
         let layout = Layout::new(&config, &service, &user)?;
         layout.make_directories()?;
-        let (seen, _) = watch::channel(Seen { looks: 0, version: 0, observation: Observation::unclear() });
+        let (seen, _) = watch::channel(Seen::nothing());
         let (session, look, copying) = (Mutex::new(None), Notify::new(), Copying::default());
         let has_new_certificate = false;
         let given = RwLock::new(Arc::new(postgresql.clone()));
@@ -235,33 +226,5 @@ impl Core {
         let mut nodes = self.config.nodes.iter();
         let named = nodes.find(|(_, node)| node.hostname.eq_ignore_ascii_case(host)).map(|(name, _)| name.clone());
         named.or_else(|| host.parse().ok().and_then(|address| self.node_at(address)))
-    }
-
-    /// Publishes a look.
-    pub fn publish(&self, observation: Observation) {
-        self.seen.send_modify(|seen| {
-            seen.looks += 1;
-            if seen.observation != observation {
-                seen.version += 1;
-                seen.observation = observation;
-            }
-        });
-    }
-
-    /// Waits, briefly, until the observer has looked once more from beginning to end: what is asked for next is then
-    /// decided on what the last action left behind.
-    pub async fn looked_again(&self) {
-        let mut seen = self.seen.subscribe();
-        // One look may be under way already, so the second one is the first that began after this.
-        let enough = seen.borrow().looks + 2;
-        let looks = async {
-            loop {
-                self.look.notify_one();
-                if seen.changed().await.is_err() || seen.borrow().looks >= enough {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(100), looks).await;
     }
 }

@@ -36,6 +36,7 @@ mod initdb;
 mod keep;
 mod layout;
 mod log;
+mod looks;
 mod losses;
 mod lost;
 mod mounts;
@@ -99,12 +100,16 @@ use self::core::Core;
 use super::{Engine, enclosure};
 use crate::action::guard;
 use crate::config::{Config, Postgresql};
-use crate::types::{DbAction, DbDone, DbOutcome, KeptFolder, Observation, ServiceName, StopLadder, Survey};
+use crate::types::{DbAction, DbDone, DbOutcome, DbState, KeptFolder, Observation, ServiceName, StopLadder, Survey};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+
+/// How long an action waits for a look of after it, where somebody waits for the action.
+const BRIEFLY: Duration = Duration::from_millis(100);
 
 /// One service's database on this node. Dropping it leaves the database as it is.
 #[derive(Debug)]
@@ -262,6 +267,24 @@ impl PostgreSql {
         }
     }
 
+    /// An action that worked waits for a look of after it: for what, and for how long. What it said is so, whatever is seen;
+    /// but of what changes what the database is, a look of before would have it done once more.
+    fn waits_for(&self, action: &DbAction) -> (Option<DbState>, Duration) {
+        let long = self.core.postgresql().probe_timeout * 2;
+        match action {
+            DbAction::StartPrimary { .. } | DbAction::Promote { .. } => (Some(DbState::Primary), long),
+            DbAction::StartStandby { .. } => (Some(DbState::Standby), long),
+            DbAction::Initdb | DbAction::Rejoin { .. } | DbAction::AcceptCopy { .. } => (None, long),
+            // Somebody waits for the answer, or it can be done twice.
+            DbAction::Follow { .. }
+            | DbAction::Compare { .. }
+            | DbAction::Seal
+            | DbAction::Checkpoint
+            | DbAction::FindEnd { .. }
+            | DbAction::Stop { .. } => (None, BRIEFLY),
+        }
+    }
+
     async fn stop(&self, ladder: StopLadder) -> Result<DbDone, EngineError> {
         let (clean, position) = stop::stop(&self.core, ladder).await?;
         // Nothing is left that a guard could have to kill; the next start posts a new one.
@@ -293,6 +316,8 @@ impl Engine for PostgreSql {
         let (mut stops, mut asked) = (self.stops.subscribe(), self.asked.subscribe());
         let compares = matches!(action, DbAction::Compare { .. });
         let rejoins = matches!(action, DbAction::Rejoin { .. });
+        let (led_to, patience) = self.waits_for(&action);
+        let core = &self.core;
         let _turn = self.turn.lock().await;
         let outcome = if is_stop {
             self.act(action).await
@@ -303,7 +328,10 @@ impl Engine for PostgreSql {
                 outcome = self.act(action) => outcome,
             }
         };
-        self.core.looked_again().await;
+        tokio::select! {
+            _ = stops.changed(), if !is_stop => {}
+            () = looks::once_more(&core.seen, &core.look, led_to, if outcome.is_ok() { patience } else { BRIEFLY }) => {}
+        }
         match outcome {
             Ok(done) => DbOutcome::Done(done),
             Err(error) if rejoins && !self.core.copying.has_cost() => DbOutcome::Refused { error: error.to_string() },

@@ -21,7 +21,7 @@ use super::session::Place;
 use super::slots::Upkeep;
 use super::timeline::{history_of, timeline_on_disk};
 use super::warnings::Warnings;
-use super::{doorway, settings};
+use super::{doorway, looks, settings};
 use crate::clock;
 use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
 use std::sync::{Arc, PoisonError};
@@ -46,7 +46,7 @@ pub async fn run(core: Arc<Core>) {
         observation.files = core.files.borrow().clone();
         observation.unfit = core.unfit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let moving = matches!(observation.state, DbState::Starting | DbState::Stopping | DbState::Unclear);
-        core.publish(observation);
+        looks::publish(&core.seen, observation);
         let interval = core.postgresql().probe_interval;
         let pause = if moving { interval.min(Duration::from_millis(50)) } else { interval };
         let end = async {

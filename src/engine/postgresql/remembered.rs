@@ -6,9 +6,10 @@
 //!
 //! Not here: what is compared with it (`older.rs`).
 
-use super::core::{Core, Seen};
+use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::Layout;
+use super::looks::Seen;
 use crate::clock;
 use crate::rights::{self, Rights};
 use crate::types::{DbState, Instant, Lsn, Position, SystemId, Timeline};
