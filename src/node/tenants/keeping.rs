@@ -55,6 +55,12 @@ impl Tenants {
                 desk.mail.say(Said::StopsNow { service: name.clone(), why: StopReason::RestartOrdered });
                 self.start_action(desk, name, DbAction::Stop { ladder });
             }
+            Step::StopToLeave(ladder, why) => {
+                if let Some(keeper) = self.keepers.get_mut(name) {
+                    keeper.gives_up(why, desk.context.now);
+                }
+                self.start_action(desk, name, DbAction::Stop { ladder });
+            }
             Step::Restarted { order } => {
                 let (service, node) = (name.clone(), desk.context.me());
                 desk.propose(Command::Restarted { service, node, order });

@@ -7,11 +7,13 @@
 //! [`Goal::Leave`]: crate::plan::goal::Goal::Leave
 
 use super::{Input, Step};
+use crate::ledger::Service;
 use crate::plan::reason::{StopReason, Waiting};
 use crate::types::{DbAction, DbState, Leaving};
 
 impl Input<'_> {
-    /// Whether its database goes on although its node leaves: a person is at work on it, or it is none of regent's.
+    /// Whether its database goes on although its node leaves: a person is at work on it, or it is none of regent's. Not one
+    /// that was being given back for that when the pause came.
     pub fn goes_on_without_its_daemon(&self) -> bool {
         let Some(leaving) = self.leaving else { return false };
         let goes_down = leaving == Leaving::HostGoesDown;
@@ -21,7 +23,8 @@ impl Input<'_> {
         };
         let seen = self.keeper.seen.system;
         let is_anothers = seen.is_some() && s.system.is_some() && seen != s.system;
-        is_anothers || !goes_down && (s.paused || self.state.is_in_maintenance(self.me.node))
+        let is_paused = s.paused && !self.is_given_up();
+        is_anothers || !goes_down && (is_paused || self.state.is_in_maintenance(self.me.node))
     }
 
     /// Whether anything of its database runs.
@@ -44,10 +47,15 @@ impl Input<'_> {
         self.leaving.is_some() && self.is_left()
     }
 
-    /// Whether the ledger has still to hear that this node gave its epoch up. In a pause it keeps it.
+    /// Whether the ledger has still to hear that this node gave its epoch up. In a pause it keeps it, unless that was begun.
     pub fn owes_its_word(&self) -> bool {
+        let keeps = |s: &Service| s.paused && !self.is_given_up();
         self.service()
-            .is_some_and(|s| !s.paused && s.over.is_none() && s.holder.as_ref().is_some_and(|h| self.me.is(h)))
+            .is_some_and(|s| !keeps(s) && s.over.is_none() && s.holder.as_ref().is_some_and(|h| self.me.is(h)))
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.keeper.in_epoch.given_up.is_some()
     }
 }
 

@@ -201,6 +201,9 @@ pub enum Step {
     /// The same in order, because a person ordered its restart.
     #[display("stops, to be restarted on order ({ladder})")]
     StopToRestart { ladder: StopLadder, order: u64 },
+    /// The same, because its node leaves: from here on the epoch is given back, whatever comes meanwhile.
+    #[display("stops, and gives its epoch back ({_0}): {_1}")]
+    StopToLeave(StopLadder, GiveUp),
     /// Say that this order is carried out.
     #[display("says that it was restarted on order")]
     Restarted { order: u64 },
@@ -293,9 +296,11 @@ pub fn keep(input: &Input) -> Step {
 /// stopped, because there no pause is known.
 fn looking_on(step: Step) -> Step {
     match step {
-        Step::Db(_) | Step::StopToRejoin(..) | Step::StopToRestart { .. } | Step::Promoting { .. } => {
-            Step::Wait(Waiting::Paused)
-        }
+        Step::Db(_)
+        | Step::StopToRejoin(..)
+        | Step::StopToRestart { .. }
+        | Step::StopToLeave(..)
+        | Step::Promoting { .. } => Step::Wait(Waiting::Paused),
         Step::StopNow(_, ref why) if *why != StopReason::AnotherHolds => Step::Wait(Waiting::Paused),
         step => step,
     }

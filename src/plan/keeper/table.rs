@@ -11,7 +11,7 @@ use crate::ledger::{Phase, Service};
 use crate::plan::goal::{Goal, upstream};
 use crate::plan::lead::stuck_after;
 use crate::plan::reason::{GiveUp, StopReason, Waiting};
-use crate::types::{DbAction, DbState, Observation, Timeline, Upstream};
+use crate::types::{DbAction, DbState, Observation, StopLadder, Timeline, Upstream};
 
 /// The next step towards the goal.
 pub(super) fn step(input: &Input, goal: &Goal) -> Step {
@@ -113,14 +113,19 @@ fn step_out(input: &Input, s: &Service, goal: &Goal) -> Step {
             Step::StopNow(input.lease_ladder(), StopReason::GivenUp(why.clone()))
         }
         // To hand over, while it still takes writes: the stop is short then.
-        (_, DbState::Primary) if trouble::takes_no_writes(input) => {
-            Step::Db(DbAction::Stop { ladder: trouble::ladder(input) })
-        }
+        (_, DbState::Primary) if trouble::takes_no_writes(input) => hand_over(input, goal, trouble::ladder(input)),
         (_, DbState::Primary) if !keeper.in_epoch.checkpointed => Step::Db(DbAction::Checkpoint),
         // To hand over, in order, with a clean end of its WAL: whoever takes over has all of it.
         (_, DbState::Primary | DbState::Starting | DbState::Standby | DbState::Unclear) => {
-            Step::Db(DbAction::Stop { ladder: input.planned_ladder() })
+            hand_over(input, goal, input.planned_ladder())
         }
+    }
+}
+
+fn hand_over(input: &Input, goal: &Goal, ladder: StopLadder) -> Step {
+    match input.leaving.filter(|_| *goal == Goal::Leave) {
+        Some(leaving) => Step::StopToLeave(ladder, GiveUp::Leaves(leaving)),
+        None => Step::Db(DbAction::Stop { ladder }),
     }
 }
 
