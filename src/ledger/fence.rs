@@ -268,6 +268,11 @@ impl State {
         }
     }
 
+    /// Whether a pause keeps every agent from acting for it.
+    pub(super) fn is_held_up(&self, f: &Fence) -> bool {
+        self.check_not_paused(f).is_err()
+    }
+
     /// During a pause no fence order is issued, but for an operator's own.
     fn check_not_paused(&self, f: &Fence) -> Result<(), Refusal> {
         if self.incidents.get(&f.incident).is_some_and(|i| i.kind == IncidentKind::Fencing) {
@@ -467,7 +472,11 @@ impl State {
             return self.lift_again(m, fence, who);
         }
         let f = self.fence_in(fence, &[FenceState::Open, FenceState::Confirmed, FenceState::Void])?;
-        let hangs = self.epochs_of(&f.target, &f.boot);
+        // Nothing rests on one that is void.
+        let hangs = match f.state {
+            FenceState::Void => BTreeMap::new(),
+            _ => self.epochs_of(&f.target, &f.boot),
+        };
         if let Some((service, epoch)) = hangs.into_iter().next() {
             return Err(Refusal::EpochNotOver { service, epoch });
         }

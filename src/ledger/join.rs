@@ -4,11 +4,11 @@
 use super::apply::Moment;
 use super::claimed::{Claimed, Word};
 use super::{
-    Cause, Claim, ClaimState, Event, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Refusal, Sighting,
-    State,
+    Cause, Claim, ClaimState, Event, Fence, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Outcome,
+    Refusal, Sighting, State,
 };
 use crate::known_bugs::{self, Bug};
-use crate::types::{Boot, Epoch, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
+use crate::types::{Boot, Epoch, FenceId, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,6 +56,11 @@ impl State {
             self.check_claim(&node, &boot, service, *epoch, claims.get(service))?;
         }
         self.check_machine((&node, &boot), &machine, &held)?;
+        let adopts = held.keys().any(|service| claims.get(service).is_some_and(|c| c.state == ClaimState::Adopted));
+        let spared: Vec<_> = match adopts {
+            true => self.standing_against(&node, &boot).map(|f| f.id).collect(),
+            false => Vec::new(),
+        };
         let weigh = |service: &ServiceName| (service.clone(), self.weigh(&boot, &machine, service));
         let words: BTreeMap<_, _> = held.keys().map(weigh).collect();
         self.last_incarnation = self.last_incarnation.next();
@@ -72,6 +77,7 @@ impl State {
             self.settle_claim(m, &node, (&service, epoch, claim.state), (incarnation, watchdog), words[&service]);
         }
         self.void_fences_of_past_boots(m, &node, &boot);
+        spared.into_iter().for_each(|fence| self.spare(m, fence));
         self.believe_again(&node);
         Ok(Event::Joined { incarnation })
     }
@@ -112,12 +118,43 @@ impl State {
         }
         let why = match self.nodes.get(node) {
             Some(record) if &record.boot != boot => "it was held by another boot",
+            Some(_) if self.is_spared(node, boot) => return Ok(()),
             Some(record) if record.life == Life::Dead => "its holder was declared dead",
             Some(_) if self.is_fenced(node, boot) => "its boot is being fenced",
             Some(_) => return Ok(()),
             None => "its holder never joined",
         };
         Err(Refusal::CannotAdopt { service: service.clone(), epoch, why: why.to_owned() })
+    }
+
+    /// Whether a pause has kept every hand off this boot since the verdict on it: its daemon was away for longer than others
+    /// wait, and is back.
+    fn is_spared(&self, node: &NodeName, boot: &Boot) -> bool {
+        let mut fences = self.standing_against(node, boot).peekable();
+        let untouched = |f: &Fence| {
+            f.state == FenceState::Open && f.orders.is_empty() && f.assisted.is_empty() && self.is_held_up(f)
+        };
+        fences.peek().is_some() && fences.all(untouched)
+    }
+
+    /// What the pause held up is not needed any more, and its services stay where they are.
+    fn spare(&mut self, m: Moment, fence: FenceId) {
+        self.void_fence(m, fence, "its daemon is back, and its service is paused");
+        let Some(f) = self.fences.get(&fence) else { return };
+        let (incident, on, epochs) = (f.incident, f.target.clone(), f.epochs.clone());
+        let Some(incident) = self.incidents.get_mut(&incident) else { return };
+        for (service, epoch) in epochs {
+            incident.settle(&service, Outcome::Stayed { on: on.clone(), epoch });
+        }
+    }
+
+    fn standing_against<'a>(&'a self, node: &'a NodeName, boot: &'a Boot) -> impl Iterator<Item = &'a Fence> {
+        let stands = |f: &&Fence| matches!(f.state, FenceState::Open | FenceState::Confirmed);
+        self.fences
+            .values()
+            .map(super::Shared::get)
+            .filter(move |f| f.target == *node && f.boot == *boot)
+            .filter(stands)
     }
 
     fn succeed(&mut self, node: &NodeName, boot: Boot, request: u64, incarnation: Incarnation, machine: Machine) {

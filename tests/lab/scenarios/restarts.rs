@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(4);
 /// Profile `lan`: the time for which a lease is granted.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
 
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "daemons_restarted_after_a_healed_failover",
         shows: "rules, roles and hba lines of every host stay as they are; nobody is fenced",
@@ -31,6 +31,13 @@ pub const SCENARIOS: [Scenario; 5] = [
         within: LONG,
         alone: false,
         run: paused,
+    },
+    Scenario {
+        name: "paused_and_the_primarys_daemon_is_away_for_long",
+        shows: "declared dead in a pause, and back: the same postmaster, writes go on, nobody is fenced after the pause",
+        within: LONG,
+        alone: false,
+        run: away,
     },
     Scenario {
         name: "resumed_while_a_daemon_is_away",
@@ -127,6 +134,32 @@ fn paused(world: &mut World) -> Result<()> {
     std::thread::sleep(LEASE + SETTLED);
     ensure!(cluster.postmasters()? == postmasters, "after the pause another postmaster runs");
     nothing_moved(cluster, &reign, start, Duration::from_secs(1))
+}
+
+/// Nobody acts on the verdict, and the daemon that is back takes its epoch up again.
+fn away(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan::default())?;
+    let reign = cluster.reign()?;
+    let (postmasters, start) = (cluster.postmasters()?, Stamp::now());
+    set_paused(&cluster, &reign.primary, true)?;
+    let joins = cluster.joins(&reign.primary)?;
+    cluster.end_daemon(&reign.primary, Ending::Killed)?;
+    let dead = |status: &Status| status.nodes[&reign.primary].state == "dead";
+    cluster.wait("a verdict on the primary's node", Duration::from_secs(30), dead)?;
+    // No lease ends in a pause.
+    std::thread::sleep(LEASE);
+    cluster.start_daemon(&reign.primary)?;
+    cluster.wait_joined(&reign.primary, joins)?;
+    cluster.wait("the end of what the pause held up", Duration::from_secs(10), |status| status.fences.is_empty())?;
+    set_paused(&cluster, &reign.primary, false)?;
+    std::thread::sleep(LEASE + SETTLED);
+    ensure!(cluster.postmasters()? == postmasters, "another postmaster runs");
+    ensure!(cluster.reign()? == reign, "it moved: {:?}", cluster.reign()?);
+    let offs = cluster.power_offs();
+    ensure!(offs.values().all(|offs| *offs == 0), "somebody was switched off: {offs:?}");
+    let gap = cluster.writer()?.longest_gap_after(start)?;
+    ensure!(gap < Duration::from_secs(1), "writes paused for {gap:?}");
+    cluster.judge(&[&reign.primary]).map(drop)
 }
 
 fn resumed(world: &mut World) -> Result<()> {
