@@ -70,16 +70,20 @@ fn report_failure(ended: &Ended, minutes: u64) {
 /// The seeds that once found something run first, always.
 pub fn found_seeds(wanted: &Wanted, score: &mut Score) {
     let lines = FOUND.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty());
-    for line in lines {
-        let mut words = line.splitn(3, ' ');
-        let mut number = || words.next().and_then(|w| w.parse::<u64>().ok());
-        let (Some(seed), Some(minutes)) = (number(), number()) else {
+    let lines: Vec<&str> = lines.collect();
+    let (turn, score) = (AtomicU64::new(0), Mutex::new(score));
+    let next = || {
+        let line = *lines.get(turn.fetch_add(1, Ordering::Relaxed) as usize)?;
+        let found = found(line);
+        let ended = found.as_ref().map(|(seed, minutes, _)| swarm::run(*seed, *minutes, wanted.tell()));
+        Some((line, found.zip(ended)))
+    };
+    on_threads(wanted.jobs, next, |(line, ran)| {
+        let mut score = score.lock().expect("no thread panics");
+        let Some(((seed, minutes, found), ended)) = ran else {
             println!("FAIL tests/sim/seeds.txt: {line:?} does not begin with a seed and its minutes");
-            score.count(false);
-            continue;
+            return score.count(false);
         };
-        let found = words.next().unwrap_or_default();
-        let ended = swarm::run(seed, minutes, wanted.tell());
         let known = known::kind(ended.violation.as_deref());
         match known {
             Some(_) => score.known += 1,
@@ -90,7 +94,14 @@ pub fn found_seeds(wanted: &Wanted, score: &mut Score) {
             (Some(violation), Some(kind)) => report_known(seed, kind, violation, minutes),
             (Some(_), None) => report_failure(&ended, minutes),
         }
-    }
+    });
+}
+
+/// A line's seed, its minutes and what it found.
+fn found(line: &str) -> Option<(u64, u64, &str)> {
+    let mut words = line.splitn(3, ' ');
+    let mut number = || words.next()?.parse::<u64>().ok();
+    Some((number()?, number()?, words.next().unwrap_or_default()))
 }
 
 /// Every story, for each of its seeds; with a seed given, for that one.
