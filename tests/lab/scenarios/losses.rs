@@ -3,6 +3,7 @@
 use super::switchovers::signal_receiver;
 use crate::cluster::Cluster;
 use crate::harness::Scenario;
+use crate::page::NO_PRIMARY;
 use crate::plan::{Plan, SERVICE};
 use crate::postgres;
 use crate::ready::Wrong;
@@ -89,7 +90,13 @@ fn accepts(world: &mut World) -> Result<()> {
     };
     cluster.wait("a status that says what a person may do", Duration::from_secs(60), alarmed)?;
     ensure!(cluster.reign().is_err() || cluster.reign()? == before, "somebody was promoted by itself");
-    let said = cluster.command(&standby, &["failover", "--accept-loss", "--to", &standby, "--yes"])?;
+    // As the page has it.
+    let page = "orders has no eligible candidate";
+    ensure!(
+        cluster.status()?.services[SERVICE].what_now.iter().any(|now| now.starts_with(page)),
+        "status does not say {page:?}"
+    );
+    let said = cluster.follow(&standby, &NO_PRIMARY.block("2. Nobody may take over", 0)?, &[])?;
     println!("{}", said.trim());
     let (after, _) = cluster.wait_takeover(&before, fault, Duration::from_secs(60))?;
     ensure!(after.primary == standby, "{} is primary", after.primary);

@@ -58,12 +58,12 @@ pub const SCENARIOS: [Scenario; 5] = [
     },
 ];
 
-fn plan(on_crash: &'static str) -> Plan {
+pub fn plan(on_crash: &'static str) -> Plan {
     Plan { on_crash, parameters: NO_CHECKPOINTS, probers: false, ..Plan::default() }
 }
 
 /// More WAL than a startup process reads in the moments in which a slowed one runs.
-fn write_much(host: &Host) -> Result<()> {
+pub fn write_much(host: &Host) -> Result<()> {
     postgres::sql(host, "create table ballast as select i, repeat('x', 1000) from generate_series(1, 120000) i")
         .map(drop)
 }
