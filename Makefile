@@ -54,12 +54,13 @@ check: prepare ## what needs no root and little time: format, lints, unit tests,
 
 test: prepare ## everything that must pass: the tests, small simulations, the lab's short half, the demo (root)
 	@scripts/needs-root "make test"
-	$(CARGO) test
-	$(CARGO) test --test lab -- $(LAB_SHORT)
-	$(CARGO) test --features known-bugs --test sim -- --bugs
-	$(CARGO) test --features known-bugs --test lab -- without_a_fence
+	scripts/timed "building" $(CARGO) test --no-run
+	scripts/timed "the tests" $(CARGO) test
+	scripts/timed "the lab's short half" $(CARGO) test --test lab -- $(LAB_SHORT)
+	scripts/timed "the simulator's known bugs" $(CARGO) test --features known-bugs --test sim -- --bugs
+	scripts/timed "the lab without a fence" $(CARGO) test --features known-bugs --test lab -- without_a_fence
 	$(CARGO) build --bins
-	target/debug/regent demo
+	scripts/timed "the demo" target/debug/regent demo
 
 demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, a switchover (root or sudo)
 	@scripts/needs-root "make demo"
