@@ -1,7 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 #
-# Everything is built in one profile (dev) and, but for one step, with one feature set, so that nothing is built twice.
-# That step is the test of the tests: with the feature known-bugs regent makes a chosen mistake, which must be found.
+# Everything is built in one profile (dev) and with one feature set, so that nothing is built twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -27,7 +26,7 @@ LOG ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
-LAB_SHORT ?= world power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
+LAB_SHORT ?= world without_a_fence power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 # Tests that a plain `cargo test` leaves out. --all-targets leaves them out too, and cargo ignores names beside it.
 BY_NAME = $(shell awk '$$1 == "name" { gsub(/"/, ""); name = $$3 } /^test = false/ { print name }' Cargo.toml)
 
@@ -57,8 +56,7 @@ test: prepare ## everything that must pass: the tests, small simulations, the la
 	scripts/timed "building" $(CARGO) test --no-run
 	scripts/timed "the tests" $(CARGO) test
 	scripts/timed "the lab's short half" $(CARGO) test --test lab -- $(LAB_SHORT)
-	scripts/timed "the simulator's known bugs" $(CARGO) test --features known-bugs --test sim -- --bugs
-	scripts/timed "the lab without a fence" $(CARGO) test --features known-bugs --test lab -- without_a_fence
+	scripts/timed "the simulator's known bugs" $(CARGO) test --test sim -- --bugs
 	$(CARGO) build --bins
 	scripts/timed "the demo" target/debug/regent demo
 
@@ -70,8 +68,8 @@ demo: prepare ## three nodes with real PostgreSQL here, a power cut, the story, 
 sim: prepare ## the simulation: found seeds, stories, known failures, SEEDS random seeds (SEEDS=160), or one (SEED=4711)
 	$(CARGO) test --test sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
-sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose (a build of its own)
-	$(CARGO) test --features known-bugs --test sim -- --bugs
+sim-bugs: prepare ## the simulator is tested: it must find each bug that is built in on purpose
+	$(CARGO) test --test sim -- --bugs
 
 sim-long: prepare ## random seeds for MINUTES of real time (MINUTES=10), optimised, with totals (a build of its own)
 	$(CARGO) test --profile sim --test sim -- --only-random --minutes $(SIM_MINUTES) --for $(MINUTES)
@@ -99,11 +97,10 @@ sim-raft: prepare ## the same cluster on the real openraft, SEEDS of them (SEEDS
 lab: prepare ## every lab scenario N times (N=5), JOBS at once (JOBS=2), without retries (root)
 	@scripts/needs-root "make lab"
 	$(CARGO) test --test lab -- --repeat $(N) --jobs $(JOBS)
-	$(CARGO) test --features known-bugs --test lab -- without_a_fence
 
-lab-self-test: prepare ## the lab must see two writers where the fence is disabled on purpose (root; a build of its own)
+lab-self-test: prepare ## the lab must see two writers where the fence is disabled on purpose (root)
 	@scripts/needs-root "make lab-self-test"
-	$(CARGO) test --features known-bugs --test lab -- without_a_fence
+	$(CARGO) test --test lab -- without_a_fence
 
 lab-large: prepare ## a database of 4 GB: power cuts, recoveries, copies, rewinds, switchovers, three times each (root; 40 min)
 	@scripts/needs-root "make lab-large"

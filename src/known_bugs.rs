@@ -1,5 +1,5 @@
-//! Faults built in on purpose, so that the tests which must find them are tested themselves. They exist only with the
-//! feature `known-bugs`, which no optimised build may have; without it every question here is the constant `false`.
+//! Faults built in on purpose, so that the tests which must find them are tested themselves. They exist where debug assertions
+//! do, which no released binary has; there every question here is the constant `false`.
 //!
 //! Not here: anything about the tests. A bug is asked about at the one line where the right behaviour stands.
 
@@ -85,26 +85,23 @@ pub const ALL: &[(&str, Bug)] = &[
     ("clone_ends_epoch", Bug::CloneEndsEpoch),
 ];
 
-#[cfg(all(feature = "known-bugs", not(debug_assertions)))]
-compile_error!("the feature `known-bugs` is for tests: a released binary never has it");
-
-#[cfg(feature = "known-bugs")]
+#[cfg(debug_assertions)]
 static CHOSEN: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
 
 /// Whether this process has that bug.
-#[cfg(feature = "known-bugs")]
+#[cfg(debug_assertions)]
 pub fn has(bug: Bug) -> bool {
     CHOSEN.load(std::sync::atomic::Ordering::Relaxed) == bug as u8
 }
 
 /// Whether this process has that bug: no.
-#[cfg(not(feature = "known-bugs"))]
+#[cfg(not(debug_assertions))]
 pub const fn has(_: Bug) -> bool {
     false
 }
 
 /// Gives this process that bug, or none.
-#[cfg(feature = "known-bugs")]
+#[cfg(debug_assertions)]
 pub fn choose(bug: Option<Bug>) {
     CHOSEN.store(bug.map_or(0, |bug| bug as u8), std::sync::atomic::Ordering::Relaxed);
 }

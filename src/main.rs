@@ -2,7 +2,7 @@
 
 fn main() -> std::process::ExitCode {
     abort_on_panic();
-    #[cfg(feature = "known-bugs")]
+    #[cfg(debug_assertions)]
     choose_bug();
     regent::cli::main()
 }
@@ -17,8 +17,8 @@ fn abort_on_panic() {
     }));
 }
 
-/// A build that has bugs on purpose is told which one by its environment.
-#[cfg(feature = "known-bugs")]
+/// A build for tests, which has bugs on purpose, is told which one by its environment.
+#[cfg(debug_assertions)]
 fn choose_bug() {
     use regent::known_bugs::{ALL, choose};
     let Ok(wanted) = std::env::var("REGENT_KNOWN_BUG") else { return };

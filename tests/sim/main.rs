@@ -6,7 +6,6 @@
 )]
 
 mod ailment;
-#[cfg(feature = "known-bugs")]
 mod bugs;
 mod clones;
 mod cluster;
@@ -51,8 +50,8 @@ const HELP: &str = "\
   --only-random   no stories
   --all-kinds     also the faults that regent does not stand yet
   --trace         every step is printed
-  --bug NAME      with this bug on purpose (feature known-bugs)
-  --bugs          the bugs on purpose (feature known-bugs): each must be found
+  --bug NAME      with this bug on purpose
+  --bugs          the bugs on purpose: each must be found
   --replay FILE   steps through the event log of a failed run";
 
 /// What was asked for on the command line.
@@ -125,17 +124,11 @@ fn wanted() -> Result<Wanted, String> {
 }
 
 /// Everything that follows is run with this bug on purpose.
-#[cfg(feature = "known-bugs")]
 fn choose_bug(name: &str) -> Result<(), String> {
     use regent::known_bugs::{ALL, choose};
     let found = ALL.iter().find(|(n, _)| *n == name).ok_or(format!("no bug is named {name}"))?;
     choose(Some(found.1));
     Ok(())
-}
-
-#[cfg(not(feature = "known-bugs"))]
-fn choose_bug(_: &str) -> Result<(), String> {
-    Err("--bug needs the feature known-bugs".to_owned())
 }
 
 fn main() -> ExitCode {

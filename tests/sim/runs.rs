@@ -195,7 +195,6 @@ pub fn known_failures(wanted: &Wanted, score: &mut Score) {
 }
 
 /// The bugs on purpose: each must be found.
-#[cfg(feature = "known-bugs")]
 pub fn bugs(wanted: &Wanted, score: &mut Score) {
     crate::bugs::all(wanted.story.as_deref(), |name, found| {
         score.count(found.is_ok());
@@ -204,11 +203,4 @@ pub fn bugs(wanted: &Wanted, score: &mut Score) {
             Err(why) => println!("FAIL {name}: {why}"),
         }
     });
-}
-
-/// The bugs on purpose are not in this build.
-#[cfg(not(feature = "known-bugs"))]
-pub fn bugs(_wanted: &Wanted, score: &mut Score) {
-    println!("FAIL --bugs needs the feature: cargo test --features known-bugs --test sim -- --bugs");
-    score.count(false);
 }

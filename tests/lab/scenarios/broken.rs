@@ -1,4 +1,4 @@
-//! The lab tests itself: with the fence disabled on purpose (the feature `known-bugs`), a primary that is cut off or
+//! The lab tests itself: with the fence disabled on purpose (`src/known_bugs.rs`), a primary that is cut off or
 //! thawed while another was promoted must be *seen* to write. A judge that does not see it is no judge.
 
 use crate::cluster::Cluster;

@@ -1,7 +1,6 @@
 //! Every scenario, by name. `world_*` test the lab itself and need no regent; the others are numbered as in the list of
 //! what regent must survive.
 
-#[cfg(feature = "known-bugs")]
 mod broken;
 mod by_hand;
 mod copies;
@@ -89,7 +88,6 @@ pub fn all() -> Vec<Scenario> {
     all.extend(no_primary::SCENARIOS);
     all.extend(large::SCENARIOS);
     all.extend(leaves::SCENARIOS);
-    #[cfg(feature = "known-bugs")]
     all.extend(broken::SCENARIOS);
     all
 }
