@@ -25,6 +25,8 @@ LOG ?=
 # How long each target of `make fuzz` runs, and which; none named = all.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
+# Tests of databases and devices mostly wait: so many run at once.
+export RUST_TEST_THREADS ?= 4
 # The part of the lab that `make test` runs: names, or beginnings of names, of scenarios.
 LAB_SHORT ?= world without_a_fence power_cut_of_the_primary both_networks_of_the_primary daemon_killed switchover_dry_run
 # Tests that a plain `cargo test` leaves out. --all-targets leaves them out too, and cargo ignores names beside it.
