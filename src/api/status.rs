@@ -275,7 +275,8 @@ pub struct DatabaseStatus {
     /// A line of its files that PostgreSQL does not take, with file and line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_fault: Option<String>,
-    /// Parameters that its next start changes (the first of them).
+    /// What its next start changes (the first of it): parameters by their names, and PostgreSQL itself where other programs are
+    /// installed by now than run, as in "PostgreSQL 15.9 to 15.10".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
     /// A person has ordered its restart, which is not done yet: who.

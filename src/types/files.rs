@@ -10,7 +10,8 @@ pub struct Files {
     /// The first error, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FileFault>,
-    /// Parameters that the next start changes; at most [`PENDING_SHOWN`].
+    /// What the next start changes, at most [`PENDING_SHOWN`]: parameters by their names, and PostgreSQL itself, in words, where
+    /// other programs are installed by now than run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
     /// The operator's parameters of regent's file that something else overrides, one sentence each.

@@ -147,7 +147,7 @@ impl Unfit {
             Unfit::HugePages { needed, .. } => {
                 format!("reserve {} of huge pages here (vm.nr_hugepages)", Size(*needed))
             }
-            Unfit::MinorVersion { here, primary } if here < primary => "update PostgreSQL here".to_owned(),
+            Unfit::MinorVersion { here, primary } if here < primary => "update PostgreSQL here, and restart this database".to_owned(),
             Unfit::MinorVersion { .. } => "update PostgreSQL on the primary: move it here first".to_owned(),
             Unfit::Archive { .. } => {
                 "put right what archive_command needs on this host, or archive_check if that is wrong".to_owned()
@@ -285,7 +285,7 @@ mod tests {
     fn a_version_is_written_as_people_write_it() {
         let unfit = Unfit::MinorVersion { here: 150_003, primary: 150_012 };
         assert_eq!(unfit.to_string(), "it runs PostgreSQL 15.3, and the primary 15.12");
-        assert_eq!(unfit.cure(), "update PostgreSQL here");
+        assert_eq!(unfit.cure(), "update PostgreSQL here, and restart this database");
         let other = Unfit::MinorVersion { here: 150_012, primary: 150_003 };
         assert!(other.cure().contains("on the primary"));
     }

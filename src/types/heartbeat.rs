@@ -164,7 +164,7 @@ pub struct ServiceHealth {
     /// A line of its files that PostgreSQL does not take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_fault: Option<FileFault>,
-    /// Parameters that its next start changes.
+    /// What its next start changes: parameters, and PostgreSQL itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
     /// What it lacks to serve as primary, one of a kind.

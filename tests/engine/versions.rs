@@ -3,9 +3,10 @@
 
 use crate::cluster::{Cluster, LADDER, bin_dir, possible, version};
 use crate::coming_back::fail_over;
-use regent::types::{DbAction, DbState, Epoch};
+use regent::types::{DbAction, DbState, Epoch, Observation};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// PostgreSQL's programs, of which the server gives itself out for another version.
@@ -14,15 +15,21 @@ fn programs_of(version: &str) -> tempfile::TempDir {
     for program in fs::read_dir(bin_dir()).expect("programs").flatten().filter(|p| p.file_name() != "postgres") {
         symlink(program.path(), folder.path().join(program.file_name())).expect("linked");
     }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mine");
+    install(folder.path(), version);
+    folder
+}
+
+/// Puts a server there that gives itself out for this version, as an update does under one that runs.
+fn install(programs: &Path, version: &str) {
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = --version ] && echo 'postgres (PostgreSQL) {version}' && exit\nexec {}/postgres \"$@\"\n",
         bin_dir()
     );
-    fs::write(folder.path().join("postgres"), script).expect("written");
-    for place in [folder.path(), &folder.path().join("postgres")] {
-        fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("mine");
-    }
-    folder
+    let new = programs.join("postgres.new");
+    fs::write(&new, script).expect("written");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("mine");
+    fs::rename(&new, programs.join("postgres")).expect("in place");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,6 +75,35 @@ async fn a_directory_of_a_version_that_is_too_old_is_not_started() {
     fs::write(db1.postgresql().data_dir.join("PG_VERSION"), "12\n").expect("written");
     let refused = db1.fails(DbAction::StartStandby { upstream: None }).await;
     assert!(refused.contains("main is of PostgreSQL 12"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_was_installed_under_a_running_server_waits_for_its_restart() {
+    if !possible() {
+        return;
+    }
+    let said = std::process::Command::new(Path::new(bin_dir()).join("postgres")).arg("--version").output();
+    let said = String::from_utf8(said.expect("it runs").stdout).expect("text");
+    let (_, present) = said.trim().split_once("(PostgreSQL) ").expect("a version");
+    let programs = programs_of(present);
+    let cluster = Cluster::running_with(&["db1"], |p| p.bin_dir = programs.path().to_owned()).await;
+    let db1 = cluster.node("db1");
+    // A parameter waits as well, so that it shows that the look is over.
+    db1.sql("alter system set max_connections = 77").await;
+    db1.sql("select pg_reload_conf()").await;
+    db1.engine().look_at_files();
+    let waits = |seen: &Observation| seen.files.pending_restart.contains(&"max_connections".to_owned());
+    let seen = db1.until("waiting for a restart", waits).await;
+    assert_eq!(seen.files.pending_restart, ["max_connections"], "what is installed is what runs");
+    install(programs.path(), &format!("{}.99", version()));
+    db1.engine().look_at_files();
+    let seen = db1.until("updated", |seen| seen.files.pending_restart.len() == 2).await;
+    let number = present.split(' ').next().expect("a number");
+    assert_eq!(seen.files.pending_restart[0], format!("PostgreSQL {number} to {}.99", version()));
+    // Taken back, it is none.
+    install(programs.path(), present);
+    db1.engine().look_at_files();
+    db1.until("as before", |seen| seen.files.pending_restart == ["max_connections"]).await;
 }
 
 /// What roles and databases are given counts for everybody who connects, and would end regent's sessions or refuse them.

@@ -151,7 +151,7 @@ fn databases(service: &ServiceStatus) -> String {
     let row = |(node, database): (&NodeName, &DatabaseStatus)| {
         let copy = database.copy.iter().map(|copy| copy.what.as_str());
         let waits = database.pending_restart.join(", ");
-        let waits = (!waits.is_empty()).then(|| format!("its next start changes {waits}"));
+        let waits = (!waits.is_empty()).then(|| format!("its next start changes {waits} (`regent restart`)"));
         let ordered = database.restart_ordered.as_ref().map(|who| format!("its restart is ordered by {who}"));
         let notes =
             [&database.trouble, &database.file_fault, &waits, &ordered].into_iter().flatten().map(String::as_str);

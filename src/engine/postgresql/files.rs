@@ -1,5 +1,6 @@
-//! What the server itself says of the files that people change: wrong lines, settings that wait for a restart, and those of the
-//! operator's that something else overrides. Read once a minute and after each reload, beside everything else.
+//! What the server itself says of the files that people change: wrong lines, settings that wait for a restart (and programs
+//! that do), and those of the operator's that something else overrides. Read once a minute and after each reload, beside
+//! everything else.
 //!
 //! While they are in order, what they say is kept for the day on which they are not.
 //!
@@ -12,6 +13,7 @@ use super::error::{EngineError, Result};
 use super::layout::AUTO_CONF;
 use super::parameters::{self, Base};
 use super::session::Session;
+use super::version;
 use crate::config::parameters::{is_owned, operators_value};
 use crate::types::{FileFault, Files, PENDING_SHOWN};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +42,8 @@ pub struct Found {
     pub access: Vec<Fault>,
     pub pending_restart: Vec<String>,
     pub overridden: Vec<String>,
+    /// `server_version`.
+    pub version: String,
 }
 
 /// The fault that is told for all of them.
@@ -55,6 +59,7 @@ pub async fn ask(core: &Core) -> Result<Found> {
         let session = plain(core).await?;
         let mut found = settings(&session).await?;
         found.access = access(core, &session).await?;
+        found.version = runs(&session).await?;
         found.overridden = overridden(core, &session).await?;
         Ok(found)
     };
@@ -97,6 +102,13 @@ async fn settings(session: &Session) -> Result<Found> {
     let faults = faults.collect();
     let waits = pending.into_iter().filter(|(_, on_command_line)| !on_command_line).map(|(name, _)| name);
     Ok(Found { faults, pending_restart: waits.collect(), ..Found::default() })
+}
+
+/// The version of the server that runs.
+async fn runs(session: &Session) -> Result<String> {
+    let rows = session.client().query_typed("select current_setting('server_version')", &[]).await;
+    let rows = rows.map_err(EngineError::sql("ask the server for its version"))?;
+    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
 /// The access lines that the server would not take.
@@ -254,6 +266,11 @@ async fn look(core: &Arc<Core>) -> Result<Files> {
     }
     let fault = fault.or_else(|| core.without.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let mut pending_restart = found.pending_restart;
+    match version::brought_by_a_start(&core.layout, &core.user, &found.version).await {
+        Ok(update) => drop(pending_restart.splice(..0, update)),
+        // Programs that are not there, or do not run, are told by what could not be done without them.
+        Err(error) => tracing::debug!(service = %core.service, %error, "which programs are installed is not known"),
+    }
     pending_restart.truncate(PENDING_SHOWN);
     Ok(Files { fault, pending_restart, overridden: found.overridden })
 }

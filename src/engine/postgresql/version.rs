@@ -1,5 +1,6 @@
-//! Which versions of PostgreSQL regent works with, of which one the programs on a node are, and from which one on a server
-//! knows a setting: a server ends, or ends a session, that is given one that it does not know.
+//! Which versions of PostgreSQL regent works with, of which one the programs on a node are (by now: an update changes them
+//! under a server that runs), and from which one on a server knows a setting: a server ends, or ends a session, that is given
+//! one that it does not know.
 //!
 //! An older version than these is refused: it lacks what regent relies on (backup manifests, `wal_keep_size`, a rewind that
 //! leaves recovery to its caller). A newer one is warned about and used: an upgrade of the database must not be what takes
@@ -61,26 +62,62 @@ pub fn judge_programs(bin_dir: &Path) -> std::result::Result<Option<String>, Str
 
 /// The major version of the programs of this node, which is not refused.
 pub async fn of_programs(layout: &Layout, user: &OsUser, action: &'static str) -> Result<u32> {
-    let program = layout.program("postgres");
+    let said = installed(layout, user).await?;
+    let version = major(&said).ok_or_else(|| unreadable(layout, &said))?;
+    judge(version, &layout.bin_dir).map(|_| version).map_err(|why| EngineError::Refused { action, why })
+}
+
+/// What the programs of this node say of themselves.
+async fn installed(layout: &Layout, user: &OsUser) -> Result<String> {
     let run = Run {
         user,
-        program: program.clone(),
+        program: layout.program("postgres"),
         arguments: vec!["--version".as_ref()],
         environment: vec![("LC_ALL", "C".as_ref())],
         input: String::new(),
         deadline: Duration::from_secs(10),
     };
-    let said = run.finish().await?;
-    let detail = || format!("asked for its version it says {}", Quoted(&said));
-    let version = major(&said).ok_or_else(|| EngineError::Malformed { path: program, detail: detail() })?;
-    judge(version, &layout.bin_dir).map(|_| version).map_err(|why| EngineError::Refused { action, why })
+    run.finish().await
+}
+
+fn unreadable(layout: &Layout, said: &str) -> EngineError {
+    let detail = format!("asked for its version it says {}", Quoted(said));
+    EngineError::Malformed { path: layout.program("postgres"), detail }
+}
+
+/// What the next start brings, where other programs are installed by now than those of the server that runs: an update puts
+/// them in place, and a server that runs is what it was. `runs`: its `server_version`.
+pub async fn brought_by_a_start(layout: &Layout, user: &OsUser, runs: &str) -> Result<Option<String>> {
+    let said = installed(layout, user).await?;
+    let there = version(&said).ok_or_else(|| unreadable(layout, &said))?;
+    Ok(update(runs, there))
+}
+
+/// An update from one version to the other. Of programs of another major version nothing starts: they are told otherwise.
+fn update(runs: &str, installed: &str) -> Option<String> {
+    let number = |version: &str| version.split_whitespace().next().unwrap_or_default().to_owned();
+    let (from, to) = (number(runs), number(installed));
+    match from == to {
+        _ if runs == installed || leading(runs) != leading(installed) => None,
+        // The same, built anew.
+        true => Some(format!("PostgreSQL {runs} to {installed}")),
+        false => Some(format!("PostgreSQL {from} to {to}")),
+    }
 }
 
 /// The major version in "postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)", "… 18beta1", "… 19devel".
 pub fn major(said: &str) -> Option<u32> {
-    let (_, number) = said.split_once("(PostgreSQL) ")?;
-    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-    number[..digits].parse().ok()
+    leading(version(said)?)
+}
+
+/// All of the version, as its server says it.
+fn version(said: &str) -> Option<&str> {
+    said.split_once("(PostgreSQL) ").map(|(_, version)| version.trim())
+}
+
+fn leading(version: &str) -> Option<u32> {
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..digits].parse().ok()
 }
 
 #[cfg(test)]
@@ -103,6 +140,19 @@ mod tests {
         assert!(refused.contains("/opt/pg/bin is of PostgreSQL 12") && refused.contains("13 to 18"));
         let warned = judge(19, bin_dir).expect("it may work").expect("and is warned about");
         assert!(warned.contains("PostgreSQL 19") && warned.contains("was not tried"), "{warned}");
+    }
+
+    #[test]
+    fn an_update_that_waits_for_a_start_is_told_by_its_numbers() {
+        let debian = |number: &str, build: u8| format!("{number} (Debian {number}-0+deb12u{build})");
+        let waits = |runs: &str, installed: &str| update(runs, installed);
+        assert_eq!(waits(&debian("15.14", 1), &debian("15.14", 1)), None);
+        assert_eq!(waits(&debian("15.14", 1), &debian("15.16", 1)).as_deref(), Some("PostgreSQL 15.14 to 15.16"));
+        assert_eq!(waits("15.16", "15.14").as_deref(), Some("PostgreSQL 15.16 to 15.14"), "taken back");
+        let rebuilt = waits(&debian("15.14", 1), &debian("15.14", 2)).expect("other programs");
+        assert_eq!(rebuilt, "PostgreSQL 15.14 (Debian 15.14-0+deb12u1) to 15.14 (Debian 15.14-0+deb12u2)");
+        assert_eq!(waits("15.14", "16.10"), None, "no update: programs that start nothing here");
+        assert_eq!(waits("18beta1", "18.0").as_deref(), Some("PostgreSQL 18beta1 to 18.0"));
     }
 
     #[test]
