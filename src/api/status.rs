@@ -279,6 +279,9 @@ pub struct DatabaseStatus {
     /// installed by now than run, as in "PostgreSQL 15.9 to 15.10".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// Of these, what a standby must have at least as high as its primary, and becomes lower: the primary goes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<String>,
     /// A person has ordered its restart, which is not done yet: who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_ordered: Option<String>,

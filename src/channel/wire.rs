@@ -100,6 +100,7 @@ fn fit(body: &HeartbeatBody, room: usize) -> Vec<u8> {
     for service in Arc::make_mut(&mut less.health).services.values_mut() {
         service.unfit = service.unfit.iter().map(Unfit::brief).collect();
         service.pending_restart.clear();
+        service.lowered.clear();
         service.released.iter_mut().for_each(|word| word.why.clear());
     }
     let without_words = json(&less);

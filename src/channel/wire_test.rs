@@ -37,6 +37,7 @@ fn service(is_copied: bool) -> ServiceHealth {
         file_fault: None,
         trouble: None,
         pending_restart: Vec::new(),
+        lowered: Vec::new(),
         unfit: Vec::new(),
     }
 }

@@ -150,6 +150,7 @@ mod tests {
             file_fault: None,
             trouble: None,
             pending_restart: Vec::new(),
+            lowered: Vec::new(),
             unfit: Vec::new(),
         };
         let services = BTreeMap::from([("orders".parse().expect("valid"), health)]);

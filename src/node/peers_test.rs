@@ -132,6 +132,7 @@ fn how_far_a_primary_wrote_is_remembered_whoever_heard_it() {
         file_fault: None,
         trouble: None,
         pending_restart: Vec::new(),
+        lowered: Vec::new(),
         unfit: Vec::new(),
     };
     let says = |state, lsn| Health { services: [(orders(), database(state, lsn))].into(), ..Health::default() };

@@ -61,6 +61,7 @@ mod tests {
             file_fault: None,
             trouble: None,
             pending_restart: Vec::new(),
+            lowered: Vec::new(),
             unfit: Vec::new(),
             state,
             holds: None,

@@ -185,6 +185,7 @@ impl Scene {
             file_fault: None,
             trouble: None,
             pending_restart: Vec::new(),
+            lowered: Vec::new(),
             unfit: Vec::new(),
         };
         self.health(name).services.insert(orders(), database);

@@ -139,6 +139,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             kept: own.iter().flat_map(|own| &own.kept).map(|kept| kept_status(known, kept)).collect(),
             file_fault: lives.and_then(|health| health.file_fault.as_ref()).map(ToString::to_string),
             pending_restart: lives.map(|health| health.pending_restart.clone()).unwrap_or_default(),
+            lowered: lives.map(|health| health.lowered.clone()).unwrap_or_default(),
             restart_ordered: ordered(node),
             overridden: own.map(|own| own.overridden.clone()).unwrap_or_default(),
             unfit: found.filter(|_| !is_dead).map_or(Vec::new(), |health| unfit(known, name, health)),

@@ -437,13 +437,12 @@ mod tests {
         let text = include_str!("../../config/two-databases-and-witness.toml");
         let config = Config::parse(text, "regent.toml", None, "w1").expect("an example");
         let timing = Timing::new(&config);
-        let (timeline, position) = (Timeline(1), at(1, 1000));
         let database = |state| ServiceHealth {
             state,
             holds: None,
             writable: false,
-            timeline,
-            position,
+            timeline: Timeline(1),
+            position: at(1, 1000),
             streams_from: None,
             released: None,
             copy: None,
@@ -452,6 +451,7 @@ mod tests {
             file_fault: None,
             trouble: None,
             pending_restart: Vec::new(),
+            lowered: Vec::new(),
             unfit: Vec::new(),
         };
         let services = state.map(|state| (orders(), database(state))).into_iter().collect();

@@ -14,6 +14,9 @@ pub struct Files {
     /// other programs are installed by now than run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// Of these, what a standby must have at least as high as its primary, and becomes lower: the primary goes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<String>,
     /// The operator's parameters of regent's file that something else overrides, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,

@@ -167,6 +167,9 @@ pub struct ServiceHealth {
     /// What its next start changes: parameters, and PostgreSQL itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_restart: Vec<String>,
+    /// Of that, what standbys must have as high as the primary, and becomes lower.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<String>,
     /// What it lacks to serve as primary, one of a kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfit: Vec<Unfit>,
@@ -196,6 +199,7 @@ impl ServiceHealth {
             == (other.state, other.holds, other.writable, other.timeline, &other.released)
             && self.streams_from == other.streams_from
             && (&self.file_fault, &self.pending_restart) == (&other.file_fault, &other.pending_restart)
+            && self.lowered == other.lowered
             && self.trouble == other.trouble
             && self.unfit == other.unfit
             && match (&self.copy, &other.copy) {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests of the real world wait for it and time it")]
 
+mod as_much;
 mod blocked;
 mod cluster;
 mod coming_back;

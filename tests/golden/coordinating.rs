@@ -197,6 +197,7 @@ impl Desk {
                 file_fault: line.get("wrong").map(|file| FileFault::new(file, 3, "syntax error", 0)),
                 trouble: line.get("trouble").map(|text| crate::keeping::trouble(line, text)),
                 pending_restart: Vec::new(),
+                lowered: Vec::new(),
                 unfit: unfit(line),
             };
             health.services.insert(orders(), database);

@@ -70,7 +70,7 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         replay: None,
         file_fault: None,
         trouble: None,
-        pending_restart: Vec::new(),
+        pending_restart: Vec::new(), lowered: Vec::new(),
         unfit: Vec::new(),
     }
 }

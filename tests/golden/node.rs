@@ -278,6 +278,7 @@ impl Stand {
                 file_fault: None,
                 trouble: None,
                 pending_restart: Vec::new(),
+                lowered: Vec::new(),
                 unfit: Vec::new(),
             };
             Arc::make_mut(&mut body.health).services.insert(orders(), health);

@@ -94,17 +94,18 @@ fn the_service(status: &Status, named: Option<&ServiceName>) -> anyhow::Result<S
     }
 }
 
-/// A primary that is restarted in place serves nobody meanwhile, and a switchover is shorter.
+/// A primary that is restarted in place serves nobody meanwhile, and a switchover is shorter where it does.
 fn asked(service: &ServiceStatus, which: &Which, yes: bool) -> anyhow::Result<bool> {
-    let Which::One { node, .. } = which else { return Ok(true) };
-    if service.primary.as_ref() != Some(node) {
-        return Ok(true);
-    }
-    let shorter = match service.readiness.failover_ready {
-        true => " A standby is ready: `regent switchover` is shorter, and restarts it too.",
-        false => "",
+    let Some(node) = rolling::in_place(service, which) else { return Ok(true) };
+    let lowered = &service.databases[node].lowered;
+    let more = match service.readiness.failover_ready {
+        _ if !lowered.is_empty() => {
+            format!(" It is restarted where it is, because no standby may have less of {} than it.", lowered.join(", "))
+        }
+        true => " A standby is ready: `regent switchover` is shorter, and restarts it too.".to_owned(),
+        false => String::new(),
     };
-    let warning = format!("{node} is the primary: until it is up again nobody can write.{shorter}");
+    let warning = format!("{node} is the primary: until it is up again nobody can write.{more}");
     confirm::by_typing(node.as_str(), &warning, yes)
 }
 
@@ -155,8 +156,12 @@ impl Session<'_> {
             Response::Done { .. } => {}
             other => return Ok(Err(other)),
         }
+        // After a primary those that streamed from it come back to it, and none is restarted before.
+        let is_primary = before.primary.as_ref() == Some(node);
+        let streamed = |database: &DatabaseStatus| is_primary && database.streams_from.as_ref() == Some(node);
+        let with: Vec<&NodeName> = before.databases.iter().filter(|(_, d)| streamed(d)).map(|(name, _)| name).collect();
         self.wait(node, |service| match service.epoch == before.epoch {
-            true => is_back(service, node),
+            true => Ok(is_back(service, node) && with.iter().all(|other| is_back(service, other))),
             false => Err(moved(before.epoch, service, node)),
         })
     }
@@ -173,7 +178,7 @@ impl Session<'_> {
             }
             other => return Ok(Err(other)),
         }
-        self.wait(from, |service| is_back(service, from))
+        self.wait(from, |service| Ok(is_back(service, from)))
     }
 
     /// Until `node` is back, telling what is seen of it. What is seen late, or not at all for a moment, holds nothing up.
@@ -237,8 +242,8 @@ fn told(done: &BTreeSet<NodeName>) -> Response {
 
 /// Whether its order is carried out, and it is what it was: a primary that takes writes, or a standby that streams and has
 /// caught up.
-fn is_back(service: &ServiceStatus, node: &NodeName) -> Result<bool, String> {
-    let Some(database) = service.databases.get(node) else { return Ok(false) };
+fn is_back(service: &ServiceStatus, node: &NodeName) -> bool {
+    let Some(database) = service.databases.get(node) else { return false };
     let runs = match service.primary.as_ref() == Some(node) {
         true => database.state == DbState::Primary && service.takes_writes == Some(true),
         false => {
@@ -246,7 +251,7 @@ fn is_back(service: &ServiceStatus, node: &NodeName) -> Result<bool, String> {
             streams && database.lag_bytes.is_some_and(|lag| lag <= CAUGHT_UP)
         }
     };
-    Ok(runs && database.restart_ordered.is_none() && service.phase == Phase::Installed)
+    runs && database.restart_ordered.is_none() && service.phase == Phase::Installed
 }
 
 /// A failure came between: the order ended with its epoch.

@@ -1,5 +1,6 @@
 //! Which database of a service is restarted next: the standbys one after another, then the primary moves, which restarts it
-//! as well. A function of what `status` says and of what this run has done.
+//! as well. What standbys must have as high as the primary becomes lower in the other order: they take no less than it had,
+//! so it is restarted first, in its place. A function of what `status` says and of what this run has done.
 //!
 //! Not here: doing it (`mod.rs`).
 
@@ -63,6 +64,11 @@ pub fn next(service: &ServiceStatus, which: &Which, done: &BTreeSet<NodeName>) -
             left.join(", ")
         ));
     };
+    let moves = due.iter().find(|(node, _)| *node == primary).filter(|_| matches!(which, Which::Rolling { .. }));
+    let in_place = moves.filter(|(_, database)| !database.lowered.is_empty());
+    if in_place.is_some_and(|(_, database)| !raises(database)) {
+        return Next::Restart(primary.clone());
+    }
     match (due.iter().find(|(node, _)| *node != primary), which) {
         (Some((node, _)), Which::One { .. }) => Next::Restart((*node).clone()),
         (Some((node, database)), Which::Rolling { .. }) => match not_well(service, primary, done) {
@@ -70,9 +76,24 @@ pub fn next(service: &ServiceStatus, which: &Which, done: &BTreeSet<NodeName>) -
             Some(other) if other == *node && database.state == DbState::Standby => Next::Restart((*node).clone()),
             Some(other) => Next::Stops(format!("{other} does not stream: nothing further is restarted until it does")),
         },
+        (None, _) if in_place.is_some() => Next::Restart(primary.clone()),
         (None, Which::One { .. }) => Next::Restart(primary.clone()),
         (None, Which::Rolling { .. }) => Next::Move { from: primary.clone() },
     }
+}
+
+/// Whether it gets more of anything that standbys must have as high as it has: these go first then, and once more afterwards.
+fn raises(database: &DatabaseStatus) -> bool {
+    let raised = |name: &String| AT_LEAST_THE_PRIMARYS.contains(&name.as_str()) && !database.lowered.contains(name);
+    database.pending_restart.iter().any(raised)
+}
+
+/// The primary, where it would be restarted in its place: one that has more than a standby may have less of hands that on.
+pub fn in_place<'a>(service: &'a ServiceStatus, which: &Which) -> Option<&'a NodeName> {
+    let primary = service.primary.as_ref()?;
+    let database = service.databases.get(primary).filter(|database| which.is_due(primary, database))?;
+    let restarts = matches!(which, Which::One { .. }) || !database.lowered.is_empty();
+    restarts.then_some(primary)
 }
 
 /// A standby that this run has restarted, or will, and that does not stream.
@@ -97,9 +118,18 @@ pub fn steps(service: &ServiceStatus, which: &Which) -> Vec<String> {
             }
             Next::Restart(node) => {
                 let pending = service.databases.get(&node).map(because).unwrap_or_default();
-                let place = match service.primary.as_ref() == Some(&node) {
-                    true => "the primary, where it is: nobody can write meanwhile",
-                    false => "a standby: it stops in order, and is waited for until it streams and has caught up",
+                let is_primary = service.primary.as_ref() == Some(&node);
+                let lowered = service.databases.get(&node).map(|database| database.lowered.join(", "));
+                let lowered = lowered.filter(|lowered| is_primary && !lowered.is_empty());
+                let place = match (is_primary, lowered) {
+                    (true, None) => "the primary, where it is: nobody can write meanwhile".to_owned(),
+                    (true, Some(lowered)) => format!(
+                        "the primary, where it is, because no standby may have less of {lowered} than it: nobody can write \
+                         meanwhile"
+                    ),
+                    (false, _) => {
+                        "a standby: it stops in order, and is waited for until it streams and has caught up".to_owned()
+                    }
                 };
                 steps.push(format!("{node} is restarted, {place}{pending}"));
                 done.insert(node);
@@ -116,14 +146,10 @@ pub fn steps(service: &ServiceStatus, which: &Which) -> Vec<String> {
 }
 
 fn because(database: &DatabaseStatus) -> String {
-    let pending = &database.pending_restart;
-    if pending.is_empty() {
-        return String::new();
+    match database.pending_restart.join(", ") {
+        nothing if nothing.is_empty() => nothing,
+        pending => format!(" (pending: {pending})"),
     }
-    let bound = pending.iter().any(|name| AT_LEAST_THE_PRIMARYS.contains(&name.as_str()));
-    let first =
-        if bound { "; where that is lowered, the primary goes first: regent restart --node PRIMARY" } else { "" };
-    format!(" (pending: {}{first})", pending.join(", "))
 }
 
 #[cfg(test)]
@@ -161,6 +187,25 @@ mod tests {
         assert_eq!(next(&service, &PENDING, &after(&["db2", "db3"])), Next::Move { from: node("db1") });
         assert_eq!(next(&service, &PENDING, &after(&["db1", "db2", "db3"])), Next::Finished);
         assert_eq!(steps(&service, &PENDING).len(), 3);
+    }
+
+    #[test]
+    fn what_is_lowered_the_primary_has_first_in_its_place() {
+        let mut service = service(&["db1", "db2", "db3"]);
+        for database in service.databases.values_mut() {
+            (database.pending_restart, database.lowered) =
+                (vec!["max_connections".into()], vec!["max_connections".into()]);
+        }
+        assert_eq!(next(&service, &PENDING, &after(&[])), Next::Restart(node("db1")));
+        assert_eq!(in_place(&service, &PENDING), service.primary.as_ref());
+        assert_eq!(next(&service, &PENDING, &after(&["db1"])), Next::Restart(node("db2")));
+        assert_eq!(next(&service, &PENDING, &after(&["db1", "db2"])), Next::Restart(node("db3")));
+        assert_eq!(next(&service, &PENDING, &after(&["db1", "db2", "db3"])), Next::Finished);
+        // Beside something that becomes higher the standbys come first, and the primary does not hand on what it has.
+        let primary = service.databases.get_mut(&node("db1")).expect("there");
+        primary.pending_restart.push("max_worker_processes".into());
+        assert_eq!(next(&service, &PENDING, &after(&[])), Next::Restart(node("db2")));
+        assert_eq!(next(&service, &PENDING, &after(&["db2", "db3"])), Next::Restart(node("db1")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::AUTO_CONF;
 use super::parameters::{self, Base};
+use super::promote::MUST_REACH;
 use super::session::Session;
 use super::version;
 use crate::config::parameters::{is_owned, operators_value};
@@ -41,6 +42,7 @@ pub struct Found {
     /// Of the access lines: no reload fails for them, and every start does.
     pub access: Vec<Fault>,
     pub pending_restart: Vec<String>,
+    pub lowered: Vec<String>,
     pub overridden: Vec<String>,
     /// `server_version`.
     pub version: String,
@@ -57,7 +59,7 @@ pub fn first(faults: &[Fault]) -> Option<FileFault> {
 pub async fn ask(core: &Core) -> Result<Found> {
     let asked = async {
         let session = plain(core).await?;
-        let mut found = settings(&session).await?;
+        let mut found = settings(core, &session).await?;
         found.access = access(core, &session).await?;
         found.version = runs(&session).await?;
         found.overridden = overridden(core, &session).await?;
@@ -77,19 +79,17 @@ async fn plain(core: &Core) -> Result<Arc<Session>> {
 }
 
 /// What the files say against what the server has. A value that only waits for a restart looks like a wrong one at first.
-async fn settings(session: &Session) -> Result<Found> {
+async fn settings(core: &Core, session: &Session) -> Result<Found> {
     let doing = "ask the server for the errors of its files";
     let question = "select coalesce(sourcefile, ''), coalesce(sourceline, 0), coalesce(name, ''), coalesce(setting, ''), error \
         from pg_file_settings where error is not null order by seqno";
     let wrong = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
     // After that, which marks them in this session.
-    let question = "select name, source = 'command line' from pg_settings where pending_restart order by name";
-    let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
-    let pending: BTreeMap<String, bool> = rows.iter().map(|row| (row.get::<_, String>(0), row.get(1))).collect();
+    let waiting = waiting(core, session).await?;
     let faults = wrong.iter().filter_map(|row| {
         let (name, value, error): (String, String, String) = (row.get(2), row.get(3), row.get(4));
         let is_refused = error == "setting could not be applied";
-        if is_refused && pending.contains_key(&name.to_ascii_lowercase()) {
+        if is_refused && waiting.iter().any(|waiting| waiting.name.eq_ignore_ascii_case(&name)) {
             return None;
         }
         let what = match (is_refused, name.is_empty()) {
@@ -100,8 +100,57 @@ async fn settings(session: &Session) -> Result<Found> {
         Some(Fault { file: row.get(0), line: u32::try_from(row.get::<_, i32>(1)).unwrap_or_default(), what })
     });
     let faults = faults.collect();
-    let waits = pending.into_iter().filter(|(_, on_command_line)| !on_command_line).map(|(name, _)| name);
-    Ok(Found { faults, pending_restart: waits.collect(), ..Found::default() })
+    let names = |which: fn(&Waiting) -> bool| -> Vec<String> {
+        waiting.iter().filter(|waiting| which(waiting)).map(|waiting| waiting.name.clone()).collect()
+    };
+    let (pending_restart, lowered) =
+        (names(Waiting::is_due), names(|waiting| waiting.is_due() && waiting.is_lowered()));
+    Ok(Found { faults, pending_restart, lowered, ..Found::default() })
+}
+
+/// A setting for which the files have another value than the server that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Waiting {
+    name: String,
+    has: String,
+    /// What the next start gives, as far as it is known without one.
+    next: String,
+    /// It was given on the command line, where no file changes it.
+    is_given: bool,
+}
+
+impl Waiting {
+    /// Whether the next start changes it. What a start was given because the primary had more it has for that once.
+    fn is_due(&self) -> bool {
+        !self.is_given || (self.binds_standbys() && self.has != self.next)
+    }
+
+    /// Whether it becomes lower than standbys may have it: the primary has to go first.
+    fn is_lowered(&self) -> bool {
+        let numbers = self.next.parse::<i64>().ok().zip(self.has.parse::<i64>().ok());
+        self.binds_standbys() && numbers.is_some_and(|(next, has)| next < has)
+    }
+
+    fn binds_standbys(&self) -> bool {
+        MUST_REACH.iter().any(|(_, name, _)| *name == self.name)
+    }
+}
+
+/// What waits for a restart.
+async fn waiting(core: &Core, session: &Session) -> Result<Vec<Waiting>> {
+    let doing = "ask the server what waits for a restart";
+    let question = "select name, setting, coalesce(boot_val, ''), source = 'command line', \
+        (select f.setting from pg_file_settings f where lower(f.name) = s.name order by seqno desc limit 1) \
+        from pg_settings s where pending_restart order by name";
+    let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
+    let given = core.command_line();
+    let waiting = |row: &tokio_postgres::Row| {
+        let name: String = row.get(0);
+        let anew = given.iter().rev().find_map(|setting| setting.strip_prefix(name.as_str())?.strip_prefix('='));
+        let next = anew.map(str::to_owned).or(row.get(4)).unwrap_or_else(|| row.get(2));
+        Waiting { name, has: row.get(1), next, is_given: row.get(3) }
+    };
+    Ok(rows.iter().map(waiting).collect())
 }
 
 /// The version of the server that runs.
@@ -272,5 +321,28 @@ async fn look(core: &Arc<Core>) -> Result<Files> {
         Err(error) => tracing::debug!(service = %core.service, %error, "which programs are installed is not known"),
     }
     pending_restart.truncate(PENDING_SHOWN);
-    Ok(Files { fault, pending_restart, overridden: found.overridden })
+    Ok(Files { fault, pending_restart, lowered: found.lowered, overridden: found.overridden })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_restart_is_told_from_what_stands_on_the_command_line() {
+        let waiting = |name: &str, has: &str, next: &str, is_given| Waiting {
+            name: name.to_owned(),
+            has: has.to_owned(),
+            next: next.to_owned(),
+            is_given,
+        };
+        let found = |waiting: Waiting| (waiting.is_due(), waiting.is_lowered());
+        assert_eq!(found(waiting("shared_buffers", "2048", "1024", false)), (true, false));
+        assert_eq!(found(waiting("max_connections", "100", "200", false)), (true, false));
+        assert_eq!(found(waiting("max_connections", "100", "50", false)), (true, true));
+        assert_eq!(found(waiting("port", "5432", "5433", true)), (false, false), "no file changes it");
+        assert_eq!(found(waiting("max_wal_senders", "10", "10", true)), (false, false), "given anew by each start");
+        let raised = waiting("max_connections", "100", "50", true);
+        assert_eq!(found(raised), (true, true), "its primary had more when it was started");
+    }
 }

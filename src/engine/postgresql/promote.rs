@@ -11,9 +11,10 @@ use super::control::Control;
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::layout::PROMOTE;
+use super::postmaster::Postmaster;
 use super::session::Session;
 use super::unblock::Blocked;
-use super::{numbers, remembered, roles, slots};
+use super::{numbers, reload, remembered, roles, slots, start, stop};
 use crate::action::guard::{self, GuardOptions};
 use crate::clock;
 use crate::types::{Epoch, Lsn, Position, Span, Timeline};
@@ -67,10 +68,12 @@ pub fn post_guard(core: &Arc<Core>) {
 /// Promotes the running standby, onto exactly this timeline. Done when it accepted a write.
 pub async fn promote(core: &Arc<Core>, epoch: Epoch, timeline: Timeline) -> Result<Position> {
     must_hold(core, epoch).await?;
-    let postmaster = core.running("promote").await?;
-    let session = core.session().await?;
+    let mut postmaster = core.running("promote").await?;
+    let mut session = core.session().await?;
     if session.place().await?.in_recovery {
-        parameters_suffice(core, &session).await?;
+        if let Some(why) = falls_short(core, &session).await? {
+            (postmaster, session) = start_with_as_much(core, &why).await?;
+        }
         slots::make_ahead(core);
         let least = least_target(&session).await?;
         core.on_disk(move |core| numbers::make_next(&core.layout, least, timeline)).await?;
@@ -145,32 +148,32 @@ async fn settle(core: Arc<Core>, session: Arc<Session>, opened: Position) {
     }
 }
 
-/// Recovery that paused because this node's settings are below the primary's cannot be ended: the server would give
-/// up instead. A pause that someone asked for is ended by the promotion itself.
-async fn parameters_suffice(core: &Core, session: &Session) -> Result<()> {
+/// A server that has less of something than its primary had stops replaying, and would give up at the end of its recovery.
+/// Started anew it has as much.
+async fn start_with_as_much(core: &Arc<Core>, why: &str) -> Result<(Postmaster, Arc<Session>)> {
+    tracing::warn!(service = %core.service, "{why}, so replay has paused: the server is started anew with as much");
+    stop::stop(core, reload::LADDER).await?;
+    start::start_standby(core, None).await?;
+    Ok((core.running("promote").await?, core.session().await?))
+}
+
+/// What it has less of, where replay is paused. A pause that someone asked for is ended by the promotion itself.
+async fn falls_short(core: &Core, session: &Session) -> Result<Option<String>> {
     let doing = "ask whether replay is paused";
     let question = "select pg_is_wal_replay_paused()";
     let rows = session.client().query_typed(question, &[]).await.map_err(EngineError::sql(doing))?;
     if !rows.first().is_some_and(|row| row.get::<_, bool>(0)) {
-        return Ok(());
+        return Ok(None);
     }
     let control = Control::read(&core.layout, &core.user).await?;
     let rows = session.client().query_typed("select name, setting from pg_settings", &[]).await;
     let rows = rows.map_err(EngineError::sql("ask for the settings"))?;
-    for (in_control, name, _) in MUST_REACH {
-        let here =
-            rows.iter().find(|row| row.get::<_, &str>(0) == name).and_then(|row| row.get::<_, &str>(1).parse().ok());
-        let needed = control.settings.get(in_control).copied();
-        if here.zip(needed).is_some_and(|(here, needed): (i64, i64)| here < needed) {
-            let why = format!(
-                "{name} = {} here, and the primary had {}; replay is paused until it is raised",
-                here.unwrap_or_default(),
-                needed.unwrap_or_default()
-            );
-            return Err(EngineError::Refused { action: "promote", why });
-        }
-    }
-    Ok(())
+    let short = MUST_REACH.into_iter().find_map(|(in_control, name, _)| {
+        let here = rows.iter().find(|row| row.get::<_, &str>(0) == name)?.get::<_, &str>(1).parse::<i64>().ok()?;
+        let needed = *control.settings.get(in_control)?;
+        (here < needed).then(|| format!("{name} = {here} here, and the primary had {needed}"))
+    });
+    Ok(short)
 }
 
 /// Waits until recovery has ended. All WAL that is here is replayed first, so progress is what counts.

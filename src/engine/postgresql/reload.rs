@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often what is wrong is left out: behind a line that cannot be read, wrong names do not show.
 const ROUNDS: usize = 3;
 /// A standby has nothing to lose, and is waited for.
-const LADDER: StopLadder =
+pub const LADDER: StopLadder =
     StopLadder { fast: Duration::from_secs(5), immediate: Duration::from_secs(2), kill: Duration::from_secs(5) };
 
 /// Has the running standby take over `conninfo`, which stands in its file, by a restart to follow `upstream` if nothing else

@@ -154,6 +154,7 @@ impl Tenants {
                 trouble: seen.trouble.as_ref().map(Trouble::brief),
                 file_fault: seen.files.fault.clone(),
                 pending_restart: seen.files.pending_restart.clone(),
+                lowered: seen.files.lowered.clone(),
                 unfit: seen.unfit.clone(),
             }
         };

@@ -14,13 +14,21 @@ use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(300);
 
-pub const SCENARIOS: [Scenario; 2] = [
+pub const SCENARIOS: [Scenario; 3] = [
     Scenario {
         name: "a_rolling_restart",
         shows: "a changed max_connections: standbys first, then a switchover; nothing is pending afterwards, nothing lost",
         within: LONG,
         alone: false,
         run: rolling,
+    },
+    Scenario {
+        name: "a_rolling_restart_that_lowers",
+        shows: "a lower max_connections: the primary first, in its place and epoch, then the standbys; nothing is pending \
+            afterwards",
+        within: LONG,
+        alone: false,
+        run: lowered,
     },
     Scenario {
         name: "one_database_is_restarted_on_order",
@@ -32,13 +40,13 @@ pub const SCENARIOS: [Scenario; 2] = [
 ];
 
 /// Every host's file has another value, and its daemon has read it.
-fn change(cluster: &Cluster) -> Result<()> {
+fn change(cluster: &Cluster, to: &str) -> Result<()> {
     let line = "max_connections = 50";
     for name in cluster.plan.node_names() {
         let file = cluster.host(&name)?.disk().join("regent.toml");
         let text = fs::read_to_string(&file)?;
         ensure!(text.contains(line), "the lab's file is another one");
-        fs::write(&file, text.replace(line, "max_connections = 60"))?;
+        fs::write(&file, text.replace(line, to))?;
         cluster.command(&name, &["reload"])?;
     }
     cluster.wait("what waits for a restart to be told of every node", Duration::from_secs(30), |status| {
@@ -66,7 +74,7 @@ fn rolling(world: &mut World) -> Result<()> {
     let mut cluster = Cluster::start(world, Plan { databases: 3, ..Plan::default() })?;
     cluster.world.pace.allow(Act::Checkpoint, 2, "the primary writes one before it hands over");
     let before = cluster.reign()?;
-    change(&cluster)?;
+    change(&cluster, "max_connections = 60")?;
     let plan = cluster.command(&before.primary, &["restart", "--rolling", "--dry-run"])?;
     ensure!(plan.contains(&format!("moves away from {}", before.primary)), "the plan: {plan}");
     let begun = Stamp::now();
@@ -86,6 +94,32 @@ fn rolling(world: &mut World) -> Result<()> {
     let again = cluster.command(&after.primary, &["restart", "--rolling"])?;
     ensure!(again.contains("nothing is to be restarted"), "{again}");
     let (seen, _) = cluster.judge(&[&before.primary, &after.primary])?;
+    ensure!(seen.lost.is_empty(), "rows are lost: {:?}", seen.lost);
+    Ok(())
+}
+
+fn lowered(world: &mut World) -> Result<()> {
+    let mut cluster = Cluster::start(world, Plan { databases: 3, ..Plan::default() })?;
+    cluster.world.pace.allow(Act::Checkpoint, 1, "the primary writes one before it stops on order");
+    let before = cluster.reign()?;
+    change(&cluster, "max_connections = 40")?;
+    let plan = cluster.command(&before.primary, &["restart", "--rolling", "--dry-run"])?;
+    let first = plan.lines().next().unwrap_or_default();
+    ensure!(first.contains(&format!("{} is restarted, the primary", before.primary)), "the plan: {plan}");
+    let begun = Stamp::now();
+    println!("{}", cluster.command(&before.primary, &["restart", "--rolling", "--yes"])?);
+    let status = cluster.wait("nothing to be pending", Duration::from_secs(30), |status| {
+        status.services[SERVICE].databases.values().all(|database| database.pending_restart.is_empty())
+    })?;
+    ensure!(status.services[SERVICE].is_complete(), "not complete: {status:?}");
+    ensure!(cluster.reign()? == before, "the primary moved: {:?}", cluster.reign()?);
+    for name in cluster.plan.database_names() {
+        let has = postgres::sql(cluster.host(&name)?, "show max_connections")?;
+        ensure!(has.trim() == "40", "{name} has {has}");
+    }
+    println!("the primary's restart: no write for {:?}", cluster.writer()?.longest_gap_after(begun)?);
+    nothing_failed(&cluster, &[])?;
+    let (seen, _) = cluster.judge(&[&before.primary])?;
     ensure!(seen.lost.is_empty(), "rows are lost: {:?}", seen.lost);
     Ok(())
 }
