@@ -1,10 +1,11 @@
 //! An older copy of a database, or another cluster's, that was put in the place of the directory of this node: it is
 //! refused before it is opened, and what regent itself made of the directory is not.
 
-use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed};
+use crate::cluster::{Cluster, Database, LADDER, bin_dir, possible, timed, version};
 use crate::coming_back::fail_over;
 use regent::types::{DbAction, DbDone, DbState, Epoch, Lsn, Position, Timeline};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -283,4 +284,49 @@ async fn a_standby_that_wrote_on_its_primary_s_timeline_is_copied_however_far_ei
     let DbDone::Rejoined { how, .. } = cluster.follow("db2", "db1").await else { panic!("it did not rejoin") };
     assert!(how.contains("nothing to do"), "{how}");
     db2.until_ids(&[1, 2]).await;
+}
+
+/// What a backup of the primary's own files leaves behind that its host does not outlive.
+const LABEL: &str = "START WAL LOCATION: START (file 000000010000000000000001)\nCHECKPOINT LOCATION: START\n\
+    BACKUP METHOD: METHOD\nBACKUP FROM: primary\nSTART TIME: 2026-11-30 02:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_a_backup_left_in_the_primarys_directory_is_named_and_stays() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1"]).await;
+    let db1 = cluster.node("db1");
+    db1.done(DbAction::Checkpoint).await;
+    let client = db1.client().await.expect("it answers");
+    let question = "select checkpoint_lsn::text from pg_control_checkpoint()";
+    let start: String = client.query_one(question, &[]).await.expect("asked").get(0);
+    let method = if version() < 15 { "pg_start_backup" } else { "streamed" };
+    let text =
+        LABEL.replace("START (", &format!("{start} (")).replace("LOCATION: START", &format!("LOCATION: {start}"));
+    let text = text.replace("METHOD: METHOD", &format!("METHOD: {method}"));
+    let label = db1.postgresql().data_dir.join("backup_label");
+    for (round, clean) in [(1, true), (2, false)] {
+        db1.sql(&format!("insert into orders values ({round})")).await;
+        if clean {
+            stop(db1).await
+        } else {
+            crash(db1).await
+        }
+        std::fs::write(&label, &text).expect("written");
+        let owner = std::fs::metadata(&db1.postgresql().data_dir).expect("there");
+        std::os::unix::fs::chown(&label, Some(owner.uid()), Some(owner.gid())).expect("root");
+        let why = refused(db1, 1).await;
+        println!("{why}");
+        let said = |word: &str| why.contains(word);
+        assert!(said("backup_label is left from a backup (called \"nightly\", begun \"2026-11-30"), "{why}");
+        assert!(said("remove that file") && said("regent accept") && said("regent reinit"), "{why}");
+        assert_eq!(refused(db1, 1).await, why, "a refusal changes nothing");
+        assert_eq!(std::fs::read_to_string(&label).expect("it stays"), text);
+        assert!(db1.engine().processes().is_empty());
+        // The cure that it names.
+        std::fs::remove_file(&label).expect("there");
+        assert!(matches!(open(db1, 1).await, DbDone::Writable { .. }));
+    }
+    assert_eq!(db1.ids().await, [1, 2]);
 }

@@ -61,6 +61,15 @@ pub enum EngineError {
              the service had is lost then"
     )]
     OtherCluster { data_dir: PathBuf, holds: SystemId, had: SystemId },
+    #[error(
+        "{label} is left from a backup ({about}) in a directory in which this node's database has run: PostgreSQL would recover \
+             it as a copy, and may never come to an end, so it is not opened. \
+             Was that a backup of this database, cut off by the end of its host or server? Then remove that file, and \
+             tablespace_map beside it. Was a backup put there by somebody? Then leave it, and `regent accept` this node: \
+             that copy wins, and what it lacks is lost; or `regent reinit` it, and it is copied anew once another one is the \
+             primary"
+    )]
+    LabelLeft { label: PathBuf, about: String },
     #[error("PostgreSQL does not take its settings: {why}")]
     Settings { why: String },
     #[error("the server ended while it was starting: {log}")]

@@ -34,6 +34,7 @@ mod fitness;
 mod home;
 mod initdb;
 mod keep;
+mod label;
 mod layout;
 mod log;
 mod looks;

@@ -11,6 +11,7 @@
 use super::control::{Control, ControlState, segment_name};
 use super::core::Core;
 use super::error::{EngineError, Result};
+use super::label;
 use super::layout::Layout;
 use super::reach::{Cut, Wal};
 use super::remembered::{self, Remembered};
@@ -22,7 +23,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Refuses a directory that lacks what this node had, or is known to have had, or that is another cluster's.
+/// Refuses a directory that lacks what this node had, or is known to have had, that is another cluster's, or that would be
+/// recovered as a copy although this node's database has run there.
 pub async fn refuse_as_primary(core: &Arc<Core>, control: &Control, known: Option<Position>) -> Result<()> {
     let control = control.clone();
     core.on_disk(move |core| {
@@ -35,7 +37,7 @@ pub async fn refuse_as_primary(core: &Arc<Core>, control: &Control, known: Optio
         let history = history_of(&core.layout.inside, &core.layout.data_dir, had.timeline);
         let has = |at: Position| if ended { Ok(false) } else { has_wal(&core.layout, &control, at) };
         if is_complete(holds, had, &history, has)? {
-            return Ok(());
+            return remembered.map_or(Ok(()), |_| label::refuse_left(&core.layout));
         }
         Err(EngineError::OlderCopy { data_dir: core.layout.data_dir.clone(), holds, had })
     })

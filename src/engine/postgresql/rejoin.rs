@@ -14,6 +14,7 @@ use super::control::{Control, ControlState, segment_name, segment_start};
 use super::core::Core;
 use super::error::{EngineError, Result};
 use super::keep;
+use super::label;
 use super::layout::{BACKUP_LABEL, Layout, STANDBY_SIGNAL};
 use super::places::{Extent, Tablespace};
 use super::program::Run;
@@ -257,7 +258,7 @@ pub async fn must_lead_to(core: &Arc<Core>, upstream: &Upstream, copy: &Layout, 
     let (made, end) = (copy.clone(), control.known_end());
     let (history, has_archive, first) = core
         .on_disk(move |core| {
-            let first = made.text_within(BACKUP_LABEL).ok().and_then(|label| label_start(&label));
+            let first = made.text_within(BACKUP_LABEL).ok().and_then(|label| label::start(&label));
             let history = history_of(&made.inside, &made.data_dir, end.timeline);
             (history, archive::restore_command(&core.layout).is_some(), first)
         })
@@ -284,12 +285,6 @@ pub async fn must_lead_to(core: &Arc<Core>, upstream: &Upstream, copy: &Layout, 
     };
     let why = format!("it left a database at {end} that cannot become a standby: {why}");
     Err(EngineError::Command { key: "clone_command", why })
-}
-
-/// Where the backup begins: "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)".
-fn label_start(label: &str) -> Option<Lsn> {
-    let rest = label.lines().find_map(|line| line.strip_prefix("START WAL LOCATION: "))?;
-    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Asks the upstream who it is and where. A standby is no source: the primary may be ahead of it on another line.
