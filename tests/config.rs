@@ -216,6 +216,19 @@ fn tls_is_required_off_loopback_alone() {
     assert!(report(&insecure).warnings.iter().any(|w| w.starts_with("insecure")));
 }
 
+#[test]
+fn an_archive_that_is_nowhere_is_warned_of() {
+    let warned = |parameters: &str| {
+        let text =
+            bare("lan").replace("bin_dir = \"/b\"", &format!("bin_dir = \"/b\", parameters = {{ {parameters} }}"));
+        report(&parse(&text).expect("valid")).warnings.iter().any(|w| w.contains("archive_mode is on, and neither"))
+    };
+    assert!(warned("archive_mode = \"on\"") && warned("archive_mode = \"always\", archive_command = \"\""));
+    assert!(!warned("archive_mode = \"off\"") && !warned("archive_command = \"\""));
+    assert!(!warned("archive_mode = \"on\", archive_command = \"cp %p /archive/%f\""));
+    assert!(!warned("archive_mode = \"on\", archive_library = \"basic_archive\""));
+}
+
 /// Whether a verdict about `node` is possible with `failure`.
 fn possible(config: &Config, failure: &str, node: &str) -> bool {
     let rows = verdict_possible(config);

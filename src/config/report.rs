@@ -5,7 +5,7 @@ use super::secret::is_plain_secret;
 use super::survey::{SingleFailure, verdict_possible};
 use super::timing::{Bounds, Inequality, bounds, inequalities, show};
 use super::trouble::{self, TroubleBound};
-use super::{Config, Role, access_lines, database_tls, members};
+use super::{Config, Role, access_lines, database_tls, members, values};
 use crate::types::{AgentKind, AgentName};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -51,6 +51,7 @@ fn warnings(config: &Config, failures: &[SingleFailure]) -> Vec<String> {
     fencing_warnings(config, &mut all);
     all.extend(members::warnings(config));
     all.extend(access_lines::slow_logins(config));
+    all.extend(values::warnings(config));
     let impossible = |row: &&SingleFailure| !row.possible;
     if failures.first().is_some_and(|healthy| !healthy.possible) {
         all.push("even with nothing broken, no verdict about some database node is possible".to_owned());

@@ -6,9 +6,9 @@
 //! Sources: PostgreSQL manual, "Setting Parameters" (numbers, units, booleans, enumerations) and the release notes (names that
 //! are gone).
 
-use super::Postgresql;
 use super::parameters::operators_value;
 use super::problem::Problems;
+use super::{Config, Postgresql};
 use crate::types::Quoted;
 
 /// What a value must be.
@@ -164,6 +164,11 @@ fn is_yes_or_no(value: &str) -> bool {
     ["on", "off", "true", "false", "yes", "no", "1", "0"].iter().any(begins)
 }
 
+fn is_no(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    ["off", "false", "no", "0"].iter().any(|word| word.starts_with(value.as_str()))
+}
+
 /// A number, and one of these units behind it. Negative: as far as -1.
 fn has_unit(value: &str, units: &[&str]) -> bool {
     if value.starts_with("0x") {
@@ -197,6 +202,31 @@ pub(super) fn rules(key: &str, postgresql: &Postgresql, problems: &mut Problems<
             "raise max_connections, or reserve fewer",
         );
     }
+    if ["archive_command", "archive_library"].into_iter().all(|name| is_written(postgresql, name)) {
+        problems.add_hint(
+            &format!("{key}.parameters.archive_library"),
+            "with archive_command beside it, PostgreSQL 16 and later archive nothing",
+            "keep one of the two",
+        );
+    }
+}
+
+fn is_written(postgresql: &Postgresql, name: &str) -> bool {
+    operators_value(postgresql, name).is_some_and(|value| !value.trim().is_empty())
+}
+
+/// What works, and ends badly: for which services the file has WAL archived, and does not say where to.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let archives_nowhere = |postgresql: &Postgresql| {
+        let mode = operators_value(postgresql, "archive_mode");
+        let is_on =
+            mode.is_some_and(|mode| mode.trim() == "always" || is_yes_or_no(mode.trim()) && !is_no(mode.trim()));
+        is_on && !is_written(postgresql, "archive_command") && !is_written(postgresql, "archive_library")
+    };
+    let told = config.services.iter().filter(|(_, service)| archives_nowhere(&service.postgresql));
+    let sentence = "archive_mode is on, and neither archive_command nor archive_library says where to: unless the database's own \
+        files do, all WAL is kept until its volume is full";
+    told.map(|(name, _)| format!("service {name}: {sentence}")).collect()
 }
 
 #[cfg(test)]

@@ -422,3 +422,17 @@ async fn an_archive_that_cannot_be_reached_from_here_is_named() {
     fs::write(&reachable, "").expect("written");
     cured(cluster.node("db2"), Lack::Archive).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_that_is_kept_because_nothing_says_where_to_archive_it_is_named() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running_with(&["db1"], |postgresql| set(postgresql, "archive_mode", "on")).await;
+    let db1 = cluster.node("db1");
+    let Unfit::Archive { why } = lacks(db1, Lack::Archive).await else { panic!("another kind") };
+    assert!(why.contains("archive_command is empty"), "{why}");
+    db1.sql("alter system set archive_command = '/bin/true'").await;
+    db1.sql("select pg_reload_conf()").await;
+    cured(db1, Lack::Archive).await;
+}

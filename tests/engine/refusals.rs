@@ -27,7 +27,7 @@ const fn access(hba: &'static str, alone: &'static str) -> Line {
     Line { parameters: &[], hba: Some(hba), alone: Some(alone), on_host: alone }
 }
 
-const LINES: [Line; 29] = [
+const LINES: [Line; 33] = [
     value(&[("wal_keep_segments", "64")], "write wal_keep_size"),
     value(&[("work_mem", "64 megabytes")], "found \"64 megabytes\""),
     value(&[("statement_timeout", "30 seconds")], "found \"30 seconds\""),
@@ -55,6 +55,11 @@ const LINES: [Line; 29] = [
     tried(&[("archive_mode", "maybe")], "archive_mode"),
     tried(&[("synchronous_commit", "onn")], "synchronous_commit"),
     tried(&[("max_wal_size", "1MB")], "max_wal_size"),
+    // As long as a segment, and a little more: no server has less than two of them.
+    tried(&[("max_wal_size", "20MB")], "max_wal_size"),
+    tried(&[("min_wal_size", "16MB")], "min_wal_size"),
+    tried(&[("logging_collector", "on"), ("log_directory", "/proc/no/place")], "/proc/no/place"),
+    value(&[("archive_command", "true"), ("archive_library", "basic_archive")], "keep one of the two"),
     tried(&[("timezone", "Middle/Earth")], "Middle/Earth"),
     Line { parameters: &[], hba: Some("host all all 10.0.0.0/33 md5"), alone: None, on_host: "10.0.0.0/33" },
 ];
@@ -114,7 +119,14 @@ async fn what_no_server_takes_is_refused_with_the_reason_before_it_counts() {
         assert!(refused.contains(line.on_host), "{what}: {refused}");
     }
     let good = Line {
-        parameters: &[("max_wal_senders", "0"), ("wal_level", "logical"), ("max_connections", "40")],
+        parameters: &[
+            ("max_wal_senders", "0"),
+            ("wal_level", "logical"),
+            ("max_connections", "40"),
+            ("max_wal_size", "32MB"),
+            ("min_wal_size", "32MB"),
+            ("logging_collector", "on"),
+        ],
         hba: Some("hostssl all +dba fd00::/8 scram-sha-256"),
         alone: None,
         on_host: "",

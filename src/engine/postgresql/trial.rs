@@ -1,7 +1,8 @@
 //! Tries what the operator wants to be in force, before it is: on a server of its own that holds nothing, that nobody can
 //! reach, and that is thrown away. It gets the command line, the file of settings and the access file that the real one gets,
 //! so that PostgreSQL itself says what it refuses: values, libraries that it does not find, settings that exclude one another,
-//! certificates that it cannot read, access lines.
+//! certificates that it cannot read, access lines. Its WAL has segments as long as the real one's. What it cannot have as the
+//! real one has it (memory, huge pages, the server's own log files) is held against this host instead.
 //!
 //! The daemon tries a new file so before it takes it, and `regent config check --host` does the same without a daemon.
 //!
@@ -9,6 +10,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "how often it is looked whether the server answers")]
 
+use super::control::Control;
 use super::error::{EngineError, Result};
 use super::layout::{AUTO_CONF, Layout};
 use super::parameters::{self, Base};
@@ -17,6 +19,7 @@ use super::runs::Runs;
 use super::session::Session;
 use super::{access, settings};
 use crate::config::{Config, Postgresql};
+use crate::errors::with_causes;
 use crate::rights::{self, Access, Rights};
 use crate::types::{Quoted, ServiceName, Size};
 use std::ffi::OsStr;
@@ -86,6 +89,7 @@ pub async fn run(config: &Config, postgresql: &Postgresql, real: &Layout, user: 
     let trial = Trial::prepare(config, postgresql, real, user).await?;
     trial.asks_for_too_much().await?;
     trial.asks_for_huge_pages().await?;
+    trial.logs_somewhere().await?;
     trial.starts().await
 }
 
@@ -114,6 +118,8 @@ impl<'a> Trial<'a> {
         };
         layout.make_for_database(&layout.data_dir)?;
         let username = format!("--username={}", postgresql.superuser);
+        // What a server may have of WAL depends on it.
+        let segments = format!("--wal-segsize={}", segment_size(postgresql, real, user).await);
         let made = Run {
             user,
             program: layout.program("initdb"),
@@ -122,7 +128,7 @@ impl<'a> Trial<'a> {
                 layout.data_dir.as_os_str(),
                 "--no-sync".as_ref(),
                 "--auth=reject".as_ref(),
-                "--wal-segsize=1".as_ref(),
+                segments.as_ref(),
                 "--encoding=UTF8".as_ref(),
                 "--locale=C.UTF-8".as_ref(),
                 username.as_ref(),
@@ -180,6 +186,29 @@ impl<'a> Trial<'a> {
         }
         let why = format!("huge_pages = on needs {needed} huge pages, and this host has {here}: raise vm.nr_hugepages");
         Err(EngineError::Settings { why })
+    }
+
+    /// The server's own logging, which the trial is without: a server that cannot open its first file does not start.
+    async fn logs_somewhere(&self) -> Result<()> {
+        if self.asked("logging_collector").await? != "on" {
+            return Ok(());
+        }
+        let (real, data_dir) = (self.real, &self.real.data_dir);
+        let directory = data_dir.join(self.asked("log_directory").await?);
+        // One that is missing the server makes, and of a database that is not there yet nothing is known.
+        let there = if real.inside.exists(&directory) { Some(directory.as_path()) } else { directory.parent() };
+        let is_known = !directory.starts_with(data_dir) || real.inside.exists(data_dir);
+        match there.filter(|_| is_known).map(|there| real.inside.must_write_in(there)) {
+            Some(Err(error)) => {
+                let why = format!(
+                    "logging_collector is on, and the server could not log to {} (log_directory): {}",
+                    directory.display(),
+                    with_causes(&error)
+                );
+                Err(EngineError::Settings { why })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Starts it and lets one session in.
@@ -267,6 +296,17 @@ impl<'a> Trial<'a> {
             None => said,
         }
     }
+}
+
+/// How long the segments of the real one's WAL are, or will be: in MB.
+async fn segment_size(postgresql: &Postgresql, real: &Layout, user: &OsUser) -> u64 {
+    if let Ok(control) = Control::read(real, user).await {
+        return control.segment_size >> 20;
+    }
+    let options = &postgresql.initdb_options;
+    let joined = options.iter().find_map(|option| option.strip_prefix("--wal-segsize="));
+    let apart = options.iter().position(|option| option == "--wal-segsize").and_then(|at| options.get(at + 1));
+    joined.or(apart.map(String::as_str)).and_then(|number| number.parse().ok()).unwrap_or(16)
 }
 
 /// A number of /proc/meminfo.

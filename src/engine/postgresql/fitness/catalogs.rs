@@ -29,6 +29,8 @@ pub struct Server {
     pub package_libraries: PathBuf,
     /// Empty where nothing is archived, or by a library.
     pub archive_command: String,
+    /// WAL is to be archived, and nothing says how.
+    pub archives_nowhere: bool,
     pub checksums: Option<Unfit>,
 }
 
@@ -55,7 +57,9 @@ pub struct Catalogs {
 const ABOUT: &str = "select current_setting('server_version_num')::int, current_setting('shared_preload_libraries'), \
     current_setting('dynamic_library_path'), (select setting from pg_config where name = 'PKGLIBDIR'), \
     case when current_setting('archive_mode') <> 'off' and coalesce(current_setting('archive_library', true), '') = '' \
-    then current_setting('archive_command') else '' end";
+    then current_setting('archive_command') else '' end, \
+    current_setting('archive_mode') <> 'off' and coalesce(current_setting('archive_library', true), '') = '' \
+    and current_setting('archive_command') = ''";
 
 const CHECKSUMS: &str = "select coalesce(datname::text, 'shared catalogs'), checksum_failures from pg_stat_database \
     where checksum_failures > 0 order by checksum_failures desc limit 1";
@@ -87,6 +91,7 @@ pub async fn server(session: &Session) -> Result<Server> {
         library_path: row.get(2),
         package_libraries: PathBuf::from(row.get::<_, Option<&str>>(3).unwrap_or_default()),
         archive_command: row.get(4),
+        archives_nowhere: row.get(5),
         checksums,
     })
 }

@@ -70,6 +70,10 @@ fn memory_limit(cgroup: &Path) -> Option<u64> {
 /// Error: it could not be looked at.
 pub async fn archive(disk: &Disk, server: &Server) -> Result<Option<Unfit>> {
     let core = &disk.core;
+    if server.archives_nowhere {
+        let why = "archive_mode is on and archive_command is empty, so all WAL is kept until its volume is full";
+        return Ok(Some(Unfit::Archive { why: why.to_owned() }));
+    }
     let lacking = match first_word(&server.archive_command) {
         Some(word) => program_is_missing(disk, word).await?,
         None => None,
