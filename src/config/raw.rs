@@ -186,6 +186,7 @@ tables! {
         wraparound_near: TroublePolicy,
         wraparound_age: u32,
         log_volume_full: TroublePolicy,
+        tablespace: TroublePolicy,
     }
     /// `[service.NAME.node.NODE]`
     Member {

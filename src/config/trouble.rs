@@ -50,7 +50,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 6] = [
+pub const RULES: [Rule; 7] = [
     Rule {
         kind: TroubleKind::VolumeFull,
         probe: "a page is written and synced beside the data, and beside the WAL",
@@ -98,6 +98,15 @@ pub const RULES: [Rule; 6] = [
         default: Alarm,
         allowed: &[Switchover, Alarm],
         why: "the server goes on without its log",
+    },
+    Rule {
+        kind: TroubleKind::Tablespace,
+        probe: "a page is written and synced in each tablespace that is on a volume of its own",
+        limit: "two probes in a row find no room or are refused, or one has not ended for `stalled_after`",
+        default: Alarm,
+        allowed: &[Switchover, Alarm],
+        why: "statements that write there fail, and all else goes on; a move would cut that off, and mostly meets the same \
+            tablespace as full there",
     },
 ];
 
@@ -157,6 +166,7 @@ fn policies(written: &raw::Trouble) -> impl Iterator<Item = (TroubleKind, Troubl
         (TroubleKind::ArchiverStuck, written.archiver_stuck),
         (TroubleKind::WraparoundNear, written.wraparound_near),
         (TroubleKind::LogVolumeFull, written.log_volume_full),
+        (TroubleKind::Tablespace, written.tablespace),
     ];
     all.into_iter().filter_map(|(kind, policy)| Some((kind, policy?)))
 }

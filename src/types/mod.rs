@@ -51,5 +51,5 @@ pub use severity::Severity;
 pub use size::Size;
 pub use survey::{Archiver, LastCheckpoint, OpenSession, Prepared, Replay, Sessions, Survey, WalReader};
 pub use time::{Instant, Span, WallTime};
-pub use trouble::{Silence, Trouble, TroubleKind};
+pub use trouble::{Fails, Silence, Trouble, TroubleKind};
 pub use view::{PeerView, Sight};

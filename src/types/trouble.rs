@@ -18,6 +18,21 @@ pub struct Silence {
     pub serves_nobody: bool,
 }
 
+/// How a volume takes no writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fails {
+    Full,
+    /// It is read-only, or fails.
+    ReadOnly {
+        error: String,
+    },
+    /// A write has not ended for so long.
+    Stalled {
+        since_ms: u64,
+    },
+}
+
 /// What is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +57,8 @@ pub enum Trouble {
     WraparoundNear { age: u64 },
     /// The volume of the server's log is full.
     LogVolumeFull,
+    /// The volume of a tablespace that lies on one of its own takes no writes.
+    Tablespace { place: String, fails: Fails },
 }
 
 /// The kinds for which the file says what is done (`[service.NAME.trouble]`).
@@ -54,6 +71,7 @@ pub enum TroubleKind {
     ArchiverStuck,
     WraparoundNear,
     LogVolumeFull,
+    Tablespace,
 }
 
 impl TroubleKind {
@@ -66,6 +84,7 @@ impl TroubleKind {
             TroubleKind::ArchiverStuck => "archiver_stuck",
             TroubleKind::WraparoundNear => "wraparound_near",
             TroubleKind::LogVolumeFull => "log_volume_full",
+            TroubleKind::Tablespace => "tablespace",
         }
     }
 }
@@ -83,6 +102,7 @@ impl Trouble {
             Trouble::ArchiverStuck { .. } => Some(TroubleKind::ArchiverStuck),
             Trouble::WraparoundNear { .. } => Some(TroubleKind::WraparoundNear),
             Trouble::LogVolumeFull => Some(TroubleKind::LogVolumeFull),
+            Trouble::Tablespace { .. } => Some(TroubleKind::Tablespace),
             Trouble::NotAnswering(_)
             | Trouble::DirectoryGone { .. }
             | Trouble::ProbeFailed { .. }
@@ -105,6 +125,9 @@ impl Trouble {
             Trouble::VolumeStalled { .. } => Trouble::VolumeStalled { since_ms: 0 },
             Trouble::ArchiverStuck { .. } => Trouble::ArchiverStuck { waiting: 0, seconds: 0 },
             Trouble::WraparoundNear { .. } => Trouble::WraparoundNear { age: 0 },
+            Trouble::Tablespace { place, fails: Fails::Stalled { .. } } => {
+                Trouble::Tablespace { place: place.clone(), fails: Fails::Stalled { since_ms: 0 } }
+            }
             other => other.clone(),
         }
     }
@@ -127,6 +150,14 @@ impl Trouble {
             Trouble::VolumeReadOnly { error } => Trouble::VolumeReadOnly { error: cut(error) },
             Trouble::ProbeFailed { error } => Trouble::ProbeFailed { error: cut(error) },
             Trouble::Travels { cause } => Trouble::Travels { cause: cut(cause) },
+            Trouble::Tablespace { place, fails } => {
+                let fails = match fails {
+                    Fails::Full => Fails::Full,
+                    Fails::ReadOnly { error } => Fails::ReadOnly { error: cut(error) },
+                    Fails::Stalled { since_ms } => Fails::Stalled { since_ms: whole_seconds(*since_ms) },
+                };
+                Trouble::Tablespace { place: cut(place), fails }
+            }
             whole @ (Trouble::VolumeFull
             | Trouble::ArchiverStuck { .. }
             | Trouble::WraparoundNear { .. }
@@ -160,6 +191,16 @@ impl std::fmt::Display for Trouble {
                 "wraparound is near: its oldest row is {age} transactions old, and at 2147483648 it takes no writes; VACUUM it"
             ),
             Trouble::LogVolumeFull => f.write_str("the volume of its log is full"),
+            Trouble::Tablespace { place, fails: Fails::Full } => {
+                write!(f, "the volume of its tablespace in {place} is full")
+            }
+            Trouble::Tablespace { place, fails: Fails::ReadOnly { error } } => {
+                write!(f, "the volume of its tablespace in {place} takes no writes: {error}")
+            }
+            Trouble::Tablespace { place, fails: Fails::Stalled { since_ms } } => write!(
+                f,
+                "the volume of its tablespace in {place} stalls: a write there has not ended for {since_ms} ms"
+            ),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Volumes that take no writes under a server that runs, and a directory that is taken away: seen by regent's own writes
+//! Volumes that take no writes under a server that runs, its tablespaces' too, and a directory that is taken away: seen by regent's own writes
 //! beside the data, in time, and forgotten when it is over.
 
 use crate::cluster::{Cluster, Database, LADDER, possible};
 use crate::places::Volume;
 use regent::engine::Engine;
-use regent::types::{DbAction, DbDone, DbState, Observation, StopLadder, Trouble};
+use regent::types::{DbAction, DbDone, DbState, Fails, Observation, StopLadder, Trouble};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -187,4 +187,48 @@ async fn an_idle_primary_makes_no_segments_for_the_probe_and_the_first_failure_i
     assert!(from.elapsed() < 2 * Duration::from_millis(1050), "{:?}", from.elapsed());
     client.batch_execute("rollback").await.expect("ended");
     db1.until("writable", |seen| seen.writable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_volume_of_a_tablespace_is_named_and_nothing_else_stops_for_it() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1"]);
+    primary(&mut cluster, "db1").await;
+    let db1 = cluster.node("db1");
+    let bulk = cluster.path().join("bulk");
+    let _mounted = Volume::mount(&bulk, 64);
+    // One on the volume of the data, which has no probe of its own.
+    let near = cluster.path().join("near");
+    fs::create_dir(&near).expect("made");
+    let user = nix::unistd::User::from_name("postgres").expect("readable").expect("it is installed");
+    std::os::unix::fs::chown(&near, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root");
+    for (name, place) in [("bulk", &bulk), ("near", &near)] {
+        db1.sql(&format!("create tablespace {name} location '{}'", place.display())).await;
+    }
+    db1.sql("create table many (text text) tablespace bulk").await;
+    let ballast = fill(&bulk);
+    let full = Trouble::Tablespace { place: bulk.display().to_string(), fails: Fails::Full };
+    let seen = db1.until("full", |seen| seen.trouble.as_ref() == Some(&full)).await;
+    println!("{full}");
+    assert!(seen.writable, "all else goes on: {seen:?}");
+    db1.sql("insert into orders values (1)").await;
+    let client = db1.client().await.expect("it answers");
+    client
+        .batch_execute("insert into many select repeat('x', 8000) from generate_series(1, 9000)")
+        .await
+        .expect_err("no room");
+    fs::remove_dir_all(ballast).expect("removed");
+    db1.until("well", |seen| seen.writable && seen.trouble.is_none()).await;
+    db1.sql("insert into many values ('y')").await;
+    // One that is dropped is asked no more, whatever becomes of its volume.
+    db1.sql("drop table many").await;
+    db1.sql("drop tablespace bulk").await;
+    fill(&bulk);
+    tokio::time::sleep(db1.postgresql().probe_interval * 14).await;
+    assert_eq!(db1.engine().latest().trouble, None);
+    let left =
+        |place: &Path| fs::read_dir(place).expect("there").flatten().any(|e| e.file_name() == "pgsql_tmp.regent");
+    assert!(!left(&bulk) && !left(&near));
 }

@@ -14,7 +14,7 @@ use regent::plan::reason::StopReason;
 use regent::plan::switchover::{self, Hindrance};
 use regent::plan::{Applied, Outlook, Row, Timing};
 use regent::types::{
-    DbAction, DbDone, DbOutcome, DbState, Epoch, Health, Instant, Leaving, Lsn, NodeName, Observation, Position,
+    DbAction, DbDone, DbOutcome, DbState, Epoch, Fails, Health, Instant, Leaving, Lsn, NodeName, Observation, Position,
     ServiceHealth, Silence, StopLadder, Timeline, Trouble, Upstream,
 };
 use std::collections::BTreeMap;
@@ -70,7 +70,8 @@ fn health(state: DbState, position: Position) -> ServiceHealth {
         replay: None,
         file_fault: None,
         trouble: None,
-        pending_restart: Vec::new(), lowered: Vec::new(),
+        pending_restart: Vec::new(),
+        lowered: Vec::new(),
         unfit: Vec::new(),
     }
 }
@@ -504,11 +505,16 @@ pub fn trouble(line: &Line, text: &str) -> Trouble {
         ("archiver", _) => Trouble::ArchiverStuck { waiting: 40, seconds: 700 },
         ("wraparound", _) => Trouble::WraparoundNear { age: 1_700_000_000 },
         ("log-full", _) => Trouble::LogVolumeFull,
+        ("tablespace", "full") => Trouble::Tablespace { place: "/srv/bulk".into(), fails: Fails::Full },
+        ("tablespace", since) => {
+            let since_ms = line.duration(since).as_millis() as u64;
+            Trouble::Tablespace { place: "/srv/bulk".into(), fails: Fails::Stalled { since_ms } }
+        }
         ("probe", error) => Trouble::ProbeFailed { error: error.replace('_', " ") },
         ("travels", cause) => Trouble::Travels { cause: cause.replace('_', " ") },
         _ => line.fail(
             "expected silent:5s, still:30s, frozen:5s, gone:5s, volume-full, volume-stalled:5s, read-only:WHY, \
-                       archiver, wraparound, log-full, probe:WHY or travels:WHY",
+                       archiver, wraparound, log-full, tablespace:full, tablespace:5s, probe:WHY or travels:WHY",
         ),
     }
 }

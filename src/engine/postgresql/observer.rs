@@ -248,7 +248,8 @@ impl Memory {
             let limits = &core.config.services[&core.service].troubles;
             // The log's volume, and what comes in time, are told last.
             let grave = volume.clone().filter(Trouble::is_of_the_volume).or(observation.trouble);
-            observation.trouble = grave.or_else(|| warnings.trouble(limits)).or(volume);
+            let soon = volume.clone().filter(|trouble| *trouble != Trouble::LogVolumeFull);
+            observation.trouble = grave.or(soon).or_else(|| warnings.trouble(limits)).or(volume);
         }
         self.last = Some(observation.clone());
         observation

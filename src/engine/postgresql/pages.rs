@@ -1,5 +1,5 @@
-//! regent's own writes: one page beside the data, beside the WAL where that is on a volume of its own, and beside the server's
-//! log where that is, each written, synced and removed again every probe interval while the server runs. What a
+//! regent's own writes: one page beside the data, beside the WAL, in each tablespace and beside the server's log where those
+//! are on volumes of their own, each written, synced and removed again every probe interval while the server runs. What a
 //! server says of its volume comes late, or not at all: its writes go to memory first, and to segments that are there
 //! already.
 //!
@@ -8,7 +8,8 @@
 //! as those of PostgreSQL's own temporary files: pg_basebackup, pg_rewind and pg_checksums leave such a file out, and so do
 //! the tools for backups. Each write makes a new file, because one that is there already has its room.
 //!
-//! The thread beside the data also sees whether the directory is still the one in which the server works.
+//! The thread beside the data also sees whether the directory is still the one in which the server works, and which tablespaces
+//! there are: they come and go while it runs. Of these it reads the links alone, because what is behind one may hang.
 //!
 //! Not here: what follows (`config/trouble.rs`).
 
@@ -16,7 +17,8 @@ use super::core::Core;
 use super::volume;
 use crate::clock;
 use crate::rights::Rights;
-use crate::types::{Instant, Trouble};
+use crate::types::{Fails, Instant, Trouble};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -30,8 +32,8 @@ const NAME: &str = "pgsql_tmp.regent";
 const PAGE: usize = 8192;
 /// So many refused writes in a row are certain.
 const CERTAIN: u32 = 2;
-/// The log is looked at once in so many intervals: nothing waits for it.
-const LOG_EVERY: u32 = 10;
+/// The log, and whether there are other tablespaces, are looked at once in so many intervals: nothing waits for it.
+const RARELY: u32 = 10;
 
 /// The writes of one database.
 #[derive(Debug, Default)]
@@ -50,10 +52,12 @@ struct Place {
     came: Mutex<Came>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Of {
     Data,
     Wal,
+    /// With the place that its link names.
+    Tablespace(String),
     Log,
 }
 
@@ -62,16 +66,9 @@ struct Came {
     /// When the present write began, while one is under way.
     under_way: Option<Instant>,
     /// How the last ones were refused, and how many in a row.
-    refused: Option<(Refused, u32)>,
+    refused: Option<(Fails, u32)>,
     /// Since when the directory is not the server's any more.
     gone_since: Option<Instant>,
-}
-
-/// Why a page was not written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Refused {
-    Full,
-    ReadOnly(String),
 }
 
 impl Pages {
@@ -111,38 +108,62 @@ impl Pages {
             Trouble::VolumeStalled { .. } => 1,
             Trouble::VolumeReadOnly { .. } => 2,
             Trouble::VolumeFull => 3,
-            _ => 4,
+            Trouble::Tablespace { .. } => 4,
+            _ => 5,
         })
+    }
+
+    /// From now on also in the tablespaces that there are by now, and in none that is gone.
+    fn follow_tablespaces(&self, core: &Arc<Core>, postmaster: i32) {
+        let (layout, links) = (&core.layout, core.layout.within("pg_tblspc"));
+        let Ok(names) = layout.inside.names(&links) else { return };
+        let there: BTreeSet<PathBuf> = names.iter().map(|name| links.join(name)).collect();
+        let mut places = self.places();
+        places.retain(|place| !matches!(place.of, Of::Tablespace(_)) || there.contains(&place.directory));
+        for link in there {
+            if places.iter().any(|place| place.directory == link) {
+                continue;
+            }
+            // What is no link lies in the data directory.
+            let Ok(Some(target)) = layout.inside.link(&link) else { continue };
+            let place = Place::new(Of::Tablespace(target.display().to_string()), link, layout.inside.clone());
+            place.postmaster.store(postmaster, Ordering::Relaxed);
+            begin(&place, core);
+            places.push(place);
+        }
     }
 }
 
 /// Where they are written. What lies on one volume is asked once.
 fn places_of(core: &Core) -> Vec<Arc<Place>> {
     let layout = &core.layout;
-    let place = |of, directory: PathBuf, rights: Rights| {
-        let (postmaster, came) = (AtomicI32::new(0), Mutex::default());
-        Arc::new(Place { of, directory, rights, postmaster, came })
-    };
     let wal = layout.data_dir.join("pg_wal");
     let (on, logs_on) = (volume::number(&layout.data_dir), volume::number(&layout.keep));
-    let mut places = vec![place(Of::Data, layout.data_dir.clone(), layout.inside.clone())];
+    let mut places = vec![Place::new(Of::Data, layout.data_dir.clone(), layout.inside.clone())];
     if volume::number(&wal) != on {
-        places.push(place(Of::Wal, wal.clone(), layout.inside.clone()));
+        places.push(Place::new(Of::Wal, wal.clone(), layout.inside.clone()));
     }
     if logs_on != on && logs_on != volume::number(&wal) {
-        places.push(place(Of::Log, layout.keep.clone(), Rights::own()));
+        places.push(Place::new(Of::Log, layout.keep.clone(), Rights::own()));
     }
     places
 }
 
-/// It ends with the engine; where it hangs in a write it ends with that.
+/// It ends with the engine, or once nobody asks for the place any more; where it hangs in a write it ends with that.
 fn begin(place: &Arc<Place>, core: &Arc<Core>) {
     let (place, core, interval) = (place.clone(), Arc::downgrade(core), core.postgresql().probe_interval);
-    let every = if place.of == Of::Log { interval * LOG_EVERY } else { interval };
+    let every = if place.of == Of::Log { interval * RARELY } else { interval };
     let begun = std::thread::Builder::new().name("pages".to_owned()).spawn(move || {
-        while core.strong_count() > 0 {
-            if place.postmaster.load(Ordering::Relaxed) > 0 {
+        let mut looks = 0_u32;
+        while core.strong_count() > 0 && Arc::strong_count(&place) > 1 {
+            let postmaster = place.postmaster.load(Ordering::Relaxed);
+            if postmaster > 0 {
                 place.look(&core);
+                let is_due = place.of == Of::Data && looks.is_multiple_of(RARELY);
+                if let Some(core) = core.upgrade().filter(|_| is_due) {
+                    core.pages.follow_tablespaces(&core, postmaster);
+                }
+                looks = looks.wrapping_add(1);
             }
             std::thread::sleep(every);
         }
@@ -153,6 +174,17 @@ fn begin(place: &Arc<Place>, core: &Arc<Core>) {
 }
 
 impl Place {
+    fn new(of: Of, directory: PathBuf, rights: Rights) -> Arc<Place> {
+        let (postmaster, came) = (AtomicI32::new(0), Mutex::default());
+        Arc::new(Place { of, directory, rights, postmaster, came })
+    }
+
+    /// Whether what is written here says nothing more than what is written beside the data. It asks the disk.
+    fn is_on_the_volume_of_the_data(&self) -> bool {
+        let beside = self.directory.parent().and_then(volume::number);
+        matches!(self.of, Of::Tablespace(_)) && volume::number(&self.directory) == beside
+    }
+
     fn came(&self) -> MutexGuard<'_, Came> {
         self.came.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +194,8 @@ impl Place {
         self.came().under_way = Some(clock::now());
         let gone = self.of == Of::Data && is_gone(&self.directory, self.postmaster.load(Ordering::Relaxed));
         // In a directory that is another's nothing is written.
-        let written = if gone { Ok(()) } else { write_page(&self.directory, &self.rights) };
+        let is_left_out = gone || self.is_on_the_volume_of_the_data();
+        let written = if is_left_out { Ok(()) } else { write_page(&self.directory, &self.rights) };
         let news = {
             let mut came = self.came();
             let before = came.is_certain();
@@ -186,14 +219,18 @@ impl Place {
             return Some(Trouble::DirectoryGone { since_ms: ms(since) });
         }
         let slow = came.under_way.filter(|began| clock::now().since(*began) > patience && self.of != Of::Log);
-        if let Some(began) = slow {
-            return Some(Trouble::VolumeStalled { since_ms: ms(began) });
-        }
-        match (came.refused?, self.of) {
-            ((Refused::Full, CERTAIN..), Of::Log) => Some(Trouble::LogVolumeFull),
-            ((Refused::Full, CERTAIN..), _) => Some(Trouble::VolumeFull),
-            ((Refused::ReadOnly(error), CERTAIN..), Of::Data | Of::Wal) => Some(Trouble::VolumeReadOnly { error }),
-            _ => None,
+        let fails = match (slow, came.refused) {
+            (Some(began), _) => Fails::Stalled { since_ms: ms(began) },
+            (None, Some((fails, CERTAIN..))) => fails,
+            _ => return None,
+        };
+        match (&self.of, fails) {
+            (Of::Tablespace(place), fails) => Some(Trouble::Tablespace { place: place.clone(), fails }),
+            (Of::Log, Fails::Full) => Some(Trouble::LogVolumeFull),
+            (Of::Log, _) => None,
+            (_, Fails::Full) => Some(Trouble::VolumeFull),
+            (_, Fails::ReadOnly { error }) => Some(Trouble::VolumeReadOnly { error }),
+            (_, Fails::Stalled { since_ms }) => Some(Trouble::VolumeStalled { since_ms }),
         }
     }
 }
@@ -205,10 +242,10 @@ impl Came {
 }
 
 /// What says something of the volume; a right that is missing, say, does not.
-fn refusal(error: io::Error) -> Option<Refused> {
+fn refusal(error: io::Error) -> Option<Fails> {
     match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => Some(Refused::Full),
-        Some(libc::EROFS | libc::EIO) => Some(Refused::ReadOnly(error.to_string())),
+        Some(libc::ENOSPC | libc::EDQUOT) => Some(Fails::Full),
+        Some(libc::EROFS | libc::EIO) => Some(Fails::ReadOnly { error: error.to_string() }),
         _ => {
             tracing::debug!(%error, "a page beside the data was not written");
             None
@@ -236,9 +273,8 @@ fn is_gone(directory: &Path, postmaster: i32) -> bool {
 mod tests {
     use super::*;
 
-    fn place(directory: &Path) -> Place {
-        let (postmaster, came) = (AtomicI32::new(0), Mutex::default());
-        Place { of: Of::Data, directory: directory.to_owned(), rights: Rights::own(), postmaster, came }
+    fn place(directory: &Path) -> Arc<Place> {
+        Place::new(Of::Data, directory.to_owned(), Rights::own())
     }
 
     #[test]
@@ -253,7 +289,7 @@ mod tests {
     fn one_refused_write_is_not_certain_and_what_takes_too_long_is() {
         let folder = tempfile::tempdir().expect("a directory");
         let place = place(folder.path());
-        let refused = |times| Came { refused: Some((Refused::Full, times)), ..Came::default() };
+        let refused = |times| Came { refused: Some((Fails::Full, times)), ..Came::default() };
         *place.came() = refused(1);
         assert_eq!(place.trouble(Duration::from_secs(3)), None);
         *place.came() = refused(2);

@@ -11,7 +11,7 @@ use crate::ledger::{Phase, Service};
 use crate::plan::goal::Goal;
 use crate::plan::note::Passing;
 use crate::plan::reason::{GiveUp, StopReason, Told, Waiting};
-use crate::types::{DbAction, DbState, Instant, StopLadder, Trouble};
+use crate::types::{DbAction, DbState, Fails, Instant, StopLadder, Trouble};
 use std::time::Duration;
 
 /// So long a move counts, as the others do.
@@ -32,7 +32,9 @@ impl Keeper {
 fn policy(input: &Input) -> Option<(&'static str, TroublePolicy)> {
     let (trouble, troubles) = (input.keeper.seen.trouble.as_ref()?, &input.settings().troubles);
     let is_early = match trouble {
-        Trouble::VolumeStalled { since_ms } => Duration::from_millis(*since_ms) < troubles.stalled_after,
+        Trouble::VolumeStalled { since_ms } | Trouble::Tablespace { fails: Fails::Stalled { since_ms }, .. } => {
+            Duration::from_millis(*since_ms) < troubles.stalled_after
+        }
         _ => false,
     };
     let kind = trouble.kind().filter(|_| !is_early)?;
