@@ -1,8 +1,10 @@
 //! Trouble of a database whose node is fine: seen at once, and ended when asked.
 
 use crate::cluster::{Cluster, Database, LADDER, possible, timed};
+use regent::config::Troubles;
 use regent::engine::Engine;
 use regent::types::{DbAction, DbDone, DbOutcome, DbState, Epoch, Lsn, Observation, Silence, StopLadder, Trouble};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn signal(pid: i32, signal: i32) {
@@ -354,4 +356,71 @@ async fn the_end_of_a_dead_primarys_wal_is_what_a_standby_with_all_of_it_has() {
         cluster.follow_running("db2", "db1").await;
     }
     assert!(equal > 0, "the standby had all of it at least once");
+}
+
+/// Other limits of what comes in time than those of the file, which are hours and weeks.
+fn limit(cluster: &mut Cluster, change: impl FnOnce(&mut Troubles)) {
+    let node = cluster.nodes.get_mut("db1").expect("a node of this cluster");
+    let config = Arc::make_mut(&mut node.config);
+    change(&mut config.services.values_mut().next().expect("one service").troubles);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archiver_that_fails_is_trouble_once_its_oldest_file_has_waited_and_none_when_it_goes_on() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(&["db1"], |p: &mut regent::config::Postgresql| {
+        for (name, value) in [("archive_mode", "on"), ("archive_command", "false")] {
+            p.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    });
+    let patience = Duration::from_secs(6);
+    limit(&mut cluster, |troubles| troubles.archiver_after = patience);
+    cluster.engine("db1");
+    cluster.create("db1").await;
+    let db1 = cluster.node("db1");
+    db1.sql("select pg_switch_wal()").await;
+    let from = Instant::now();
+    let stuck = |seen: &Observation| matches!(seen.trouble, Some(Trouble::ArchiverStuck { .. }));
+    let seen = db1.until("stuck", stuck).await;
+    println!("TIME stuck archiver seen: {:?}", from.elapsed());
+    let Some(trouble @ Trouble::ArchiverStuck { waiting, seconds }) = seen.trouble else { panic!("waited for") };
+    assert!(seconds >= patience.as_secs() && waiting >= 1, "{trouble}");
+    assert_eq!(trouble.to_string(), format!("its archiver is stuck: {waiting} files wait, the oldest for {seconds} s"));
+    assert!(seen.writable, "it is not yet a reason not to write");
+    // It goes on, and archives what waited.
+    db1.sql("alter system set archive_command = 'true'").await;
+    db1.sql("select pg_reload_conf()").await;
+    db1.sql("insert into orders values (1); select pg_switch_wal()").await;
+    db1.until("well", |seen| seen.trouble.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wraparound_is_near_from_its_limit_on() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::new(&["db1"]);
+    let limit_at = 5000;
+    limit(&mut cluster, |troubles| troubles.wraparound_age = limit_at);
+    cluster.engine("db1");
+    cluster.create("db1").await;
+    let db1 = cluster.node("db1");
+    let seen = db1.until("writable", |seen| seen.writable).await;
+    assert_eq!(seen.trouble, None);
+    let age = async || {
+        let client = db1.client().await.expect("it answers");
+        let question = "select max(age(datfrozenxid))::bigint from pg_database";
+        client.query_one(question, &[]).await.expect("asked").get::<_, i64>(0)
+    };
+    assert!(age().await < i64::from(limit_at));
+    // Nothing but numbers.
+    db1.sql("do $$ begin for i in 1..5000 loop perform pg_current_xact_id(); commit; end loop; end $$").await;
+    let near = |seen: &Observation| matches!(seen.trouble, Some(Trouble::WraparoundNear { .. }));
+    let seen = db1.until("near its wraparound", near).await;
+    let Some(trouble @ Trouble::WraparoundNear { age: told }) = seen.trouble else { panic!("waited for") };
+    assert!(told >= u64::from(limit_at) && told <= age().await.cast_unsigned(), "{trouble}");
+    assert!(trouble.to_string().contains(&format!("its oldest row is {told} transactions old")), "{trouble}");
+    assert!(seen.writable && seen.state == DbState::Primary);
 }
