@@ -31,7 +31,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
     let path = file.clone().unwrap_or_else(|| locate::config(common).0);
     match read(&path, node.as_deref())? {
         Ok(config) => {
-            let lacking = if *host { lacking(&config) } else { Vec::new() };
+            let lacking = if *host { lacking(common, &config) } else { Vec::new() };
             if !lacking.is_empty() {
                 let lacking = lacking.iter().map(|what| format!("{}: on this host: {what}", path.display()));
                 let lacking: Vec<String> = lacking.collect();
@@ -66,11 +66,19 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<Exit> {
 }
 
 /// What of the file cannot work here. The databases' users are asked for, hence as root.
-fn lacking(config: &Config) -> Vec<String> {
+fn lacking(common: &Common, config: &Config) -> Vec<String> {
+    // One document is all that a program reads.
+    let tell = |what: &str| {
+        if !common.json {
+            output::progress(what)
+        }
+    };
+    tell("asking the fence agents what options they know");
     let agents = unfit_agents(config);
     if config.me().role != Role::Database {
         return agents;
     }
+    tell("trying the databases' settings and access lines with PostgreSQL, on a server that is thrown away");
     let programs = config.services.keys().flat_map(|service| postgresql::unusable(config, service));
     let outside = config.services.keys().flat_map(|service| postgresql::amiss(config, service));
     let on_host = programs.chain(outside).chain(refused(config)).chain(rivals(config));

@@ -69,10 +69,12 @@ fn known(
             return Ok(Exit::Done);
         }
         if clock::now() > end {
+            let names: Vec<&str> = late.iter().map(NodeName::as_str).collect();
+            output::complain(&format!("it is in the ledger, and {} did not learn of it in time", names.join(", ")));
             return Ok(Exit::Unknown);
         }
         for node in late.into_iter().filter(|node| told.insert(node.clone())) {
-            output::progress(&format!("{node} does not know of it yet"));
+            verb::tell(common, &format!("{node} does not know of it yet"));
         }
         std::thread::sleep(EVERY);
     }

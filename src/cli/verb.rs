@@ -51,16 +51,18 @@ pub fn ask_status(common: &Common) -> anyhow::Result<Status> {
     }
 }
 
+/// What is being waited for.
+pub fn tell(common: &Common, message: &str) {
+    match common.json {
+        true => output::say_json(&Response::progress(message)),
+        false => output::progress(message),
+    }
+}
+
 /// Carries out a verb: one request, its progress, its end.
 pub fn perform(common: &Common, waiting: &Waiting, request: &Request) -> anyhow::Result<Exit> {
     let socket = locate::socket(common)?;
-    let show = |message: &str| {
-        if common.json {
-            output::say_json(&Response::progress(message));
-        } else {
-            output::progress(message);
-        }
-    };
+    let show = |message: &str| tell(common, message);
     let answer = block_on(async { Ok(client::ask(&socket, request, waiting.timeout, show).await?) });
     let answer = answer.inspect_err(|error| {
         if super::exit::of_error(error) == Exit::Unknown && request.changes_something() {

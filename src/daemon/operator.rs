@@ -6,7 +6,7 @@ use super::report;
 use super::wakeup::{Call, CallReply, Submitted};
 use crate::api::admin::{Request, Response};
 use crate::clock;
-use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Outcome};
+use crate::ledger::{self, Answer, Command, FenceReason, FenceState, Incident, Outcome, Shared};
 use crate::node::{Event, Node};
 use crate::pages;
 use crate::plan::accepted_copy;
@@ -32,18 +32,46 @@ pub struct Operators {
     /// Those whose command is on its way to the ledger, by its number.
     waiting: BTreeMap<u64, Asked>,
     followed: Vec<Followed>,
+    passed_on: Vec<PassedOn>,
 }
 
 struct Asked {
     reply: mpsc::Sender<Response>,
     /// The node that a planned move was asked to make the primary.
     wanted: Option<NodeName>,
+    /// What follows an order that is done with its entry.
+    then: Option<String>,
 }
 
 struct Followed {
     incident: IncidentId,
     told: u64,
     asked: Asked,
+}
+
+/// A request that the leader works on, which answers once: how it gets on stands in everybody's ledger.
+struct PassedOn {
+    reply: mpsc::Sender<Response>,
+    /// The newest incident when it was passed on.
+    after: Option<IncidentId>,
+    /// Of each that was opened since, how much was told.
+    told: BTreeMap<IncidentId, u64>,
+}
+
+impl PassedOn {
+    /// Tells what has happened since. Whether anybody still listens.
+    fn tell(&mut self, incidents: &BTreeMap<IncidentId, Shared<Incident>>) -> bool {
+        for (id, incident) in incidents.iter().filter(|(id, _)| Some(**id) > self.after) {
+            let told = self.told.insert(*id, incident.recorded());
+            if told.is_none() {
+                answer(&self.reply, Response::progress(format!("incident {id} is open")));
+            }
+            for step in incident.steps_after(told.unwrap_or_default()) {
+                answer(&self.reply, Response::progress(step.what.to_string()));
+            }
+        }
+        !self.reply.is_closed()
+    }
 }
 
 /// What a request comes to.
@@ -106,12 +134,13 @@ impl Daemon {
             Begin::Answer(response) => answer(&reply, response),
             Begin::DryRun(planned) => self.dry_run(planned, reply),
             Begin::Propose(command) => {
+                let then = follows(&request);
                 let wanted = match request {
                     Request::Switchover { to, .. } | Request::AcceptLoss { to, .. } => to,
                     Request::AcceptCopy { node, .. } => node,
                     _ => None,
                 };
-                let number = self.operators.waits(Asked { reply, wanted });
+                let number = self.operators.waits(Asked { reply, wanted, then });
                 self.handle(Event::Submitted { number, command: Box::new(command) });
             }
         }
@@ -135,12 +164,16 @@ impl Daemon {
     }
 
     /// Only the leader can check and propose: the request goes there, and its answer comes back.
-    fn pass_on(&self, request: Request, who: String, reply: mpsc::Sender<Response>) {
+    fn pass_on(&mut self, request: Request, who: String, reply: mpsc::Sender<Response>) {
         let Some(leader) = self.node.leader().1.filter(|l| **l != self.config.node).cloned() else {
             let reasons = vec!["no leader is known: without a majority of voters nothing can be decided".to_owned()];
             return answer(&reply, Response::Refused { reasons });
         };
         answer(&reply, Response::progress(format!("asking {leader}, which leads")));
+        if request.changes_something() {
+            let after = self.node.state().incidents.keys().next_back().copied();
+            self.operators.passed_on.push(PassedOn { reply: reply.clone(), after, told: BTreeMap::new() });
+        }
         let consensus = self.consensus.clone();
         let patience = if request.changes_something() { Duration::from_secs(600) } else { RELAY_DEADLINE };
         tokio::spawn(async move {
@@ -349,6 +382,22 @@ fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
     }
 }
 
+/// What an order is waited for by, where the command ends with its entry: it is carried out after that.
+fn follows(request: &Request) -> Option<String> {
+    match request {
+        Request::Reinit { node, cancel: false, .. } => Some(format!(
+            "{node} is copied anew as soon as there is a primary to copy: `regent status` shows how far the copy is"
+        )),
+        Request::Unfence { node } => {
+            Some(format!("{node} gets back what the fence took, and joins: `regent status` shows when it is up"))
+        }
+        Request::Resume { .. } => {
+            Some("every node takes up what it finds: `regent status` shows what each of them waits for".to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// Why a command got no answer, and what to do.
 fn unsettled(leader: Option<NodeName>) -> String {
     match leader {
@@ -393,7 +442,8 @@ impl Operators {
                     },
                 ),
                 _ => {
-                    answer(reply, Response::Done { message: "done, and in the ledger".to_owned(), details: Vec::new() })
+                    let message = "done, and in the ledger".to_owned();
+                    answer(reply, Response::Done { message, details: asked.then.into_iter().collect() })
                 }
             },
             Err(leader) => answer(reply, Response::Failed { error: unsettled(leader) }),
@@ -403,8 +453,9 @@ impl Operators {
     /// Tells those who wait what has happened since.
     pub(super) fn follow(&mut self, node: &Node) {
         let state = node.state();
+        self.passed_on.retain_mut(|passed_on| passed_on.tell(&state.incidents));
         self.followed.retain_mut(|f| {
-            let Asked { reply, wanted } = &f.asked;
+            let Asked { reply, wanted, .. } = &f.asked;
             let Some(incident) = state.incidents.get(&f.incident) else { return !reply.is_closed() };
             for step in incident.steps_after(f.told) {
                 answer(reply, Response::progress(step.what.to_string()));

@@ -40,7 +40,8 @@ impl Daemon {
         let (config, origin) = (self.config.clone(), self.origin.clone());
         let (engines, wakeups) = (self.shell.engines.clone(), self.shell.wakeups.clone());
         tokio::spawn(async move {
-            let (taken, response) = match take(&config, &origin, &engines).await {
+            let tell = |message| answer(&reply, Response::progress(message));
+            let (taken, response) = match take(&config, &origin, &engines, tell).await {
                 Ok(Taken { config, written, response }) => (Some((Arc::new(config), written)), response),
                 Err(reasons) => (None, Response::Refused { reasons }),
             };
@@ -68,12 +69,14 @@ impl Daemon {
 /// The signal by which daemons read their file again, as far as anybody remembers: the answer goes into the log.
 pub(super) async fn on_signal(mut hangup: Signal, wakeups: mpsc::UnboundedSender<Wakeup>) {
     while hangup.recv().await.is_some() {
-        let (reply, mut answers) = mpsc::channel(1);
+        let (reply, mut answers) = mpsc::channel(64);
         if wakeups.send(Wakeup::Operator(Request::Reload, reply)).is_err() {
             return;
         }
-        if let Some(Response::Refused { reasons }) = answers.recv().await {
-            tracing::error!(reasons = reasons.join("; "), "the file was not read again: nothing has changed");
+        while let Some(response) = answers.recv().await {
+            if let Response::Refused { reasons } = response {
+                tracing::error!(reasons = reasons.join("; "), "the file was not read again: nothing has changed");
+            }
         }
     }
 }
@@ -83,6 +86,7 @@ async fn take(
     config: &Config,
     origin: &Origin,
     engines: &BTreeMap<ServiceName, Arc<PostgreSql>>,
+    tell: impl Fn(String),
 ) -> Result<Taken, Vec<String>> {
     let (new, written) = read(&origin.path)?;
     if new.node != config.node {
@@ -95,6 +99,7 @@ async fn take(
     }
     let mixed = mixed(config, &new);
     for (service, engine) in engines {
+        tell(format!("PostgreSQL tries what the file says for {service}, on a server that is thrown away"));
         let tried = engine.try_out(&mixed.services[service].postgresql).await;
         // Whoever asks has changed something: also of what the databases read already.
         engine.look_at_files();
@@ -102,6 +107,7 @@ async fn take(
     }
     let (mut waits, mut roles) = (Vec::new(), Vec::new());
     for (service, engine) in engines {
+        tell(format!("the database of {service} takes it"));
         let taken = engine.take(mixed.services[service].postgresql.clone()).await;
         let taken = taken.map_err(|error| vec![format!("service.{service}: {error}")])?;
         let of_service = |what: String| format!("service.{service}: {what}");

@@ -8,7 +8,7 @@ mod rolling;
 
 use super::exit::UsageError;
 use super::verb::{self, Waiting, ask_status, finish};
-use super::{Common, Exit, confirm, locate, output};
+use super::{Common, Exit, confirm, locate};
 use crate::api::admin::{Request, Response};
 use crate::api::client;
 use crate::api::status::{DatabaseStatus, Phase, ServiceStatus, Status};
@@ -225,10 +225,7 @@ impl Session<'_> {
     }
 
     fn tell(&self, message: &str) {
-        match self.common.json {
-            true => output::say_json(&Response::progress(message)),
-            false => output::progress(message),
-        }
+        verb::tell(self.common, message);
     }
 }
 
