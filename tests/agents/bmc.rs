@@ -22,6 +22,7 @@ pub enum Power {
 
 pub struct Bmc {
     pub port: u16,
+    address: &'static str,
     folder: tempfile::TempDir,
     simulator: Child,
 }
@@ -29,9 +30,14 @@ pub struct Bmc {
 impl Bmc {
     /// Starts one whose host is on, and waits until it answers.
     pub fn start(power: Power) -> Bmc {
+        Bmc::start_at("127.0.0.1", power)
+    }
+
+    /// The same, on this address of this host.
+    pub fn start_at(address: &'static str, power: Power) -> Bmc {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a free port").port();
+        let port = UdpSocket::bind((address, 0)).and_then(|s| s.local_addr()).expect("a free port").port();
         let set = match power {
             Power::Obeys => "echo \"$last\" > STATE".to_owned(),
             Power::Lingers(tenths) => format!("(sleep 0.{tenths}; echo \"$last\" > STATE) >/dev/null 2>&1 &"),
@@ -47,7 +53,7 @@ impl Bmc {
         std::fs::write(path("state"), "1\n").expect("written");
         std::fs::create_dir(path("sim")).expect("a folder");
         let lan = format!(
-            "name \"bmc1\"\nset_working_mc 0x20\nstartlan 1\naddr 127.0.0.1 {port}\npriv_limit admin\n\
+            "name \"bmc1\"\nset_working_mc 0x20\nstartlan 1\naddr {address} {port}\npriv_limit admin\n\
              allowed_auths_callback md5\nallowed_auths_user md5\nallowed_auths_operator md5\nallowed_auths_admin md5\n\
              guid a123456789abcdefa123456789abcde1\nendlan\nchassis_control \"{}\"\nuser 1 false \"\" \"\" user 10 md5\n\
              user 2 true \"{USER}\" \"{PASSWORD}\" admin 10 md5\n",
@@ -58,14 +64,14 @@ impl Bmc {
                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
         std::fs::write(path("bmc.emu"), emulator).expect("written");
         let simulator = simulate(folder.path());
-        let bmc = Bmc { port, folder, simulator };
+        let bmc = Bmc { port, address, folder, simulator };
         eventually("ipmi_sim answers", || (bmc.ask("status").status == 0).then_some(()));
         bmc
     }
 
     /// Options of an agent that reach it, the password on standard input.
     pub fn options(&self) -> String {
-        format!("ip=127.0.0.1\nipport={}\nusername={USER}\npassword={PASSWORD}\n", self.port)
+        format!("ip={}\nipport={}\nusername={USER}\npassword={PASSWORD}\n", self.address, self.port)
     }
 
     /// Takes every session that it has (63): each is asked for, and none is ever used. They time out, so this is repeated
@@ -97,7 +103,7 @@ impl Bmc {
     /// What ipmitool itself says.
     fn ask(&self, word: &str) -> crate::Said {
         let port = self.port.to_string();
-        let target = ["-I", "lanplus", "-H", "127.0.0.1", "-p", &port, "-U", USER, "-P", PASSWORD];
+        let target = ["-I", "lanplus", "-H", self.address, "-p", &port, "-U", USER, "-P", PASSWORD];
         let rest = ["-C", "3", "-N", "1", "-R", "1", "chassis", "power", word];
         call("ipmitool", &[&target[..], &rest[..]].concat(), "")
     }
@@ -116,7 +122,7 @@ impl Bmc {
     /// The GUID in the form in which ipmitool prints it.
     pub fn guid(&self) -> String {
         let port = self.port.to_string();
-        let target = ["-I", "lanplus", "-H", "127.0.0.1", "-p", &port, "-U", USER, "-P", PASSWORD, "-C", "3"];
+        let target = ["-I", "lanplus", "-H", self.address, "-p", &port, "-U", USER, "-P", PASSWORD, "-C", "3"];
         let text = must("ipmitool", &[&target[..], &["mc", "guid"]].concat());
         let line = text.lines().find(|line| line.starts_with("System GUID")).expect("a line");
         line.split_once(':').expect("a value").1.trim().to_owned()

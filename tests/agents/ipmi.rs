@@ -1,6 +1,7 @@
 //! `fence_regent_ipmi` against `ipmi_sim`.
 
 use crate::bmc::{Bmc, PASSWORD, Power, USER};
+use crate::hosts::{Hosts, NODE_V6};
 use crate::{IPMI, Said, call, is_root};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -194,4 +195,27 @@ fn a_bmc_of_another_host_is_barred() {
     assert_eq!(ask(&bmc, "monitor", "guid=00000000-0000-0000-0000-000000000001\n").status, 1);
     let right = ask(&bmc, "off", &format!("guid={}\n", bmc.guid().to_uppercase()));
     assert_eq!((right.status, bmc.is_on()), (0, false), "{right:?}");
+}
+
+/// ipmitool itself reaches no BMC at `::1`, where none is.
+#[test]
+fn a_bmc_over_ipv6_is_ordered_by_ours_and_by_fence_ipmilan() {
+    if !is_root() {
+        return;
+    }
+    let hosts = Hosts::start();
+    let bmc = hosts.within(&hosts.node, || Bmc::start_at(NODE_V6, Power::Obeys));
+    for agent in [IPMI, "fence_ipmilan"] {
+        let ask = |action: &str| {
+            let input = format!("action={action}\nlanplus=1\ncipher=3\n{}", bmc.options());
+            hosts.within(&hosts.survivor, || call(agent, &[], &input))
+        };
+        let begun = Instant::now();
+        for (action, status, is_on) in [("monitor", 0, true), ("off", 0, false), ("status", 2, false), ("on", 0, true)]
+        {
+            let said = ask(action);
+            assert_eq!((said.status, bmc.is_on()), (status, is_on), "{agent} {action}: {said:?}");
+        }
+        println!("{agent} over IPv6, four orders: {:?}", begun.elapsed());
+    }
 }
