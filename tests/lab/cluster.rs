@@ -121,7 +121,8 @@ impl<'w> Cluster<'w> {
                 let host = world.host(&name)?.clone();
                 let index = base + host.index;
                 let device = Bmc::start(
-                    &format!("{agent}-{name}"),
+                    // A socket lies in its directory, whose path may not be long.
+                    &format!("{agent}-{name:.20}"),
                     index,
                     host,
                     world.switch.clone(),

@@ -54,8 +54,12 @@ impl Net {
         format!("br{}", self.number())
     }
 
+    /// The kernel takes 15 letters, and a host's name may have 63.
     fn port(self, host: &str) -> String {
-        format!("{host}-{}", self.number())
+        match host.len() {
+            ..=10 => format!("{host}-{}", self.number()),
+            _ => format!("p{:08x}-{}", crc32fast::hash(host.as_bytes()), self.number()),
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Replication {
 pub struct Plan {
     /// `db1`, `db2`, ...
     pub databases: u8,
+    /// What these are called instead, from the first on.
+    pub names: &'static [&'static str],
     /// `w1`, `w2`, ...
     pub witnesses: u8,
     pub profile: &'static str,
@@ -112,6 +114,7 @@ impl Default for Plan {
     fn default() -> Self {
         Plan {
             databases: 3,
+            names: &[],
             witnesses: 0,
             profile: "lan",
             levels: &[&["ipmi"]],
@@ -152,7 +155,8 @@ impl Plan {
     }
 
     pub fn database_names(&self) -> Vec<String> {
-        (1..=self.databases).map(|n| format!("db{n}")).collect()
+        let name = |n: usize| self.names.get(n).map_or_else(|| format!("db{}", n + 1), |name| (*name).to_owned());
+        (0..usize::from(self.databases)).map(name).collect()
     }
 
     /// Databases first.
@@ -186,7 +190,7 @@ impl Plan {
             writeln!(text, "key = \"{DISK}/tls/node.key\"")?;
         }
         for (rank, name) in self.node_names().iter().enumerate() {
-            writeln!(text, "\n[nodes.{name}]")?;
+            writeln!(text, "\n[nodes.{name:?}]")?;
             if name.starts_with('w') {
                 writeln!(text, "role = \"witness\"")?;
             } else {
@@ -234,7 +238,7 @@ impl Plan {
             }
             writeln!(text, "options = {{ lanplus = \"1\", username = \"{USER}\", password = \"{PASSWORD}\" }}")?;
             for name in self.database_names() {
-                writeln!(text, "node.{name} = {{ ip = \"{}\" }}", device(agent, &name))?;
+                writeln!(text, "node.{name:?} = {{ ip = \"{}\" }}", device(agent, &name))?;
             }
         }
         Ok(())

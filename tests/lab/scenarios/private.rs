@@ -45,7 +45,8 @@ pub const SCENARIOS: [Scenario; 6] = [
     },
     Scenario {
         name: "replication_over_ipv6_with_odd_names_whose_password_is_changed",
-        shows: "the same over IPv6, with a user and a password of odd characters; the password is changed by reload on the way",
+        shows: "the same over IPv6, with a user and a password of odd characters and with names of nodes as long as may be; the \
+            password is changed by reload on the way",
         within: LONG,
         alone: false,
         run: ipv6,
@@ -93,10 +94,14 @@ fn full_round(world: &mut World, replication: Replication) -> Result<()> {
     round(cluster)
 }
 
+/// As long as any may be, a host's whole name, and one of which only its letters' case and its marks tell it from others.
+const ODD_NAMES: [&str; 3] =
+    ["db1.in-a-rack-whose-name-is-as-long-as-any-may-be.dc.example.eu", "db2.rack-7.Example.org", "db-3_Reports"];
+
 /// The nodes know one another by IPv6 alone, and the password becomes another one before anything fails.
 fn ipv6(world: &mut World) -> Result<()> {
     let database = "replication_user = \"Replikator-Größe.1\"";
-    let plan = Plan { replication: Replication::Password, ipv6: true, database, ..Plan::default() };
+    let plan = Plan { replication: Replication::Password, ipv6: true, database, names: &ODD_NAMES, ..Plan::default() };
     let cluster = Cluster::start(world, plan)?;
     wait_streams(&cluster, (2, 2))?;
     let reign = cluster.reign()?;
