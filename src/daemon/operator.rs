@@ -170,7 +170,7 @@ impl Daemon {
             return answer(&reply, Response::Refused { reasons });
         };
         answer(&reply, Response::progress(format!("asking {leader}, which leads")));
-        if request.changes_something() {
+        if is_followed(&request) {
             let after = self.node.state().incidents.keys().next_back().copied();
             self.operators.passed_on.push(PassedOn { reply: reply.clone(), after, told: BTreeMap::new() });
         }
@@ -379,6 +379,15 @@ fn unfence(node: &Node, target: &NodeName, who: String) -> Begin {
     match open.or(left_off) {
         Some(fence) => Begin::Propose(Command::Lift { fence: fence.id, who, power_on: true }),
         None => Begin::Answer(Response::Refused { reasons: vec![format!("{target} is not fenced")] }),
+    }
+}
+
+/// Whether the ledger opens an incident for it, whose end is its end.
+fn is_followed(request: &Request) -> bool {
+    match request {
+        Request::Switchover { dry_run, .. } | Request::AcceptCopy { dry_run, .. } => !dry_run,
+        Request::Failover { .. } | Request::AcceptLoss { .. } | Request::Fence { .. } => true,
+        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files with which no server of this host starts, or no standby could be: each is refused before it counts, by the check of the
 //! file alone where that can be known, by the check on the host, and by a daemon that is to read it again.
 
-use crate::cluster::{Cluster, bin_dir, possible};
+use crate::cluster::{Cluster, bin_dir, possible, version};
 use regent::config::Config;
 use std::path::Path;
 use std::process::Command;
@@ -99,7 +99,9 @@ async fn what_no_server_takes_is_refused_with_the_reason_before_it_counts() {
     let path = folder.path().join("regent.toml");
     let cluster = Cluster::running(&["db1"]).await;
     let engine = cluster.node("db1").engine();
-    for line in &LINES {
+    // Before 15 no server says how many huge pages it needs.
+    let is_known = |line: &&Line| version() >= 15 || line.on_host != "vm.nr_hugepages";
+    for line in LINES.iter().filter(is_known) {
         let what = format!("{:?} {:?}", line.parameters, line.hba);
         let text = file(folder.path(), line);
         std::fs::write(&path, &text).expect("written");
