@@ -285,6 +285,9 @@ pub struct DatabaseStatus {
     /// A person has ordered its restart, which is not done yet: who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_ordered: Option<String>,
+    /// A person has ordered that it is copied anew, which is not done yet: who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_ordered: Option<String>,
     /// Parameters of the configuration file that something else overrides, one sentence each; only of the answering node's
     /// own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,11 +1,18 @@
 //! `regent reinit`: a node's data are thrown away and copied anew. `regent accept`: the copy on a node wins. Both ask first.
 
 use super::exit::UsageError;
-use super::verb::{Waiting, ask, ask_status, finish, perform};
+use super::verb::{Waiting, ask, ask_status, finish, perform, tell};
 use super::{Common, Exit, confirm, output, render};
 use crate::api::admin::{Request, Response};
-use crate::api::status::{Phase, ServiceStatus, Status};
-use crate::types::{NodeName, ServiceName};
+use crate::api::status::{DatabaseStatus, Phase, ServiceStatus, Status};
+use crate::clock;
+use crate::types::{DbState, NodeName, ServiceName, Span};
+use std::time::Duration;
+
+/// The pause between two looks at how far a copy is.
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
+/// Within this every node that is up has learned of an order.
+const LEARNS: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub struct Reinit {
@@ -17,6 +24,9 @@ pub struct Reinit {
     /// Take back an order that has not been carried out
     #[arg(long)]
     cancel: bool,
+    /// Wait until it is copied and streams, and tell how far it is (give a copy its --timeout)
+    #[arg(long, conflicts_with = "cancel")]
+    wait: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -46,7 +56,7 @@ pub struct Accept {
 }
 
 pub fn reinit(common: &Common, arguments: Reinit) -> anyhow::Result<Exit> {
-    let Reinit { node, service, cancel, yes, waiting } = arguments;
+    let Reinit { node, service, cancel, wait, yes, waiting } = arguments;
     if !cancel {
         let status = ask_status(common)?;
         is_known(&status, &node)?;
@@ -59,7 +69,58 @@ pub fn reinit(common: &Common, arguments: Reinit) -> anyhow::Result<Exit> {
             return Ok(Exit::Failed);
         }
     }
-    perform(common, &waiting, &Request::Reinit { service, node, cancel })
+    let request = Request::Reinit { service: service.clone(), node: node.clone(), cancel };
+    match perform(common, &waiting, &request)? {
+        Exit::Done if wait => copied(common, &waiting, service.as_ref(), &node),
+        exit => Ok(exit),
+    }
+}
+
+/// Waits until the order is carried out and the node streams.
+fn copied(common: &Common, waiting: &Waiting, service: Option<&ServiceName>, node: &NodeName) -> anyhow::Result<Exit> {
+    let (begun, mut last, mut is_seen) = (clock::now(), String::new(), false);
+    loop {
+        let status = ask_status(common)?;
+        let named = service.or_else(|| status.services.keys().next());
+        let database = named.and_then(|name| status.services.get(name)?.databases.get(node));
+        let passed = clock::now().since(begun);
+        let words = match database.map(waits_for) {
+            // The leader has the order first.
+            Some(None) if !is_seen && passed < LEARNS => "its copy is to begin".to_owned(),
+            Some(None) => {
+                tell(common, &format!("{node} is copied and streams"));
+                return Ok(Exit::Done);
+            }
+            Some(Some(words)) => {
+                is_seen = true;
+                words
+            }
+            None => "nothing is known of its database".to_owned(),
+        };
+        if words != last {
+            tell(common, &format!("{node}: {words}"));
+            last = words;
+        }
+        if passed > waiting.timeout() {
+            let time = Span(waiting.timeout());
+            output::complain(&format!(
+                "{node} is not copied after {time}: {last}. The order stands: see `regent status`"
+            ));
+            return Ok(Exit::Unknown);
+        }
+        std::thread::sleep(LOOKS_EVERY);
+    }
+}
+
+/// What its copy waits for; `None`: nothing is left.
+fn waits_for(database: &DatabaseStatus) -> Option<String> {
+    let state = database.state;
+    match (&database.copy, &database.copy_ordered) {
+        (Some(copy), _) => Some(copy.what.clone()),
+        (None, Some(_)) => Some(format!("its copy is ordered, database {state}")),
+        (None, None) if state == DbState::Standby && database.streams_from.is_some() => None,
+        (None, None) => Some(format!("waiting until it streams, database {state}")),
+    }
 }
 
 /// A misspelt name is told before a person is asked to type it.
@@ -97,4 +158,26 @@ pub fn accept(common: &Common, arguments: Accept) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     perform(common, &waiting, &request(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::scenes_test::status_of;
+    use super::*;
+
+    #[test]
+    fn a_copy_is_done_once_its_order_is_carried_out_and_it_streams() {
+        let mut status = status_of("status_healthy");
+        let (_, service) = status.services.pop_first().expect("one");
+        let mut database = service.databases[&"db2".parse::<NodeName>().expect("valid")].clone();
+        assert_eq!(waits_for(&database), None);
+        database.copy_ordered = Some("dba".to_owned());
+        assert_eq!(
+            waits_for(&database).as_deref(),
+            Some("its copy is ordered, database standby"),
+            "it streams as before"
+        );
+        (database.copy_ordered, database.streams_from) = (None, None);
+        assert_eq!(waits_for(&database).as_deref(), Some("waiting until it streams, database standby"));
+    }
 }

@@ -141,6 +141,7 @@ fn databases(known: &Known, name: &ServiceName, primary: Option<&NodeName>) -> B
             pending_restart: lives.map(|health| health.pending_restart.clone()).unwrap_or_default(),
             lowered: lives.map(|health| health.lowered.clone()).unwrap_or_default(),
             restart_ordered: ordered(node),
+            copy_ordered: record.and_then(|s| s.to_copy.get(node)).map(|order| order.who.clone()),
             overridden: own.map(|own| own.overridden.clone()).unwrap_or_default(),
             unfit: found.filter(|_| !is_dead).map_or(Vec::new(), |health| unfit(known, name, health)),
         }

@@ -354,7 +354,10 @@ fn config_check_looks_whether_the_host_has_the_programs() {
             .arg(&file)
             .output()
             .expect("regent runs");
-        (regent.status.code(), String::from_utf8_lossy(&regent.stderr).into_owned())
+        let said = String::from_utf8_lossy(&regent.stderr);
+        // Beside what it is doing.
+        let found: Vec<&str> = said.lines().filter(|line| !line.starts_with("… ")).collect();
+        (regent.status.code(), found.join("\n"))
     };
     let check = |clone: &Path, node: &str| check_with(clone, node, "lanplus ");
     assert_eq!(check(Path::new("/bin/true"), "db1"), (Some(0), String::new()));

@@ -290,6 +290,43 @@ async fn a_standby_that_wrote_on_its_primary_s_timeline_is_copied_however_far_ei
 const LABEL: &str = "START WAL LOCATION: START (file 000000010000000000000001)\nCHECKPOINT LOCATION: START\n\
     BACKUP METHOD: METHOD\nBACKUP FROM: primary\nSTART TIME: 2026-11-30 02:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n";
 
+/// Of one that began with the last checkpoint.
+async fn label_of_a_backup(node: &Database) -> String {
+    let client = node.client().await.expect("it answers");
+    let question = "select checkpoint_lsn::text from pg_control_checkpoint()";
+    let start: String = client.query_one(question, &[]).await.expect("asked").get(0);
+    let method = if version() < 15 { "pg_start_backup" } else { "streamed" };
+    LABEL
+        .replace("START (", &format!("{start} ("))
+        .replace("LOCATION: START", &format!("LOCATION: {start}"))
+        .replace("METHOD: METHOD", &format!("METHOD: {method}"))
+}
+
+fn leave(node: &Database, label: &str) {
+    let data = &node.postgresql().data_dir;
+    let (path, owner) = (data.join("backup_label"), std::fs::metadata(data).expect("there"));
+    std::fs::write(&path, label).expect("written");
+    std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).expect("root");
+}
+
+/// The service went on elsewhere: what the label says is of no use there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_primary_comes_back_although_a_backup_left_its_label() {
+    if !possible() {
+        return;
+    }
+    let cluster = Cluster::running(&["db1", "db2"]).await;
+    let db1 = cluster.node("db1");
+    let text = label_of_a_backup(db1).await;
+    fail_over(&cluster).await;
+    leave(db1, &text);
+    let DbDone::Rejoined { how, kept: Some(_) } = cluster.follow("db1", "db2").await else {
+        panic!("it did not rejoin")
+    };
+    println!("{how}");
+    db1.until_ids(&[1, 3]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_that_a_backup_left_in_the_primarys_directory_is_named_and_stays() {
     if !possible() {
@@ -298,13 +335,7 @@ async fn a_label_that_a_backup_left_in_the_primarys_directory_is_named_and_stays
     let cluster = Cluster::running(&["db1"]).await;
     let db1 = cluster.node("db1");
     db1.done(DbAction::Checkpoint).await;
-    let client = db1.client().await.expect("it answers");
-    let question = "select checkpoint_lsn::text from pg_control_checkpoint()";
-    let start: String = client.query_one(question, &[]).await.expect("asked").get(0);
-    let method = if version() < 15 { "pg_start_backup" } else { "streamed" };
-    let text =
-        LABEL.replace("START (", &format!("{start} (")).replace("LOCATION: START", &format!("LOCATION: {start}"));
-    let text = text.replace("METHOD: METHOD", &format!("METHOD: {method}"));
+    let text = label_of_a_backup(db1).await;
     let label = db1.postgresql().data_dir.join("backup_label");
     for (round, clean) in [(1, true), (2, false)] {
         db1.sql(&format!("insert into orders values ({round})")).await;
@@ -313,9 +344,7 @@ async fn a_label_that_a_backup_left_in_the_primarys_directory_is_named_and_stays
         } else {
             crash(db1).await
         }
-        std::fs::write(&label, &text).expect("written");
-        let owner = std::fs::metadata(&db1.postgresql().data_dir).expect("there");
-        std::os::unix::fs::chown(&label, Some(owner.uid()), Some(owner.gid())).expect("root");
+        leave(db1, &text);
         let why = refused(db1, 1).await;
         println!("{why}");
         let said = |word: &str| why.contains(word);

@@ -153,8 +153,9 @@ fn databases(service: &ServiceStatus) -> String {
         let waits = database.pending_restart.join(", ");
         let waits = (!waits.is_empty()).then(|| format!("its next start changes {waits} (`regent restart`)"));
         let ordered = database.restart_ordered.as_ref().map(|who| format!("its restart is ordered by {who}"));
-        let notes =
-            [&database.trouble, &database.file_fault, &waits, &ordered].into_iter().flatten().map(String::as_str);
+        let to_copy = database.copy_ordered.as_ref().map(|who| format!("its copy is ordered by {who}"));
+        let notes = [&database.trouble, &database.file_fault, &waits, &ordered, &to_copy];
+        let notes = notes.into_iter().flatten().map(String::as_str);
         let notes: Vec<&str> = notes.chain(copy).chain(database.overridden.iter().map(String::as_str)).collect();
         let mut row = vec![
             node.to_string(),

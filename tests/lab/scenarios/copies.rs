@@ -191,12 +191,11 @@ fn copied_anew(world: &mut World) -> Result<()> {
     let inode = || host.run("stat", &["-c", "%i", &data]);
     cluster.world.pace.allow(Act::Copy, 2, "it is copied twice, one right after the other");
     let first = inode()?;
-    println!("{}", cluster.order(&standby, &["reinit", &standby, "--yes"])?.trim());
-    let until = Instant::now() + BACK;
-    while inode().map_or(true, |now| now == first) {
-        ensure!(Instant::now() < until, "{standby} was not copied anew");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let said = cluster.regent(&standby, &["reinit", &standby, "--wait", "--yes"])?;
+    let told = String::from_utf8_lossy(&said.stderr);
+    println!("{told}{}", String::from_utf8_lossy(&said.stdout));
+    ensure!(said.status.success() && told.contains("is copied and streams"), "{}: {told}", said.status);
+    ensure!(inode()? != first, "{standby} was not copied anew");
     cluster.wait_complete(BACK)?;
     let refused = cluster.regent(&standby, &["reinit", &before.primary, "--yes"])?;
     ensure!(refused.status.code() == Some(3), "the primary was to be copied anew: {}", refused.status);
