@@ -21,8 +21,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it is looked at: a server that logs as fast as a disk takes it writes some tens of MiB meanwhile.
+/// How often it is looked at while it grows: a server that logs as fast as a disk takes it writes some tens of MiB meanwhile.
 const EVERY: Duration = Duration::from_millis(250);
+/// And while it does not.
+const AT_REST: Duration = Duration::from_secs(1);
 /// Readable by the group, as Debian has it.
 const MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
@@ -51,22 +53,29 @@ fn appending(layout: &Layout) -> io::Result<File> {
 
 /// Keeps the log within its bound for as long as the daemon lives.
 pub async fn run(core: Arc<Core>) {
+    let (mut length, mut pause) = (0, AT_REST);
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
         let limit = core.postgresql().on_host.log_limit;
-        let done = core.on_disk(move |core| keep_within(&core.layout, limit)).await;
-        if let Err(error) = done {
-            let log = &core.layout.log;
-            tracing::warn!(service = %core.service, log = %log.display(), %error, "the server's log has outgrown its limit and cannot be emptied");
+        match core.on_disk(move |core| keep_within(&core.layout, limit)).await {
+            Ok(now) => {
+                pause = if now == length { AT_REST } else { EVERY };
+                length = now;
+            }
+            Err(error) => {
+                let log = &core.layout.log;
+                tracing::warn!(service = %core.service, log = %log.display(), %error, "the server's log has outgrown its limit and cannot be emptied");
+            }
         }
     }
 }
 
-/// At its limit the end of the log becomes the earlier file, and the log begins anew.
-fn keep_within(layout: &Layout, limit: u64) -> io::Result<()> {
+/// At its limit the end of the log becomes the earlier file, and the log begins anew. Brings how long it was found.
+fn keep_within(layout: &Layout, limit: u64) -> io::Result<u64> {
     let log = &layout.log;
-    if std::fs::symlink_metadata(log).map_or(0, |about| about.len()) <= limit {
-        return Ok(());
+    let found = std::fs::symlink_metadata(log).map_or(0, |about| about.len());
+    if found <= limit {
+        return Ok(found);
     }
     let mut file = layout.inside.open(log).map_err(io::Error::other)?;
     let length = file.metadata()?.len();
@@ -76,7 +85,8 @@ fn keep_within(layout: &Layout, limit: u64) -> io::Result<()> {
         let error = with_causes(&error);
         tracing::warn!(log = %log.display(), error, "no earlier part of the server's log is kept");
     }
-    layout.inside.append(log, MODE).map_err(io::Error::other)?.set_len(0)
+    layout.inside.append(log, MODE).map_err(io::Error::other)?.set_len(0)?;
+    Ok(found)
 }
 
 /// What is written meanwhile comes along, as far as it is no more than was there.
