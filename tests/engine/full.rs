@@ -128,11 +128,17 @@ async fn a_directory_that_is_taken_away_from_a_running_server_is_gone_and_can_be
     if !possible() {
         return;
     }
-    let mut cluster = Cluster::new(&["db1"]);
+    let told = |p: &mut regent::config::Postgresql| drop(p.parameters.insert("log_checkpoints".into(), "on".into()));
+    let mut cluster = Cluster::with(&["db1"], told);
     primary(&mut cluster, "db1").await;
     let db1 = cluster.node("db1");
-    // A checkpoint finds its directory by name, and would end the server by itself.
-    db1.done(DbAction::Checkpoint).await;
+    // A checkpoint finds its directory by name, and would end the server by itself: also the one of a new primary, which nobody
+    // waits for.
+    let end = Instant::now() + Duration::from_secs(30);
+    while !fs::read_to_string(db1.log()).is_ok_and(|log| log.contains("checkpoint complete")) {
+        assert!(Instant::now() < end, "a new primary writes a checkpoint");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let data = db1.postgresql().data_dir.clone();
     fs::rename(&data, data.with_file_name("away")).expect("moved");
     let gone = |seen: &Observation| matches!(seen.trouble, Some(Trouble::DirectoryGone { .. }));
