@@ -472,9 +472,9 @@ impl State {
             return self.lift_again(m, fence, who);
         }
         let f = self.fence_in(fence, &[FenceState::Open, FenceState::Confirmed, FenceState::Void])?;
-        // Nothing rests on one that is void.
+        // Of one that is void, and for which nothing was done, there is nothing to undo.
         let hangs = match f.state {
-            FenceState::Void => BTreeMap::new(),
+            FenceState::Void if f.is_untouched() => BTreeMap::new(),
             _ => self.epochs_of(&f.target, &f.boot),
         };
         if let Some((service, epoch)) = hangs.into_iter().next() {

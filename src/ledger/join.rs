@@ -131,10 +131,8 @@ impl State {
     /// wait, and is back.
     fn is_spared(&self, node: &NodeName, boot: &Boot) -> bool {
         let mut fences = self.standing_against(node, boot).peekable();
-        let untouched = |f: &Fence| {
-            f.state == FenceState::Open && f.orders.is_empty() && f.assisted.is_empty() && self.is_held_up(f)
-        };
-        fences.peek().is_some() && fences.all(untouched)
+        let spares = |f: &Fence| f.state == FenceState::Open && f.is_untouched() && self.is_held_up(f);
+        fences.peek().is_some() && fences.all(spares)
     }
 
     /// What the pause held up is not needed any more, and its services stay where they are.

@@ -460,6 +460,11 @@ impl Fence {
         self.round > 0 || self.all_levels_from.is_some()
     }
 
+    /// Whether no agent was ever told to act for it.
+    pub fn is_untouched(&self) -> bool {
+        self.orders.is_empty() && self.assisted.is_empty()
+    }
+
     /// Whether it still needs work (levels, lifting).
     pub fn is_open(&self) -> bool {
         self.state != FenceState::Closed
