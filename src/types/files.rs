@@ -26,6 +26,14 @@ pub struct Files {
 pub const PENDING_SHOWN: usize = 8;
 
 impl Files {
+    /// Nothing waits for a start any more. Whether anything did.
+    pub fn forget_waiting(&mut self) -> bool {
+        let waited = !self.pending_restart.is_empty();
+        self.pending_restart.clear();
+        self.lowered.clear();
+        waited
+    }
+
     /// Nothing is to be said.
     pub fn is_quiet(&self) -> bool {
         *self == Files::default()

@@ -263,8 +263,10 @@ async fn new_parameters_and_access_lines_are_taken_by_a_reload() {
     let mut app = tokio_postgres::Config::new();
     app.host_path(db1.run().join("socket")).port(db1.postgresql().port).user("app").dbname("postgres");
     drop(app.connect(tokio_postgres::NoTls).await.expect("the new line lets it in"));
-    // What was taken is what the next start has.
+    // What was taken is what the next start has, and nothing waits for it any more.
     db1.done(DbAction::Stop { ladder: LADDER }).await;
+    let stopped = db1.until_state(DbState::Stopped).await;
+    assert_eq!(stopped.files.pending_restart, Vec::<String>::new());
     db1.lease(1, Duration::from_secs(3600));
     db1.done(DbAction::StartPrimary { epoch: Epoch(1), known: None }).await;
     assert_eq!(setting(db1, "max_connections").await, "77");

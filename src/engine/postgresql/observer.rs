@@ -23,7 +23,7 @@ use super::timeline::{history_of, timeline_on_disk};
 use super::warnings::Warnings;
 use super::{doorway, looks, settings};
 use crate::clock;
-use crate::types::{DbState, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
+use crate::types::{DbState, Files, History, Observation, Position, Silence, SystemId, Timeline, Trouble};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -90,6 +90,8 @@ impl Memory {
     async fn look(&mut self, core: &Arc<Core>) -> Observation {
         if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.lives()) {
             *self = Memory { control: self.control.take(), ..Memory::default() };
+            // What its next start was to change belongs to a server that is no more.
+            core.files.send_if_modified(Files::forget_waiting);
         }
         if self.postmaster.is_none() {
             let deadline = core.postgresql().probe_timeout;
