@@ -4,8 +4,11 @@
 
 use crate::cluster::Cluster;
 use crate::postgres;
-use anyhow::{Context, Result};
-use std::time::Duration;
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+/// With this `regent` ends where no daemon answers.
+const NO_DAEMON: i32 = 4;
 
 /// Paths of the page, and what they are in a host of the lab. The first that fits counts.
 const PLACES: [(&str, &str); 5] = [
@@ -27,6 +30,16 @@ impl Cluster<'_> {
         Ok(said)
     }
 
+    /// `systemctl start` returns when the daemon has said that it is ready.
+    fn until_ready(&self, node: &str) -> Result<String> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.regent(node, &["status"])?.status.code() == Some(NO_DAEMON) {
+            ensure!(Instant::now() < end, "the daemon of {node} is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(String::new())
+    }
+
     fn type_in(&self, node: &str, command: &str, given: &[(&str, &str)]) -> Result<String> {
         let bin = postgres::bin_dir()?.display().to_string();
         let mut command = command.strip_prefix("sudo ").unwrap_or(command).replace("/usr/lib/postgresql/15/bin", &bin);
@@ -43,7 +56,7 @@ impl Cluster<'_> {
         let words: Vec<&str> = command.split_whitespace().collect();
         match &words[..] {
             ["systemctl", "stop", "regent"] => self.stop_daemon(node, Duration::from_secs(90)).map(|()| String::new()),
-            ["systemctl", "start", "regent"] => self.start_daemon(node).map(|()| String::new()),
+            ["systemctl", "start", "regent"] => self.start_daemon(node).and_then(|()| self.until_ready(node)),
             // A host of the lab has no manager of units: nothing but the scenario starts the daemon.
             ["systemctl", "mask" | "unmask", "regent"] => Ok(String::new()),
             // Whoever is asked types it.
