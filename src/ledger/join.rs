@@ -5,7 +5,7 @@ use super::apply::Moment;
 use super::claimed::{Claimed, Word};
 use super::{
     Cause, Claim, ClaimState, Event, Fence, FenceState, Happening, IncidentKind, Life, Machine, NodeRecord, Outcome,
-    Refusal, Sighting, State,
+    Refusal, Shared, Sighting, State,
 };
 use crate::known_bugs::{self, Bug};
 use crate::types::{Boot, Epoch, FenceId, Incarnation, NodeId, NodeName, Round, ServiceName, Term};
@@ -148,11 +148,7 @@ impl State {
 
     fn standing_against<'a>(&'a self, node: &'a NodeName, boot: &'a Boot) -> impl Iterator<Item = &'a Fence> {
         let stands = |f: &&Fence| matches!(f.state, FenceState::Open | FenceState::Confirmed);
-        self.fences
-            .values()
-            .map(super::Shared::get)
-            .filter(move |f| f.target == *node && f.boot == *boot)
-            .filter(stands)
+        self.fences.values().map(Shared::get).filter(move |f| f.target == *node && f.boot == *boot).filter(stands)
     }
 
     fn succeed(&mut self, node: &NodeName, boot: Boot, request: u64, incarnation: Incarnation, machine: Machine) {

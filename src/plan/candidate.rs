@@ -19,7 +19,8 @@ pub struct Choice {
 }
 
 /// Chooses among sealed reports: lineage first, then whose volume takes writes, then most WAL, then least of it left to
-/// replay, then fewest things that it lacks, fewest failures, location, priority, name. Who gave an appointment back since an epoch was installed last comes after everybody else: somebody must be able to take over.
+/// replay, then fewest things that it lacks, fewest failures, location, priority, name. Who gave an appointment back since an
+/// epoch was installed last comes after everybody else: somebody must be able to take over.
 pub fn choose(
     input: &Input,
     (name, service): (&ServiceName, &Service),

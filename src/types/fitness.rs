@@ -147,7 +147,9 @@ impl Unfit {
             Unfit::HugePages { needed, .. } => {
                 format!("reserve {} of huge pages here (vm.nr_hugepages)", Size(*needed))
             }
-            Unfit::MinorVersion { here, primary } if here < primary => "update PostgreSQL here, and restart this database".to_owned(),
+            Unfit::MinorVersion { here, primary } if here < primary => {
+                "update PostgreSQL here, and restart this database".to_owned()
+            }
             Unfit::MinorVersion { .. } => "update PostgreSQL on the primary: move it here first".to_owned(),
             Unfit::Archive { .. } => {
                 "put right what archive_command needs on this host, or archive_check if that is wrong".to_owned()
